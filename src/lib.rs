@@ -1,0 +1,1 @@
+//! leafboot: the switch-side boot agent of a metal-stack partition.

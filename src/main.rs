@@ -1,0 +1,2 @@
+//! The leafboot binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The laboratory: a leaf, a partition and machines on one computer.
