@@ -1,1 +1,3 @@
 //! The laboratory: a leaf, a partition and machines on one computer.
+
+pub mod sonic;

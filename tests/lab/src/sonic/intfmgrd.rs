@@ -1,0 +1,184 @@
+//! intfmgrd: CONFIG_DB INTERFACE rows become masters and addresses of ports.
+//!
+//! Owns: the master and the configured addresses of every port, APPL_DB INTF_TABLE, STATE_DB INTERFACE_TABLE.
+//! Must never: be kinder than SONiC's. It forgets what it drops, and says `ok` for what it only asked for.
+
+use ipnet::IpNet;
+
+use super::database::Fields;
+use super::queue::{Queue, Task, Verdict};
+use super::subscription::Subscription;
+use super::switch::Switch;
+use super::{Error, fields, parse_prefix};
+
+/// Rows for these are not about ports; this model does not play them.
+// sonic-swss cfgmgr/intfmgr.cpp: VLAN_PREFIX, LAG_PREFIX, LOOPBACK_PREFIX
+const NOT_PORTS: [&str; 3] = ["Vlan", "PortChannel", "Loopback"];
+
+/// The daemon.
+#[derive(Debug)]
+pub struct Intfmgrd {
+    /// CONFIG_DB INTERFACE.
+    pub subscription: Subscription,
+    queue: Queue,
+}
+
+impl Intfmgrd {
+    /// A daemon that has done nothing yet.
+    pub fn new(subscription: Subscription) -> Self {
+        Self {
+            subscription,
+            queue: Queue::default(),
+        }
+    }
+
+    /// Takes what has changed, and tries everything that is pending.
+    pub fn run(&mut self, switch: &mut Switch) -> Result<(), Error> {
+        for (key, task) in self.subscription.pop(&mut switch.config)? {
+            self.queue.add(&key, task);
+        }
+        self.queue.drain(
+            |key, reason| eprintln!("intfmgrd: {key}: waiting: {reason}"),
+            |key, task| handle(switch, key, task),
+        )
+    }
+}
+
+// sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::doTask
+fn handle(switch: &mut Switch, key: &str, task: &Task) -> Result<Verdict, Error> {
+    let parts: Vec<&str> = key.split('|').collect();
+    if NOT_PORTS.iter().any(|prefix| key.starts_with(prefix)) {
+        eprintln!("intfmgrd: {key}: not a port, not played");
+        return Ok(Verdict::Done);
+    }
+    match (parts.as_slice(), task) {
+        ([port], Task::Set(row)) => set_base(switch, port, row),
+        ([port], Task::Del) => delete_base(switch, port),
+        ([port, prefix], task) => {
+            // The prefix is parsed before anything else, and main catches what that throws only to exit.
+            // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::doIntfAddrTask; cfgmgr/intfmgrd.cpp: main
+            let address = parse_prefix(prefix).ok_or_else(|| Error::Exit {
+                daemon: "intfmgrd",
+                reason: format!("{port}: {prefix} is not an IP prefix"),
+            })?;
+            match task {
+                Task::Set(_) => set_address(switch, port, prefix, address),
+                Task::Del => delete_address(switch, port, prefix, address),
+            }
+        }
+        _ => {
+            eprintln!("intfmgrd: {key}: invalid key, dropped");
+            Ok(Verdict::Done)
+        }
+    }
+}
+
+// sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::doIntfGeneralTask (SET)
+fn set_base(switch: &mut Switch, port: &str, row: &Fields) -> Result<Verdict, Error> {
+    let vrf = row.get("vrf_name").map_or("", String::as_str);
+    if !is_ready(switch, port)? {
+        return Ok(Verdict::Retry("the port is not ready".to_owned()));
+    }
+    if !vrf.is_empty() && !is_ready(switch, vrf)? {
+        return Ok(Verdict::Retry(format!("{vrf} is not ready")));
+    }
+    // Dropped, not retried: only a new write of the row brings the port another chance.
+    // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::isIntfChangeVrf
+    if switch
+        .state
+        .field("INTERFACE_TABLE", port, "vrf")?
+        .is_some_and(|bound| bound != vrf)
+    {
+        eprintln!("intfmgrd: {port}: can not change to {vrf} directly, skipping");
+        return Ok(Verdict::Done);
+    }
+    if !vrf.is_empty() {
+        // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::setIntfVrf (a failure is logged, no more)
+        report(port, switch.kernel.set_master(port, Some(vrf)));
+    }
+    let mut row = row.clone();
+    row.entry("mac_addr".to_owned())
+        .or_insert_with(|| "00:00:00:00:00:00".to_owned());
+    switch.intf_table.set(&mut switch.appl, port, &row)?;
+    switch
+        .state
+        .set("INTERFACE_TABLE", port, &fields(&[("vrf", vrf)]))?;
+    eprintln!(
+        "intfmgrd: {port}: bound to {}",
+        if vrf.is_empty() { "the default VRF" } else { vrf }
+    );
+    Ok(Verdict::Done)
+}
+
+// sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::doIntfGeneralTask (DEL)
+fn delete_base(switch: &mut Switch, port: &str) -> Result<Verdict, Error> {
+    // Any address counts, also one that no row asked for.
+    let addresses = switch.kernel.addresses(port).unwrap_or_default();
+    if !addresses.is_empty() {
+        return Ok(Verdict::Retry(format!(
+            "{} addresses are left, cannot delete",
+            addresses.len()
+        )));
+    }
+    report(port, switch.kernel.set_master(port, None));
+    switch.intf_table.delete(&mut switch.appl, port)?;
+    switch.state.delete("INTERFACE_TABLE", port)?;
+    eprintln!("intfmgrd: {port}: deleted");
+    Ok(Verdict::Done)
+}
+
+// sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::doIntfAddrTask (SET)
+fn set_address(switch: &mut Switch, port: &str, prefix: &str, address: IpNet) -> Result<Verdict, Error> {
+    if !is_ready(switch, port)? || switch.state.row("INTERFACE_TABLE", port)?.is_none() {
+        return Ok(Verdict::Retry("the interface is not ready".to_owned()));
+    }
+    // "ok" says that the address was asked for, not that it is there.
+    report(port, switch.kernel.add_address(port, address));
+    let family = if matches!(address, IpNet::V4(_)) {
+        "IPv4"
+    } else {
+        "IPv6"
+    };
+    let row = fields(&[("scope", "global"), ("family", family)]);
+    switch
+        .intf_table
+        .set(&mut switch.appl, &format!("{port}:{prefix}"), &row)?;
+    switch.state.set(
+        "INTERFACE_TABLE",
+        &format!("{port}|{prefix}"),
+        &fields(&[("state", "ok")]),
+    )?;
+    eprintln!("intfmgrd: {port}: {prefix} added");
+    Ok(Verdict::Done)
+}
+
+// sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::doIntfAddrTask (DEL)
+fn delete_address(switch: &mut Switch, port: &str, prefix: &str, address: IpNet) -> Result<Verdict, Error> {
+    report(port, switch.kernel.delete_address(port, address));
+    switch
+        .intf_table
+        .delete(&mut switch.appl, &format!("{port}:{prefix}"))?;
+    switch
+        .state
+        .delete("INTERFACE_TABLE", &format!("{port}|{prefix}"))?;
+    eprintln!("intfmgrd: {port}: {prefix} deleted");
+    Ok(Verdict::Done)
+}
+
+/// The name alone says what it is looked up as: whatever does not begin `Vrf` is a port, and a VRF of another name is
+/// never ready.
+// sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::isIntfStateOk
+fn is_ready(switch: &mut Switch, name: &str) -> Result<bool, Error> {
+    let table = if name.starts_with("Vrf") {
+        "VRF_TABLE"
+    } else {
+        "PORT_TABLE"
+    };
+    Ok(switch.is_ready(table, name)?)
+}
+
+fn report(port: &str, result: Result<(), super::kernel::Error>) {
+    if let Err(error) = result {
+        eprintln!("intfmgrd: {port}: {error}");
+    }
+}

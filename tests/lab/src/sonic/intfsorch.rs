@@ -1,0 +1,198 @@
+//! IntfsOrch: APPL_DB INTF_TABLE rows become router interfaces and routes to the switch itself.
+//!
+//! Owns: the router interfaces of ASIC_DB and their IP2me routes.
+//! Must never: move a router interface. Its virtual router is given at its creation and stays.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+
+use super::database::Fields;
+use super::ports::Ports;
+use super::queue::{Task, Verdict};
+use super::switch::Switch;
+use super::vrforch::{DEFAULT_VIRTUAL_ROUTER, VrfOrch};
+use super::{Error, fields, parse_prefix};
+
+const OBJECT: &str = "SAI_OBJECT_TYPE_ROUTER_INTERFACE";
+const FIRST_OID: u64 = 0x6_0000_0000_0600;
+
+/// The router interfaces, by port.
+#[derive(Debug, Default)]
+pub struct IntfsOrch {
+    interfaces: BTreeMap<String, RouterInterface>,
+    created: u64,
+}
+
+#[derive(Debug)]
+struct RouterInterface {
+    oid: String,
+    virtual_router: String,
+    addresses: BTreeSet<IpNet>,
+}
+
+impl IntfsOrch {
+    /// How many router interfaces a virtual router has.
+    pub fn count_in(&self, virtual_router: &str) -> usize {
+        self.interfaces
+            .values()
+            .filter(|interface| interface.virtual_router == virtual_router)
+            .count()
+    }
+
+    /// Does one task.
+    // sonic-swss orchagent/intfsorch.cpp: IntfsOrch::doTask
+    pub fn handle(
+        &mut self,
+        switch: &mut Switch,
+        ports: &Ports,
+        vrfs: &VrfOrch,
+        key: &str,
+        task: &Task,
+    ) -> Result<Verdict, Error> {
+        let (port, prefix) = match key.split_once(':') {
+            None => (key, None),
+            Some((port, prefix)) => (port, Some(prefix)),
+        };
+        let address = match prefix.map(|prefix| (prefix, parse_prefix(prefix))) {
+            None => None,
+            Some((_, Some(address))) => Some(address),
+            Some((prefix, None)) => {
+                return Err(Error::Exit {
+                    daemon: "orchagent",
+                    reason: format!("{prefix} is no IP prefix"),
+                });
+            }
+        };
+        match (task, address) {
+            (Task::Set(row), None) => self.set_base(switch, ports, vrfs, port, row),
+            (Task::Set(_), Some(address)) => self.set_address(switch, port, address),
+            (Task::Del, None) => self.delete_base(switch, port),
+            (Task::Del, Some(address)) => self.delete_address(switch, port, address),
+        }
+    }
+
+    // sonic-swss orchagent/intfsorch.cpp: IntfsOrch::setIntf, IntfsOrch::addRouterIntfs
+    fn set_base(
+        &mut self,
+        switch: &mut Switch,
+        ports: &Ports,
+        vrfs: &VrfOrch,
+        port: &str,
+        row: &Fields,
+    ) -> Result<Verdict, Error> {
+        let virtual_router = match row.get("vrf_name").map(String::as_str) {
+            None | Some("") => DEFAULT_VIRTUAL_ROUTER,
+            Some(vrf) => match vrfs.oid(vrf) {
+                Some(oid) => oid,
+                None => return Ok(Verdict::Retry(format!("{vrf} has no virtual router"))),
+            },
+        };
+        let Some(port_oid) = ports.oid(port) else {
+            return Ok(Verdict::Retry("no such port".to_owned()));
+        };
+        // An interface that exists keeps its virtual router, whatever the row says now, and nobody is told.
+        // sonic-swss#4737; SAI_ROUTER_INTERFACE_ATTR_VIRTUAL_ROUTER_ID is create-only
+        if self.interfaces.contains_key(port) {
+            return Ok(Verdict::Done);
+        }
+        let oid = format!("oid:{:#x}", FIRST_OID + self.created);
+        self.created += 1;
+        let attributes = fields(&[
+            ("SAI_ROUTER_INTERFACE_ATTR_PORT_ID", port_oid),
+            ("SAI_ROUTER_INTERFACE_ATTR_TYPE", "SAI_ROUTER_INTERFACE_TYPE_PORT"),
+            ("SAI_ROUTER_INTERFACE_ATTR_VIRTUAL_ROUTER_ID", virtual_router),
+        ]);
+        switch
+            .asic
+            .set("ASIC_STATE", &format!("{OBJECT}:{oid}"), &attributes)?;
+        eprintln!("orchagent: {port}: router interface {oid} created in {virtual_router}");
+        let virtual_router = virtual_router.to_owned();
+        let interface = RouterInterface {
+            oid,
+            virtual_router,
+            addresses: BTreeSet::new(),
+        };
+        self.interfaces.insert(port.to_owned(), interface);
+        Ok(Verdict::Done)
+    }
+
+    // sonic-swss orchagent/intfsorch.cpp: IntfsOrch::setIntf
+    fn set_address(&mut self, switch: &mut Switch, port: &str, address: IpNet) -> Result<Verdict, Error> {
+        let Some(interface) = self.interfaces.get(port) else {
+            return Ok(Verdict::Retry("no router interface".to_owned()));
+        };
+        if interface.addresses.contains(&address) {
+            return Ok(Verdict::Done);
+        }
+        // No error row tells of this anywhere: the address is on the port, and the ASIC never hears of it.
+        if let Some(reason) = self.overlap(&interface.virtual_router, address) {
+            return Ok(Verdict::Retry(reason));
+        }
+        switch.asic.set(
+            "ASIC_STATE",
+            &ip2me(&interface.virtual_router, address),
+            &fields(&[("SAI_ROUTE_ENTRY_ATTR_PACKET_ACTION", "SAI_PACKET_ACTION_FORWARD")]),
+        )?;
+        eprintln!("orchagent: {port}: {address} added");
+        if let Some(interface) = self.interfaces.get_mut(port) {
+            interface.addresses.insert(address);
+        }
+        Ok(Verdict::Done)
+    }
+
+    // sonic-swss orchagent/intfsorch.cpp: IntfsOrch::removeIntf, IntfsOrch::removeRouterIntfs
+    fn delete_base(&mut self, switch: &mut Switch, port: &str) -> Result<Verdict, Error> {
+        let Some(interface) = self.interfaces.get(port) else {
+            return Ok(Verdict::Done);
+        };
+        if !interface.addresses.is_empty() {
+            return Ok(Verdict::Retry("addresses are left, cannot remove".to_owned()));
+        }
+        switch
+            .asic
+            .delete("ASIC_STATE", &format!("{OBJECT}:{}", interface.oid))?;
+        eprintln!("orchagent: {port}: router interface {} removed", interface.oid);
+        self.interfaces.remove(port);
+        Ok(Verdict::Done)
+    }
+
+    // sonic-swss orchagent/intfsorch.cpp: IntfsOrch::removeIntf
+    fn delete_address(&mut self, switch: &mut Switch, port: &str, address: IpNet) -> Result<Verdict, Error> {
+        let Some(interface) = self.interfaces.get_mut(port) else {
+            return Ok(Verdict::Done);
+        };
+        if interface.addresses.remove(&address) {
+            switch
+                .asic
+                .delete("ASIC_STATE", &ip2me(&interface.virtual_router, address))?;
+            eprintln!("orchagent: {port}: {address} removed");
+        }
+        Ok(Verdict::Done)
+    }
+
+    /// Two prefixes in one virtual router overlap if one of them contains the other's address.
+    // sonic-swss orchagent/intfsorch.cpp: IntfsOrch::setIntf
+    fn overlap(&self, virtual_router: &str, address: IpNet) -> Option<String> {
+        for (port, interface) in &self.interfaces {
+            if interface.virtual_router != virtual_router {
+                continue;
+            }
+            let overlaps =
+                |other: &&IpNet| other.contains(&address.addr()) || address.contains(&other.addr());
+            if let Some(other) = interface.addresses.iter().find(overlaps) {
+                return Some(format!("NOTICE overlaps with {other} of {port}"));
+            }
+        }
+        None
+    }
+}
+
+/// The key of the route that brings packets for this address to the CPU.
+// sonic-swss orchagent/intfsorch.cpp: IntfsOrch::addIp2MeRoute
+fn ip2me(virtual_router: &str, address: IpNet) -> String {
+    let destination = IpNet::from(address.addr());
+    format!(
+        r#"SAI_OBJECT_TYPE_ROUTE_ENTRY:{{"dest":"{destination}","switch_id":"oid:0x21000000000000","vr":"{virtual_router}"}}"#
+    )
+}

@@ -1,0 +1,83 @@
+//! The ports: what portsyncd and PortsOrch publish about the front panel.
+//!
+//! Owns: the port rows of STATE_DB, APPL_DB and COUNTERS_DB, and which object id a port has.
+//! Must never: change a port. (Admin status and MTU are somebody else's.)
+
+use std::collections::BTreeMap;
+
+use super::database::Fields;
+use super::switch::Switch;
+use super::{Error, fields};
+
+const FIRST_PORT_OID: u64 = 0x1_0000_0000_0002;
+
+/// The ports of the switch.
+#[derive(Debug)]
+pub struct Ports {
+    oids: BTreeMap<String, String>,
+}
+
+impl Ports {
+    /// Creates every port of CONFIG_DB, and announces that all are there. Object ids follow the order of the port
+    /// names, so that a restart with the same ports gives the same ids.
+    // sonic-swss portsyncd/linksync.cpp; orchagent/portsorch.cpp: PortsOrch::doPortTask, PortInitDone
+    pub fn create(switch: &mut Switch) -> Result<Self, Error> {
+        let mut oids = BTreeMap::new();
+        let mut names = Fields::new();
+        for (index, port) in (0..).zip(switch.config.keys("PORT")?) {
+            // syncd makes the network devices anew: no address and no master survives.
+            if let Err(error) = switch.kernel.renew_port(&port) {
+                eprintln!("portsyncd: {port}: {error}");
+            }
+            let oid = format!("oid:{:#x}", FIRST_PORT_OID + index);
+            names.insert(port.clone(), oid.clone());
+            oids.insert(port, oid);
+        }
+        if !names.is_empty() {
+            switch.counters.set("COUNTERS_PORT_NAME_MAP", "", &names)?;
+        }
+        let mut ports = Self { oids };
+        for port in ports.oids.keys() {
+            let config = switch.config.row("PORT", port)?.unwrap_or_default();
+            let admin_status = config.get("admin_status").map_or("down", String::as_str);
+            let mtu = config.get("mtu").map_or("9100", String::as_str);
+            let state = fields(&[("state", "ok"), ("admin_status", admin_status), ("mtu", mtu)]);
+            switch.state.set("PORT_TABLE", port, &state)?;
+            switch.appl.set("PORT_TABLE", port, &config)?;
+        }
+        ports.refresh(switch)?;
+        switch
+            .appl
+            .set("PORT_TABLE", "PortInitDone", &fields(&[("lanes", "0")]))?;
+        eprintln!("portsyncd: {} ports, PortInitDone", ports.oids.len());
+        Ok(ports)
+    }
+
+    /// Publishes the carrier of every port.
+    // sonic-swss portsyncd/linksync.cpp: LinkSync::onMsg
+    pub fn refresh(&mut self, switch: &mut Switch) -> Result<(), Error> {
+        for port in self.oids.keys() {
+            let status = switch.kernel.oper_status(port);
+            if switch
+                .state
+                .field("PORT_TABLE", port, "netdev_oper_status")?
+                .as_deref()
+                == Some(status)
+            {
+                continue;
+            }
+            switch
+                .state
+                .set("PORT_TABLE", port, &fields(&[("netdev_oper_status", status)]))?;
+            switch
+                .appl
+                .set("PORT_TABLE", port, &fields(&[("oper_status", status)]))?;
+        }
+        Ok(())
+    }
+
+    /// The object id of a port, if there is such a port.
+    pub fn oid(&self, port: &str) -> Option<&str> {
+        self.oids.get(port).map(String::as_str)
+    }
+}

@@ -1,0 +1,208 @@
+//! The queue of tasks that stands before every SONiC daemon.
+//!
+//! Owns: what is left of a burst of changes to one key, and that a task which cannot be done now stays.
+//! Must never: do I/O or know what a task is about.
+
+use std::collections::BTreeMap;
+
+use super::database::Fields;
+
+/// What a daemon is asked to do with a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    /// The row is gone.
+    Del,
+    /// The row has these fields.
+    Set(Fields),
+}
+
+/// What became of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Done with: carried out, or refused for good.
+    Done,
+    /// Cannot be done now, for this reason. The task stays queued.
+    Retry(String),
+}
+
+/// Pending tasks by key: at most one DEL, and at most one SET behind it.
+#[derive(Debug, Default)]
+pub struct Queue {
+    pending: BTreeMap<String, Pending>,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    del: Option<Waiting<()>>,
+    set: Option<Waiting<Fields>>,
+}
+
+/// A queued task, and why it was not done the last time.
+#[derive(Debug, Default)]
+struct Waiting<T> {
+    task: T,
+    reason: Option<String>,
+}
+
+impl Queue {
+    /// Queues a task.
+    // sonic-swss orchagent/orch.cpp: ConsumerBase::addToSync
+    pub fn add(&mut self, key: &str, task: Task) {
+        let pending = self.pending.entry(key.to_owned()).or_default();
+        match task {
+            // A DEL makes everything before it pointless.
+            Task::Del => {
+                *pending = Pending {
+                    del: Some(Waiting::default()),
+                    set: None,
+                }
+            }
+            // A SET never cancels a DEL: it waits behind it, and joins a SET that is already there.
+            Task::Set(fields) => pending.set.get_or_insert_default().task.extend(fields),
+        }
+    }
+
+    /// Offers every pending task, keys in order, a DEL before the SET behind it. A DEL that must be retried does not
+    /// hold back its SET. `log` hears of a reason to wait once, not at every retry.
+    // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::doTask (`it++; continue;` goes on to the SET of the same key)
+    pub fn drain<E>(
+        &mut self,
+        mut log: impl FnMut(&str, &str),
+        mut handle: impl FnMut(&str, &Task) -> Result<Verdict, E>,
+    ) -> Result<(), E> {
+        for (key, pending) in &mut self.pending {
+            if pending.del.is_some() {
+                let verdict = handle(key, &Task::Del)?;
+                settle(&mut pending.del, verdict, |reason| log(key, reason));
+            }
+            if let Some(set) = &pending.set {
+                let verdict = handle(key, &Task::Set(set.task.clone()))?;
+                settle(&mut pending.set, verdict, |reason| log(key, reason));
+            }
+        }
+        self.pending
+            .retain(|_, pending| pending.del.is_some() || pending.set.is_some());
+        Ok(())
+    }
+}
+
+fn settle<T>(slot: &mut Option<Waiting<T>>, verdict: Verdict, mut log: impl FnMut(&str)) {
+    match (verdict, slot.as_mut()) {
+        (Verdict::Retry(reason), Some(waiting)) => {
+            if waiting.reason.as_deref() != Some(reason.as_str()) {
+                log(&reason);
+                waiting.reason = Some(reason);
+            }
+        }
+        (Verdict::Done | Verdict::Retry(_), _) => *slot = None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(fields: &[(&str, &str)]) -> Task {
+        Task::Set(
+            fields
+                .iter()
+                .map(|(f, v)| ((*f).to_owned(), (*v).to_owned()))
+                .collect(),
+        )
+    }
+
+    /// Offers everything and returns what was offered.
+    fn offered(queue: &mut Queue, verdict: &Verdict) -> Vec<(String, Task)> {
+        let mut seen = Vec::new();
+        let result: Result<(), ()> = queue.drain(
+            |_, _| (),
+            |key, task| {
+                seen.push((key.to_owned(), task.clone()));
+                Ok(verdict.clone())
+            },
+        );
+        assert_eq!(result, Ok(()));
+        seen
+    }
+
+    fn retry() -> Verdict {
+        Verdict::Retry("not yet".to_owned())
+    }
+
+    #[test]
+    fn a_del_replaces_everything_pending() {
+        let mut queue = Queue::default();
+        queue.add("k", Task::Del);
+        queue.add("k", set(&[("a", "1")]));
+        queue.add("k", Task::Del);
+        assert_eq!(offered(&mut queue, &Verdict::Done), [("k".to_owned(), Task::Del)]);
+    }
+
+    #[test]
+    fn a_set_waits_behind_a_del_and_is_offered_although_the_del_is_retried() {
+        let mut queue = Queue::default();
+        queue.add("k", Task::Del);
+        queue.add("k", set(&[("a", "1")]));
+        let both = [("k".to_owned(), Task::Del), ("k".to_owned(), set(&[("a", "1")]))];
+        assert_eq!(offered(&mut queue, &retry()), both);
+        assert_eq!(offered(&mut queue, &Verdict::Done), both);
+        assert_eq!(offered(&mut queue, &Verdict::Done), []);
+    }
+
+    #[test]
+    fn sets_merge_their_fields() {
+        let mut queue = Queue::default();
+        queue.add("k", set(&[("a", "1"), ("b", "1")]));
+        queue.add("k", set(&[("b", "2")]));
+        assert_eq!(
+            offered(&mut queue, &Verdict::Done),
+            [("k".to_owned(), set(&[("a", "1"), ("b", "2")]))]
+        );
+    }
+
+    #[test]
+    fn a_dropped_set_leaves_its_del_pending() {
+        let mut queue = Queue::default();
+        queue.add("k", Task::Del);
+        queue.add("k", set(&[]));
+        let result: Result<(), ()> = queue.drain(
+            |_, _| (),
+            |_, task| {
+                Ok(if *task == Task::Del {
+                    retry()
+                } else {
+                    Verdict::Done
+                })
+            },
+        );
+        assert_eq!(result, Ok(()));
+        assert_eq!(offered(&mut queue, &Verdict::Done), [("k".to_owned(), Task::Del)]);
+    }
+
+    #[test]
+    fn keys_come_in_order_so_that_a_port_comes_before_its_addresses() {
+        let mut queue = Queue::default();
+        queue.add("Ethernet0|2001:db8::1/64", set(&[]));
+        queue.add("Ethernet0", set(&[]));
+        let keys: Vec<String> = offered(&mut queue, &Verdict::Done)
+            .into_iter()
+            .map(|(key, _)| key)
+            .collect();
+        assert_eq!(keys, ["Ethernet0", "Ethernet0|2001:db8::1/64"]);
+    }
+
+    #[test]
+    fn a_reason_is_logged_once_until_it_changes() {
+        let mut queue = Queue::default();
+        queue.add("k", Task::Del);
+        let mut lines = Vec::new();
+        for reason in ["a", "a", "b"] {
+            let result: Result<(), ()> = queue.drain(
+                |key, reason| lines.push(format!("{key}: {reason}")),
+                |_, _| Ok(Verdict::Retry(reason.to_owned())),
+            );
+            assert_eq!(result, Ok(()));
+        }
+        assert_eq!(lines, ["k: a", "k: b"]);
+    }
+}

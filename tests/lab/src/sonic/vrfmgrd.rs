@@ -1,0 +1,118 @@
+//! vrfmgrd: CONFIG_DB VRF rows become VRF devices.
+//!
+//! Owns: the VRF devices and their routing tables, APPL_DB VRF_TABLE, STATE_DB VRF_TABLE.
+//! Must never: touch what orchagent says about a VRF (STATE_DB VRF_OBJECT_TABLE).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::database::Fields;
+use super::queue::{Queue, Task, Verdict};
+use super::subscription::Subscription;
+use super::switch::Switch;
+use super::{Error, fields};
+
+/// The routing tables for VRFs.
+// sonic-swss cfgmgr/vrfmgr.cpp: VRF_TABLE_START, VRF_TABLE_END
+const TABLES: std::ops::Range<u32> = 1001..5097;
+
+/// The daemon.
+#[derive(Debug)]
+pub struct Vrfmgrd {
+    /// CONFIG_DB VRF.
+    pub subscription: Subscription,
+    queue: Queue,
+    devices: Devices,
+}
+
+/// Which VRF device has which routing table.
+#[derive(Debug)]
+struct Devices {
+    tables: BTreeMap<String, u32>,
+    free: BTreeSet<u32>,
+}
+
+impl Vrfmgrd {
+    /// A daemon that has no VRF yet.
+    pub fn new(subscription: Subscription) -> Self {
+        let devices = Devices {
+            tables: BTreeMap::new(),
+            free: TABLES.collect(),
+        };
+        Self {
+            subscription,
+            queue: Queue::default(),
+            devices,
+        }
+    }
+
+    /// Takes what has changed, and tries everything that is pending.
+    pub fn run(&mut self, switch: &mut Switch) -> Result<(), Error> {
+        for (vrf, task) in self.subscription.pop(&mut switch.config)? {
+            self.queue.add(&vrf, task);
+        }
+        let devices = &mut self.devices;
+        self.queue.drain(
+            |vrf, reason| eprintln!("vrfmgrd: {vrf}: waiting: {reason}"),
+            |vrf, task| match task {
+                Task::Set(fields) => devices.set(switch, vrf, fields),
+                Task::Del => devices.delete(switch, vrf),
+            },
+        )
+    }
+}
+
+impl Devices {
+    // sonic-swss cfgmgr/vrfmgr.cpp: VrfMgr::doTask (SET), VrfMgr::setLink
+    fn set(&mut self, switch: &mut Switch, vrf: &str, row: &Fields) -> Result<Verdict, Error> {
+        if !self.tables.contains_key(vrf) {
+            let Some(table) = self.free.pop_first() else {
+                return Ok(Verdict::Retry("no free routing table".to_owned()));
+            };
+            // The command runs in EXEC_WITH_ERROR_THROW, and vrfmgrd's main catches only to exit.
+            switch
+                .kernel
+                .add_vrf(vrf, table)
+                .map_err(|error| exit(vrf, &error))?;
+            eprintln!("vrfmgrd: {vrf}: created with table {table}");
+            self.tables.insert(vrf.to_owned(), table);
+        }
+        switch.state.set("VRF_TABLE", vrf, &fields(&[("state", "ok")]))?;
+        switch.vrf_table.set(&mut switch.appl, vrf, row)?;
+        Ok(Verdict::Done)
+    }
+
+    /// The device goes last: first orchagent must have made its object, then it is told to let go, then it must have
+    /// let go. Nothing wakes us for that; only the next event or the retry does.
+    // sonic-swss cfgmgr/vrfmgr.cpp: VrfMgr::doTask (DEL), VrfMgr::isVrfObjExist, VrfMgr::delLink
+    fn delete(&mut self, switch: &mut Switch, vrf: &str) -> Result<Verdict, Error> {
+        let has_object = switch.state.row("VRF_OBJECT_TABLE", vrf)?.is_some();
+        if switch.state.row("VRF_TABLE", vrf)?.is_some() {
+            if !has_object {
+                return Ok(Verdict::Retry(
+                    "orchagent has no object yet, cannot delete".to_owned(),
+                ));
+            }
+            switch.vrf_table.delete(&mut switch.appl, vrf)?;
+            switch.state.delete("VRF_TABLE", vrf)?;
+        }
+        if has_object {
+            return Ok(Verdict::Retry("orchagent still has the object".to_owned()));
+        }
+        let Some(table) = self.tables.remove(vrf) else {
+            eprintln!("vrfmgrd: {vrf}: no device to delete");
+            return Ok(Verdict::Done);
+        };
+        switch.kernel.delete_vrf(vrf).map_err(|error| exit(vrf, &error))?;
+        self.free.insert(table);
+        eprintln!("vrfmgrd: {vrf}: deleted");
+        Ok(Verdict::Done)
+    }
+}
+
+// sonic-swss cfgmgr/vrfmgrd.cpp: main
+fn exit(vrf: &str, error: &super::kernel::Error) -> Error {
+    Error::Exit {
+        daemon: "vrfmgrd",
+        reason: format!("{vrf}: {error}"),
+    }
+}
