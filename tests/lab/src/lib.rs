@@ -18,8 +18,9 @@
 //! * [`site`]: every name and address.
 //! * [`leaf`]: what runs in the guest; [`sonic`]: SONiC's daemons, played from the outside.
 //! * [`partition`]: the servers behind the uplink.
-//! * `host`: starts all of it, tells the story, and looks at what really happened.
+//! * [`host`]: starts all of it, tells the story, and looks at what really happened.
 
+pub mod host;
 pub mod leaf;
 pub mod partition;
 pub mod site;
