@@ -18,11 +18,14 @@ pub const BOOT_SUPERNET: &str = "2001:db8:b000::/36";
 /// This leaf's part of [`BOOT_SUPERNET`].
 pub const LEAF_PREFIX: &str = "2001:db8:b007::/57";
 
+/// A VRF of the leaf that has nothing to do with booting.
+pub const TENANT_VRF: &str = "VrfTenant";
+
 /// The leaf's port towards the partition, in its default VRF.
 pub const UPLINK: &str = "Ethernet120";
 /// The network on the uplink.
 pub const UPLINK_NETWORK: &str = "2001:db8:ffff::/64";
-/// The leaf's address on the uplink.
+/// The leaf's address on the uplink: a row of its CONFIG_DB.
 pub const UPLINK_LEAF: &str = "2001:db8:ffff::1";
 /// The partition's resolver.
 pub const RESOLVER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 0x53);

@@ -14,6 +14,7 @@ use super::leaf::Leaf;
 use super::machine::{Character, Machine};
 use super::network::{in_own_network, lay_cables};
 use super::partition::Partition;
+use super::proof::Rows;
 use super::{Error, until};
 use crate::site::{self, Port};
 
@@ -127,14 +128,18 @@ impl Lab {
         let config = directory.join("leafboot.toml");
         fs::write(&config, leafboot_config()).map_err(Error::file(&config))?;
         leaf.ready()?;
-        Ok(Lab {
+        let lab = Lab {
             leaf,
             partition,
             directory: directory.to_owned(),
             cd: artifacts.cd,
             leafboot: programs.leafboot.clone(),
             leafboot_pid: None,
-        })
+        };
+        until("SONiC has applied the leaf's configuration", LEAF_LIMIT, || {
+            Ok(Rows::now(&lab)?.have_foundation().then_some(()))
+        })?;
+        Ok(lab)
     }
 
     /// Starts leafboot in the leaf and waits until its API answers.
@@ -208,6 +213,18 @@ impl Lab {
                 Ok((status["state"] == state && status["settled"] == true).then_some(status))
             },
         )
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!(
+                "The logs are in {}\n{}",
+                self.directory.display(),
+                tails(&self.directory)
+            );
+        }
     }
 }
 

@@ -60,6 +60,17 @@ impl Rows {
         self.0.get(row)
     }
 
+    /// Whether SONiC has done, down to ASIC_DB, what the leaf's configuration asks for from the beginning.
+    pub fn have_foundation(&self) -> bool {
+        let uplink = format!("\"dest\":\"{}/128\"", site::UPLINK_LEAF);
+        self.get(&format!("STATE_DB VRF_OBJECT_TABLE|{}", site::TENANT_VRF))
+            .is_some()
+            && self
+                .0
+                .keys()
+                .any(|row| row.starts_with("ASIC_DB") && row.contains(&uplink))
+    }
+
     /// Every row that differs, with what it was and what it is.
     pub fn differences(&self, later: &Rows) -> Vec<String> {
         let names: std::collections::BTreeSet<&String> = self.0.keys().chain(later.0.keys()).collect();

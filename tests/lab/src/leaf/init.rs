@@ -117,12 +117,15 @@ fn sysctls() -> Result<(), Error> {
         ("ipv4/udp_l3mdev_accept", "1"),
         ("ipv4/raw_l3mdev_accept", "1"),
     ];
-    SETTINGS
-        .iter()
-        .try_for_each(|(name, value)| write(Path::new("/proc/sys/net").join(name), value))
+    SETTINGS.iter().try_for_each(|(name, value)| sysctl(name, value))
 }
 
-/// The devices that portsyncd would have made, up and with the MAC address that all of them share.
+fn sysctl(name: &str, value: &str) -> Result<(), Error> {
+    write(Path::new("/proc/sys/net").join(name), value)
+}
+
+/// The devices that portsyncd would have made, up and with the MAC address that all of them share. Their addresses
+/// come from the rows.
 fn ports() -> Result<(), Error> {
     ip("link set lo up")?;
     ip("link set vec0 name eth0")?;
@@ -135,13 +138,12 @@ fn ports() -> Result<(), Error> {
             number + 1,
             site::SYSTEM_MAC
         ))?;
+        // The defaults are for devices that are made later; these were there before IPv6 was.
+        sysctl(&format!("ipv6/conf/{port}/accept_dad"), "0")?;
+        sysctl(&format!("ipv6/conf/{port}/keep_addr_on_down"), "1")?;
         ip(&format!("link set {port} up"))?;
     }
-    ip(&format!(
-        "address add {}/64 dev {} nodad",
-        site::UPLINK_LEAF,
-        site::UPLINK
-    ))
+    Ok(())
 }
 
 /// Starts redis-server as SONiC's database container does, and fills in what a configured leaf has.
