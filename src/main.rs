@@ -1,2 +1,118 @@
-//! The leafboot binary.
-fn main() {}
+//! The leafboot binary: reads arguments and settings, builds the tasks, waits. The only place that wires them.
+//!
+//! Must never: hold logic. Ending, for whatever reason, withdraws nothing and sends no final advertisement.
+
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use leafboot::api::{self, Api};
+use leafboot::cli::{Cli, Command};
+use leafboot::config::Config;
+use leafboot::desired::Desired;
+use leafboot::reconcile::{self, Inputs, Outputs};
+use leafboot::store::Store;
+use leafboot::{links, ra, relay};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run { config } => read(&config).and_then(run),
+        Command::Check { config } => read(&config).map(|_| println!("{}: ok", config.display())),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("leafboot: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Config, Box<dyn Error>> {
+    let at = |error: &dyn Error| format!("{}: {error}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| at(&error))?;
+    Ok(Config::parse(&text).map_err(|error| at(&error))?)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run(config: Config) -> Result<(), Box<dyn Error>> {
+    let filter = EnvFilter::try_from_env("LEAFBOOT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    let socket = api::bind(&config.socket)?;
+    info!(version = env!("CARGO_PKG_VERSION"), leaf = config.leaf, socket = %config.socket.display(), "starts");
+
+    let config = Arc::new(config);
+    let store = Store::new(&config.state_directory);
+    let (desired_out, desired) = watch::channel(restored(&store));
+    let (links_out, links) = watch::channel(Default::default());
+    let (ra_out, ra) = watch::channel(Default::default());
+    let (status_out, status) = watch::channel(Default::default());
+    let (ports_out, ports) = watch::channel(None);
+
+    let api = Api {
+        boot: config.boot.clone(),
+        desired: desired_out,
+        store,
+        status,
+        ports,
+    };
+    let inputs = Inputs {
+        desired: desired.clone(),
+        links: links.clone(),
+        ra,
+    };
+    let outputs = Outputs {
+        status: status_out,
+        ports: ports_out,
+    };
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    // A task that ends by itself is a fault: the process ends with it, and is started again by whoever watches it.
+    tokio::select! {
+        _ = terminate.recv() => info!("stops: SIGTERM; nothing is withdrawn"),
+        _ = interrupt.recv() => info!("stops: SIGINT; nothing is withdrawn"),
+        end = links::run(links_out) => return Err(failed("links", end)),
+        () = reconcile::run(&config, inputs, outputs) => return Err("the reconciler ended".into()),
+        () = ra::task::run(Arc::clone(&config), desired.clone(), links.clone(), ra_out) => {
+            return Err("the advertisements' task ended".into());
+        }
+        () = relay::task::run(Arc::clone(&config), desired, links) => return Err("the relay's task ended".into()),
+        end = api::run(socket, Arc::new(api)) => return Err(failed("api", Err(end))),
+    }
+    Ok(())
+}
+
+/// What the last run was told. A damaged memory is no memory: metal-core pushes again within its tick.
+fn restored(store: &Store) -> Option<Desired> {
+    match store.restore() {
+        Ok(Some(desired)) => {
+            info!(
+                generation = desired.generation,
+                ports = desired.ports.len(),
+                "remembers its last document"
+            );
+            Some(desired)
+        }
+        Ok(None) => None,
+        Err(error) => {
+            warn!(%error, "cannot remember its last document; isolation stays as it is until a push");
+            None
+        }
+    }
+}
+
+fn failed<E: Error>(task: &str, end: Result<(), E>) -> Box<dyn Error> {
+    let reason = end.err().map_or("ended".to_owned(), |error| error.to_string());
+    error!(task, reason, "a task failed");
+    format!("{task}: {reason}").into()
+}

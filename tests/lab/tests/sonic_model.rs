@@ -71,6 +71,8 @@ fn a_port_enters_a_vrf_whatever_the_order_of_the_rows() {
     leaf.set("INTERFACE|Ethernet0", &[("vrf_name", "Vrfboot")]);
     leaf.fence();
     assert_eq!(leaf.state.row("INTERFACE_TABLE", "Ethernet0").unwrap(), None);
+    let address = leaf.state.row("INTERFACE_TABLE", "Ethernet0|2001:db8:0:1::1/64");
+    assert_eq!(address.unwrap(), None);
 
     leaf.set("VRF|Vrfboot", &[]);
     leaf.until_bound("Ethernet0", "Vrfboot");
@@ -214,7 +216,9 @@ fn an_interface_row_is_not_deleted_before_its_addresses_and_a_set_behind_it_is_l
 
 #[test]
 fn a_delete_and_set_too_close_together_leaves_the_router_interface_in_the_old_vrf() {
-    let mut leaf = Leaf::started();
+    let mut leaf = Leaf::prepare();
+    leaf.initialised("1");
+    leaf.start_with_delay(100);
     leaf.set("VRF|Vrfa", &[]);
     leaf.set("VRF|Vrfb", &[]);
     leaf.set("INTERFACE|Ethernet0", &[("vrf_name", "Vrfa")]);
@@ -275,6 +279,21 @@ fn overlapping_prefixes_in_one_vrf_are_retried_until_the_other_is_gone() {
 }
 
 #[test]
+fn a_router_interface_goes_after_its_addresses() {
+    let mut leaf = Leaf::prepare();
+    leaf.initialised("1");
+    // So slow that orchagent sees the interface and its address go at once, the interface first.
+    leaf.start_with_delay(1200);
+    leaf.set("INTERFACE|Ethernet0", &[]);
+    leaf.set("INTERFACE|Ethernet0|2001:db8:0:1::1/64", &[]);
+    leaf.until_routed("2001:db8:0:1::1/128");
+    leaf.delete("INTERFACE|Ethernet0");
+    leaf.delete("INTERFACE|Ethernet0|2001:db8:0:1::1/64");
+    leaf.until_unbound("Ethernet0");
+    assert!(!leaf.is_routed("2001:db8:0:1::1/128"));
+}
+
+#[test]
 fn a_vrf_goes_after_its_last_router_interface() {
     let mut leaf = Leaf::started();
     leaf.set("VRF|Vrfboot", &[]);
@@ -304,6 +323,42 @@ fn a_vrf_goes_after_its_last_router_interface() {
         leaf.asic_keys("SAI_OBJECT_TYPE_VIRTUAL_ROUTER").len(),
         2,
         "the default one and the fence's"
+    );
+}
+
+#[test]
+fn a_vrf_written_again_behind_its_pending_delete_is_deleted_all_the_same() {
+    let mut leaf = Leaf::started();
+    leaf.set("VRF|Vrfboot", &[]);
+    leaf.set("INTERFACE|Ethernet0", &[("vrf_name", "Vrfboot")]);
+    leaf.until_bound("Ethernet0", "Vrfboot");
+    leaf.delete("VRF|Vrfboot");
+    leaf.fence();
+    leaf.set("VRF|Vrfboot", &[]);
+    until("vrfmgrd takes it", || {
+        leaf.state.row("VRF_TABLE", "Vrfboot").unwrap()
+    });
+    leaf.fence();
+    assert_eq!(
+        leaf.state.row("VRF_TABLE", "Vrfboot").unwrap(),
+        None,
+        "the old DEL came back"
+    );
+
+    leaf.delete("INTERFACE|Ethernet0");
+    until("orchagent lets go", || {
+        leaf.state
+            .row("VRF_OBJECT_TABLE", "Vrfboot")
+            .unwrap()
+            .is_none()
+            .then_some(())
+    });
+    leaf.fence();
+    assert_eq!(leaf.state.row("VRF_TABLE", "Vrfboot").unwrap(), None);
+    assert_eq!(leaf.state.row("VRF_OBJECT_TABLE", "Vrfboot").unwrap(), None);
+    assert!(
+        leaf.config.row("VRF", "Vrfboot").unwrap().is_some(),
+        "CONFIG_DB's row was lost"
     );
 }
 

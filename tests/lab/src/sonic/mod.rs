@@ -16,7 +16,7 @@ mod intfsorch;
 mod kernel;
 mod orchagent;
 mod ports;
-pub mod queue;
+mod queue;
 mod subscription;
 mod switch;
 mod vrfmgrd;

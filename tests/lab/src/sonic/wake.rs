@@ -34,10 +34,9 @@ impl Wake {
         self.event_due.get_or_insert(now + self.delay);
     }
 
-    /// When to run.
+    /// When to run. A daemon that has an event to look at does not time out.
     pub fn due(&self) -> Instant {
-        self.event_due
-            .map_or(self.retry_due, |event| event.min(self.retry_due))
+        self.event_due.unwrap_or(self.retry_due)
     }
 
     /// If it is time to run: yes, and the alarm is set anew.
@@ -67,5 +66,7 @@ mod tests {
         assert!(!wake.rings(after(59)));
         assert!(wake.rings(after(60)));
         assert_eq!(wake.due(), after(1060));
+        wake.event(after(1050));
+        assert_eq!(wake.due(), after(1100));
     }
 }

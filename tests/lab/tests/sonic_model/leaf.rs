@@ -77,10 +77,14 @@ impl Leaf {
     }
 
     pub fn start(&mut self) {
+        self.start_with_delay(0);
+    }
+
+    pub fn start_with_delay(&mut self, delay_ms: u64) {
         let args = sonic::Args {
             database_config: self.directory.path().join("database_config.json"),
             kernel: WhichKernel::Paper,
-            delay_ms: 0,
+            delay_ms,
         };
         self.model = Some(std::thread::spawn(move || sonic::run(args)));
     }
@@ -134,8 +138,9 @@ impl Leaf {
         for key in self.asic_keys(RIF) {
             rifs.extend(self.asic.row("ASIC_STATE", &key).unwrap());
         }
-        rifs.into_iter()
-            .find(|rif| rif["SAI_ROUTER_INTERFACE_ATTR_PORT_ID"] == oid)
+        rifs.retain(|rif| rif["SAI_ROUTER_INTERFACE_ATTR_PORT_ID"] == oid);
+        assert!(rifs.len() < 2, "{port} has {rifs:?}");
+        rifs.pop()
     }
 
     pub fn is_routed(&mut self, destination: &str) -> bool {

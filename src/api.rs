@@ -1,0 +1,317 @@
+//! The API edge: HTTP+JSON on a unix socket, where metal-core pushes the desired document and anyone asks for status.
+//!
+//! Must never: take a document in part, wait without a bound, or touch SONiC or the kernel.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `PUT /v1/ports[?wait=3s]` | takes the whole desired document; 200 when every port is settled, else 202 |
+//! | `GET /v1/ports` | every port that is or was ours since the start |
+//! | `GET /v1/ports/<name or alias>` | one port |
+
+use std::convert::Infallible;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use thiserror::Error;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use crate::config::Boot;
+use crate::desired::{self, Desired, DocumentError, Origin, PortRows};
+use crate::net::PortName;
+use crate::status::{PortStatus, Status};
+use crate::store::Store;
+
+/// 512 ports with all their fields are some 50 kilobytes.
+const BODY_MAX: usize = 1024 * 1024;
+/// metal-core's tick is 10 s; nobody gains by waiting longer than a few of them.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+/// A request must be there whole in this time.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why the API cannot be offered.
+#[derive(Debug, Error)]
+pub enum ApiError {
+    /// Another process serves the path.
+    #[error("{0}: another leafboot serves this socket: stop it first")]
+    Taken(PathBuf),
+    /// Something else lies at the path.
+    #[error("{0}: exists and is not a socket: remove it, or set api.socket to another path")]
+    NotSocket(PathBuf),
+    /// The file system or the kernel refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// The socket's path.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// What the API reads and writes.
+pub struct Api {
+    /// The boot settings that a document is checked against.
+    pub boot: Boot,
+    /// Where accepted documents go.
+    pub desired: watch::Sender<Option<Desired>>,
+    /// Where they are kept.
+    pub store: Store,
+    /// The ports' states.
+    pub status: watch::Receiver<Status>,
+    /// The leaf's ports; none while CONFIG_DB cannot be read.
+    pub ports: watch::Receiver<Option<PortRows>>,
+}
+
+/// Opens the socket. A dead predecessor's is taken over; a living one's is not. Root and its group may use it.
+pub fn bind(path: &Path) -> Result<UnixListener, ApiError> {
+    let io = |source| ApiError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory).map_err(io)?;
+    }
+    match fs::symlink_metadata(path) {
+        Ok(file) if !file.file_type().is_socket() => return Err(ApiError::NotSocket(path.to_owned())),
+        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+            return Err(ApiError::Taken(path.to_owned()));
+        }
+        Ok(_) => fs::remove_file(path).map_err(io)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(io(error)),
+    }
+    let listener = UnixListener::bind(path).map_err(io)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(io)?;
+    Ok(listener)
+}
+
+/// Serves the socket until the process ends; returns only with the listener's error.
+pub async fn run(listener: UnixListener, api: Arc<Api>) -> io::Error {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(connection(stream, Arc::clone(&api)));
+            }
+            Err(error) => return error,
+        }
+    }
+}
+
+async fn connection(stream: UnixStream, api: Arc<Api>) {
+    let handle = service_fn(|request| {
+        let api = Arc::clone(&api);
+        async move { Ok::<_, Infallible>(respond(&api, request).await) }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    if let Err(error) = http.serve_connection(TokioIo::new(stream), handle).await {
+        debug!(%error, "an API connection broke");
+    }
+}
+
+type Reply = Response<Full<Bytes>>;
+
+async fn respond(api: &Api, request: Request<Incoming>) -> Reply {
+    let path = request.uri().path().to_owned();
+    match (request.method().clone(), path.strip_prefix("/v1/ports")) {
+        (Method::PUT, Some("" | "/")) => put(api, request).await,
+        (Method::GET, Some("" | "/")) => reply(StatusCode::OK, &document(&api.status.borrow())),
+        (Method::GET, Some(rest)) if rest.starts_with('/') => one(api, &rest[1..].replace("%2F", "/")),
+        (_, Some(rest)) if rest.is_empty() || rest.starts_with('/') => {
+            let allow = if rest.len() > 1 { "GET" } else { "GET, PUT" };
+            let mut response = error(StatusCode::METHOD_NOT_ALLOWED, format!("{path} takes {allow}"));
+            response
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static(allow));
+            response
+        }
+        _ => error(
+            StatusCode::NOT_FOUND,
+            format!("no {path} here: there are /v1/ports and /v1/ports/<name>"),
+        ),
+    }
+}
+
+/// Takes a document whole or not at all.
+async fn put(api: &Api, request: Request<Incoming>) -> Reply {
+    let wait = match wait(request.uri().query()) {
+        Ok(wait) => wait,
+        Err(reason) => return error(StatusCode::BAD_REQUEST, reason),
+    };
+    let reading = timeout(
+        HEAD_TIMEOUT,
+        Limited::new(request.into_body(), BODY_MAX).collect(),
+    )
+    .await;
+    let body = match reading {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(reason)) if reason.is::<http_body_util::LengthLimitError>() => {
+            return error(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("the document is longer than {BODY_MAX} bytes"),
+            );
+        }
+        Ok(Err(reason)) => {
+            return error(
+                StatusCode::BAD_REQUEST,
+                format!("the document broke off: {reason}"),
+            );
+        }
+        Err(_) => {
+            return error(
+                StatusCode::REQUEST_TIMEOUT,
+                "the document did not come".to_owned(),
+            );
+        }
+    };
+    match accept(api, &body) {
+        Ok(desired) => settle(api, &desired, wait).await,
+        Err(refusal) => *refusal,
+    }
+}
+
+/// Checks, keeps and publishes a document. There is no await in it, so two pushes cannot cross.
+fn accept(api: &Api, body: &[u8]) -> Result<Desired, Box<Reply>> {
+    let ports = match api.ports.borrow().as_ref() {
+        Some(rows) => desired::parse(body, rows, &api.boot).map_err(|error| Box::new(refused(&error)))?,
+        None => return Err(Box::new(unreadable(api))),
+    };
+    let before = api.desired.borrow().clone();
+    let same = before.as_ref().is_some_and(|before| before.ports == ports);
+    let last = before.as_ref().map_or(0, |before| before.generation);
+    let desired = Desired {
+        generation: last + u64::from(!same),
+        origin: Origin::Pushed,
+        ports,
+    };
+    if !same {
+        api.store.keep(&desired).map_err(|reason| {
+            let reason = format!("the document cannot be kept, so it is not taken: {reason}");
+            warn!(reason, "refused a push");
+            Box::new(error(StatusCode::INTERNAL_SERVER_ERROR, reason))
+        })?;
+        info!(
+            generation = desired.generation,
+            ports = desired.ports.len(),
+            "took a new document"
+        );
+    }
+    api.desired.send_if_modified(|current| {
+        let changed = current.as_ref() != Some(&desired);
+        *current = Some(desired.clone());
+        changed
+    });
+    Ok(desired)
+}
+
+/// Waits, bounded, until every port has settled, and answers with their states.
+async fn settle(api: &Api, desired: &Desired, wait: Duration) -> Reply {
+    let mut status = api.status.clone();
+    let settled = timeout(
+        wait,
+        status.wait_for(|status| status.has_settled(desired.generation)),
+    )
+    .await;
+    let code = if matches!(settled, Ok(Ok(_))) {
+        StatusCode::OK
+    } else {
+        StatusCode::ACCEPTED
+    };
+    let now = api.status.borrow();
+    if now.generation >= Some(desired.generation) {
+        reply(code, &document(&now))
+    } else {
+        reply(code, &document(&now.pending(desired)))
+    }
+}
+
+fn one(api: &Api, name: &str) -> Reply {
+    let status = api.status.borrow();
+    let known = |port: &PortName| status.ports.get(port).cloned();
+    match (
+        api.ports.borrow().as_ref(),
+        name.parse::<PortName>().ok().as_ref().and_then(known),
+    ) {
+        (_, Some(port)) => reply(StatusCode::OK, &json!(port)),
+        (Some(rows), None) => match desired::resolve(name, rows) {
+            Some((port, _)) => reply(
+                StatusCode::OK,
+                &json!(known(port).unwrap_or(PortStatus::RELEASED)),
+            ),
+            None => error(StatusCode::NOT_FOUND, desired::unknown(name, rows)),
+        },
+        (None, None) => unreadable(api),
+    }
+}
+
+/// `wait=<duration>` out of a query; nothing else is known.
+fn wait(query: Option<&str>) -> Result<Duration, String> {
+    let Some(query) = query.filter(|query| !query.is_empty()) else {
+        return Ok(Duration::ZERO);
+    };
+    let value = query
+        .strip_prefix("wait=")
+        .ok_or(format!("unknown query {query:?}: there is wait=3s"))?;
+    let wait =
+        humantime::parse_duration(value).map_err(|e| format!("wait: {value:?}: {e}; write wait=3s"))?;
+    if wait <= WAIT_MAX {
+        Ok(wait)
+    } else {
+        Err(format!("wait: {value} is longer than {WAIT_MAX:?}"))
+    }
+}
+
+/// The answer's shape for all ports.
+fn document(status: &Status) -> Value {
+    let settled = status.ports.values().all(|port| port.settled);
+    let error = &status.database_error;
+    json!({ "generation": status.generation, "settled": settled, "error": error, "ports": status.ports })
+}
+
+fn refused(refusal: &DocumentError) -> Reply {
+    warn!(%refusal, "refused a push");
+    match refusal {
+        DocumentError::Shape(_) => error(StatusCode::BAD_REQUEST, refusal.to_string()),
+        DocumentError::Refused(refused) => reply(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            &json!({ "error": refusal.to_string(), "refused": refused }),
+        ),
+    }
+}
+
+fn unreadable(api: &Api) -> Reply {
+    let status = api.status.borrow();
+    let reason = status
+        .database_error
+        .as_deref()
+        .unwrap_or("CONFIG_DB is not loaded yet");
+    let reason = format!("the leaf's ports are not known, so nothing can be checked: {reason}");
+    error(StatusCode::SERVICE_UNAVAILABLE, reason)
+}
+
+fn error(code: StatusCode, reason: String) -> Reply {
+    reply(code, &json!({ "error": reason }))
+}
+
+fn reply(code: StatusCode, body: &Value) -> Reply {
+    let mut response = Response::new(Full::new(Bytes::from(format!("{body}\n"))));
+    *response.status_mut() = code;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

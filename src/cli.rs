@@ -1,0 +1,31 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// The switch-side boot agent of a metal-stack partition.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What leafboot can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the agent until SIGTERM or SIGINT. Stopping it withdraws nothing: machines that boot go on booting.
+    Run {
+        /// The settings; sonic/leafboot.toml is an annotated example.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Say whether a settings file can be used, and if not, which key on which line is wrong.
+    Check {
+        /// The settings to check.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}

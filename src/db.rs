@@ -1,0 +1,354 @@
+//! The Redis edge: reads one pass's rows, writes a plan's steps, and wakes the reconciler when a row changes.
+//! The only file that imports redis.
+//!
+//! Must never: decide anything, or write anything but a plan's steps.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::{self, SelectAll};
+use redis::aio::{MultiplexedConnection, PubSubStream};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, Pipeline, RedisError};
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::observed::Snapshot;
+use crate::plan::Step;
+use crate::rows::{self, Fields, NULL, Rows, patterns};
+
+/// Redis answers on the switch itself within a millisecond; one that needs longer is not well.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// Keys looked at per SCAN step: small enough not to hold up other clients of a big database.
+const SCAN_COUNT: usize = 1000;
+
+/// Why SONiC's databases cannot be used now.
+#[derive(Debug, Error)]
+pub enum DbError {
+    /// `database_config.json` is not readable.
+    #[error("cannot read {path}: {source}; is SONiC's database container running?")]
+    ConfigFile {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// `database_config.json` is not what SONiC writes, or is half-written.
+    #[error("{path}: {reason}")]
+    ConfigContent {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it.
+        reason: String,
+    },
+    /// No connection.
+    #[error("cannot connect to {database} at {address}: {source}")]
+    Connect {
+        /// Which of SONiC's databases.
+        database: &'static str,
+        /// Socket path or host and port.
+        address: String,
+        /// What Redis or the kernel said.
+        source: RedisError,
+    },
+    /// A command failed.
+    #[error("{database}: {source}")]
+    Command {
+        /// Which of SONiC's databases.
+        database: &'static str,
+        /// What Redis said.
+        source: RedisError,
+    },
+}
+
+/// SONiC's `database_config.json`, the parts that are needed.
+#[derive(Deserialize)]
+struct DatabaseConfig {
+    #[serde(rename = "INSTANCES")]
+    instances: BTreeMap<String, Instance>,
+    #[serde(rename = "DATABASES")]
+    databases: BTreeMap<String, DatabaseEntry>,
+}
+
+#[derive(Deserialize)]
+struct Instance {
+    hostname: String,
+    port: u16,
+    #[serde(default)]
+    unix_socket_path: String,
+}
+
+#[derive(Deserialize)]
+struct DatabaseEntry {
+    id: i64,
+    separator: String,
+    instance: String,
+}
+
+/// One of SONiC's databases.
+struct Database {
+    name: &'static str,
+    connection: MultiplexedConnection,
+}
+
+/// Connections to the databases that leafboot uses.
+pub struct Db {
+    config: Database,
+    state: Database,
+    asic: Database,
+    counters: Database,
+    events: SelectAll<PubSubStream>,
+}
+
+impl Db {
+    /// Connects to the databases that `database_config` names and subscribes to their changes.
+    pub async fn connect(database_config: &Path) -> Result<Self, DbError> {
+        let places = Places::read(database_config)?;
+        let config = places.find("CONFIG_DB", "|")?;
+        let state = places.find("STATE_DB", "|")?;
+        let asic = places.find("ASIC_DB", ":")?;
+        let counters = places.find("COUNTERS_DB", ":")?;
+        // Subscribe first, read later: what changes in between wakes us once more
+        // (`common/subscriberstatetable.cpp` does it in this order too).
+        let events = stream::select_all([
+            config.subscribe(&patterns::CONFIG).await?,
+            config.subscribe(&[rows::CONFIG_DB_INITIALIZED]).await?,
+            state.subscribe(&patterns::STATE).await?,
+            asic.subscribe(&patterns::ASIC).await?,
+        ]);
+        Ok(Self {
+            config: config.connect().await?,
+            state: state.connect().await?,
+            asic: asic.connect().await?,
+            counters: counters.connect().await?,
+            events,
+        })
+    }
+
+    /// Reads everything that a pass needs.
+    pub async fn snapshot(&mut self) -> Result<Snapshot, DbError> {
+        let initialized: Option<String> = self
+            .config
+            .run(redis::Cmd::get(rows::CONFIG_DB_INITIALIZED))
+            .await?;
+        Ok(Snapshot {
+            // swss-common's own wait takes «0» for yes (`common/configdb.h`); only «1» means loaded.
+            initialized: initialized.as_deref() == Some("1"),
+            config: self.config.rows(&patterns::CONFIG).await?,
+            state: self.state.rows(&patterns::STATE).await?,
+            asic: self.asic.rows(&patterns::ASIC).await?,
+            port_objects: self
+                .counters
+                .run(redis::Cmd::hgetall(rows::PORT_NAME_MAP))
+                .await?,
+        })
+    }
+
+    /// Writes a plan's steps, in their order, in one round trip. One row is one HSET: SONiC's readers take half a
+    /// row for a whole one (`common/subscriberstatetable.cpp`).
+    pub async fn apply(&mut self, steps: &[Step]) -> Result<(), DbError> {
+        let mut pipeline = redis::pipe();
+        for step in steps {
+            match step {
+                Step::Set(key, fields) if fields.is_empty() => {
+                    pipeline.hset(key.to_string(), NULL, NULL).ignore();
+                }
+                Step::Set(key, fields) => {
+                    let fields: Vec<(&String, &String)> = fields.iter().collect();
+                    pipeline.hset_multiple(key.to_string(), &fields).ignore();
+                }
+                Step::Delete(key) => {
+                    pipeline.del(key.to_string()).ignore();
+                }
+            }
+        }
+        self.config.run_all(&pipeline).await
+    }
+
+    /// Waits until a row changes. Returns false when the subscription has ended: the connection is lost.
+    /// Cancel-safe. FLUSHDB emits no event: the caller also needs a timer.
+    pub async fn changed(&mut self) -> bool {
+        self.events.next().await.is_some()
+    }
+}
+
+impl Database {
+    async fn run<T: redis::FromRedisValue>(&mut self, command: redis::Cmd) -> Result<T, DbError> {
+        let database = self.name;
+        command
+            .query_async(&mut self.connection)
+            .await
+            .map_err(|source| DbError::Command { database, source })
+    }
+
+    async fn run_all<T: redis::FromRedisValue>(&mut self, pipeline: &Pipeline) -> Result<T, DbError> {
+        let database = self.name;
+        pipeline
+            .query_async(&mut self.connection)
+            .await
+            .map_err(|source| DbError::Command { database, source })
+    }
+
+    /// All rows whose keys match, in one round trip behind the scan.
+    async fn rows(&mut self, patterns: &[&str]) -> Result<Rows, DbError> {
+        let mut keys = Vec::new();
+        for pattern in patterns {
+            keys.extend(self.keys(pattern).await?);
+        }
+        let mut pipeline = redis::pipe();
+        for key in &keys {
+            pipeline.hgetall(key);
+        }
+        let fields: Vec<Fields> = self.run_all(&pipeline).await?;
+        // A row that went in between reads as empty; one without fields holds NULL.
+        let present = keys
+            .into_iter()
+            .zip(fields)
+            .filter(|(_, fields)| !fields.is_empty());
+        Ok(present.map(|(key, fields)| (key, without_null(fields))).collect())
+    }
+
+    /// The keys that match, by SCAN: KEYS would block Redis for every daemon of the switch.
+    async fn keys(&mut self, pattern: &str) -> Result<Vec<String>, DbError> {
+        let mut keys = Vec::new();
+        let mut cursor = 0u64;
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor)
+                .arg("MATCH")
+                .arg(pattern)
+                .arg("COUNT")
+                .arg(SCAN_COUNT);
+            let (next, found): (u64, Vec<String>) = self.run(scan).await?;
+            keys.extend(found);
+            cursor = next;
+            if cursor == 0 {
+                // SCAN may return a key twice.
+                keys.sort_unstable();
+                keys.dedup();
+                return Ok(keys);
+            }
+        }
+    }
+}
+
+fn without_null(mut fields: Fields) -> Fields {
+    fields.remove(NULL);
+    fields
+}
+
+/// `database_config.json`, read.
+struct Places {
+    path: PathBuf,
+    config: DatabaseConfig,
+}
+
+/// Where one database is.
+struct Place {
+    name: &'static str,
+    address: ConnectionAddr,
+    id: i64,
+}
+
+impl Places {
+    fn read(path: &Path) -> Result<Self, DbError> {
+        let text = std::fs::read(path).map_err(|source| DbError::ConfigFile {
+            path: path.to_owned(),
+            source,
+        })?;
+        let config = serde_json::from_slice(&text).map_err(|e| DbError::ConfigContent {
+            path: path.to_owned(),
+            reason: format!("not SONiC's database_config.json: {e}"),
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            config,
+        })
+    }
+
+    /// Finds a database by its name. Its separator must be the one that `rows` spells keys with.
+    fn find(&self, name: &'static str, separator: &str) -> Result<Place, DbError> {
+        let wrong = |reason| DbError::ConfigContent {
+            path: self.path.clone(),
+            reason,
+        };
+        let entry = self
+            .config
+            .databases
+            .get(name)
+            .ok_or_else(|| wrong(format!("DATABASES has no {name}")))?;
+        if entry.separator != separator {
+            return Err(wrong(format!(
+                "{name} has separator {:?}; leafboot knows {separator:?}",
+                entry.separator
+            )));
+        }
+        let instance = self.config.instances.get(&entry.instance).ok_or_else(|| {
+            wrong(format!(
+                "{name} is in instance {:?}, which INSTANCES does not have",
+                entry.instance
+            ))
+        })?;
+        let address = if instance.unix_socket_path.is_empty() {
+            ConnectionAddr::Tcp(instance.hostname.clone(), instance.port)
+        } else {
+            ConnectionAddr::Unix(PathBuf::from(&instance.unix_socket_path))
+        };
+        Ok(Place {
+            name,
+            address,
+            id: entry.id,
+        })
+    }
+}
+
+impl Place {
+    fn client(&self) -> Result<Client, DbError> {
+        let info = self
+            .address
+            .clone()
+            .into_connection_info()
+            .map_err(|e| self.unreachable(e))?;
+        let settings = info.redis_settings().clone().set_db(self.id);
+        Client::open(info.set_redis_settings(settings)).map_err(|e| self.unreachable(e))
+    }
+
+    async fn connect(&self) -> Result<Database, DbError> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(TIMEOUT))
+            .set_response_timeout(Some(TIMEOUT));
+        let connection = self
+            .client()?
+            .get_multiplexed_async_connection_with_config(&config)
+            .await;
+        Ok(Database {
+            name: self.name,
+            connection: connection.map_err(|e| self.unreachable(e))?,
+        })
+    }
+
+    /// Subscribes to the keyspace events of rows whose keys match.
+    async fn subscribe(&self, patterns: &[&str]) -> Result<PubSubStream, DbError> {
+        let connecting = self.client()?;
+        let (mut sink, stream) = connecting
+            .get_async_pubsub()
+            .await
+            .map_err(|e| self.unreachable(e))?
+            .split();
+        let channels: Vec<String> = patterns
+            .iter()
+            .map(|pattern| format!("__keyspace@{}__:{pattern}", self.id))
+            .collect();
+        sink.psubscribe(channels).await.map_err(|e| self.unreachable(e))?;
+        Ok(stream)
+    }
+
+    fn unreachable(&self, source: RedisError) -> DbError {
+        DbError::Connect {
+            database: self.name,
+            address: self.address.to_string(),
+            source,
+        }
+    }
+}

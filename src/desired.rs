@@ -1,0 +1,289 @@
+//! What metal-core wants: the pushed document, parsed and checked as a whole, and its kept copy.
+//!
+//! Must never: take a part of a document that has a fault, read a clock or a file.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use thiserror::Error;
+
+use crate::config::Boot;
+use crate::net::{BootPrefix, PortName, PrefixError};
+
+/// The desired state of every port: a port that is not in `ports` is not to be ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Desired {
+    /// Counts accepted documents that differ from the one before; from 1.
+    pub generation: u64,
+    /// Whether metal-core has said this since the agent started.
+    pub origin: Origin,
+    /// The ports that are to boot, each with its /64.
+    pub ports: BTreeMap<PortName, BootPrefix>,
+}
+
+/// Where a document comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// An order: what is not in it is released.
+    Pushed,
+    /// A memory of an earlier run: nothing is released on its word.
+    Restored,
+}
+
+/// What is known of a front-panel port from its CONFIG_DB `PORT` row.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PortRow {
+    /// The port's other name, such as `Eth1/1`.
+    pub alias: Option<String>,
+    /// The port's front-panel index; ports of one breakout share it.
+    pub index: Option<u32>,
+}
+
+/// All front-panel ports of the leaf.
+pub type PortRows = BTreeMap<PortName, PortRow>;
+
+/// A document that was not taken. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DocumentError {
+    /// Not JSON, or not of the document's shape.
+    #[error("not a port document: {0}")]
+    Shape(String),
+    /// Well-formed, but with ports that cannot be taken.
+    #[error("{}", .0.iter().map(Refusal::to_string).collect::<Vec<_>>().join("; "))]
+    Refused(Vec<Refusal>),
+}
+
+/// One port's fault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// The port as the document names it.
+    pub port: String,
+    /// The field at fault: `port` (its name), `state`, `prefix`, or one that a port does not have.
+    pub field: String,
+    /// What is wrong, and what would be right.
+    pub reason: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.port, self.field, self.reason)
+    }
+}
+
+/// Parses and checks a whole document against the leaf's ports: every port known, unprotected and named once,
+/// every prefix a /64 that no other port has.
+pub fn parse(
+    body: &[u8],
+    rows: &PortRows,
+    boot: &Boot,
+) -> Result<BTreeMap<PortName, BootPrefix>, DocumentError> {
+    let document: Document = serde_json::from_slice(body).map_err(|e| DocumentError::Shape(e.to_string()))?;
+    let mut ports = BTreeMap::new();
+    let mut refusals = Vec::new();
+    for (name, wish) in document.ports.0 {
+        match checked(&name, wish, rows, boot).and_then(|port| claim(&mut ports, &name, port)) {
+            Ok(()) => {}
+            Err((field, reason)) => refusals.push(Refusal {
+                port: name,
+                field,
+                reason,
+            }),
+        }
+    }
+    if refusals.is_empty() {
+        Ok(ports)
+    } else {
+        Err(DocumentError::Refused(refusals))
+    }
+}
+
+/// A field and what is wrong with it.
+type Fault = (String, String);
+
+/// One port's wish, checked by itself.
+fn checked(
+    name: &str,
+    wish: serde_json::Value,
+    rows: &PortRows,
+    boot: &Boot,
+) -> Result<(PortName, BootPrefix), Fault> {
+    let fault = |field: &str, reason: String| (field.to_owned(), reason);
+    let (port, row) = resolve(name, rows).ok_or_else(|| fault("port", unknown(name, rows)))?;
+    let is_protected = |p: &String| p == port.as_str() || row.alias.as_ref() == Some(p);
+    if boot.protected.iter().any(is_protected) {
+        return Err(fault(
+            "port",
+            "it is protected by boot.protected: an uplink is never taken".to_owned(),
+        ));
+    }
+    let wish = Wish::read(wish)?;
+    if wish.state != "boot" {
+        return Err(fault(
+            "state",
+            format!(
+                "{:?} is not \"boot\"; leave the port out of the document to release it",
+                wish.state
+            ),
+        ));
+    }
+    let prefix = match (wish.prefix, row.index) {
+        (Some(text), _) => text
+            .parse()
+            .map_err(|e: PrefixError| fault("prefix", e.to_string()))?,
+        (None, None) => {
+            let reason = "none given, and the port's PORT row has no index to derive it from";
+            return Err(fault("prefix", reason.to_owned()));
+        }
+        (None, Some(index)) => boot.prefix.nth(index).ok_or_else(|| {
+            fault(
+                "prefix",
+                format!(
+                    "none given, and boot.prefix {} has no /64 number {index}",
+                    boot.prefix
+                ),
+            )
+        })?,
+    };
+    Ok((port.clone(), prefix))
+}
+
+/// Adds a port, unless it or its prefix is there. Two /64s overlap only when they are equal; SONiC would retry
+/// the second for ever (`orchagent/intfsorch.cpp: IntfsOrch::setIntf`).
+fn claim(
+    ports: &mut BTreeMap<PortName, BootPrefix>,
+    name: &str,
+    (port, prefix): (PortName, BootPrefix),
+) -> Result<(), Fault> {
+    if ports.contains_key(&port) {
+        return Err((
+            "port".to_owned(),
+            format!("{name} and another entry both mean {port}"),
+        ));
+    }
+    if let Some((other, _)) = ports.iter().find(|(_, taken)| **taken == prefix) {
+        let reason = format!("{prefix} overlaps the prefix of {other}: each port needs its own /64");
+        return Err(("prefix".to_owned(), reason));
+    }
+    ports.insert(port, prefix);
+    Ok(())
+}
+
+/// Finds a port by its name or its alias.
+pub fn resolve<'a>(name: &str, rows: &'a PortRows) -> Option<(&'a PortName, &'a PortRow)> {
+    let by_name = name
+        .parse::<PortName>()
+        .ok()
+        .and_then(|port| rows.get_key_value(&port));
+    by_name.or_else(|| rows.iter().find(|(_, row)| row.alias.as_deref() == Some(name)))
+}
+
+/// Says that `name` is no port of this leaf, in one sentence with a hint.
+pub fn unknown(name: &str, rows: &PortRows) -> String {
+    let known = match (rows.first_key_value(), rows.last_key_value()) {
+        (Some((first, _)), Some((last, _))) => format!("it has {} ports, {first} to {last}", rows.len()),
+        _ => "its PORT table is empty".to_owned(),
+    };
+    format!("{name:?} is not a port of this leaf ({known})")
+}
+
+/// The document as it comes in.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    ports: Wishes,
+}
+
+/// One port's entry.
+struct Wish {
+    state: String,
+    prefix: Option<String>,
+}
+
+impl Wish {
+    /// Reads an entry by hand, so that a fault can name the field that it is in.
+    fn read(value: serde_json::Value) -> Result<Self, Fault> {
+        let serde_json::Value::Object(entry) = value else {
+            return Err((
+                "port".to_owned(),
+                "its entry is not an object such as {\"state\": \"boot\"}".to_owned(),
+            ));
+        };
+        let mut wish = Self {
+            state: String::new(),
+            prefix: None,
+        };
+        for (field, value) in entry {
+            match (field.as_str(), value) {
+                ("state", serde_json::Value::String(state)) => wish.state = state,
+                ("prefix", serde_json::Value::String(prefix)) => wish.prefix = Some(prefix),
+                ("prefix", serde_json::Value::Null) => {}
+                ("state" | "prefix", other) => return Err((field, format!("{other} is not a text"))),
+                _ => return Err((field, "no such field: a port has state and prefix".to_owned())),
+            }
+        }
+        Ok(wish)
+    }
+}
+
+/// The entries in their order. JSON lets a name come twice and parsers drop one silently; here it is an error.
+struct Wishes(BTreeMap<String, serde_json::Value>);
+
+impl<'de> Deserialize<'de> for Wishes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EachOnce;
+        impl<'de> Visitor<'de> for EachOnce {
+            type Value = Wishes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object that names each port once")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Wishes, A::Error> {
+                let mut wishes = BTreeMap::new();
+                while let Some((name, wish)) = map.next_entry::<String, serde_json::Value>()? {
+                    if wishes.contains_key(&name) {
+                        return Err(de::Error::custom(format_args!("port {name:?} is named twice")));
+                    }
+                    wishes.insert(name, wish);
+                }
+                Ok(Wishes(wishes))
+            }
+        }
+        deserializer.deserialize_map(EachOnce)
+    }
+}
+
+/// The kept copy's shape on disk.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    generation: u64,
+    ports: BTreeMap<PortName, BootPrefix>,
+}
+
+impl Desired {
+    /// The text to keep for the next run.
+    pub fn to_kept(&self) -> String {
+        let ports: serde_json::Map<_, _> = self
+            .ports
+            .iter()
+            .map(|(port, prefix)| (port.to_string(), prefix.to_string().into()))
+            .collect();
+        serde_json::json!({ "generation": self.generation, "ports": ports }).to_string()
+    }
+
+    /// Reads a kept text back, as a memory.
+    pub fn from_kept(text: &str) -> Result<Self, DocumentError> {
+        let kept: Kept = serde_json::from_str(text).map_err(|e| DocumentError::Shape(e.to_string()))?;
+        Ok(Self {
+            generation: kept.generation,
+            origin: Origin::Restored,
+            ports: kept.ports,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! Documents that are taken, and each way to be refused: whole, and naming port and field.
+
+use super::*;
+
+fn rows() -> PortRows {
+    let row = |alias: &str, index| PortRow {
+        alias: Some(alias.to_owned()),
+        index,
+    };
+    BTreeMap::from([
+        ("Ethernet0".parse().unwrap(), row("Eth1/1", Some(1))),
+        ("Ethernet4".parse().unwrap(), row("Eth1/2", Some(2))),
+        ("Ethernet5".parse().unwrap(), row("Eth1/3", Some(2))),
+        ("Ethernet8".parse().unwrap(), row("Eth1/4", None)),
+        ("Ethernet12".parse().unwrap(), row("Eth1/5", Some(128))),
+        ("Ethernet120".parse().unwrap(), row("Eth1/31", Some(31))),
+    ])
+}
+
+fn boot() -> Boot {
+    Boot {
+        vrf: "Vrfboot".parse().unwrap(),
+        prefix: "2001:db8:b007::/57".parse().unwrap(),
+        protected: vec!["Eth1/31".to_owned()],
+    }
+}
+
+fn taken(body: &str) -> Vec<(String, String)> {
+    let ports = parse(body.as_bytes(), &rows(), &boot()).unwrap();
+    ports
+        .iter()
+        .map(|(port, prefix)| (port.to_string(), prefix.to_string()))
+        .collect()
+}
+
+fn refused(body: &str) -> String {
+    parse(body.as_bytes(), &rows(), &boot()).unwrap_err().to_string()
+}
+
+#[test]
+fn a_prefix_is_taken_or_derived_from_the_ports_index() {
+    let got = taken(
+        r#"{"ports": {"Ethernet0": {"state": "boot", "prefix": "2001:db8:b007:50::/64"}, "Ethernet4": {"state": "boot"}}}"#,
+    );
+    assert_eq!(
+        got,
+        [
+            ("Ethernet0".to_owned(), "2001:db8:b007:50::/64".to_owned()),
+            ("Ethernet4".to_owned(), "2001:db8:b007:2::/64".to_owned())
+        ]
+    );
+    assert_eq!(taken(r#"{"ports": {}}"#), []);
+}
+
+#[test]
+fn an_alias_means_its_port() {
+    assert_eq!(
+        taken(r#"{"ports": {"Eth1/1": {"state": "boot"}}}"#)[0].0,
+        "Ethernet0"
+    );
+    let error = refused(r#"{"ports": {"Eth1/1": {"state": "boot"}, "Ethernet0": {"state": "boot"}}}"#);
+    assert_eq!(
+        error,
+        "Ethernet0: port: Ethernet0 and another entry both mean Ethernet0"
+    );
+}
+
+#[test]
+fn a_fault_names_port_and_field() {
+    let cases = [
+        (
+            r#"{"Ethernet1": {"state": "boot"}}"#,
+            r#"Ethernet1: port: "Ethernet1" is not a port of this leaf"#,
+        ),
+        (
+            r#"{"Ethernet120": {"state": "boot"}}"#,
+            "Ethernet120: port: it is protected",
+        ),
+        (
+            r#"{"Ethernet0": {"state": "tenant"}}"#,
+            r#"Ethernet0: state: "tenant" is not "boot""#,
+        ),
+        (r#"{"Ethernet0": {}}"#, "Ethernet0: state: \"\" is not"),
+        (
+            r#"{"Ethernet0": {"state": "boot", "vlan": 1}}"#,
+            "Ethernet0: vlan: no such field",
+        ),
+        (
+            r#"{"Ethernet0": {"state": "boot", "prefix": "2001:db8::/63"}}"#,
+            "Ethernet0: prefix: 2001:db8::/63",
+        ),
+        (
+            r#"{"Ethernet0": {"state": "boot", "prefix": "x"}}"#,
+            r#"Ethernet0: prefix: "x" is not an IPv6"#,
+        ),
+        (
+            r#"{"Ethernet0": {"state": 1}}"#,
+            "Ethernet0: state: 1 is not a text",
+        ),
+        (
+            r#"{"Ethernet0": []}"#,
+            "Ethernet0: port: its entry is not an object",
+        ),
+        (
+            r#"{"Ethernet8": {"state": "boot"}}"#,
+            "Ethernet8: prefix: none given, and the port's PORT row has no",
+        ),
+        (
+            r#"{"Ethernet12": {"state": "boot"}}"#,
+            "Ethernet12: prefix: none given, and boot.prefix 2001:db8:b007",
+        ),
+        (
+            r#"{"Ethernet4": {"state": "boot"}, "Ethernet5": {"state": "boot"}}"#,
+            "Ethernet5: prefix: 2001:db8:b007:2::/64 overlaps the prefix of Ethernet4",
+        ),
+    ];
+    for (ports, expected) in cases {
+        let error = refused(&format!(r#"{{"ports": {ports}}}"#));
+        assert!(error.starts_with(expected), "{ports} gave {error}");
+    }
+}
+
+#[test]
+fn every_fault_of_a_document_is_named_at_once() {
+    let error = refused(r#"{"ports": {"Ethernet1": {"state": "boot"}, "Ethernet4": {"state": "x"}}}"#);
+    assert!(
+        error.contains("Ethernet1: port:") && error.contains("Ethernet4: state:"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_not_the_documents_shape_is_refused() {
+    for body in [
+        "",
+        "[]",
+        "{}",
+        r#"{"ports": []}"#,
+        r#"{"ports": {}, "x": 1}"#,
+        "\u{0}",
+    ] {
+        assert!(refused(body).starts_with("not a port document"), "{body}");
+    }
+    let twice = refused(r#"{"ports": {"Ethernet0": {"state": "boot"}, "Ethernet0": {"state": "boot"}}}"#);
+    assert!(twice.contains(r#"port "Ethernet0" is named twice"#), "{twice}");
+}
+
+#[test]
+fn a_kept_document_comes_back_as_a_memory() {
+    let ports = parse(
+        br#"{"ports": {"Ethernet0": {"state": "boot"}}}"#,
+        &rows(),
+        &boot(),
+    )
+    .unwrap();
+    let pushed = Desired {
+        generation: 7,
+        origin: Origin::Pushed,
+        ports,
+    };
+    let restored = Desired::from_kept(&pushed.to_kept()).unwrap();
+    assert_eq!(
+        restored,
+        Desired {
+            origin: Origin::Restored,
+            ..pushed
+        }
+    );
+    assert!(Desired::from_kept("{\"generation\": 1").is_err());
+}

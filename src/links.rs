@@ -1,0 +1,194 @@
+//! The rtnetlink edge: publishes the kernel's view of the leaf's ports, and every change of it at once.
+//!
+//! Must never: change anything in the kernel.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use futures_util::{StreamExt, TryStreamExt};
+use ipnet::Ipv6Net;
+use rtnetlink::packet_core::NetlinkPayload;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::{Handle, MulticastGroup};
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::net::Mac;
+use crate::observed::{Link, Links};
+
+/// Why the kernel's view is not available.
+#[derive(Debug, Error)]
+pub enum LinksError {
+    /// No netlink socket.
+    #[error("cannot open a netlink socket: {0}")]
+    Socket(#[from] std::io::Error),
+    /// The kernel refused a dump.
+    #[error("cannot list links and addresses: {0}")]
+    Dump(#[from] rtnetlink::Error),
+    /// The netlink socket was closed.
+    #[error("the netlink socket was closed")]
+    Closed,
+}
+
+/// Follows the kernel until the process ends; returns only with an error.
+pub async fn run(published: watch::Sender<Links>) -> Result<(), LinksError> {
+    let groups = [MulticastGroup::Link, MulticastGroup::Ipv6Ifaddr];
+    let (connection, handle, mut events) = rtnetlink::new_multicast_connection(&groups)?;
+    let follow = async {
+        let mut kernel = Kernel::dump(&handle).await?;
+        publish(&published, &kernel);
+        while let Some((message, _)) = events.next().await {
+            if let NetlinkPayload::InnerMessage(change) = message.payload {
+                kernel.apply(change);
+            } else if let NetlinkPayload::Overrun(_) = message.payload {
+                // Events were lost (netlink(7), ENOBUFS): only a fresh dump knows what is.
+                kernel = Kernel::dump(&handle).await?;
+            }
+            publish(&published, &kernel);
+        }
+        Err(LinksError::Closed)
+    };
+    tokio::select! {
+        () = connection => Err(LinksError::Closed),
+        end = follow => end,
+    }
+}
+
+fn publish(published: &watch::Sender<Links>, kernel: &Kernel) {
+    let links = kernel.ports();
+    published.send_if_modified(|old| {
+        let changed = *old != links;
+        if changed {
+            *old = links;
+        }
+        changed
+    });
+}
+
+/// Every device and its IPv6 addresses, by ifindex, as far as it is needed.
+#[derive(Default)]
+struct Kernel {
+    devices: BTreeMap<u32, Device>,
+    addresses: BTreeMap<u32, BTreeSet<Ipv6Net>>,
+}
+
+#[derive(Default)]
+struct Device {
+    name: String,
+    mac: Option<Mac>,
+    mtu: u32,
+    up: bool,
+    controller: Option<u32>,
+}
+
+impl Kernel {
+    async fn dump(handle: &Handle) -> Result<Self, LinksError> {
+        let mut kernel = Self::default();
+        let mut links = handle.link().get().execute();
+        while let Some(link) = links.try_next().await? {
+            kernel.apply(RouteNetlinkMessage::NewLink(link));
+        }
+        let mut addresses = handle.address().get().execute();
+        while let Some(address) = addresses.try_next().await? {
+            kernel.apply(RouteNetlinkMessage::NewAddress(address));
+        }
+        Ok(kernel)
+    }
+
+    fn apply(&mut self, change: RouteNetlinkMessage) {
+        if let RouteNetlinkMessage::NewLink(link) = change {
+            self.devices.insert(link.header.index, device(link));
+        } else if let RouteNetlinkMessage::DelLink(link) = change {
+            // A bridge port's removal from its bridge is a DelLink of family AF_BRIDGE; the device stays.
+            if link.header.interface_family == AddressFamily::Unspec {
+                self.devices.remove(&link.header.index);
+                self.addresses.remove(&link.header.index);
+            }
+        } else if let RouteNetlinkMessage::NewAddress(address) = change {
+            if let Some(net) = usable(&address) {
+                self.addresses
+                    .entry(address.header.index)
+                    .or_default()
+                    .insert(net);
+            }
+        } else if let RouteNetlinkMessage::DelAddress(address) = change
+            && let Some(net) = network(&address)
+            && let Some(addresses) = self.addresses.get_mut(&address.header.index)
+        {
+            addresses.remove(&net);
+        }
+    }
+
+    /// The devices that carry a port's name.
+    fn ports(&self) -> Links {
+        let port = |(ifindex, device): (&u32, &Device)| {
+            let (link_local, addresses): (BTreeSet<Ipv6Net>, BTreeSet<Ipv6Net>) = self
+                .addresses
+                .get(ifindex)
+                .into_iter()
+                .flatten()
+                .partition(|net| net.addr().is_unicast_link_local());
+            let link = Link {
+                ifindex: *ifindex,
+                mac: device.mac?,
+                mtu: device.mtu,
+                up: device.up,
+                vrf: device
+                    .controller
+                    .and_then(|index| Some(self.devices.get(&index)?.name.clone())),
+                link_local: link_local.first().map(Ipv6Net::addr),
+                addresses,
+            };
+            Some((device.name.parse().ok()?, link))
+        };
+        self.devices.iter().filter_map(port).collect()
+    }
+}
+
+fn device(link: LinkMessage) -> Device {
+    // IFF_LOWER_UP is the carrier; a port that is down administratively has none that counts.
+    let up = link.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
+    let mut device = Device {
+        up,
+        ..Device::default()
+    };
+    for attribute in link.attributes {
+        if let LinkAttribute::IfName(name) = attribute {
+            device.name = name;
+        } else if let LinkAttribute::Address(bytes) = attribute {
+            device.mac = <[u8; 6]>::try_from(bytes).ok().map(Mac);
+        } else if let LinkAttribute::Mtu(mtu) = attribute {
+            device.mtu = mtu;
+        } else if let LinkAttribute::Controller(index) = attribute {
+            device.controller = Some(index).filter(|index| *index != 0);
+        }
+    }
+    device
+}
+
+/// The address with its prefix length, unless duplicate address detection is not done with it (RFC 4862 5.4).
+fn usable(message: &AddressMessage) -> Option<Ipv6Net> {
+    let tentative = message
+        .header
+        .flags
+        .intersects(AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed)
+        || message.attributes.iter().any(|attribute| {
+            matches!(attribute, AddressAttribute::Flags(flags)
+                if flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed))
+        });
+    if tentative { None } else { network(message) }
+}
+
+fn network(message: &AddressMessage) -> Option<Ipv6Net> {
+    let address = |attribute: &AddressAttribute| {
+        if let AddressAttribute::Address(IpAddr::V6(address)) = attribute {
+            Some(*address)
+        } else {
+            None
+        }
+    };
+    let address = message.attributes.iter().find_map(address)?;
+    Ipv6Net::new(address, message.header.prefix_len).ok()
+}

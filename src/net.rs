@@ -1,0 +1,429 @@
+//! The words of the domain as checked types: a value of one of these is legal wherever it is used.
+//!
+//! Must never: know a database, a socket or a clock.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+
+use ipnet::Ipv6Net;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Longest name of a kernel network device in bytes (Linux `IFNAMSIZ` less its terminator).
+const DEVICE_NAME_MAX: usize = 15;
+
+/// A word that is not what it should be; the message says what a legal one looks like.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum NameError {
+    /// Not a front-panel port's SONiC name.
+    #[error("{0:?} is not a front-panel port: expected Ethernet followed by digits, at most 15 characters")]
+    Port(String),
+    /// Not a VRF name that SONiC takes.
+    #[error(
+        "{0:?} is not a VRF name: expected Vrf followed by letters, digits, - or _, at most 15 characters"
+    )]
+    Vrf(String),
+}
+
+/// A front-panel port by its SONiC name (`Ethernet4`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PortName(String);
+
+impl PortName {
+    /// The name as SONiC and the kernel spell it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for PortName {
+    type Error = NameError;
+
+    fn try_from(name: String) -> Result<Self, NameError> {
+        let digits = name.strip_prefix("Ethernet").unwrap_or_default();
+        let legal =
+            !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) && name.len() <= DEVICE_NAME_MAX;
+        if legal {
+            Ok(Self(name))
+        } else {
+            Err(NameError::Port(name))
+        }
+    }
+}
+
+impl FromStr for PortName {
+    type Err = NameError;
+
+    fn from_str(name: &str) -> Result<Self, NameError> {
+        Self::try_from(name.to_owned())
+    }
+}
+
+impl From<PortName> for String {
+    fn from(name: PortName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for PortName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A VRF's name. SONiC takes a name for a VRF only if it starts with `Vrf`
+/// (`cfgmgr/intfmgr.cpp: IntfMgr::isIntfStateOk`), and the kernel needs it to fit a device name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct VrfName(String);
+
+impl VrfName {
+    /// The name as SONiC and the kernel spell it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for VrfName {
+    type Err = NameError;
+
+    fn from_str(name: &str) -> Result<Self, NameError> {
+        let tail = name.strip_prefix("Vrf").unwrap_or_default();
+        let legal = !tail.is_empty()
+            && tail
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && name.len() <= DEVICE_NAME_MAX;
+        if legal {
+            Ok(Self(name.to_owned()))
+        } else {
+            Err(NameError::Vrf(name.to_owned()))
+        }
+    }
+}
+
+impl fmt::Display for VrfName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a text is not a prefix that can be used for booting machines.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PrefixError {
+    /// Not an IPv6 prefix at all.
+    #[error("{0:?} is not an IPv6 prefix such as 2001:db8:b007::/64")]
+    Syntax(String),
+    /// Bits behind the prefix length are set.
+    #[error("{0} has bits set behind its length: did you mean {1}?")]
+    HostBits(Ipv6Net, Ipv6Net),
+    /// A port's prefix must be a /64, or SLAAC does not form an address (RFC 4862 5.5.3 d).
+    #[error("{0} is not a /64: machines form their address by SLAAC, which needs 64 bits")]
+    NotSlash64(Ipv6Net),
+    /// A leaf's prefix must hold at least one /64.
+    #[error("{0} is longer than /64: it must hold a /64 for each port")]
+    TooLong(Ipv6Net),
+    /// Multicast, link-local, loopback or unspecified space.
+    #[error("{0} is not unicast address space that a machine could use beyond its link")]
+    NotUnicast(Ipv6Net),
+}
+
+/// Parses a prefix that has no host bits and lies in unicast space (global or unique local).
+fn parse_prefix(text: &str) -> Result<Ipv6Net, PrefixError> {
+    let net: Ipv6Net = text.parse().map_err(|_| PrefixError::Syntax(text.to_owned()))?;
+    if net.trunc() != net {
+        return Err(PrefixError::HostBits(net, net.trunc()));
+    }
+    // RFC 4291 2.4: 2000::/3 is global unicast; RFC 4193 3.1: fc00::/7 is unique local.
+    let first = net.addr().octets()[0];
+    let unicast = net.prefix_len() >= 7 && (first & 0xe0 == 0x20 || first & 0xfe == 0xfc);
+    if unicast {
+        Ok(net)
+    } else {
+        Err(PrefixError::NotUnicast(net))
+    }
+}
+
+/// One port's /64 for booting machines, without host bits, in unicast space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BootPrefix(Ipv6Net);
+
+impl BootPrefix {
+    /// The prefix as a network.
+    pub fn net(self) -> Ipv6Net {
+        self.0
+    }
+
+    /// The leaf's address on the port, `<prefix>::1`.
+    pub fn gateway(self) -> Ipv6Addr {
+        Ipv6Addr::from_bits(self.0.addr().to_bits() | 1)
+    }
+
+    /// The gateway with its prefix length, as an interface carries it: `<prefix>::1/64`.
+    pub fn gateway_net(self) -> Ipv6Net {
+        Ipv6Net::new_assert(self.gateway(), 64)
+    }
+
+    /// The boot prefix whose gateway `address` is, if it has that shape (`<prefix>::1/64`).
+    pub fn of_gateway(address: Ipv6Net) -> Option<Self> {
+        let prefix: Self = address.trunc().to_string().parse().ok()?;
+        (prefix.gateway_net() == address).then_some(prefix)
+    }
+}
+
+impl FromStr for BootPrefix {
+    type Err = PrefixError;
+
+    fn from_str(text: &str) -> Result<Self, PrefixError> {
+        let net = parse_prefix(text)?;
+        if net.prefix_len() == 64 {
+            Ok(Self(net))
+        } else {
+            Err(PrefixError::NotSlash64(net))
+        }
+    }
+}
+
+impl TryFrom<String> for BootPrefix {
+    type Error = PrefixError;
+
+    fn try_from(text: String) -> Result<Self, PrefixError> {
+        text.parse()
+    }
+}
+
+impl From<BootPrefix> for String {
+    fn from(prefix: BootPrefix) -> Self {
+        prefix.to_string()
+    }
+}
+
+impl fmt::Display for BootPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The leaf's share of the boot supernet: a prefix of at most 64 bits, out of which each port gets a /64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeafPrefix(Ipv6Net);
+
+impl LeafPrefix {
+    /// The /64 number `index`, counted from 0; none when the leaf's prefix is too small for it.
+    pub fn nth(self, index: u32) -> Option<BootPrefix> {
+        let room = 1u128 << (64 - self.0.prefix_len()).min(32);
+        (u128::from(index) < room).then(|| {
+            let bits = self.0.addr().to_bits() | (u128::from(index) << 64);
+            BootPrefix(Ipv6Net::new_assert(Ipv6Addr::from_bits(bits), 64))
+        })
+    }
+}
+
+impl FromStr for LeafPrefix {
+    type Err = PrefixError;
+
+    fn from_str(text: &str) -> Result<Self, PrefixError> {
+        let net = parse_prefix(text)?;
+        if net.prefix_len() <= 64 {
+            Ok(Self(net))
+        } else {
+            Err(PrefixError::TooLong(net))
+        }
+    }
+}
+
+impl fmt::Display for LeafPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An Ethernet address (IEEE 802 EUI-48).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mac(pub [u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// Why a text is not the origin of an HTTP server.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "{text:?} is not an HTTP origin such as http://[2001:db8::80]:8080 or http://images.example: {reason}"
+)]
+pub struct OriginError {
+    text: String,
+    reason: &'static str,
+}
+
+/// Where an HTTP server is: `http://host[:port]`, without a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpOrigin {
+    host: String,
+    port: u16,
+}
+
+impl HttpOrigin {
+    /// The host to connect to: a name, an IPv4 address, or an IPv6 address without its brackets.
+    pub fn host(&self) -> &str {
+        self.host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// The TCP port, 80 where the text named none.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The `Host` header's value (RFC 9110 7.2): the port only where it is not 80.
+    pub fn authority(&self) -> String {
+        if self.port == 80 {
+            self.host.clone()
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl FromStr for HttpOrigin {
+    type Err = OriginError;
+
+    fn from_str(text: &str) -> Result<Self, OriginError> {
+        let wrong = |reason| OriginError {
+            text: text.to_owned(),
+            reason,
+        };
+        let rest = text
+            .strip_prefix("http://")
+            .ok_or(wrong("it must start with http://"))?;
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        let (host, port) = split_authority(authority).ok_or(wrong("the port is not a number"))?;
+        if let Some(literal) = host.strip_prefix('[') {
+            let address = literal.strip_suffix(']').and_then(|a| a.parse::<Ipv6Addr>().ok());
+            address.ok_or(wrong("the brackets hold no IPv6 address"))?;
+        } else if host.is_empty()
+            || !host
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
+        {
+            return Err(wrong("the host has characters that a host name cannot have"));
+        }
+        if port == 0 {
+            return Err(wrong("port 0 cannot be connected to"));
+        }
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+/// Splits `host:port`; the host keeps the brackets of an IPv6 literal. None when the port is not a number.
+fn split_authority(authority: &str) -> Option<(&str, u16)> {
+    let literal_end = authority.rfind(']').map_or(0, |end| end + 1);
+    match authority[literal_end..].find(':') {
+        None => Some((authority, 80)),
+        Some(colon) => {
+            let (host, port) = authority.split_at(literal_end + colon);
+            Some((host, port[1..].parse().ok()?))
+        }
+    }
+}
+
+impl fmt::Display for HttpOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", self.authority())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn port_names_are_front_panel_ports_only() {
+        for good in ["Ethernet0", "Ethernet120"] {
+            assert_eq!(good.parse::<PortName>().unwrap().as_str(), good);
+        }
+        for bad in [
+            "",
+            "Ethernet",
+            "Ethernet0.10",
+            "PortChannel1",
+            "ethernet0",
+            "Ethernet00000000",
+            "Eth1/1",
+        ] {
+            assert!(bad.parse::<PortName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn vrf_names_are_what_sonic_and_the_kernel_take() {
+        assert!("Vrfboot".parse::<VrfName>().is_ok());
+        for bad in ["Vrf", "vrfboot", "VrfBoot-with-16ch", "Vrf boot", "Vrf|x"] {
+            assert!(bad.parse::<VrfName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_boot_prefix_is_a_unicast_slash_64_and_knows_its_gateway() {
+        let prefix: BootPrefix = "2001:db8:b007::/64".parse().unwrap();
+        assert_eq!(prefix.gateway_net().to_string(), "2001:db8:b007::1/64");
+        assert_eq!(BootPrefix::of_gateway(prefix.gateway_net()), Some(prefix));
+        assert_eq!(
+            BootPrefix::of_gateway("2001:db8:b007::2/64".parse().unwrap()),
+            None
+        );
+        assert_eq!(
+            BootPrefix::of_gateway("2001:db8:b007::1/80".parse().unwrap()),
+            None
+        );
+        for bad in [
+            "2001:db8::/63",
+            "2001:db8::1/64",
+            "fe80::/64",
+            "ff02::/64",
+            "::/64",
+            "10.0.0.0/8",
+            "x",
+        ] {
+            assert!(bad.parse::<BootPrefix>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_leaf_prefix_counts_out_slash_64s_to_its_end() {
+        let leaf: LeafPrefix = "2001:db8:b007::/57".parse().unwrap();
+        assert_eq!(leaf.nth(0).unwrap().to_string(), "2001:db8:b007::/64");
+        assert_eq!(leaf.nth(127).unwrap().to_string(), "2001:db8:b007:7f::/64");
+        assert_eq!(leaf.nth(128), None);
+        let one: LeafPrefix = "2001:db8:b007::/64".parse().unwrap();
+        assert_eq!((one.nth(0).is_some(), one.nth(1)), (true, None));
+        assert!("2001:db8::/65".parse::<LeafPrefix>().is_err());
+    }
+
+    #[test]
+    fn origins_keep_host_and_port_and_refuse_paths() {
+        let literal: HttpOrigin = "http://[2001:db8::80]:8080".parse().unwrap();
+        assert_eq!((literal.host(), literal.port()), ("2001:db8::80", 8080));
+        assert_eq!(literal.authority(), "[2001:db8::80]:8080");
+        let name: HttpOrigin = "http://images.metal-stack.io/".parse().unwrap();
+        assert_eq!(name.to_string(), "http://images.metal-stack.io");
+        for bad in [
+            "https://a",
+            "http://",
+            "http://a/b",
+            "http://a:x",
+            "http://a:0",
+            "http://[x]",
+            "http://a@b",
+        ] {
+            assert!(bad.parse::<HttpOrigin>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The reconciler: woken by a push, a row, the kernel or the clock, it observes, plans and applies, and publishes
+//! what it saw. Level-triggered: a pass needs nothing of the pass before.
+//!
+//! Must never: end because a database is away, or let one port's trouble hold back another's.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::db::{Db, DbError};
+use crate::desired::{Desired, PortRows};
+use crate::observed::{Links, Observed};
+use crate::plan::Plan;
+use crate::serving::RaStates;
+use crate::status::Status;
+
+/// FLUSHDB and lost events are found by looking again.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// Between attempts to reach databases that are away.
+const RECONNECT: Duration = Duration::from_secs(1);
+
+/// What the reconciler follows.
+#[derive(Clone)]
+pub struct Inputs {
+    /// What metal-core wants.
+    pub desired: watch::Receiver<Option<Desired>>,
+    /// What the kernel shows.
+    pub links: watch::Receiver<Links>,
+    /// How far the advertisements are.
+    pub ra: watch::Receiver<RaStates>,
+}
+
+/// What the reconciler publishes.
+pub struct Outputs {
+    /// Every port's state after the last pass.
+    pub status: watch::Sender<Status>,
+    /// The leaf's ports; none while CONFIG_DB cannot be read.
+    pub ports: watch::Sender<Option<PortRows>>,
+}
+
+/// Why a pass is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Woke {
+    Connected,
+    Desired,
+    Links,
+    Advertisements,
+    Row,
+    Timer,
+    /// The subscription ended: the databases are gone.
+    Lost,
+}
+
+/// Reconciles until the process ends.
+pub async fn run(config: &Config, mut inputs: Inputs, outputs: Outputs) {
+    loop {
+        let error = match Db::connect(&config.database_config).await {
+            Ok(db) => match follow(db, config, &mut inputs, &outputs).await {
+                Ok(()) => "the connection to SONiC's databases was lost".to_owned(),
+                Err(error) => error.to_string(),
+            },
+            Err(error) => error.to_string(),
+        };
+        outputs.ports.send_replace(None);
+        let news = outputs.status.borrow().database_error.as_deref() != Some(error.as_str());
+        if news {
+            warn!(error, "the databases cannot be used; isolation stays as it is");
+        }
+        outputs
+            .status
+            .send_modify(|status| *status = status.without_database(&error));
+        sleep(RECONNECT).await;
+    }
+}
+
+/// Passes over one connection, until it is lost.
+async fn follow(mut db: Db, config: &Config, inputs: &mut Inputs, outputs: &Outputs) -> Result<(), DbError> {
+    info!(database_config = %Path::display(&config.database_config), "connected to SONiC's databases");
+    let mut woke = Woke::Connected;
+    while woke != Woke::Lost {
+        pass(&mut db, config, inputs, outputs, woke).await?;
+        woke = wake(&mut db, inputs).await;
+    }
+    Ok(())
+}
+
+/// Waits for a reason to look again.
+async fn wake(db: &mut Db, inputs: &mut Inputs) -> Woke {
+    // A closed channel means that the process is ending: then the timer is reason enough.
+    tokio::select! {
+        Ok(()) = inputs.desired.changed() => Woke::Desired,
+        Ok(()) = inputs.links.changed() => Woke::Links,
+        Ok(()) = inputs.ra.changed() => Woke::Advertisements,
+        alive = db.changed() => if alive { Woke::Row } else { Woke::Lost },
+        () = sleep(LOOK_AGAIN) => Woke::Timer,
+    }
+}
+
+/// Observe, plan, apply, publish.
+async fn pass(
+    db: &mut Db,
+    config: &Config,
+    inputs: &mut Inputs,
+    outputs: &Outputs,
+    woke: Woke,
+) -> Result<(), DbError> {
+    let vrf = &config.boot.vrf;
+    let snapshot = db.snapshot().await?;
+    let observed = Observed::new(&snapshot, vrf);
+    let desired = inputs.desired.borrow_and_update().clone();
+    let links = inputs.links.borrow_and_update().clone();
+    let ra = inputs.ra.borrow_and_update().clone();
+    let plan = Plan::new(desired.as_ref(), &observed, &links, &ra, vrf);
+    for step in &plan.steps {
+        info!(%step, ?woke, "writing CONFIG_DB");
+    }
+    if !plan.steps.is_empty() {
+        db.apply(&plan.steps).await?;
+    }
+    outputs
+        .ports
+        .send_replace(observed.initialized.then(|| observed.port_rows()));
+    publish(&outputs.status, |before| {
+        Status::new(desired.as_ref(), &observed, &plan, &ra, vrf, before)
+    });
+    Ok(())
+}
+
+/// Publishes a new status and logs what changed of each port.
+fn publish(status: &watch::Sender<Status>, new: impl FnOnce(&Status) -> Status) {
+    let new = new(&status.borrow());
+    for (port, now) in &new.ports {
+        if status.borrow().ports.get(port) != Some(now) {
+            let waiting = now.waiting.as_deref().unwrap_or_default();
+            info!(%port, state = ?now.state, settled = now.settled, advertising = now.advertising, waiting);
+        }
+    }
+    status.send_replace(new);
+}

@@ -1,0 +1,97 @@
+//! Runs a relay server on each port that serves a machine, and ends it with the port.
+//!
+//! Must never: leave a listener on a port that is not to serve.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::claim::Claim;
+use super::server::{self, Service};
+use crate::config::Config;
+use crate::desired::Desired;
+use crate::net::PortName;
+use crate::observed::Links;
+use crate::serving::{self, Order, Serving};
+
+/// Between attempts to listen on a port.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// A port that is served; dropping it closes its listener. Requests that are under way end by themselves.
+struct Listener {
+    serving: Serving,
+    task: AbortHandle,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Follows the ports' orders until the process ends.
+pub async fn run(
+    config: Arc<Config>,
+    mut desired: watch::Receiver<Option<Desired>>,
+    mut links: watch::Receiver<Links>,
+) {
+    let mut listeners: BTreeMap<PortName, Listener> = BTreeMap::new();
+    loop {
+        let orders = serving::orders(
+            desired.borrow_and_update().as_ref(),
+            &links.borrow_and_update(),
+            &config.boot.vrf,
+        );
+        listeners.retain(|port, listener| {
+            matches!(orders.get(port), Some(Order::Serve(serving)) if *serving == listener.serving)
+        });
+        for (port, order) in orders {
+            if let Order::Serve(serving) = order {
+                listeners
+                    .entry(port)
+                    .or_insert_with_key(|port| start(port, serving, &config));
+            }
+        }
+        tokio::select! {
+            changed = desired.changed() => if changed.is_err() { return },
+            changed = links.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+fn start(port: &PortName, serving: Serving, config: &Config) -> Listener {
+    let claim = Claim {
+        leaf: config.leaf.clone(),
+        port: port.clone(),
+        prefix: serving.prefix,
+    };
+    let service = Arc::new(Service {
+        claim,
+        settings: config.relay.clone(),
+    });
+    Listener {
+        serving,
+        task: tokio::spawn(listen(service)).abort_handle(),
+    }
+}
+
+/// Listens on one port until its listener is dropped: an error is this port's alone, and is tried again.
+async fn listen(service: Arc<Service>) {
+    let Claim { port, .. } = &service.claim;
+    loop {
+        let error = match server::listen(port, service.settings.port) {
+            Ok(listener) => {
+                info!(%port, tcp_port = service.settings.port, "relays");
+                server::serve(listener, Arc::clone(&service)).await
+            }
+            Err(error) => error,
+        };
+        warn!(%port, %error, "cannot relay; trying again");
+        sleep(RETRY).await;
+    }
+}

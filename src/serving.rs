@@ -1,0 +1,211 @@
+//! Pure: what each port is to do towards its machine now, from the desired state and the kernel's view of the port.
+//! Router Advertisements and the relay both follow these orders, so they start and end together.
+//!
+//! Must never: trust a database for what the kernel knows.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+
+use crate::desired::{Desired, Origin};
+use crate::net::{BootPrefix, Mac, PortName, VrfName};
+use crate::observed::{Link, Links};
+
+/// What a port is to do towards its machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// Advertise and relay.
+    Serve(Serving),
+    /// Tell the machine that the router goes (RFC 4861 6.2.5), then be silent.
+    Cease(Serving),
+}
+
+/// A port on which a machine can be served: all that packets to it need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Serving {
+    /// The kernel's number of the port.
+    pub ifindex: u32,
+    /// The port's Ethernet address.
+    pub mac: Mac,
+    /// The port's MTU in bytes.
+    pub mtu: u32,
+    /// The port's link-local address: the source of its advertisements (RFC 4861 6.1.2).
+    pub link_local: Ipv6Addr,
+    /// The machine's /64.
+    pub prefix: BootPrefix,
+}
+
+/// How far a port's advertisements are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RaState {
+    /// Its machine has been told of the router, or is about to be.
+    Advertising,
+    /// Its machine has been told that the router goes.
+    Ceased,
+}
+
+/// The advertisements of all ports that have or had any.
+pub type RaStates = BTreeMap<PortName, RaState>;
+
+/// Every port's order. A port that is not in it is silent.
+pub fn orders(desired: Option<&Desired>, links: &Links, vrf: &VrfName) -> BTreeMap<PortName, Order> {
+    let order = |(port, link): (&PortName, &Link)| Some((port.clone(), order(desired, port, link, vrf)?));
+    links.iter().filter_map(order).collect()
+}
+
+/// One port's order: none unless the kernel shows it up, in the boot VRF, with a gateway address and a link-local one.
+pub fn order(desired: Option<&Desired>, port: &PortName, link: &Link, vrf: &VrfName) -> Option<Order> {
+    let desired = desired?;
+    if !link.up || !is_in(link, vrf) {
+        return None;
+    }
+    let serving = |prefix| {
+        let Link {
+            ifindex, mac, mtu, ..
+        } = *link;
+        Some(Serving {
+            ifindex,
+            mac,
+            mtu,
+            link_local: link.link_local?,
+            prefix,
+        })
+    };
+    match desired.ports.get(port) {
+        Some(prefix) if has_gateway(link, *prefix) => serving(*prefix).map(Order::Serve),
+        // A restored document is a memory: nobody has ordered that this machine be left alone.
+        _ if desired.origin == Origin::Restored => None,
+        // The port is released, or gets another prefix: its machine hears of it before the address goes.
+        _ => {
+            let old = link
+                .addresses
+                .iter()
+                .find_map(|address| BootPrefix::of_gateway(*address))?;
+            serving(old).map(Order::Cease)
+        }
+    }
+}
+
+/// Whether the kernel has the port in the boot VRF.
+pub fn is_in(link: &Link, vrf: &VrfName) -> bool {
+    link.vrf.as_deref() == Some(vrf.as_str())
+}
+
+/// Whether the kernel has the prefix's gateway address on the port.
+pub fn has_gateway(link: &Link, prefix: BootPrefix) -> bool {
+    link.addresses.contains(&prefix.gateway_net())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn prefix(text: &str) -> BootPrefix {
+        text.parse().unwrap()
+    }
+
+    fn link() -> Link {
+        Link {
+            ifindex: 7,
+            mac: Mac([0x52, 0x54, 0, 0, 0, 1]),
+            mtu: 9100,
+            up: true,
+            vrf: Some("Vrfboot".to_owned()),
+            link_local: Some("fe80::5054:ff:fe00:1".parse().unwrap()),
+            addresses: BTreeSet::from([prefix("2001:db8:b007::/64").gateway_net()]),
+        }
+    }
+
+    fn desired(origin: Origin, ports: &[(&str, &str)]) -> Desired {
+        let ports = ports
+            .iter()
+            .map(|(port, net)| (port.parse().unwrap(), prefix(net)))
+            .collect();
+        Desired {
+            generation: 1,
+            origin,
+            ports,
+        }
+    }
+
+    fn ordered(desired: &Desired, link: &Link) -> Option<&'static str> {
+        match order(
+            Some(desired),
+            &"Ethernet0".parse().unwrap(),
+            link,
+            &"Vrfboot".parse().unwrap(),
+        )? {
+            Order::Serve(_) => Some("serve"),
+            Order::Cease(_) => Some("cease"),
+        }
+    }
+
+    #[test]
+    fn a_port_serves_only_while_the_kernel_shows_all_of_it() {
+        let boot = desired(Origin::Pushed, &[("Ethernet0", "2001:db8:b007::/64")]);
+        assert_eq!(ordered(&boot, &link()), Some("serve"));
+        assert_eq!(ordered(&boot, &Link { up: false, ..link() }), None);
+        assert_eq!(ordered(&boot, &Link { vrf: None, ..link() }), None);
+        assert_eq!(
+            ordered(
+                &boot,
+                &Link {
+                    vrf: Some("Vrf7".to_owned()),
+                    ..link()
+                }
+            ),
+            None
+        );
+        assert_eq!(
+            ordered(
+                &boot,
+                &Link {
+                    link_local: None,
+                    ..link()
+                }
+            ),
+            None
+        );
+        assert_eq!(
+            ordered(
+                &boot,
+                &Link {
+                    addresses: BTreeSet::new(),
+                    ..link()
+                }
+            ),
+            None
+        );
+    }
+
+    #[test]
+    fn a_port_that_left_the_document_ceases_but_never_on_the_word_of_a_memory() {
+        assert_eq!(ordered(&desired(Origin::Pushed, &[]), &link()), Some("cease"));
+        assert_eq!(ordered(&desired(Origin::Restored, &[]), &link()), None);
+        let no_gateway = Link {
+            addresses: BTreeSet::new(),
+            ..link()
+        };
+        assert_eq!(ordered(&desired(Origin::Pushed, &[]), &no_gateway), None);
+    }
+
+    #[test]
+    fn a_new_prefix_ceases_the_old_one_until_its_gateway_is_there() {
+        let renumbered = desired(Origin::Pushed, &[("Ethernet0", "2001:db8:b007:9::/64")]);
+        assert_eq!(ordered(&renumbered, &link()), Some("cease"));
+        let both = Link {
+            addresses: BTreeSet::from([
+                prefix("2001:db8:b007::/64").gateway_net(),
+                prefix("2001:db8:b007:9::/64").gateway_net(),
+            ]),
+            ..link()
+        };
+        assert_eq!(ordered(&renumbered, &both), Some("serve"));
+    }
+
+    #[test]
+    fn without_any_document_every_port_is_silent() {
+        let vrf = "Vrfboot".parse().unwrap();
+        assert_eq!(order(None, &"Ethernet0".parse().unwrap(), &link(), &vrf), None);
+    }
+}

@@ -1,0 +1,109 @@
+//! The file edge: keeps the last accepted document, so that a restarted agent remembers what it served.
+//!
+//! Must never: leave half a document behind.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::desired::{Desired, DocumentError};
+
+/// Why the document could not be kept or found again.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The file system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kept file is damaged.
+    #[error("{path}: {source}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it.
+        source: DocumentError,
+    },
+}
+
+/// The agent's state directory.
+#[derive(Debug, Clone)]
+pub struct Store {
+    directory: PathBuf,
+}
+
+impl Store {
+    /// A store in `directory`, which is made when the first document is kept.
+    pub fn new(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+        }
+    }
+
+    /// The document of the last run; none on the first.
+    pub fn restore(&self) -> Result<Option<Desired>, StoreError> {
+        let path = self.path();
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                let desired = Desired::from_kept(&text);
+                desired
+                    .map(Some)
+                    .map_err(|source| StoreError::Damaged { path, source })
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StoreError::Io { path, source }),
+        }
+    }
+
+    /// Keeps a document: written aside, synced and renamed, so that a crash leaves the old one or the new one.
+    pub fn keep(&self, desired: &Desired) -> Result<(), StoreError> {
+        let path = self.path();
+        self.write(&path, desired.to_kept().as_bytes())
+            .map_err(|source| StoreError::Io { path, source })
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.join("desired.json")
+    }
+
+    fn write(&self, path: &Path, text: &[u8]) -> io::Result<()> {
+        fs::create_dir_all(&self.directory)?;
+        let aside = self.directory.join("desired.json.new");
+        let mut file = File::create(&aside)?;
+        file.write_all(text)?;
+        file.sync_all()?;
+        fs::rename(&aside, path)?;
+        File::open(&self.directory)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::Origin;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_document_survives_and_a_damaged_one_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::new(&directory.path().join("state"));
+        assert!(store.restore().unwrap().is_none());
+        let ports = BTreeMap::from([("Ethernet0".parse().unwrap(), "2001:db8::/64".parse().unwrap())]);
+        let pushed = Desired {
+            generation: 3,
+            origin: Origin::Pushed,
+            ports,
+        };
+        store.keep(&pushed).unwrap();
+        let restored = store.restore().unwrap().unwrap();
+        assert_eq!((restored.generation, restored.origin), (3, Origin::Restored));
+        assert_eq!(restored.ports, pushed.ports);
+        fs::write(store.path(), "{\"gener").unwrap();
+        assert!(store.restore().unwrap_err().to_string().contains("desired.json"));
+    }
+}
