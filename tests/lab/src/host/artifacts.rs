@@ -97,7 +97,11 @@ fn download(directory: &Path) -> Result<(), Error> {
         "sh",
         &here,
         package,
-    ])?;
+    ])
+    .map_err(|error| Error::Missing {
+        what: error.to_string(),
+        command: "apt-get update".to_owned(),
+    })?;
     run(&[
         "sh",
         "-c",

@@ -2,7 +2,7 @@
 //!
 //! It only looks. Everything it finds wrong it names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -73,11 +73,31 @@ impl Rows {
 
     /// Every row that differs, with what it was and what it is.
     pub fn differences(&self, later: &Rows) -> Vec<String> {
-        let names: std::collections::BTreeSet<&String> = self.0.keys().chain(later.0.keys()).collect();
-        let differs = |name: &&&String| self.0.get(**name) != later.0.get(**name);
-        let told = |name: &String| format!("{name}: was {:?}, is {:?}", self.0.get(name), later.0.get(name));
-        names.iter().filter(differs).map(|name| told(name)).collect()
+        self.differing(later).map(|row| self.tell(later, row)).collect()
     }
+
+    fn differing<'a>(&'a self, later: &'a Rows) -> impl Iterator<Item = &'a String> {
+        let rows: BTreeSet<&String> = self.0.keys().chain(later.0.keys()).collect();
+        rows.into_iter()
+            .filter(|row| self.0.get(*row) != later.0.get(*row))
+    }
+
+    fn tell(&self, later: &Rows, row: &str) -> String {
+        format!("{row}: was {:?}, is {:?}", self.get(row), later.get(row))
+    }
+}
+
+/// Whether a row is about the boot VRF itself and about no port in it. leafboot may keep an empty VRF.
+fn is_of_boot_vrf(row: &str) -> bool {
+    let named = [
+        "CONFIG_DB VRF|",
+        "STATE_DB VRF_TABLE|",
+        "STATE_DB VRF_OBJECT_TABLE|",
+    ];
+    named
+        .iter()
+        .any(|table| row.strip_prefix(table) == Some(site::BOOT_VRF))
+        || row.starts_with("ASIC_DB ASIC_STATE:SAI_OBJECT_TYPE_VIRTUAL_ROUTER:")
 }
 
 /// What the leaf's kernel shows of a port.
@@ -149,7 +169,8 @@ pub fn boots(lab: &Lab, port: Port) -> Result<(), Error> {
     }
 }
 
-/// An error unless nothing of a port's boot is left, and every other row is what it was before. Says what was looked at.
+/// An error unless nothing is left of a port's boot, nor of any other's, and every other row is what it was before the
+/// push. Says what was looked at.
 pub fn released(lab: &Lab, port: Port, before: &Rows) -> Result<Vec<String>, Error> {
     let kernel = KernelPort::now(lab, port)?;
     if kernel.vrf.is_some() || !kernel.addresses.is_empty() {
@@ -158,18 +179,25 @@ pub fn released(lab: &Lab, port: Port, before: &Rows) -> Result<Vec<String>, Err
         )));
     }
     let links = lab.leaf.run(&["ip", "-o", "link", "show"])?;
-    if links.contains(&format!(" {}:", site::BOOT_VRF)) {
+    let inside = links
+        .lines()
+        .find(|link| link.contains(&format!(" master {} ", site::BOOT_VRF)));
+    if let Some(inside) = inside {
         return Err(Error::Wrong(format!(
-            "the last port was released and {} is still there",
+            "every port was released and {} still holds {inside}",
             site::BOOT_VRF
         )));
     }
     let after = Rows::now(lab)?;
-    let differences = before.differences(&after);
-    if !differences.is_empty() {
+    let left: Vec<String> = before
+        .differing(&after)
+        .filter(|row| before.get(row).is_some() || !is_of_boot_vrf(row))
+        .map(|row| before.tell(&after, row))
+        .collect();
+    if !left.is_empty() {
         return Err(Error::Wrong(format!(
             "rows differ after the release:\n{}",
-            differences.join("\n")
+            left.join("\n")
         )));
     }
     if let Some(advertisement) = network::solicit(port)? {
@@ -177,14 +205,16 @@ pub fn released(lab: &Lab, port: Port, before: &Rows) -> Result<Vec<String>, Err
             "{port} was released and still answers a solicitation: {advertisement}"
         )));
     }
+    let kept = links.contains(&format!(" {}:", site::BOOT_VRF));
     Ok(vec![
         format!(
-            "{port} is in no VRF, has no address, and {} is gone",
-            site::BOOT_VRF
+            "{port} has no address and is in no VRF; {} is {}",
+            site::BOOT_VRF,
+            if kept { "empty" } else { "gone" }
         ),
         format!(
-            "all {} rows of ASIC_DB, CONFIG_DB and STATE_DB are what they were before the push",
-            after.0.len()
+            "all {} rows of ASIC_DB, CONFIG_DB and STATE_DB are as before the push",
+            before.0.len()
         ),
         format!("nobody on {port}'s cable answers a Router Solicitation"),
     ])
