@@ -101,6 +101,11 @@ fn a_killed_leafboot_withdraws_nothing_and_the_machine_gets_its_token() -> Resul
         let (rows, kernel) = (Rows::now(lab)?, KernelPort::now(lab, port)?);
 
         lab.kill_leafboot()?;
+        let asked = requests(lab, Server::BootService)?;
+        assert!(
+            asked.iter().all(|entry| entry.path == "/boot.ipxe"),
+            "it died before the token was asked for"
+        );
         assert!(lab.status().is_err(), "it is dead");
         assert_eq!(rows.differences(&Rows::now(lab)?), Vec::<String>::new());
         assert_eq!(kernel, KernelPort::now(lab, port)?);

@@ -60,6 +60,11 @@ impl Rows {
         self.0.get(row)
     }
 
+    /// Every row, as `<database> <key>`.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// Whether SONiC has done, down to ASIC_DB, what the leaf's configuration asks for from the beginning.
     pub fn have_foundation(&self) -> bool {
         let uplink = format!("\"dest\":\"{}/128\"", site::UPLINK_LEAF);
