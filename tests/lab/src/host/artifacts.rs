@@ -1,0 +1,219 @@
+//! What a machine boots: Debian's cloud kernel, an initramfs with busybox, and a CD image with iPXE.
+//!
+//! The kernel is downloaded once and kept below the target directory; it is never installed. The rest is made anew each
+//! time, in less than a second, so that nothing old is ever booted.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::Error;
+use super::process::run;
+
+/// The kernel's modules that a machine needs, each after those that it needs itself.
+const MODULES: [&str; 8] = [
+    "virtio_ring",
+    "virtio",
+    "virtio_pci_legacy_dev",
+    "virtio_pci_modern_dev",
+    "virtio_pci",
+    "failover",
+    "net_failover",
+    "virtio_net",
+];
+
+/// What has to be there already, and the Debian package that has it.
+const PREREQUISITES: [(&str, &str); 14] = [
+    ("/usr/bin/qemu-system-x86_64", "qemu-system-x86"),
+    ("/usr/share/seabios/bios-256k.bin", "seabios"),
+    ("/boot/ipxe.lkrn", "ipxe"),
+    ("/usr/lib/ISOLINUX/isolinux.bin", "isolinux"),
+    ("/usr/lib/syslinux/modules/bios/ldlinux.c32", "syslinux-common"),
+    ("/usr/bin/xorriso", "xorriso"),
+    ("/bin/busybox", "busybox-static"),
+    ("/bin/cpio", "cpio"),
+    ("/sbin/ip", "iproute2"),
+    ("/usr/bin/redis-server", "redis-server"),
+    ("/usr/bin/linux.uml", "user-mode-linux"),
+    ("/usr/sbin/dnsmasq", "dnsmasq-base"),
+    ("/usr/bin/curl", "curl"),
+    ("/usr/bin/rdisc6", "ndisc6"),
+];
+
+/// Names the first prerequisite that is missing.
+pub fn check_prerequisites() -> Result<(), Error> {
+    match PREREQUISITES.iter().find(|(path, _)| !Path::new(path).exists()) {
+        None => Ok(()),
+        Some((path, package)) => Err(Error::Missing {
+            what: (*path).to_owned(),
+            command: format!("apt-get install {package}"),
+        }),
+    }
+}
+
+/// Debian's cloud kernel, as its package has it.
+#[derive(Debug)]
+pub struct Kernel {
+    directory: PathBuf,
+}
+
+impl Kernel {
+    /// The kernel from the cache, or from Debian. Needs the computer's own network the first time.
+    pub fn get(cache: &Path) -> Result<Kernel, Error> {
+        let directory = cache.join("kernel");
+        if !directory.exists() {
+            // A run that is cut off leaves a directory of its own behind, never half a kernel.
+            let unfinished = cache.join(format!("kernel-{}", std::process::id()));
+            fs::create_dir_all(&unfinished).map_err(Error::file(&unfinished))?;
+            download(&unfinished)?;
+            fs::rename(&unfinished, &directory).map_err(Error::file(&directory))?;
+        }
+        Ok(Kernel { directory })
+    }
+
+    fn image(&self) -> PathBuf {
+        self.directory.join("vmlinuz")
+    }
+
+    fn module(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}.ko"))
+    }
+}
+
+/// Fetches the package and keeps the kernel and the modules of it.
+fn download(directory: &Path) -> Result<(), Error> {
+    let depends = run(&["apt-cache", "depends", "linux-image-cloud-amd64"])?;
+    let package = depends
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Depends: "))
+        .ok_or_else(|| Error::Missing {
+            what: "the package linux-image-cloud-amd64".to_owned(),
+            command: "apt-get update".to_owned(),
+        })?;
+    let here = directory.display().to_string();
+    run(&[
+        "sh",
+        "-c",
+        "cd \"$1\" && apt-get -qq -o APT::Sandbox::User=root download \"$2\"",
+        "sh",
+        &here,
+        package,
+    ])
+    .map_err(|error| Error::Missing {
+        what: error.to_string(),
+        command: "apt-get update".to_owned(),
+    })?;
+    run(&[
+        "sh",
+        "-c",
+        "cd \"$1\" && dpkg -x *.deb package && rm *.deb",
+        "sh",
+        &here,
+    ])?;
+    let package = directory.join("package");
+    let boot = run(&[
+        "find",
+        &package.display().to_string(),
+        "-name",
+        "vmlinuz-*",
+        "-o",
+        "-name",
+        "*.ko",
+    ])?;
+    for found in boot.lines().map(Path::new) {
+        let name = found
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        let kept = match name.strip_suffix(".ko") {
+            Some(module) if MODULES.contains(&module) => directory.join(name),
+            Some(_) => continue,
+            None => directory.join("vmlinuz"),
+        };
+        fs::rename(found, &kept).map_err(Error::file(&kept))?;
+    }
+    fs::remove_dir_all(&package).map_err(Error::file(&package))
+}
+
+/// The files that machines boot from.
+#[derive(Debug)]
+pub struct Artifacts {
+    /// The CD image.
+    pub cd: PathBuf,
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// The initramfs.
+    pub initramfs: PathBuf,
+}
+
+impl Artifacts {
+    /// Makes them in a directory.
+    pub fn make(kernel: &Kernel, directory: &Path) -> Result<Artifacts, Error> {
+        Ok(Artifacts {
+            cd: cd(&directory.join("cd"))?,
+            kernel: kernel.image(),
+            initramfs: initramfs(kernel, &directory.join("initramfs"))?,
+        })
+    }
+}
+
+/// A CD image that starts Debian's iPXE with the machine's script.
+fn cd(directory: &Path) -> Result<PathBuf, Error> {
+    const MENU: &str = "TIMEOUT 0\nDEFAULT ipxe\nLABEL ipxe\n KERNEL ipxe.krn\n INITRD start.ipx\n";
+    fs::create_dir_all(directory).map_err(Error::file(directory))?;
+    copy("/boot/ipxe.lkrn", &directory.join("ipxe.krn"))?;
+    copy("/usr/lib/ISOLINUX/isolinux.bin", &directory.join("isolinux.bin"))?;
+    copy(
+        "/usr/lib/syslinux/modules/bios/ldlinux.c32",
+        &directory.join("ldlinux.c32"),
+    )?;
+    write(
+        &directory.join("start.ipx"),
+        include_str!("../../machine/start.ipxe"),
+    )?;
+    write(&directory.join("isolinux.cfg"), MENU)?;
+    let image = directory.with_extension("iso");
+    let options =
+        "-as mkisofs -quiet -b isolinux.bin -c boot.cat -no-emul-boot -boot-load-size 4 -boot-info-table -o";
+    let (image_text, directory_text) = (image.display().to_string(), directory.display().to_string());
+    let mut argv: Vec<&str> = std::iter::once("xorriso").chain(options.split(' ')).collect();
+    argv.extend([image_text.as_str(), directory_text.as_str()]);
+    run(&argv)?;
+    Ok(image)
+}
+
+/// busybox, the modules and the machine's init, packed as the kernel expects it.
+fn initramfs(kernel: &Kernel, directory: &Path) -> Result<PathBuf, Error> {
+    for name in ["bin", "modules", "proc", "sys", "dev"] {
+        let path = directory.join(name);
+        fs::create_dir_all(&path).map_err(Error::file(&path))?;
+    }
+    copy("/bin/busybox", &directory.join("bin/busybox"))?;
+    for (number, name) in MODULES.iter().enumerate() {
+        copy(
+            kernel.module(name),
+            &directory.join(format!("modules/{number}-{name}.ko")),
+        )?;
+    }
+    write(&directory.join("init"), include_str!("../../machine/init"))?;
+    let archive = directory.with_extension("gz");
+    let pack = "cd \"$1\" && chmod 755 init && find . | cpio -o -H newc --quiet -R 0:0 | gzip -1 > \"$2\"";
+    run(&[
+        "sh",
+        "-ec",
+        pack,
+        "sh",
+        &directory.display().to_string(),
+        &archive.display().to_string(),
+    ])?;
+    Ok(archive)
+}
+
+fn copy(from: impl AsRef<Path>, to: &Path) -> Result<(), Error> {
+    fs::copy(from.as_ref(), to)
+        .map(drop)
+        .map_err(Error::file(from.as_ref()))
+}
+
+fn write(path: &Path, content: &str) -> Result<(), Error> {
+    fs::write(path, content).map_err(Error::file(path))
+}

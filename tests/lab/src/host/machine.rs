@@ -1,0 +1,107 @@
+//! A machine: QEMU with a CD in its drive, one network card on a port's cable and a serial console.
+//!
+//! It is told nothing about the leaf or the partition.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::process::Process;
+use super::{Error, network, until};
+use crate::site::Port;
+
+/// What a machine is up to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Character {
+    /// It asks for what is its own.
+    Honest,
+    /// It claims, in its requests, to hang on another port.
+    Forger,
+}
+
+/// A machine that is switched on.
+#[derive(Debug)]
+pub struct Machine {
+    console: PathBuf,
+    qemu: Process,
+}
+
+impl Machine {
+    /// Switches a machine on.
+    pub fn start(port: Port, character: Character, cd: &Path, directory: &Path) -> Result<Machine, Error> {
+        let console = directory.join(format!("machine-{port}.log"));
+        let family = match character {
+            Character::Honest => "honest",
+            Character::Forger => "forger",
+        };
+        // /dev/kvm may be there and hang; tcg is always there, and fast enough.
+        let mut argv: Vec<String> = [
+            "/usr/bin/qemu-system-x86_64",
+            "-accel",
+            "tcg",
+            "-m",
+            "256",
+            "-no-reboot",
+        ]
+        .into_iter()
+        .chain(["-nodefaults", "-nographic", "-monitor", "none", "-boot", "d"])
+        .map(str::to_owned)
+        .collect();
+        let mut option = |name: &str, value: String| argv.extend([name.to_owned(), value]);
+        option("-serial", format!("file:{}", console.display()));
+        option("-cdrom", cd.display().to_string());
+        option(
+            "-smbios",
+            format!("type=1,uuid={},family={family}", port.machine_uuid()),
+        );
+        let tap = network::machine_tap(port);
+        option(
+            "-netdev",
+            format!("tap,id=port,ifname={tap},script=no,downscript=no"),
+        );
+        // Without `romfile=` the card's own iPXE would run once the CD's has given up.
+        option(
+            "-device",
+            format!("virtio-net-pci,romfile=,netdev=port,mac={}", port.machine_mac()),
+        );
+        let qemu = Process::start("the machine", &argv, &directory.join(format!("qemu-{port}.log")))?;
+        Ok(Machine { console, qemu })
+    }
+
+    /// Everything on the console so far.
+    pub fn console(&self) -> String {
+        // The file is not there before QEMU has opened it.
+        String::from_utf8_lossy(&std::fs::read(&self.console).unwrap_or_default()).into_owned()
+    }
+
+    /// What the machine said about a topic, once it has said it: `machine: <topic> <what>`.
+    pub fn says(&mut self, topic: &str, deadline: Duration) -> Result<String, Error> {
+        until(&format!("the machine says \"{topic}\""), deadline, || {
+            self.qemu.check()?;
+            Ok(said(&self.console(), topic))
+        })
+    }
+}
+
+/// The last thing said about a topic on a line that is whole.
+fn said(console: &str, topic: &str) -> Option<String> {
+    let (whole, _) = console.rsplit_once('\n')?;
+    let about = |line: &str| {
+        let (_, said) = line.split_once("machine: ")?;
+        let what = said.strip_prefix(topic)?.strip_prefix(' ')?.trim();
+        (!what.is_empty()).then(|| what.to_owned())
+    };
+    whole.lines().filter_map(about).next_back()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::said;
+
+    #[test]
+    fn only_whole_lines_count() {
+        let console = "iPXE\r\nmachine: token abc\r\nmachine: linux-address 2001:db8";
+        assert_eq!(said(console, "token").as_deref(), Some("abc"));
+        assert_eq!(said(console, "linux-address"), None);
+        assert_eq!(said(console, "linux"), None);
+    }
+}

@@ -1,0 +1,46 @@
+//! The image cache: files under their URL paths, as metal-image-cache-sync keeps them.
+//!
+//! It asks nobody who they are; it only serves files that lie in its directory.
+
+use std::path::{Component, Path, PathBuf};
+
+use hyper::{Method, StatusCode};
+
+use super::journal::{Entry, Journal, Server};
+use super::{Answer, Head, plain};
+
+const BYTES: &str = "application/octet-stream";
+
+pub(super) fn answer(head: &Head, files: &Path, journal: &Journal) -> Answer {
+    let found = inside(files, head.request.uri().path()).and_then(|path| std::fs::read(path).ok());
+    let answer = match (head.request.method() == Method::GET, found) {
+        (false, _) => plain(StatusCode::METHOD_NOT_ALLOWED, BYTES, ""),
+        (true, None) => plain(StatusCode::NOT_FOUND, BYTES, ""),
+        (true, Some(content)) => plain(StatusCode::OK, BYTES, content),
+    };
+    journal.write(&Entry::new(Server::Cache, head, answer.status()));
+    answer
+}
+
+/// The file of a URL path, unless it would lead out of the directory.
+fn inside(files: &Path, path: &str) -> Option<PathBuf> {
+    let relative = Path::new(path.strip_prefix('/')?);
+    let plain = relative
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
+    plain.then(|| files.join(relative))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::inside;
+    use std::path::Path;
+
+    #[test]
+    fn a_path_never_leads_out_of_the_directory() {
+        let files = Path::new("/files");
+        assert_eq!(inside(files, "/a/b").as_deref(), Some(Path::new("/files/a/b")));
+        assert_eq!(inside(files, "/../etc/passwd"), None);
+        assert_eq!(inside(files, "//etc/passwd"), None);
+    }
+}
