@@ -6,7 +6,11 @@ use clap::{Parser, Subcommand};
 
 /// The switch-side boot agent of a metal-stack partition.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "LEAFBOOT_LOG=debug|trace logs more, warn|error less."
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -18,7 +18,7 @@ use leafboot::{links, ra, relay};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
@@ -42,11 +42,11 @@ fn read(path: &Path) -> Result<Config, Box<dyn Error>> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn run(config: Config) -> Result<(), Box<dyn Error>> {
-    let filter = EnvFilter::try_from_env("LEAFBOOT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(log_level()?)
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        .with_target(false)
         .init();
     let socket = api::bind(&config.socket)?;
     info!(version = env!("CARGO_PKG_VERSION"), leaf = config.leaf, socket = %config.socket.display(), "starts");
@@ -90,6 +90,16 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
         end = api::run(socket, Arc::new(api)) => return Err(failed("api", Err(end))),
     }
     Ok(())
+}
+
+/// How much is logged: `LEAFBOOT_LOG`, else what an operator wants to read every day.
+fn log_level() -> Result<LevelFilter, Box<dyn Error>> {
+    match std::env::var("LEAFBOOT_LOG") {
+        Ok(level) => level
+            .parse()
+            .map_err(|_| format!("LEAFBOOT_LOG={level}: not off, error, warn, info, debug or trace").into()),
+        Err(_) => Ok(LevelFilter::INFO),
+    }
 }
 
 /// What the last run was told. A damaged memory is no memory: metal-core pushes again within its tick.
