@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -31,5 +32,14 @@ pub enum Command {
         /// The settings to check.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Remove the boot VRF from a leaf that is not to boot machines any more. Every port must be released before.
+    Retire {
+        /// The settings that name the VRF.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// How long to wait until SONiC has let go of it.
+        #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+        wait: Duration,
     },
 }

@@ -20,7 +20,7 @@
 //!
 //! Words (`net`, `rows`) are used by pure files (`config`, `desired`, `observed`, `plan`, `serving`, `status`,
 //! `ra::packet`, `ra::engine`, `relay::decide`, `relay::claim`), those by edges (`db`, `links`, `store`, `api`,
-//! `ra::socket`, `relay::server`, `relay::upstream`), those by tasks (`reconcile`, `ra::task`, `relay::task`), and
+//! `ra::socket`, `relay::server`, `relay::upstream`), those by tasks (`reconcile`, `retire`, `ra::task`, `relay::task`), and
 //! those by `main`. `tests/layers.rs` keeps it so.
 
 pub mod api;
@@ -35,6 +35,7 @@ pub mod plan;
 pub mod ra;
 pub mod reconcile;
 pub mod relay;
+pub mod retire;
 pub mod rows;
 pub mod serving;
 pub mod status;

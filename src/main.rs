@@ -6,6 +6,7 @@ use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
 use leafboot::api::{self, Api};
@@ -14,7 +15,7 @@ use leafboot::config::Config;
 use leafboot::desired::Desired;
 use leafboot::reconcile::{self, Inputs, Outputs};
 use leafboot::store::Store;
-use leafboot::{links, ra, relay};
+use leafboot::{links, ra, relay, retire};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -23,6 +24,7 @@ use tracing_subscriber::filter::LevelFilter;
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run { config } => read(&config).and_then(run),
+        Command::Retire { config, wait } => read(&config).and_then(|config| remove_vrf(&config, wait)),
         Command::Check { config } => read(&config).map(|_| println!("{}: ok", config.display())),
     };
     match done {
@@ -89,6 +91,13 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
         () = relay::task::run(Arc::clone(&config), desired, links) => return Err("the relay's task ended".into()),
         end = api::run(socket, Arc::new(api)) => return Err(failed("api", Err(end))),
     }
+    Ok(())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn remove_vrf(config: &Config, wait: Duration) -> Result<(), Box<dyn Error>> {
+    retire::run(config, wait).await?;
+    println!("{} is gone", config.boot.vrf);
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::desired::{Desired, Origin};
 use crate::net::{BootPrefix, PortName, VrfName};
-use crate::observed::{Base, Link, Links, Observed, Port};
+use crate::observed::{Base, Link, Links, Observed, Port, Vrf};
 use crate::rows::{Fields, RowKey};
 use crate::serving::{self, Order, RaState, RaStates};
 
@@ -180,6 +180,42 @@ impl Step {
 /// Whether a port is ours now, by its row or by what intfmgrd has made of it.
 pub fn holds(port: &Port, vrf: &VrfName) -> bool {
     port.base == Base::Ours || port.bound.as_deref() == Some(vrf.as_str())
+}
+
+/// What is left to do to remove the boot VRF itself, which no port's release does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Retirement {
+    /// Ports are in it: they are released first.
+    InUse(BTreeSet<PortName>),
+    /// Its row may go now.
+    Delete(Step),
+    /// Its row is gone; vrfmgrd or orchagent still have it.
+    Going,
+    /// Nothing of it is left in SONiC's databases.
+    Gone,
+}
+
+impl Retirement {
+    /// How far the removal of `vrf` is. orchagent keeps a VRF for ever that something is in
+    /// (`orchagent/vrforch.cpp: VRFOrch::delOperation`), so its row goes only when no port is.
+    pub fn new(observed: &Observed, vrf: &VrfName) -> Self {
+        let ports = observed.ports.iter().filter(|(_, port)| holds(port, vrf));
+        let ports: BTreeSet<PortName> = ports.map(|(name, _)| name.clone()).collect();
+        let Vrf {
+            row,
+            in_kernel,
+            in_asic,
+        } = observed.vrf;
+        if !ports.is_empty() {
+            Self::InUse(ports)
+        } else if row {
+            Self::Delete(Step::Delete(RowKey::Vrf(vrf.clone())))
+        } else if in_kernel || in_asic {
+            Self::Going
+        } else {
+            Self::Gone
+        }
+    }
 }
 
 /// Everything a port's need is judged by.

@@ -247,3 +247,32 @@ fn rows_that_were_deleted_by_hand_come_back() {
         );
     }
 }
+
+#[test]
+fn the_vrf_is_retired_only_when_it_is_empty_and_sonic_lets_go_of_it() {
+    let mut bench = Bench::start();
+    let config = support::agent::settings(&bench.switch);
+    let retire = || {
+        let output =
+            support::agent::leafboot(&["retire", "--config", config.to_str().unwrap(), "--wait", "5s"]);
+        (
+            output.status.success(),
+            String::from_utf8([output.stdout, output.stderr].concat()).unwrap(),
+        )
+    };
+    bench.settle(&desired(&[("Ethernet0", A)]));
+    let rows = bench.switch.dump(CONFIG_DB);
+    let (done, said) = retire();
+    assert!(
+        !done && said.contains("Vrfboot still has Ethernet0: push a document without"),
+        "{said}"
+    );
+    assert_eq!(bench.switch.dump(CONFIG_DB), rows);
+
+    bench.settle(&desired(&[]));
+    let (done, said) = retire();
+    assert!(done && said == "Vrfboot is gone\n", "{said}");
+    assert!(!bench.switch.dump(CONFIG_DB).contains("Vrfboot"));
+    assert!(!bench.switch.dump("6").contains("Vrfboot"));
+    assert!(retire().0, "what is gone may be retired again");
+}

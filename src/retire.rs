@@ -1,0 +1,89 @@
+//! Removes the boot VRF from a leaf, once, and waits until SONiC has let go of it.
+//!
+//! Must never: remove it under a port, or touch a port.
+
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::time::{sleep, timeout};
+
+use crate::config::Config;
+use crate::db::{Db, DbError};
+use crate::net::VrfName;
+use crate::observed::Observed;
+use crate::plan::Retirement;
+
+/// SONiC's own daemons look again after a second; the subscription wakes us before that.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Why the boot VRF is still there.
+#[derive(Debug, Error)]
+pub enum RetireError {
+    /// The databases cannot be used.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// CONFIG_DB is being loaded.
+    #[error("CONFIG_DB is not loaded: CONFIG_DB_INITIALIZED is not 1")]
+    NotLoaded,
+    /// Ports are in it.
+    #[error("{vrf} still has {ports}: push a document without them and wait for released")]
+    InUse {
+        /// The boot VRF.
+        vrf: VrfName,
+        /// The ports, in one text.
+        ports: String,
+    },
+    /// SONiC has not let go of it.
+    #[error(
+        "the row of {vrf} is gone, but after {wait:?} SONiC still has it: something leafboot does not know is in it"
+    )]
+    Late {
+        /// The boot VRF.
+        vrf: VrfName,
+        /// How long was waited.
+        wait: Duration,
+    },
+}
+
+/// Removes the VRF that `config` names; done when STATE_DB shows neither it nor its object.
+pub async fn run(config: &Config, wait: Duration) -> Result<(), RetireError> {
+    let vrf = &config.boot.vrf;
+    let removing = remove(config, vrf);
+    timeout(wait, removing).await.unwrap_or_else(|_| {
+        Err(RetireError::Late {
+            vrf: vrf.clone(),
+            wait,
+        })
+    })
+}
+
+async fn remove(config: &Config, vrf: &VrfName) -> Result<(), RetireError> {
+    let mut db = Db::connect(&config.database_config).await?;
+    loop {
+        let observed = Observed::new(&db.snapshot().await?, vrf);
+        if !observed.initialized {
+            return Err(RetireError::NotLoaded);
+        }
+        match Retirement::new(&observed, vrf) {
+            Retirement::InUse(ports) => {
+                let ports = ports
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(", ");
+                return Err(RetireError::InUse {
+                    vrf: vrf.clone(),
+                    ports,
+                });
+            }
+            Retirement::Delete(step) => db.apply(&[step]).await?,
+            Retirement::Going => {
+                // Whether a row has changed or the time is over: look again.
+                let _ = timeout(LOOK_AGAIN, db.changed()).await;
+                // A burst of changes is one look.
+                sleep(Duration::from_millis(10)).await;
+            }
+            Retirement::Gone => return Ok(()),
+        }
+    }
+}
