@@ -148,6 +148,9 @@ impl Db {
     /// Writes a plan's steps, in their order, in one round trip. One row is one HSET: SONiC's readers take half a
     /// row for a whole one (`common/subscriberstatetable.cpp`).
     pub async fn apply(&mut self, steps: &[Step]) -> Result<(), DbError> {
+        if steps.is_empty() {
+            return Ok(());
+        }
         let mut pipeline = redis::pipe();
         for step in steps {
             match step {
@@ -195,6 +198,9 @@ impl Database {
         let mut keys = Vec::new();
         for pattern in patterns {
             keys.extend(self.keys(pattern).await?);
+        }
+        if keys.is_empty() {
+            return Ok(Rows::new());
         }
         let mut pipeline = redis::pipe();
         for key in &keys {

@@ -74,10 +74,13 @@ pub enum Waiting {
     #[error("intfmgrd has not bound it to the VRF (STATE_DB INTERFACE_TABLE)")]
     InterfaceBound,
     /// intfmgrd still has an address that was withdrawn.
-    #[error("intfmgrd still has the address {0} (STATE_DB INTERFACE_TABLE)")]
+    #[error("intfmgrd still has the address {} (STATE_DB INTERFACE_TABLE)", .0.gateway_net())]
     AddressGone(BootPrefix),
+    /// Another port still has the prefix.
+    #[error("{0} still has the prefix {1}")]
+    PrefixTaken(PortName, BootPrefix),
     /// intfmgrd has not taken the address row.
-    #[error("intfmgrd has not taken the address {0} (STATE_DB INTERFACE_TABLE)")]
+    #[error("intfmgrd has not taken the address {} (STATE_DB INTERFACE_TABLE)", .0.gateway_net())]
     AddressBound(BootPrefix),
     /// orchagent has not made the router interface.
     #[error("the ASIC has no router interface on it (ASIC_DB)")]
@@ -86,7 +89,7 @@ pub enum Waiting {
     #[error("the kernel does not have it in the boot VRF")]
     KernelVrf,
     /// The kernel does not have the gateway's address.
-    #[error("the kernel does not have the gateway {0} on it")]
+    #[error("the kernel does not have the gateway {} on it", .0.gateway_net())]
     KernelGateway(BootPrefix),
     /// The machine has not been told that the router goes.
     #[error("its machine has not been told that the router goes (final Router Advertisement)")]
@@ -266,7 +269,10 @@ impl View<'_> {
             if port.bound_addresses.contains(&prefix) {
                 return Need::Fact(Waiting::AddressGone(prefix));
             }
-            return Need::Steps(vec![self.set(RowKey::Address(name.clone(), prefix))]);
+            return match self.other_with(name, prefix) {
+                Some(other) => Need::Fact(Waiting::PrefixTaken(other.clone(), prefix)),
+                None => Need::Steps(vec![self.set(RowKey::Address(name.clone(), prefix))]),
+            };
         }
         if !port.bound_addresses.contains(&prefix) {
             return Need::Fact(Waiting::AddressBound(prefix));
@@ -285,6 +291,14 @@ impl View<'_> {
             }
             Some(_) | None => Need::Fact(Waiting::KernelVrf),
         }
+    }
+
+    /// Another port that has the prefix: in one VRF orchagent retries the second of two overlapping addresses for ever
+    /// (`orchagent/intfsorch.cpp: IntfsOrch::setIntf`), and for a while two machines would be one.
+    fn other_with(&self, name: &PortName, prefix: BootPrefix) -> Option<&PortName> {
+        let mut others = self.observed.ports.iter().filter(|(other, _)| *other != name);
+        let has = |port: &Port| port.addresses.contains(&prefix) || port.bound_addresses.contains(&prefix);
+        others.find(|(_, port)| has(port)).map(|(other, _)| other)
     }
 
     /// What a port needs that is not to boot: nothing, unless it is still ours.

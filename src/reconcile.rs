@@ -118,9 +118,7 @@ async fn pass(
     for step in &plan.steps {
         info!(%step, ?woke, "writing CONFIG_DB");
     }
-    if !plan.steps.is_empty() {
-        db.apply(&plan.steps).await?;
-    }
+    db.apply(&plan.steps).await?;
     outputs
         .ports
         .send_replace(observed.initialized.then(|| observed.port_rows()));

@@ -1,0 +1,243 @@
+//! The API on the real binary and a real redis-server: what is taken, what is refused, and that a refusal changes
+//! nothing.
+
+mod support;
+
+use serde_json::{Value, json};
+use support::agent::Agent;
+use support::eventually;
+use support::switch::{CONFIG_DB, Switch};
+
+const BOOT: &str = r#"{"ports": {"Ethernet0": {"state": "boot", "prefix": "2001:db8:b007::/64"}}}"#;
+
+fn text<'a>(answer: &'a Value, pointer: &str) -> &'a str {
+    answer
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_else(|| panic!("no {pointer} in {answer}"))
+}
+
+#[test]
+fn a_push_is_taken_answered_and_written_as_far_as_the_facts_go() {
+    let switch = Switch::start();
+    let agent = Agent::start_ready(&switch);
+    let (code, answer) = agent.put("/v1/ports?wait=200ms", BOOT);
+    assert_eq!(code, 202, "nothing can settle without SONiC: {answer}");
+    assert_eq!(answer["settled"], json!(false));
+    assert_eq!(text(&answer, "/ports/Ethernet0/state"), "boot");
+    assert_eq!(text(&answer, "/ports/Ethernet0/gateway"), "2001:db8:b007::1");
+    assert_eq!(
+        text(&answer, "/ports/Ethernet0/waiting"),
+        "STATE_DB does not show the port ready (PORT_TABLE)"
+    );
+    // The VRF may be written at once; the port's rows wait for facts that nobody publishes here.
+    eventually("the VRF's row", || {
+        switch.dump(CONFIG_DB).contains("VRF|Vrfboot: NULL NULL")
+    });
+    assert!(!switch.dump(CONFIG_DB).contains("INTERFACE"));
+    let (code, one) = agent.get("/v1/ports/Eth1/1");
+    assert_eq!(
+        (code, one["state"].clone()),
+        (200, json!("boot")),
+        "an alias means its port"
+    );
+}
+
+#[test]
+fn a_push_without_a_prefix_derives_it_from_the_ports_index() {
+    let switch = Switch::start();
+    let agent = Agent::start_ready(&switch);
+    let (_, answer) = agent.put("/v1/ports", r#"{"ports": {"Ethernet4": {"state": "boot"}}}"#);
+    assert_eq!(text(&answer, "/ports/Ethernet4/prefix"), "2001:db8:b007:2::/64");
+}
+
+#[test]
+fn a_bad_push_is_refused_whole_and_changes_nothing() {
+    let switch = Switch::start();
+    let agent = Agent::start_ready(&switch);
+    agent.put("/v1/ports", BOOT);
+    eventually("the VRF's row", || switch.dump(CONFIG_DB).contains("VRF|Vrfboot"));
+    let (rows, ports) = (switch.dump(CONFIG_DB), agent.get("/v1/ports"));
+
+    let good = r#""Ethernet4": {"state": "boot"}"#;
+    let cases = [
+        (
+            422,
+            format!(r#"{{"ports": {{{good}, "Ethernet9": {{"state": "boot"}}}}}}"#),
+            "Ethernet9",
+            "port",
+        ),
+        (
+            422,
+            format!(r#"{{"ports": {{{good}, "Ethernet120": {{"state": "boot"}}}}}}"#),
+            "Ethernet120",
+            "port",
+        ),
+        (
+            422,
+            format!(r#"{{"ports": {{{good}, "Ethernet0": {{"state": "tenant"}}}}}}"#),
+            "Ethernet0",
+            "state",
+        ),
+        (
+            422,
+            format!(r#"{{"ports": {{{good}, "Ethernet0": {{"state": "boot", "prefix": "fe80::/64"}}}}}}"#),
+            "Ethernet0",
+            "prefix",
+        ),
+        (
+            422,
+            format!(
+                r#"{{"ports": {{{good}, "Ethernet0": {{"state": "boot", "prefix": "2001:db8:b007:2::/64"}}}}}}"#
+            ),
+            "Ethernet4",
+            "prefix",
+        ),
+    ];
+    for (expected, body, port, field) in cases {
+        let (code, answer) = agent.put("/v1/ports?wait=1s", &body);
+        assert_eq!(code, expected, "{body}: {answer}");
+        assert_eq!(text(&answer, "/refused/0/port"), port, "{answer}");
+        assert_eq!(text(&answer, "/refused/0/field"), field, "{answer}");
+    }
+    for body in ["", "{", "[]", r#"{"ports": {}, "more": 1}"#] {
+        let (code, answer) = agent.put("/v1/ports", body);
+        assert_eq!(code, 400, "{body}");
+        assert!(
+            text(&answer, "/error").starts_with("not a port document: "),
+            "{answer}"
+        );
+    }
+    let (code, _) = agent.put("/v1/ports", &" ".repeat(100_000));
+    assert_eq!(code, 400);
+    assert_eq!(switch.dump(CONFIG_DB), rows);
+    assert_eq!(agent.get("/v1/ports"), ports);
+}
+
+#[test]
+fn an_oversized_document_is_refused_unread() {
+    let switch = Switch::start();
+    let agent = Agent::start_ready(&switch);
+    let file = support::agent::write(&switch.path("big"), &" ".repeat(2 * 1024 * 1024));
+    let (code, answer) = agent.put("/v1/ports", &format!("@{}", file.display()));
+    assert_eq!(
+        (code, text(&answer, "/error")),
+        (413, "the document is longer than 1048576 bytes")
+    );
+}
+
+#[test]
+fn requests_that_the_api_does_not_know_say_what_it_knows() {
+    let switch = Switch::start();
+    let agent = Agent::start_ready(&switch);
+    for (code, path, error) in [
+        (
+            404,
+            "/v1/ports/Ethernet9",
+            r#""Ethernet9" is not a port of this leaf (it has 3 ports"#,
+        ),
+        (404, "/", "no / here: there are /v1/ports"),
+        (404, "/v1/portsx", "no /v1/portsx here"),
+    ] {
+        let (got, answer) = agent.get(path);
+        assert_eq!(got, code, "{path}");
+        assert!(text(&answer, "/error").starts_with(error), "{answer}");
+    }
+    for (path, error) in [
+        ("/v1/ports?wait=x", "wait: \"x\": "),
+        ("/v1/ports?wait=2h", "wait: 2h is longer than 60s"),
+        ("/v1/ports?timeout=1s", "unknown query"),
+    ] {
+        let (code, answer) = agent.put(path, r#"{"ports": {}}"#);
+        assert_eq!(code, 400, "{path}");
+        assert!(text(&answer, "/error").starts_with(error), "{answer}");
+    }
+    assert_eq!(agent.curl(&["-X", "DELETE", "http://leafboot/v1/ports"]).0, 405);
+    assert_eq!(agent.put("/v1/ports/Ethernet0", "{}").0, 405);
+}
+
+#[test]
+fn a_port_that_is_not_ours_is_released() {
+    let switch = Switch::start();
+    let agent = Agent::start_ready(&switch);
+    let (code, answer) = agent.get("/v1/ports/Ethernet4");
+    assert_eq!(
+        (code, text(&answer, "/state"), &answer["settled"]),
+        (200, "released", &json!(true))
+    );
+    let (code, answer) = agent.put("/v1/ports?wait=5s", r#"{"ports": {}}"#);
+    assert_eq!((code, &answer["settled"]), (200, &json!(true)));
+}
+
+#[test]
+fn without_redis_the_agent_runs_says_so_and_comes_back() {
+    let mut switch = Switch::start();
+    switch.stop_redis();
+    let agent = Agent::start(&switch);
+    let (code, answer) = agent.put("/v1/ports", BOOT);
+    assert_eq!(code, 503);
+    let error = text(&answer, "/error");
+    assert!(
+        error.starts_with("the leaf's ports are not known, so nothing can be checked: "),
+        "{error}"
+    );
+    eventually("the log names database and socket", || {
+        agent.log().contains("cannot connect to CONFIG_DB at") && agent.log().contains("redis.sock")
+    });
+
+    switch.start_redis();
+    eventually("an unloaded CONFIG_DB is said", || {
+        text(&agent.put("/v1/ports", BOOT).1, "/error").ends_with("CONFIG_DB is not loaded yet")
+    });
+    switch.cli(CONFIG_DB, &["HSET", "PORT|Ethernet0", "index", "1"]);
+    switch.cli(CONFIG_DB, &["SET", "CONFIG_DB_INITIALIZED", "1"]);
+    eventually("a push is taken", || agent.put("/v1/ports", BOOT).0 == 202);
+    assert_eq!(switch.dump("6"), "", "STATE_DB is never written");
+}
+
+#[test]
+fn a_missing_or_half_written_database_config_is_named() {
+    let switch = Switch::start();
+    std::fs::remove_file(switch.path("database_config.json")).unwrap();
+    let agent = Agent::start(&switch);
+    eventually("the missing file is named", || {
+        agent.log().contains("database_config.json: No such file")
+    });
+    std::fs::write(switch.path("database_config.json"), "{\"INSTANCES\": {").unwrap();
+    eventually("the half-written file is named", || {
+        agent.log().contains("not SONiC's database_config.json")
+    });
+}
+
+#[test]
+fn a_restarted_agent_remembers_and_a_repeated_push_changes_no_generation() {
+    let switch = Switch::start();
+    let agent = Agent::start_ready(&switch);
+    let (_, first) = agent.put("/v1/ports", BOOT);
+    let (_, again) = agent.put("/v1/ports", BOOT);
+    assert_eq!(
+        (&first["generation"], &again["generation"]),
+        (&json!(1), &json!(1))
+    );
+    agent.kill();
+
+    let agent = Agent::start_ready(&switch);
+    let (_, remembered) = agent.get("/v1/ports/Ethernet0");
+    assert_eq!(text(&remembered, "/state"), "boot");
+    let (_, next) = agent.put("/v1/ports", r#"{"ports": {}}"#);
+    assert_eq!(next["generation"], json!(2));
+}
+
+#[test]
+fn a_document_that_cannot_be_kept_is_not_taken() {
+    let switch = Switch::start();
+    support::agent::write(&switch.path("state"), "a file where the directory should be");
+    let agent = Agent::start_ready(&switch);
+    let (code, answer) = agent.put("/v1/ports", BOOT);
+    assert_eq!(code, 500);
+    assert!(
+        text(&answer, "/error").starts_with("the document cannot be kept"),
+        "{answer}"
+    );
+    assert!(!switch.dump(CONFIG_DB).contains("VRF|"));
+}

@@ -1,0 +1,111 @@
+//! The command line as an operator meets it: the example file is good, and every start that cannot be says why.
+
+mod support;
+
+use support::agent::{Agent, leafboot, settings, write};
+use support::switch::Switch;
+
+/// Runs the binary with a settings file; returns its exit code and what it said.
+fn start(command: &str, file: &std::path::Path) -> (i32, String) {
+    let output = leafboot(&[command, "--config", file.to_str().unwrap()]);
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn the_example_is_a_good_file_and_shows_every_default() {
+    let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sonic/leafboot.toml");
+    let (code, said) = start("check", &example);
+    assert_eq!((code, said.contains("leafboot.toml: ok")), (0, true), "{said}");
+
+    let text = std::fs::read_to_string(&example).unwrap();
+    let uncommented: String = text
+        .lines()
+        .map(
+            |line| match line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')) {
+                Some(setting) => format!("{setting}\n"),
+                None => format!("{line}\n"),
+            },
+        )
+        .collect();
+    let with_defaults = leafboot::config::Config::parse(&text).unwrap();
+    assert_eq!(
+        leafboot::config::Config::parse(&uncommented).unwrap(),
+        with_defaults
+    );
+    assert_ne!(uncommented, text);
+}
+
+#[test]
+fn check_names_key_and_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("bad.toml");
+    write(
+        &file,
+        "leaf = \"leaf01\"\n\n[boot]\nprefix = \"2001:db8::1/57\"\n",
+    );
+    let (code, said) = start("check", &file);
+    assert_eq!(code, 1);
+    assert!(
+        said.contains("bad.toml: line 4: boot.prefix: 2001:db8::1/57 has bits set"),
+        "{said}"
+    );
+
+    write(&file, "leaf = \"leaf01\"\nport = 1\n");
+    let (code, said) = start("check", &file);
+    assert_eq!(code, 1);
+    assert!(
+        said.contains("line 2") && said.contains("unknown field `port`"),
+        "{said}"
+    );
+
+    let (code, said) = start("check", &directory.path().join("none.toml"));
+    assert_eq!(
+        (code, said.contains("none.toml: No such file")),
+        (1, true),
+        "{said}"
+    );
+}
+
+#[test]
+fn run_refuses_a_bad_file_before_it_does_anything() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = write(&directory.path().join("bad.toml"), "leaf = \"\"\n");
+    let (code, said) = start("run", &file);
+    assert_eq!(code, 1);
+    assert!(said.contains("line 1: leaf: "), "{said}");
+}
+
+#[test]
+fn a_socket_that_another_agent_serves_is_not_taken() {
+    let switch = Switch::start();
+    let first = Agent::start_ready(&switch);
+    let (code, said) = start("run", &settings(&switch));
+    assert_eq!(code, 1);
+    assert!(
+        said.contains("leafboot.sock: another leafboot serves this socket"),
+        "{said}"
+    );
+    assert_eq!(first.get("/v1/ports").0, 200, "the first one goes on");
+}
+
+#[test]
+fn a_dead_agents_socket_is_taken_over_and_a_file_is_not() {
+    let switch = Switch::start();
+    Agent::start_ready(&switch).kill();
+    assert!(switch.path("leafboot.sock").exists());
+    Agent::start_ready(&switch).kill();
+
+    std::fs::remove_file(switch.path("leafboot.sock")).unwrap();
+    write(&switch.path("leafboot.sock"), "a file");
+    let (code, said) = start("run", &settings(&switch));
+    assert_eq!(code, 1);
+    assert!(
+        said.contains("leafboot.sock: exists and is not a socket"),
+        "{said}"
+    );
+    assert_eq!(
+        std::fs::read_to_string(switch.path("leafboot.sock")).unwrap(),
+        "a file"
+    );
+}

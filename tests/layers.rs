@@ -1,0 +1,123 @@
+//! Keeps the layers of `src/lib.rs`: pure files do no I/O, each edge's library has one home, every file says what it
+//! owns and what it must never do.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const PURE: [&str; 13] = [
+    "config.rs",
+    "desired.rs",
+    "net.rs",
+    "observed.rs",
+    "plan.rs",
+    "rows.rs",
+    "serving.rs",
+    "status.rs",
+    "cli.rs",
+    "ra/engine.rs",
+    "ra/packet.rs",
+    "relay/claim.rs",
+    "relay/decide.rs",
+];
+
+const IMPURE: [&str; 12] = [
+    "tokio",
+    "redis::",
+    "rtnetlink",
+    "hyper",
+    "tracing",
+    "socket2",
+    "nix::",
+    "Instant::now",
+    "SystemTime",
+    "std::env",
+    "std::fs",
+    "fastrand",
+];
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// A file's lines without its comments.
+fn code(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false => found.push(path),
+        }
+    }
+    found
+}
+
+#[test]
+fn pure_files_do_no_io_and_know_no_clock() {
+    for name in PURE {
+        for line in code(&source().join(name)) {
+            let word = IMPURE.iter().find(|word| line.contains(**word));
+            assert!(word.is_none(), "{name} uses {word:?}: {line}");
+        }
+    }
+}
+
+#[test]
+fn each_edges_library_has_one_home() {
+    let homes = [
+        ("redis::", "db.rs"),
+        ("rtnetlink::", "links.rs"),
+        ("std::fs", "store.rs api.rs main.rs db.rs"),
+        ("use nix::", "socket.rs"),
+    ];
+    for path in files(&source()) {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        for (library, home) in homes {
+            let uses = code(&path).iter().any(|line| line.contains(library));
+            assert!(
+                !uses || home.split(' ').any(|home| home == name),
+                "{} uses {library}",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn sonics_table_names_stand_in_rows_only() {
+    for path in files(&source()) {
+        let is_test = path.ends_with("tests.rs") || path.ends_with("rows.rs");
+        for line in code(&path) {
+            let key = [
+                "\"INTERFACE|",
+                "\"VRF|",
+                "\"PORT|",
+                "\"vrf_name\"",
+                "\"VRF_TABLE",
+                "\"ASIC_STATE",
+            ];
+            let named = key.iter().any(|key| line.contains(key));
+            assert!(is_test || !named, "{}: {line}", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_file_opens_with_what_it_owns() {
+    for path in files(&source()) {
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(
+            text.starts_with("//! "),
+            "{} does not open with //!",
+            path.display()
+        );
+    }
+}

@@ -1,0 +1,198 @@
+//! Router Advertisements over a real cable to a real kernel: the machine's own view of them.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use leafboot::config::Config;
+use leafboot::desired::{Desired, Origin};
+use leafboot::observed::{Link, Links};
+use leafboot::ra;
+use leafboot::serving::{RaState, RaStates};
+use support::cable::Cable;
+use tokio::sync::watch;
+
+const SETTINGS: &str = r#"
+leaf = "leaf01"
+[boot]
+prefix = "2001:db8:b007::/57"
+[ra]
+dns = ["2001:db8:ffff::53"]
+[relay]
+boot_service = "http://[2001:db8:ffff::80]:8080"
+cache = "http://images.metal-stack.io"
+"#;
+
+/// The advertisements' task on one cable; the test plays reconciler and kernel view.
+struct Port {
+    cable: Cable,
+    desired: watch::Sender<Option<Desired>>,
+    links: watch::Sender<Links>,
+    states: watch::Receiver<RaStates>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+fn wish(ports: &[&str]) -> Option<Desired> {
+    let ports = ports
+        .iter()
+        .map(|port| (port.parse().unwrap(), "2001:db8:b007::/64".parse().unwrap()));
+    Some(Desired {
+        generation: 1,
+        origin: Origin::Pushed,
+        ports: ports.collect(),
+    })
+}
+
+fn only(link: Link) -> Links {
+    BTreeMap::from([("Ethernet0".parse().unwrap(), link)])
+}
+
+impl Port {
+    fn start(links: impl FnOnce(Link) -> Links) -> Self {
+        let cable = Cable::plug();
+        cable.boot();
+        let config = Arc::new(Config::parse(SETTINGS).unwrap());
+        let (desired, desired_in) = watch::channel(wish(&["Ethernet0"]));
+        let (links, links_in) = watch::channel(links(cable.link()));
+        let (states_out, states) = watch::channel(RaStates::new());
+        let task = tokio::spawn(ra::task::run(config, desired_in, links_in, states_out));
+        Self {
+            cable,
+            desired,
+            links,
+            states,
+            task,
+        }
+    }
+
+    /// Waits, while the task runs, until `fact` is there.
+    async fn eventually(&self, what: &str, mut fact: impl FnMut() -> bool) {
+        for _ in 0..200 {
+            if fact() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("not after 10 s: {what}");
+    }
+
+    /// What rdisc6 on the machine gets within `seconds`, one solicitation each. It runs beside the task, which shares
+    /// this thread.
+    async fn solicit(&self, seconds: u8) -> String {
+        let (pid, tries) = (self.cable.pid(), seconds.to_string());
+        let asking = tokio::task::spawn_blocking(move || {
+            let rdisc6 = ["rdisc6", "-1", "-r", &tries, "-w", "1000", "eth0"];
+            let mut arguments = vec!["--net", "--target", &pid];
+            arguments.extend(rdisc6);
+            support::output("nsenter", &arguments)
+        });
+        let output = asking.await.unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(
+            said.contains("Soliciting") && !said.contains("Cannot assign"),
+            "nothing was asked: {said}"
+        );
+        said
+    }
+}
+
+#[tokio::test]
+async fn a_machine_gets_address_router_and_resolver() {
+    let port = Port::start(only);
+    port.eventually("the kernel has its SLAAC address", || {
+        let addresses = port
+            .cable
+            .machine("ip", &["-6", "address", "show", "dev", "eth0", "scope", "global"]);
+        addresses.contains("2001:db8:b007:") && !addresses.contains("tentative")
+    })
+    .await;
+    let routes = port.cable.machine("ip", &["-6", "route", "show", "default"]);
+    assert!(
+        routes.contains("via fe80::") && routes.contains("proto ra"),
+        "{routes}"
+    );
+    let answer = port.solicit(5).await;
+    for said in [
+        "Hop limit                 :           64",
+        "Stateful address conf.    :           No",
+        "Stateful other conf.      :           No",
+        "Router lifetime           :         1800",
+        "Prefix                   : 2001:db8:b007::/64",
+        "On-link                 :          Yes",
+        "Autonomous address conf.:          Yes",
+        "Valid time              :         5400",
+        "Pref. time              :         2700",
+        "Recursive DNS server     : 2001:db8:ffff::53",
+        "MTU                      :         1500",
+        "Source link-layer address:",
+    ] {
+        assert!(answer.contains(said), "no {said:?} in {answer}");
+    }
+    port.task.abort();
+}
+
+#[tokio::test]
+async fn a_port_that_the_kernel_does_not_show_ready_is_silent() {
+    for broken in [
+        |link: Link| only(Link { up: false, ..link }),
+        |link: Link| only(Link { vrf: None, ..link }),
+        |link: Link| {
+            only(Link {
+                addresses: Default::default(),
+                ..link
+            })
+        },
+        |link: Link| {
+            only(Link {
+                link_local: None,
+                ..link
+            })
+        },
+    ] {
+        let port = Port::start(broken);
+        let answer = port.solicit(1).await;
+        assert!(!answer.contains("2001:db8:b007"), "{answer}");
+        port.links.send_replace(only(port.cable.link()));
+        port.eventually("the machine has a router once the port is ready", || {
+            port.cable
+                .machine("ip", &["-6", "route", "show", "default"])
+                .contains("proto ra")
+        })
+        .await;
+        port.task.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_released_port_tells_its_machine_and_is_silent() {
+    let port = Port::start(only);
+    let default = || port.cable.machine("ip", &["-6", "route", "show", "default"]);
+    port.eventually("the machine has a router", || default().contains("proto ra"))
+        .await;
+    port.desired.send_replace(wish(&[]));
+    let ceased = Some(RaState::Ceased);
+    port.eventually("the port has ceased", || {
+        port.states.borrow().values().next().copied() == ceased
+    })
+    .await;
+    port.eventually("the machine has no router any more", || {
+        !default().contains("proto ra")
+    })
+    .await;
+    let answer = port.solicit(2).await;
+    assert!(!answer.contains("2001:db8:b007"), "{answer}");
+    port.task.abort();
+}
+
+#[tokio::test]
+async fn a_stopped_agent_sends_no_final_advertisement() {
+    let port = Port::start(only);
+    let default = || port.cable.machine("ip", &["-6", "route", "show", "default"]);
+    port.eventually("the machine has a router", || default().contains("proto ra"))
+        .await;
+    port.task.abort();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(default().contains("proto ra"), "the machine keeps its router");
+}

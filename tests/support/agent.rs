@@ -1,0 +1,139 @@
+//! The real `leafboot` binary, and curl on its socket.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+use super::switch::Switch;
+use super::{eventually, run};
+
+/// The binary under test.
+pub const LEAFBOOT: &str = env!("CARGO_BIN_EXE_leafboot");
+
+/// A running agent; ends with the test.
+pub struct Agent {
+    process: Child,
+    socket: PathBuf,
+    log: PathBuf,
+}
+
+/// The settings of an agent on `switch`, with its files in the switch's directory.
+pub fn settings(switch: &Switch) -> PathBuf {
+    let directory = switch.directory.path().display();
+    let text = format!(
+        r#"leaf = "leaf01"
+[sonic]
+database_config = "{directory}/database_config.json"
+[api]
+socket = "{directory}/leafboot.sock"
+[state]
+directory = "{directory}/state"
+[boot]
+prefix = "2001:db8:b007::/57"
+protected = ["Ethernet120"]
+[relay]
+boot_service = "http://[2001:db8:ffff::80]:8080"
+cache = "http://images.metal-stack.io"
+"#
+    );
+    write(&switch.path("leafboot.toml"), &text)
+}
+
+/// Writes a file and returns its path.
+pub fn write(path: &Path, text: &str) -> PathBuf {
+    let mut file = std::fs::File::create(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    path.to_owned()
+}
+
+/// Runs the binary to its end.
+pub fn leafboot(arguments: &[&str]) -> Output {
+    Command::new(LEAFBOOT).args(arguments).output().unwrap()
+}
+
+impl Agent {
+    /// Starts an agent on `switch` and waits until its API answers.
+    pub fn start(switch: &Switch) -> Self {
+        let config = settings(switch);
+        let log = switch.path("leafboot.log");
+        let process = Command::new(LEAFBOOT)
+            .arg("run")
+            .arg("--config")
+            .arg(config)
+            .stderr(Stdio::from(std::fs::File::create(&log).unwrap()))
+            .spawn()
+            .unwrap();
+        let agent = Self {
+            process,
+            socket: switch.path("leafboot.sock"),
+            log,
+        };
+        eventually("leafboot's API answers", || {
+            std::os::unix::net::UnixStream::connect(&agent.socket).is_ok()
+        });
+        agent
+    }
+
+    /// Starts an agent and waits until it has read the switch's ports.
+    pub fn start_ready(switch: &Switch) -> Self {
+        let agent = Self::start(switch);
+        eventually("leafboot has read CONFIG_DB", || {
+            agent.get("/v1/ports/Ethernet0").0 == 200
+        });
+        agent
+    }
+
+    /// GET by curl: status and JSON body.
+    pub fn get(&self, path: &str) -> (u16, Value) {
+        self.curl(&[&format!("http://leafboot{path}")])
+    }
+
+    /// PUT of a document by curl: status and JSON body.
+    pub fn put(&self, path: &str, document: &str) -> (u16, Value) {
+        self.curl(&[
+            "-X",
+            "PUT",
+            "--data-binary",
+            document,
+            &format!("http://leafboot{path}"),
+        ])
+    }
+
+    /// Runs curl on the agent's socket.
+    pub fn curl(&self, arguments: &[&str]) -> (u16, Value) {
+        let mut all = vec![
+            "-sS",
+            "--unix-socket",
+            self.socket.to_str().unwrap(),
+            "-w",
+            "\n%{http_code}",
+        ];
+        all.extend(arguments);
+        let text = run("curl", &all);
+        let (body, code) = text.trim_end().rsplit_once('\n').unwrap();
+        (
+            code.parse().unwrap(),
+            serde_json::from_str(body).unwrap_or(Value::Null),
+        )
+    }
+
+    /// What the agent has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Ends the agent as `kill -9` does.
+    pub fn kill(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,132 @@
+//! A switch's databases: a real redis-server as SONiC configures it, and its `database_config.json`.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::{eventually, run};
+
+/// The databases that a test may change or compare.
+pub const CONFIG_DB: &str = "4";
+
+/// A redis-server with a leaf's ports in CONFIG_DB; ends with the test.
+pub struct Switch {
+    pub directory: TempDir,
+    redis: Child,
+}
+
+impl Switch {
+    /// A switch whose configuration is loaded: Ethernet0, Ethernet4 and Ethernet120.
+    pub fn start() -> Self {
+        let switch = Self::start_unloaded();
+        for (port, alias, index) in [
+            ("Ethernet0", "Eth1/1", "1"),
+            ("Ethernet4", "Eth1/2", "2"),
+            ("Ethernet120", "Eth1/31", "31"),
+        ] {
+            let key = format!("PORT|{port}");
+            switch.cli(
+                CONFIG_DB,
+                &["HSET", &key, "alias", alias, "index", index, "admin_status", "up"],
+            );
+        }
+        switch.cli(CONFIG_DB, &["SET", "CONFIG_DB_INITIALIZED", "1"]);
+        switch
+    }
+
+    /// A switch with empty databases.
+    pub fn start_unloaded() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let redis = Self::redis(&directory);
+        let switch = Self { directory, redis };
+        let socket = switch.path("redis.sock");
+        let config = serde_json::json!({
+            "INSTANCES": {"redis": {"hostname": "127.0.0.1", "port": 6379, "unix_socket_path": socket,
+                                    "persistence_for_warm_boot": "yes"}},
+            "DATABASES": {
+                "APPL_DB": {"id": 0, "separator": ":", "instance": "redis"},
+                "ASIC_DB": {"id": 1, "separator": ":", "instance": "redis"},
+                "COUNTERS_DB": {"id": 2, "separator": ":", "instance": "redis"},
+                "CONFIG_DB": {"id": 4, "separator": "|", "instance": "redis"},
+                "STATE_DB": {"id": 6, "separator": "|", "instance": "redis"},
+            },
+            "VERSION": "1.0",
+        });
+        std::fs::write(switch.path("database_config.json"), config.to_string()).unwrap();
+        switch
+    }
+
+    fn redis(directory: &TempDir) -> Child {
+        let socket = directory.path().join("redis.sock");
+        let child = Command::new("redis-server")
+            .args([
+                "--port",
+                "0",
+                "--save",
+                "",
+                "--databases",
+                "100",
+                "--notify-keyspace-events",
+                "AKE",
+            ])
+            .arg("--unixsocket")
+            .arg(&socket)
+            .current_dir(directory.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|e| panic!("redis-server: {e}; install it with tests/lab/setup"));
+        eventually("redis-server listens", || {
+            std::os::unix::net::UnixStream::connect(&socket).is_ok()
+        });
+        child
+    }
+
+    /// A file in the switch's directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Runs a redis-cli command on one database.
+    pub fn cli(&self, database: &str, command: &[&str]) -> String {
+        let socket = self.path("redis.sock");
+        let mut arguments = vec!["-s", socket.to_str().unwrap(), "-n", database];
+        arguments.extend(command);
+        run("redis-cli", &arguments)
+    }
+
+    /// Every row of a database, as text, in the keys' order.
+    pub fn dump(&self, database: &str) -> String {
+        let keys = self.cli(database, &["KEYS", "*"]);
+        let mut keys: Vec<&str> = keys.lines().filter(|key| !key.is_empty()).collect();
+        keys.sort_unstable();
+        keys.iter()
+            .map(|key| format!("{key}: {}\n", self.row(database, key)))
+            .collect()
+    }
+
+    fn row(&self, database: &str, key: &str) -> String {
+        match self.cli(database, &["TYPE", key]).trim() {
+            "hash" => self.cli(database, &["HGETALL", key]).replace('\n', " "),
+            _ => self.cli(database, &["GET", key]),
+        }
+    }
+
+    /// Ends redis-server, as a crash would.
+    pub fn stop_redis(&mut self) {
+        self.redis.kill().unwrap();
+        self.redis.wait().unwrap();
+    }
+
+    /// Starts redis-server again, empty.
+    pub fn start_redis(&mut self) {
+        self.redis = Self::redis(&self.directory);
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        let _ = self.redis.kill();
+        let _ = self.redis.wait();
+    }
+}
