@@ -171,7 +171,8 @@ impl Lab {
         Machine::start(port, character, &self.cd, &self.directory)
     }
 
-    /// Pushes the desired state as metal-core does: these ports are to boot, and no others.
+    /// Pushes the desired state as metal-core does: these ports are to boot, and no others. A leafboot that has not
+    /// read CONFIG_DB yet answers 503, and is asked again.
     pub fn push(&self, ports: &[Port]) -> Result<Pushed, Error> {
         let boot = |port: &Port| {
             (
@@ -180,16 +181,20 @@ impl Lab {
             )
         };
         let document = json!({"ports": ports.iter().map(boot).collect::<serde_json::Map<_, _>>()});
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let pushed = Pushed {
             at: Instant::now(),
-            wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            wall,
         };
-        match self.leaf.api("PUT", "/v1/ports?wait=3s", Some(&document))? {
-            (200, _) => Ok(pushed),
-            (status, answer) => Err(Error::Wrong(format!(
-                "leafboot refused the push: {status} {answer}"
-            ))),
-        }
+        until("leafboot takes the push", LEAF_LIMIT, || {
+            match self.leaf.api("PUT", "/v1/ports?wait=3s", Some(&document))? {
+                (200, _) => Ok(Some(pushed)),
+                (503, _) => Ok(None),
+                (status, answer) => Err(Error::Wrong(format!(
+                    "leafboot refused the push: {status} {answer}"
+                ))),
+            }
+        })
     }
 
     /// What leafboot says about all ports.

@@ -87,15 +87,13 @@ fn dnsmasq() -> Vec<String> {
     vec![
         "/usr/sbin/dnsmasq".to_owned(),
         "--conf-file=/dev/null".to_owned(),
-        "--keep-in-foreground".to_owned(),
-        "--pid-file=".to_owned(),
-        "--user=root".to_owned(),
+        // In the foreground, and as the user that it is started by: a change of user would undo that it dies with us.
+        "--no-daemon".to_owned(),
         "--no-resolv".to_owned(),
         "--no-hosts".to_owned(),
         "--bind-interfaces".to_owned(),
         format!("--listen-address={}", site::RESOLVER),
         format!("--host-record={},{}", site::CACHE_NAME, site::CACHE),
         "--log-queries".to_owned(),
-        "--log-facility=-".to_owned(),
     ]
 }

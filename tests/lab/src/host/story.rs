@@ -148,16 +148,13 @@ impl Boot {
                     .map(|claim| format!("vouched for by {} {}", claim.leaf, claim.port));
                 Ok(then(self.pushed, &entry, claim.unwrap_or_default()))
             }
-            Stage::Kernel => {
-                let entry = self.received(lab, Server::Cache, site::KERNEL)?;
-                Ok(then(
-                    self.pushed,
-                    &entry,
-                    format!("from {}", entry.header("host").unwrap_or("an unnamed host")),
-                ))
-            }
-            Stage::Initramfs => {
-                let entry = self.received(lab, Server::Cache, site::INITRD)?;
+            Stage::Kernel | Stage::Initramfs => {
+                let path = if stage == Stage::Kernel {
+                    site::KERNEL
+                } else {
+                    site::INITRD
+                };
+                let entry = self.received(lab, Server::Cache, path)?;
                 Ok(then(
                     self.pushed,
                     &entry,
