@@ -78,10 +78,7 @@ pub struct Api {
 
 /// Opens the socket. A dead predecessor's is taken over; a living one's is not. Root and its group may use it.
 pub fn bind(path: &Path) -> Result<UnixListener, ApiError> {
-    let io = |source| ApiError::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let io = |source| ApiError::Io { path: path.to_owned(), source };
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).map_err(io)?;
     }
@@ -134,15 +131,12 @@ async fn respond(api: &Api, request: Request<Incoming>) -> Reply {
         (_, Some(rest)) if rest.is_empty() || rest.starts_with('/') => {
             let allow = if rest.len() > 1 { "GET" } else { "GET, PUT" };
             let mut response = error(StatusCode::METHOD_NOT_ALLOWED, format!("{path} takes {allow}"));
-            response
-                .headers_mut()
-                .insert(ALLOW, HeaderValue::from_static(allow));
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
             response
         }
-        _ => error(
-            StatusCode::NOT_FOUND,
-            format!("no {path} here: there are /v1/ports and /v1/ports/<name>"),
-        ),
+        _ => {
+            error(StatusCode::NOT_FOUND, format!("no {path} here: there are /v1/ports and /v1/ports/<name>"))
+        }
     }
 }
 
@@ -152,11 +146,7 @@ async fn put(api: &Api, request: Request<Incoming>) -> Reply {
         Ok(wait) => wait,
         Err(reason) => return error(StatusCode::BAD_REQUEST, reason),
     };
-    let reading = timeout(
-        HEAD_TIMEOUT,
-        Limited::new(request.into_body(), BODY_MAX).collect(),
-    )
-    .await;
+    let reading = timeout(HEAD_TIMEOUT, Limited::new(request.into_body(), BODY_MAX).collect()).await;
     let body = match reading {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(reason)) if reason.is::<http_body_util::LengthLimitError>() => {
@@ -166,16 +156,10 @@ async fn put(api: &Api, request: Request<Incoming>) -> Reply {
             );
         }
         Ok(Err(reason)) => {
-            return error(
-                StatusCode::BAD_REQUEST,
-                format!("the document broke off: {reason}"),
-            );
+            return error(StatusCode::BAD_REQUEST, format!("the document broke off: {reason}"));
         }
         Err(_) => {
-            return error(
-                StatusCode::REQUEST_TIMEOUT,
-                "the document did not come".to_owned(),
-            );
+            return error(StatusCode::REQUEST_TIMEOUT, "the document did not come".to_owned());
         }
     };
     match accept(api, &body) {
@@ -193,22 +177,14 @@ fn accept(api: &Api, body: &[u8]) -> Result<Desired, Box<Reply>> {
     let before = api.desired.borrow().clone();
     let same = before.as_ref().is_some_and(|before| before.ports == ports);
     let last = before.as_ref().map_or(0, |before| before.generation);
-    let desired = Desired {
-        generation: last + u64::from(!same),
-        origin: Origin::Pushed,
-        ports,
-    };
+    let desired = Desired { generation: last + u64::from(!same), origin: Origin::Pushed, ports };
     if !same {
         api.store.keep(&desired).map_err(|reason| {
             let reason = format!("the document cannot be kept, so it is not taken: {reason}");
             warn!(reason, "refused a push");
             Box::new(error(StatusCode::INTERNAL_SERVER_ERROR, reason))
         })?;
-        info!(
-            generation = desired.generation,
-            ports = desired.ports.len(),
-            "took a new document"
-        );
+        info!(generation = desired.generation, ports = desired.ports.len(), "took a new document");
     }
     api.desired.send_if_modified(|current| {
         let changed = current.as_ref() != Some(&desired);
@@ -221,16 +197,8 @@ fn accept(api: &Api, body: &[u8]) -> Result<Desired, Box<Reply>> {
 /// Waits, bounded, until every port has settled, and answers with their states.
 async fn settle(api: &Api, desired: &Desired, wait: Duration) -> Reply {
     let mut status = api.status.clone();
-    let settled = timeout(
-        wait,
-        status.wait_for(|status| status.has_settled(desired.generation)),
-    )
-    .await;
-    let code = if matches!(settled, Ok(Ok(_))) {
-        StatusCode::OK
-    } else {
-        StatusCode::ACCEPTED
-    };
+    let settled = timeout(wait, status.wait_for(|status| status.has_settled(desired.generation))).await;
+    let code = if matches!(settled, Ok(Ok(_))) { StatusCode::OK } else { StatusCode::ACCEPTED };
     let now = api.status.borrow();
     if now.generation >= Some(desired.generation) {
         reply(code, &document(&now))
@@ -242,16 +210,10 @@ async fn settle(api: &Api, desired: &Desired, wait: Duration) -> Reply {
 fn one(api: &Api, name: &str) -> Reply {
     let status = api.status.borrow();
     let known = |port: &PortName| status.ports.get(port).cloned();
-    match (
-        api.ports.borrow().as_ref(),
-        name.parse::<PortName>().ok().as_ref().and_then(known),
-    ) {
+    match (api.ports.borrow().as_ref(), name.parse::<PortName>().ok().as_ref().and_then(known)) {
         (_, Some(port)) => reply(StatusCode::OK, &json!(port)),
         (Some(rows), None) => match desired::resolve(name, rows) {
-            Some((port, _)) => reply(
-                StatusCode::OK,
-                &json!(known(port).unwrap_or(PortStatus::RELEASED)),
-            ),
+            Some((port, _)) => reply(StatusCode::OK, &json!(known(port).unwrap_or(PortStatus::RELEASED))),
             None => error(StatusCode::NOT_FOUND, desired::unknown(name, rows)),
         },
         (None, None) => unreadable(api),
@@ -263,16 +225,10 @@ fn wait(query: Option<&str>) -> Result<Duration, String> {
     let Some(query) = query.filter(|query| !query.is_empty()) else {
         return Ok(Duration::ZERO);
     };
-    let value = query
-        .strip_prefix("wait=")
-        .ok_or(format!("unknown query {query:?}: there is wait=3s"))?;
+    let value = query.strip_prefix("wait=").ok_or(format!("unknown query {query:?}: there is wait=3s"))?;
     let wait =
         humantime::parse_duration(value).map_err(|e| format!("wait: {value:?}: {e}; write wait=3s"))?;
-    if wait <= WAIT_MAX {
-        Ok(wait)
-    } else {
-        Err(format!("wait: {value} is longer than {WAIT_MAX:?}"))
-    }
+    if wait <= WAIT_MAX { Ok(wait) } else { Err(format!("wait: {value} is longer than {WAIT_MAX:?}")) }
 }
 
 /// The answer's shape for all ports.
@@ -295,10 +251,7 @@ fn refused(refusal: &DocumentError) -> Reply {
 
 fn unreadable(api: &Api) -> Reply {
     let status = api.status.borrow();
-    let reason = status
-        .database_error
-        .as_deref()
-        .unwrap_or("CONFIG_DB is not loaded yet");
+    let reason = status.database_error.as_deref().unwrap_or("CONFIG_DB is not loaded yet");
     let reason = format!("the leaf's ports are not known, so nothing can be checked: {reason}");
     error(StatusCode::SERVICE_UNAVAILABLE, reason)
 }
@@ -310,8 +263,6 @@ fn error(code: StatusCode, reason: String) -> Reply {
 fn reply(code: StatusCode, body: &Value) -> Reply {
     let mut response = Response::new(Full::new(Bytes::from(format!("{body}\n"))));
     *response.status_mut() = code;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -7,11 +7,7 @@ use clap::{Parser, Subcommand};
 
 /// The switch-side boot agent of a metal-stack partition.
 #[derive(Debug, Parser)]
-#[command(
-    version,
-    max_term_width = 100,
-    after_help = "LEAFBOOT_LOG=debug|trace logs more, warn|error less."
-)]
+#[command(version, max_term_width = 100, after_help = "LEAFBOOT_LOG=debug|trace logs more, warn|error less.")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -194,11 +194,7 @@ struct Checker<'a> {
 
 impl Checker<'_> {
     fn config(&self, raw: RawConfig) -> Result<Config, ConfigError> {
-        let leaf = required(
-            "leaf",
-            raw.leaf,
-            "leaf = \"leaf01\", the name that boot services know",
-        )?;
+        let leaf = required("leaf", raw.leaf, "leaf = \"leaf01\", the name that boot services know")?;
         Ok(Config {
             leaf: self.value("leaf", &leaf, |name| leaf_name(name))?,
             database_config: self.path(
@@ -278,11 +274,8 @@ impl Checker<'_> {
                     Err(format!("{mtu} is not between 1280 (RFC 8200 5) and 9216"))
                 }
             })?,
-            dns: self.value(
-                "ra.dns",
-                &raw.dns.unwrap_or_else(|| unwritten(Vec::new())),
-                |dns| dns_servers(dns),
-            )?,
+            dns: self
+                .value("ra.dns", &raw.dns.unwrap_or_else(|| unwritten(Vec::new())), |dns| dns_servers(dns))?,
         })
     }
 
@@ -298,14 +291,10 @@ impl Checker<'_> {
             "cache = \"http://images.metal-stack.io\", the partition cache's public name",
         )?;
         Ok(Relay {
-            port: self.value(
-                "relay.port",
-                &or_default(raw.port, DEFAULT_RELAY_PORT),
-                |port| match port {
-                    0 => Err("0 is not a TCP port to listen on".to_owned()),
-                    port => Ok(*port),
-                },
-            )?,
+            port: self.value("relay.port", &or_default(raw.port, DEFAULT_RELAY_PORT), |port| match port {
+                0 => Err("0 is not a TCP port to listen on".to_owned()),
+                port => Ok(*port),
+            })?,
             boot_service: self.parsed("relay.boot_service", &boot_service)?,
             cache: self.parsed("relay.cache", &cache)?,
         })
@@ -316,9 +305,9 @@ impl Checker<'_> {
         let raw = or_default(raw, DEFAULT_SOCKET);
         self.value("api.socket", &raw, |path| match path.len() {
             0..=107 => absolute(path),
-            length => Err(format!(
-                "{length} bytes are too long for a unix socket's path: at most 107 (unix(7))"
-            )),
+            length => {
+                Err(format!("{length} bytes are too long for a unix socket's path: at most 107 (unix(7))"))
+            }
         })
     }
 
@@ -370,11 +359,7 @@ impl Checker<'_> {
     ) -> Result<T, ConfigError> {
         check(raw.get_ref()).map_err(|reason| {
             let before = self.text.get(..raw.span().start).unwrap_or_default();
-            ConfigError::Value {
-                key,
-                line: before.matches('\n').count() + 1,
-                reason,
-            }
+            ConfigError::Value { key, line: before.matches('\n').count() + 1, reason }
         })
     }
 }
@@ -401,19 +386,13 @@ fn leaf_name(name: &str) -> Result<String, String> {
     if legal {
         Ok(name.to_owned())
     } else {
-        Err(format!(
-            "{name:?} is not 1 to 63 printable ASCII characters without spaces"
-        ))
+        Err(format!("{name:?} is not 1 to 63 printable ASCII characters without spaces"))
     }
 }
 
 fn absolute(path: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(path);
-    if path.is_absolute() {
-        Ok(path)
-    } else {
-        Err(format!("{} is not an absolute path", path.display()))
-    }
+    if path.is_absolute() { Ok(path) } else { Err(format!("{} is not an absolute path", path.display())) }
 }
 
 /// At most 8 servers: more than any resolver asks, and the advertisement stays far below 1280 bytes.

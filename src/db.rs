@@ -128,20 +128,15 @@ impl Db {
 
     /// Reads everything that a pass needs.
     pub async fn snapshot(&mut self) -> Result<Snapshot, DbError> {
-        let initialized: Option<String> = self
-            .config
-            .run(redis::Cmd::get(rows::CONFIG_DB_INITIALIZED))
-            .await?;
+        let initialized: Option<String> =
+            self.config.run(redis::Cmd::get(rows::CONFIG_DB_INITIALIZED)).await?;
         Ok(Snapshot {
             // swss-common's own wait takes «0» for yes (`common/configdb.h`); only «1» means loaded.
             initialized: initialized.as_deref() == Some("1"),
             config: self.config.rows(&patterns::CONFIG).await?,
             state: self.state.rows(&patterns::STATE).await?,
             asic: self.asic.rows(&patterns::ASIC).await?,
-            port_objects: self
-                .counters
-                .run(redis::Cmd::hgetall(rows::PORT_NAME_MAP))
-                .await?,
+            port_objects: self.counters.run(redis::Cmd::hgetall(rows::PORT_NAME_MAP)).await?,
         })
     }
 
@@ -208,10 +203,7 @@ impl Database {
         }
         let fields: Vec<Fields> = self.run_all(&pipeline).await?;
         // A row that went in between reads as empty; one without fields holds NULL.
-        let present = keys
-            .into_iter()
-            .zip(fields)
-            .filter(|(_, fields)| !fields.is_empty());
+        let present = keys.into_iter().zip(fields).filter(|(_, fields)| !fields.is_empty());
         Ok(present.map(|(key, fields)| (key, without_null(fields))).collect())
     }
 
@@ -221,11 +213,7 @@ impl Database {
         let mut cursor = 0u64;
         loop {
             let mut scan = redis::cmd("SCAN");
-            scan.arg(cursor)
-                .arg("MATCH")
-                .arg(pattern)
-                .arg("COUNT")
-                .arg(SCAN_COUNT);
+            scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
             let (next, found): (u64, Vec<String>) = self.run(scan).await?;
             keys.extend(found);
             cursor = next;
@@ -259,31 +247,20 @@ struct Place {
 
 impl Places {
     fn read(path: &Path) -> Result<Self, DbError> {
-        let text = std::fs::read(path).map_err(|source| DbError::ConfigFile {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text =
+            std::fs::read(path).map_err(|source| DbError::ConfigFile { path: path.to_owned(), source })?;
         let config = serde_json::from_slice(&text).map_err(|e| DbError::ConfigContent {
             path: path.to_owned(),
             reason: format!("not SONiC's database_config.json: {e}"),
         })?;
-        Ok(Self {
-            path: path.to_owned(),
-            config,
-        })
+        Ok(Self { path: path.to_owned(), config })
     }
 
     /// Finds a database by its name. Its separator must be the one that `rows` spells keys with.
     fn find(&self, name: &'static str, separator: &str) -> Result<Place, DbError> {
-        let wrong = |reason| DbError::ConfigContent {
-            path: self.path.clone(),
-            reason,
-        };
-        let entry = self
-            .config
-            .databases
-            .get(name)
-            .ok_or_else(|| wrong(format!("DATABASES has no {name}")))?;
+        let wrong = |reason| DbError::ConfigContent { path: self.path.clone(), reason };
+        let entry =
+            self.config.databases.get(name).ok_or_else(|| wrong(format!("DATABASES has no {name}")))?;
         if entry.separator != separator {
             return Err(wrong(format!(
                 "{name} has separator {:?}; leafboot knows {separator:?}",
@@ -291,31 +268,20 @@ impl Places {
             )));
         }
         let instance = self.config.instances.get(&entry.instance).ok_or_else(|| {
-            wrong(format!(
-                "{name} is in instance {:?}, which INSTANCES does not have",
-                entry.instance
-            ))
+            wrong(format!("{name} is in instance {:?}, which INSTANCES does not have", entry.instance))
         })?;
         let address = if instance.unix_socket_path.is_empty() {
             ConnectionAddr::Tcp(instance.hostname.clone(), instance.port)
         } else {
             ConnectionAddr::Unix(PathBuf::from(&instance.unix_socket_path))
         };
-        Ok(Place {
-            name,
-            address,
-            id: entry.id,
-        })
+        Ok(Place { name, address, id: entry.id })
     }
 }
 
 impl Place {
     fn client(&self) -> Result<Client, DbError> {
-        let info = self
-            .address
-            .clone()
-            .into_connection_info()
-            .map_err(|e| self.unreachable(e))?;
+        let info = self.address.clone().into_connection_info().map_err(|e| self.unreachable(e))?;
         let settings = info.redis_settings().clone().set_db(self.id);
         Client::open(info.set_redis_settings(settings)).map_err(|e| self.unreachable(e))
     }
@@ -324,37 +290,22 @@ impl Place {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(TIMEOUT))
             .set_response_timeout(Some(TIMEOUT));
-        let connection = self
-            .client()?
-            .get_multiplexed_async_connection_with_config(&config)
-            .await;
-        Ok(Database {
-            name: self.name,
-            connection: connection.map_err(|e| self.unreachable(e))?,
-        })
+        let connection = self.client()?.get_multiplexed_async_connection_with_config(&config).await;
+        Ok(Database { name: self.name, connection: connection.map_err(|e| self.unreachable(e))? })
     }
 
     /// Subscribes to the keyspace events of rows whose keys match.
     async fn subscribe(&self, patterns: &[&str]) -> Result<PubSubStream, DbError> {
         let connecting = self.client()?;
-        let (mut sink, stream) = connecting
-            .get_async_pubsub()
-            .await
-            .map_err(|e| self.unreachable(e))?
-            .split();
-        let channels: Vec<String> = patterns
-            .iter()
-            .map(|pattern| format!("__keyspace@{}__:{pattern}", self.id))
-            .collect();
+        let (mut sink, stream) =
+            connecting.get_async_pubsub().await.map_err(|e| self.unreachable(e))?.split();
+        let channels: Vec<String> =
+            patterns.iter().map(|pattern| format!("__keyspace@{}__:{pattern}", self.id)).collect();
         sink.psubscribe(channels).await.map_err(|e| self.unreachable(e))?;
         Ok(stream)
     }
 
     fn unreachable(&self, source: RedisError) -> DbError {
-        DbError::Connect {
-            database: self.name,
-            address: self.address.to_string(),
-            source,
-        }
+        DbError::Connect { database: self.name, address: self.address.to_string(), source }
     }
 }

@@ -85,18 +85,10 @@ pub fn parse(
     for (name, wish) in document.ports.0 {
         match checked(&name, wish, rows, boot).and_then(|port| claim(&mut ports, &name, port)) {
             Ok(()) => {}
-            Err((field, reason)) => refusals.push(Refusal {
-                port: name,
-                field,
-                reason,
-            }),
+            Err((field, reason)) => refusals.push(Refusal { port: name, field, reason }),
         }
     }
-    if refusals.is_empty() {
-        Ok(ports)
-    } else {
-        Err(DocumentError::Refused(refusals))
-    }
+    if refusals.is_empty() { Ok(ports) } else { Err(DocumentError::Refused(refusals)) }
 }
 
 /// A field and what is wrong with it.
@@ -113,37 +105,23 @@ fn checked(
     let (port, row) = resolve(name, rows).ok_or_else(|| fault("port", unknown(name, rows)))?;
     let is_protected = |p: &String| p == port.as_str() || row.alias.as_ref() == Some(p);
     if boot.protected.iter().any(is_protected) {
-        return Err(fault(
-            "port",
-            "it is protected by boot.protected: an uplink is never taken".to_owned(),
-        ));
+        return Err(fault("port", "it is protected by boot.protected: an uplink is never taken".to_owned()));
     }
     let wish = Wish::read(wish)?;
     if wish.state != "boot" {
         return Err(fault(
             "state",
-            format!(
-                "{:?} is not \"boot\"; leave the port out of the document to release it",
-                wish.state
-            ),
+            format!("{:?} is not \"boot\"; leave the port out of the document to release it", wish.state),
         ));
     }
     let prefix = match (wish.prefix, row.index) {
-        (Some(text), _) => text
-            .parse()
-            .map_err(|e: PrefixError| fault("prefix", e.to_string()))?,
+        (Some(text), _) => text.parse().map_err(|e: PrefixError| fault("prefix", e.to_string()))?,
         (None, None) => {
             let reason = "none given, and the port's PORT row has no index to derive it from";
             return Err(fault("prefix", reason.to_owned()));
         }
         (None, Some(index)) => boot.prefix.nth(index).ok_or_else(|| {
-            fault(
-                "prefix",
-                format!(
-                    "none given, and boot.prefix {} has no /64 number {index}",
-                    boot.prefix
-                ),
-            )
+            fault("prefix", format!("none given, and boot.prefix {} has no /64 number {index}", boot.prefix))
         })?,
     };
     Ok((port.clone(), prefix))
@@ -157,10 +135,7 @@ fn claim(
     (port, prefix): (PortName, BootPrefix),
 ) -> Result<(), Fault> {
     if ports.contains_key(&port) {
-        return Err((
-            "port".to_owned(),
-            format!("{name} and another entry both mean {port}"),
-        ));
+        return Err(("port".to_owned(), format!("{name} and another entry both mean {port}")));
     }
     if let Some((other, _)) = ports.iter().find(|(_, taken)| **taken == prefix) {
         let reason = format!("{prefix} overlaps the prefix of {other}: each port needs its own /64");
@@ -172,10 +147,7 @@ fn claim(
 
 /// Finds a port by its name or its alias.
 pub fn resolve<'a>(name: &str, rows: &'a PortRows) -> Option<(&'a PortName, &'a PortRow)> {
-    let by_name = name
-        .parse::<PortName>()
-        .ok()
-        .and_then(|port| rows.get_key_value(&port));
+    let by_name = name.parse::<PortName>().ok().and_then(|port| rows.get_key_value(&port));
     by_name.or_else(|| rows.iter().find(|(_, row)| row.alias.as_deref() == Some(name)))
 }
 
@@ -210,10 +182,7 @@ impl Wish {
                 "its entry is not an object such as {\"state\": \"boot\"}".to_owned(),
             ));
         };
-        let mut wish = Self {
-            state: String::new(),
-            prefix: None,
-        };
+        let mut wish = Self { state: String::new(), prefix: None };
         for (field, value) in entry {
             match (field.as_str(), value) {
                 ("state", serde_json::Value::String(state)) => wish.state = state,
@@ -266,22 +235,15 @@ struct Kept {
 impl Desired {
     /// The text to keep for the next run.
     pub fn to_kept(&self) -> String {
-        let ports: serde_json::Map<_, _> = self
-            .ports
-            .iter()
-            .map(|(port, prefix)| (port.to_string(), prefix.to_string().into()))
-            .collect();
+        let ports: serde_json::Map<_, _> =
+            self.ports.iter().map(|(port, prefix)| (port.to_string(), prefix.to_string().into())).collect();
         serde_json::json!({ "generation": self.generation, "ports": ports }).to_string()
     }
 
     /// Reads a kept text back, as a memory.
     pub fn from_kept(text: &str) -> Result<Self, DocumentError> {
         let kept: Kept = serde_json::from_str(text).map_err(|e| DocumentError::Shape(e.to_string()))?;
-        Ok(Self {
-            generation: kept.generation,
-            origin: Origin::Restored,
-            ports: kept.ports,
-        })
+        Ok(Self { generation: kept.generation, origin: Origin::Restored, ports: kept.ports })
     }
 }
 

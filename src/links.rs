@@ -108,10 +108,7 @@ impl Kernel {
             }
         } else if let RouteNetlinkMessage::NewAddress(address) = change {
             if let Some(net) = usable(&address) {
-                self.addresses
-                    .entry(address.header.index)
-                    .or_default()
-                    .insert(net);
+                self.addresses.entry(address.header.index).or_default().insert(net);
             }
         } else if let RouteNetlinkMessage::DelAddress(address) = change
             && let Some(net) = network(&address)
@@ -135,9 +132,7 @@ impl Kernel {
                 mac: device.mac?,
                 mtu: device.mtu,
                 up: device.up,
-                vrf: device
-                    .controller
-                    .and_then(|index| Some(self.devices.get(&index)?.name.clone())),
+                vrf: device.controller.and_then(|index| Some(self.devices.get(&index)?.name.clone())),
                 link_local: link_local.first().map(Ipv6Net::addr),
                 addresses,
             };
@@ -150,10 +145,7 @@ impl Kernel {
 fn device(link: LinkMessage) -> Device {
     // IFF_LOWER_UP is the carrier; a port that is down administratively has none that counts.
     let up = link.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
-    let mut device = Device {
-        up,
-        ..Device::default()
-    };
+    let mut device = Device { up, ..Device::default() };
     for attribute in link.attributes {
         if let LinkAttribute::IfName(name) = attribute {
             device.name = name;
@@ -170,24 +162,18 @@ fn device(link: LinkMessage) -> Device {
 
 /// The address with its prefix length, unless duplicate address detection is not done with it (RFC 4862 5.4).
 fn usable(message: &AddressMessage) -> Option<Ipv6Net> {
-    let tentative = message
-        .header
-        .flags
-        .intersects(AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed)
-        || message.attributes.iter().any(|attribute| {
-            matches!(attribute, AddressAttribute::Flags(flags)
+    let tentative =
+        message.header.flags.intersects(AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed)
+            || message.attributes.iter().any(|attribute| {
+                matches!(attribute, AddressAttribute::Flags(flags)
                 if flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed))
-        });
+            });
     if tentative { None } else { network(message) }
 }
 
 fn network(message: &AddressMessage) -> Option<Ipv6Net> {
     let address = |attribute: &AddressAttribute| {
-        if let AddressAttribute::Address(IpAddr::V6(address)) = attribute {
-            Some(*address)
-        } else {
-            None
-        }
+        if let AddressAttribute::Address(IpAddr::V6(address)) = attribute { Some(*address) } else { None }
     };
     let address = message.attributes.iter().find_map(address)?;
     Ipv6Net::new(address, message.header.prefix_len).ok()

@@ -61,22 +61,9 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
     let (status_out, status) = watch::channel(Default::default());
     let (ports_out, ports) = watch::channel(None);
 
-    let api = Api {
-        boot: config.boot.clone(),
-        desired: desired_out,
-        store,
-        status,
-        ports,
-    };
-    let inputs = Inputs {
-        desired: desired.clone(),
-        links: links.clone(),
-        ra,
-    };
-    let outputs = Outputs {
-        status: status_out,
-        ports: ports_out,
-    };
+    let api = Api { boot: config.boot.clone(), desired: desired_out, store, status, ports };
+    let inputs = Inputs { desired: desired.clone(), links: links.clone(), ra };
+    let outputs = Outputs { status: status_out, ports: ports_out };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // A task that ends by itself is a fault: the process ends with it, and is started again by whoever watches it.

@@ -45,11 +45,7 @@ impl TryFrom<String> for PortName {
         let digits = name.strip_prefix("Ethernet").unwrap_or_default();
         let legal =
             !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) && name.len() <= DEVICE_NAME_MAX;
-        if legal {
-            Ok(Self(name))
-        } else {
-            Err(NameError::Port(name))
-        }
+        if legal { Ok(Self(name)) } else { Err(NameError::Port(name)) }
     }
 }
 
@@ -91,15 +87,9 @@ impl FromStr for VrfName {
     fn from_str(name: &str) -> Result<Self, NameError> {
         let tail = name.strip_prefix("Vrf").unwrap_or_default();
         let legal = !tail.is_empty()
-            && tail
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && tail.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
             && name.len() <= DEVICE_NAME_MAX;
-        if legal {
-            Ok(Self(name.to_owned()))
-        } else {
-            Err(NameError::Vrf(name.to_owned()))
-        }
+        if legal { Ok(Self(name.to_owned())) } else { Err(NameError::Vrf(name.to_owned())) }
     }
 }
 
@@ -138,11 +128,7 @@ fn parse_prefix(text: &str) -> Result<Ipv6Net, PrefixError> {
     // RFC 4291 2.4: 2000::/3 is global unicast; RFC 4193 3.1: fc00::/7 is unique local.
     let first = net.addr().octets()[0];
     let unicast = net.prefix_len() >= 7 && (first & 0xe0 == 0x20 || first & 0xfe == 0xfc);
-    if unicast {
-        Ok(net)
-    } else {
-        Err(PrefixError::NotUnicast(net))
-    }
+    if unicast { Ok(net) } else { Err(PrefixError::NotUnicast(net)) }
 }
 
 /// One port's /64 for booting machines, without host bits, in unicast space.
@@ -178,11 +164,7 @@ impl FromStr for BootPrefix {
 
     fn from_str(text: &str) -> Result<Self, PrefixError> {
         let net = parse_prefix(text)?;
-        if net.prefix_len() == 64 {
-            Ok(Self(net))
-        } else {
-            Err(PrefixError::NotSlash64(net))
-        }
+        if net.prefix_len() == 64 { Ok(Self(net)) } else { Err(PrefixError::NotSlash64(net)) }
     }
 }
 
@@ -226,11 +208,7 @@ impl FromStr for LeafPrefix {
 
     fn from_str(text: &str) -> Result<Self, PrefixError> {
         let net = parse_prefix(text)?;
-        if net.prefix_len() <= 64 {
-            Ok(Self(net))
-        } else {
-            Err(PrefixError::TooLong(net))
-        }
+        if net.prefix_len() <= 64 { Ok(Self(net)) } else { Err(PrefixError::TooLong(net)) }
     }
 }
 
@@ -281,11 +259,7 @@ impl HttpOrigin {
 
     /// The `Host` header's value (RFC 9110 7.2): the port only where it is not 80.
     pub fn authority(&self) -> String {
-        if self.port == 80 {
-            self.host.clone()
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        if self.port == 80 { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
     }
 }
 
@@ -293,32 +267,22 @@ impl FromStr for HttpOrigin {
     type Err = OriginError;
 
     fn from_str(text: &str) -> Result<Self, OriginError> {
-        let wrong = |reason| OriginError {
-            text: text.to_owned(),
-            reason,
-        };
-        let rest = text
-            .strip_prefix("http://")
-            .ok_or(wrong("it must start with http://"))?;
+        let wrong = |reason| OriginError { text: text.to_owned(), reason };
+        let rest = text.strip_prefix("http://").ok_or(wrong("it must start with http://"))?;
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = split_authority(authority).ok_or(wrong("the port is not a number"))?;
         if let Some(literal) = host.strip_prefix('[') {
             let address = literal.strip_suffix(']').and_then(|a| a.parse::<Ipv6Addr>().ok());
             address.ok_or(wrong("the brackets hold no IPv6 address"))?;
         } else if host.is_empty()
-            || !host
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
+            || !host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
         {
             return Err(wrong("the host has characters that a host name cannot have"));
         }
         if port == 0 {
             return Err(wrong("port 0 cannot be connected to"));
         }
-        Ok(Self {
-            host: host.to_owned(),
-            port,
-        })
+        Ok(Self { host: host.to_owned(), port })
     }
 }
 
@@ -349,15 +313,8 @@ mod tests {
         for good in ["Ethernet0", "Ethernet120"] {
             assert_eq!(good.parse::<PortName>().unwrap().as_str(), good);
         }
-        for bad in [
-            "",
-            "Ethernet",
-            "Ethernet0.10",
-            "PortChannel1",
-            "ethernet0",
-            "Ethernet00000000",
-            "Eth1/1",
-        ] {
+        for bad in ["", "Ethernet", "Ethernet0.10", "PortChannel1", "ethernet0", "Ethernet00000000", "Eth1/1"]
+        {
             assert!(bad.parse::<PortName>().is_err(), "{bad}");
         }
     }
@@ -375,23 +332,9 @@ mod tests {
         let prefix: BootPrefix = "2001:db8:b007::/64".parse().unwrap();
         assert_eq!(prefix.gateway_net().to_string(), "2001:db8:b007::1/64");
         assert_eq!(BootPrefix::of_gateway(prefix.gateway_net()), Some(prefix));
-        assert_eq!(
-            BootPrefix::of_gateway("2001:db8:b007::2/64".parse().unwrap()),
-            None
-        );
-        assert_eq!(
-            BootPrefix::of_gateway("2001:db8:b007::1/80".parse().unwrap()),
-            None
-        );
-        for bad in [
-            "2001:db8::/63",
-            "2001:db8::1/64",
-            "fe80::/64",
-            "ff02::/64",
-            "::/64",
-            "10.0.0.0/8",
-            "x",
-        ] {
+        assert_eq!(BootPrefix::of_gateway("2001:db8:b007::2/64".parse().unwrap()), None);
+        assert_eq!(BootPrefix::of_gateway("2001:db8:b007::1/80".parse().unwrap()), None);
+        for bad in ["2001:db8::/63", "2001:db8::1/64", "fe80::/64", "ff02::/64", "::/64", "10.0.0.0/8", "x"] {
             assert!(bad.parse::<BootPrefix>().is_err(), "{bad}");
         }
     }
@@ -414,15 +357,9 @@ mod tests {
         assert_eq!(literal.authority(), "[2001:db8::80]:8080");
         let name: HttpOrigin = "http://images.metal-stack.io/".parse().unwrap();
         assert_eq!(name.to_string(), "http://images.metal-stack.io");
-        for bad in [
-            "https://a",
-            "http://",
-            "http://a/b",
-            "http://a:x",
-            "http://a:0",
-            "http://[x]",
-            "http://a@b",
-        ] {
+        for bad in
+            ["https://a", "http://", "http://a/b", "http://a:x", "http://a:0", "http://[x]", "http://a@b"]
+        {
             assert!(bad.parse::<HttpOrigin>().is_err(), "{bad}");
         }
     }

@@ -110,25 +110,13 @@ pub type Links = BTreeMap<PortName, Link>;
 impl Observed {
     /// Normalises a snapshot for the boot VRF named `vrf`.
     pub fn new(snapshot: &Snapshot, vrf: &VrfName) -> Self {
-        let mut observed = Self {
-            initialized: snapshot.initialized,
-            ..Self::default()
-        };
+        let mut observed = Self { initialized: snapshot.initialized, ..Self::default() };
         for (key, fields) in &snapshot.config {
             if let Some(Row::Port(name)) = Row::parse(key)
                 && let Ok(port) = name.parse()
             {
-                let row = PortRow {
-                    alias: rows::alias(fields).cloned(),
-                    index: rows::index(fields),
-                };
-                observed.ports.insert(
-                    port,
-                    Port {
-                        row,
-                        ..Port::default()
-                    },
-                );
+                let row = PortRow { alias: rows::alias(fields).cloned(), index: rows::index(fields) };
+                observed.ports.insert(port, Port { row, ..Port::default() });
             }
         }
         for (key, fields) in &snapshot.config {
@@ -137,11 +125,8 @@ impl Observed {
         for (key, fields) in &snapshot.state {
             observed.see_state(key, fields, vrf);
         }
-        let on_asic: BTreeSet<&String> = snapshot
-            .asic
-            .values()
-            .filter_map(rows::router_interface_port)
-            .collect();
+        let on_asic: BTreeSet<&String> =
+            snapshot.asic.values().filter_map(rows::router_interface_port).collect();
         for (name, object) in &snapshot.port_objects {
             if on_asic.contains(object)
                 && let Some(port) = observed.port(name)
@@ -154,10 +139,7 @@ impl Observed {
 
     /// The ports' own rows.
     pub fn port_rows(&self) -> PortRows {
-        self.ports
-            .iter()
-            .map(|(name, port)| (name.clone(), port.row.clone()))
-            .collect()
+        self.ports.iter().map(|(name, port)| (name.clone(), port.row.clone())).collect()
     }
 
     fn port(&mut self, name: &str) -> Option<&mut Port> {

@@ -118,20 +118,10 @@ impl Plan {
         };
         let mut plan = Self::default();
         if !observed.initialized {
-            plan.waiting = desired
-                .ports
-                .keys()
-                .map(|port| (port.clone(), Waiting::ConfigDb))
-                .collect();
+            plan.waiting = desired.ports.keys().map(|port| (port.clone(), Waiting::ConfigDb)).collect();
             return plan;
         }
-        let view = View {
-            observed,
-            links,
-            ra,
-            vrf,
-            desired,
-        };
+        let view = View { observed, links, ra, vrf, desired };
         plan.steps.extend(view.vrf_step());
         for (name, port) in &observed.ports {
             let want = desired.ports.get(name).copied();
@@ -151,12 +141,8 @@ impl Plan {
                 Need::Nothing => {}
             }
         }
-        let unknown = desired
-            .ports
-            .keys()
-            .filter(|name| !observed.ports.contains_key(name));
-        plan.waiting
-            .extend(unknown.map(|name| (name.clone(), Waiting::PortRow)));
+        let unknown = desired.ports.keys().filter(|name| !observed.ports.contains_key(name));
+        plan.waiting.extend(unknown.map(|name| (name.clone(), Waiting::PortRow)));
         plan
     }
 
@@ -201,11 +187,7 @@ impl Retirement {
     pub fn new(observed: &Observed, vrf: &VrfName) -> Self {
         let ports = observed.ports.iter().filter(|(_, port)| holds(port, vrf));
         let ports: BTreeSet<PortName> = ports.map(|(name, _)| name.clone()).collect();
-        let Vrf {
-            row,
-            in_kernel,
-            in_asic,
-        } = observed.vrf;
+        let Vrf { row, in_kernel, in_asic } = observed.vrf;
         if !ports.is_empty() {
             Self::InUse(ports)
         } else if row {
@@ -348,11 +330,7 @@ impl View<'_> {
         // The rows are gone and intfmgrd has let go, but whoever writes the port's next row before the ASIC has let
         // go gets a router interface in the old VRF (`consumer_state_table_pops.lua` merges DEL and SET).
         let traces = port.base == Base::Absent && port.bound.is_none() && port.router_interface;
-        if traces {
-            Need::Fact(Waiting::RouterInterfaceGone)
-        } else {
-            Need::Nothing
-        }
+        if traces { Need::Fact(Waiting::RouterInterfaceGone) } else { Need::Nothing }
     }
 
     /// The way out: addresses, then the base row, each when the one before is gone.
@@ -378,11 +356,7 @@ impl View<'_> {
             return Need::Fact(Waiting::FinalAdvertisement);
         }
         let stale = port.addresses.iter().filter(|address| Some(**address) != keep);
-        Need::Steps(
-            stale
-                .map(|address| Step::Delete(RowKey::Address(name.clone(), *address)))
-                .collect(),
-        )
+        Need::Steps(stale.map(|address| Step::Delete(RowKey::Address(name.clone(), *address))).collect())
     }
 
     /// Whether the port still advertises, or its machine can be told that it ceases and has not been.
@@ -420,9 +394,7 @@ impl fmt::Display for Step {
         match self {
             Self::Set(key, fields) => {
                 write!(f, "set {key}")?;
-                fields
-                    .iter()
-                    .try_for_each(|(name, value)| write!(f, " {name}={value}"))
+                fields.iter().try_for_each(|(name, value)| write!(f, " {name}={value}"))
             }
             Self::Delete(key) => write!(f, "delete {key}"),
         }

@@ -70,9 +70,7 @@ pub async fn run(config: &Config, mut inputs: Inputs, outputs: Outputs) {
         if news {
             warn!(error, "the databases cannot be used; isolation stays as it is");
         }
-        outputs
-            .status
-            .send_modify(|status| *status = status.without_database(&error));
+        outputs.status.send_modify(|status| *status = status.without_database(&error));
         sleep(RECONNECT).await;
     }
 }
@@ -119,12 +117,8 @@ async fn pass(
         info!(%step, ?woke, "writing CONFIG_DB");
     }
     db.apply(&plan.steps).await?;
-    outputs
-        .ports
-        .send_replace(observed.initialized.then(|| observed.port_rows()));
-    publish(&outputs.status, |before| {
-        Status::new(desired.as_ref(), &observed, &plan, &ra, vrf, before)
-    });
+    outputs.ports.send_replace(observed.initialized.then(|| observed.port_rows()));
+    publish(&outputs.status, |before| Status::new(desired.as_ref(), &observed, &plan, &ra, vrf, before));
     Ok(())
 }
 

@@ -49,12 +49,7 @@ pub enum RetireError {
 pub async fn run(config: &Config, wait: Duration) -> Result<(), RetireError> {
     let vrf = &config.boot.vrf;
     let removing = remove(config, vrf);
-    timeout(wait, removing).await.unwrap_or_else(|_| {
-        Err(RetireError::Late {
-            vrf: vrf.clone(),
-            wait,
-        })
-    })
+    timeout(wait, removing).await.unwrap_or_else(|_| Err(RetireError::Late { vrf: vrf.clone(), wait }))
 }
 
 async fn remove(config: &Config, vrf: &VrfName) -> Result<(), RetireError> {
@@ -66,15 +61,8 @@ async fn remove(config: &Config, vrf: &VrfName) -> Result<(), RetireError> {
         }
         match Retirement::new(&observed, vrf) {
             Retirement::InUse(ports) => {
-                let ports = ports
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join(", ");
-                return Err(RetireError::InUse {
-                    vrf: vrf.clone(),
-                    ports,
-                });
+                let ports = ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                return Err(RetireError::InUse { vrf: vrf.clone(), ports });
             }
             Retirement::Delete(step) => db.apply(&[step]).await?,
             Retirement::Going => {

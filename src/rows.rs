@@ -24,20 +24,9 @@ const VRF_NAME: &str = "vrf_name";
 /// What is read of each database in one pass: glob patterns of keys.
 pub mod patterns {
     /// CONFIG_DB: the ports, our tables, and the tables in which others claim a port.
-    pub const CONFIG: [&str; 5] = [
-        "PORT|*",
-        "VRF|*",
-        "INTERFACE|*",
-        "VLAN_MEMBER|*",
-        "PORTCHANNEL_MEMBER|*",
-    ];
+    pub const CONFIG: [&str; 5] = ["PORT|*", "VRF|*", "INTERFACE|*", "VLAN_MEMBER|*", "PORTCHANNEL_MEMBER|*"];
     /// STATE_DB: what vrfmgrd, intfmgrd, portsyncd and orchagent have done.
-    pub const STATE: [&str; 4] = [
-        "PORT_TABLE|*",
-        "VRF_TABLE|*",
-        "VRF_OBJECT_TABLE|*",
-        "INTERFACE_TABLE|*",
-    ];
+    pub const STATE: [&str; 4] = ["PORT_TABLE|*", "VRF_TABLE|*", "VRF_OBJECT_TABLE|*", "INTERFACE_TABLE|*"];
     /// ASIC_DB: the router interfaces that the ASIC really has.
     pub const ASIC: [&str; 1] = ["ASIC_STATE:SAI_OBJECT_TYPE_ROUTER_INTERFACE:*"];
 }
@@ -159,9 +148,7 @@ pub fn router_interface_port(fields: &Fields) -> Option<&String> {
 /// SONiC copies the text literally, so another spelling is another row.
 pub fn gateway_row(address: &str) -> Option<BootPrefix> {
     let net: Ipv6Net = address.parse().ok()?;
-    (net.to_string() == address)
-        .then(|| BootPrefix::of_gateway(net))
-        .flatten()
+    (net.to_string() == address).then(|| BootPrefix::of_gateway(net)).flatten()
 }
 
 #[cfg(test)]
@@ -177,18 +164,12 @@ mod tests {
         let base = RowKey::Interface(port.clone());
         assert_eq!(base.to_string(), "INTERFACE|Ethernet0");
         assert_eq!(configured_vrf(&base.fields(&vrf)), "Vrfboot");
-        assert_eq!(
-            RowKey::Address(port, prefix).to_string(),
-            "INTERFACE|Ethernet0|2001:db8:b007::1/64"
-        );
+        assert_eq!(RowKey::Address(port, prefix).to_string(), "INTERFACE|Ethernet0|2001:db8:b007::1/64");
     }
 
     #[test]
     fn keys_are_read_back_and_foreign_shapes_are_not_guessed() {
-        assert_eq!(
-            Row::parse("INTERFACE|Ethernet0"),
-            Some(Row::Interface("Ethernet0"))
-        );
+        assert_eq!(Row::parse("INTERFACE|Ethernet0"), Some(Row::Interface("Ethernet0")));
         assert_eq!(
             Row::parse("INTERFACE|Ethernet0|10.0.0.1/31"),
             Some(Row::Address("Ethernet0", "10.0.0.1/31"))
@@ -205,13 +186,9 @@ mod tests {
     #[test]
     fn only_our_own_spelling_of_a_gateway_is_a_gateway_row() {
         assert!(gateway_row("2001:db8:b007::1/64").is_some());
-        for other in [
-            "2001:DB8:b007::1/64",
-            "2001:db8:b007:0::1/64",
-            "2001:db8:b007::2/64",
-            "10.0.0.1/31",
-            "",
-        ] {
+        for other in
+            ["2001:DB8:b007::1/64", "2001:db8:b007:0::1/64", "2001:db8:b007::2/64", "10.0.0.1/31", ""]
+        {
             assert_eq!(gateway_row(other), None, "{other}");
         }
     }

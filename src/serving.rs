@@ -59,16 +59,8 @@ pub fn order(desired: Option<&Desired>, port: &PortName, link: &Link, vrf: &VrfN
         return None;
     }
     let serving = |prefix| {
-        let Link {
-            ifindex, mac, mtu, ..
-        } = *link;
-        Some(Serving {
-            ifindex,
-            mac,
-            mtu,
-            link_local: link.link_local?,
-            prefix,
-        })
+        let Link { ifindex, mac, mtu, .. } = *link;
+        Some(Serving { ifindex, mac, mtu, link_local: link.link_local?, prefix })
     };
     match desired.ports.get(port) {
         Some(prefix) if has_gateway(link, *prefix) => serving(*prefix).map(Order::Serve),
@@ -76,10 +68,7 @@ pub fn order(desired: Option<&Desired>, port: &PortName, link: &Link, vrf: &VrfN
         _ if desired.origin == Origin::Restored => None,
         // The port is released, or gets another prefix: its machine hears of it before the address goes.
         _ => {
-            let old = link
-                .addresses
-                .iter()
-                .find_map(|address| BootPrefix::of_gateway(*address))?;
+            let old = link.addresses.iter().find_map(|address| BootPrefix::of_gateway(*address))?;
             serving(old).map(Order::Cease)
         }
     }
@@ -117,24 +106,12 @@ mod tests {
     }
 
     fn desired(origin: Origin, ports: &[(&str, &str)]) -> Desired {
-        let ports = ports
-            .iter()
-            .map(|(port, net)| (port.parse().unwrap(), prefix(net)))
-            .collect();
-        Desired {
-            generation: 1,
-            origin,
-            ports,
-        }
+        let ports = ports.iter().map(|(port, net)| (port.parse().unwrap(), prefix(net))).collect();
+        Desired { generation: 1, origin, ports }
     }
 
     fn ordered(desired: &Desired, link: &Link) -> Option<&'static str> {
-        match order(
-            Some(desired),
-            &"Ethernet0".parse().unwrap(),
-            link,
-            &"Vrfboot".parse().unwrap(),
-        )? {
+        match order(Some(desired), &"Ethernet0".parse().unwrap(), link, &"Vrfboot".parse().unwrap())? {
             Order::Serve(_) => Some("serve"),
             Order::Cease(_) => Some("cease"),
         }
@@ -146,46 +123,16 @@ mod tests {
         assert_eq!(ordered(&boot, &link()), Some("serve"));
         assert_eq!(ordered(&boot, &Link { up: false, ..link() }), None);
         assert_eq!(ordered(&boot, &Link { vrf: None, ..link() }), None);
-        assert_eq!(
-            ordered(
-                &boot,
-                &Link {
-                    vrf: Some("Vrf7".to_owned()),
-                    ..link()
-                }
-            ),
-            None
-        );
-        assert_eq!(
-            ordered(
-                &boot,
-                &Link {
-                    link_local: None,
-                    ..link()
-                }
-            ),
-            None
-        );
-        assert_eq!(
-            ordered(
-                &boot,
-                &Link {
-                    addresses: BTreeSet::new(),
-                    ..link()
-                }
-            ),
-            None
-        );
+        assert_eq!(ordered(&boot, &Link { vrf: Some("Vrf7".to_owned()), ..link() }), None);
+        assert_eq!(ordered(&boot, &Link { link_local: None, ..link() }), None);
+        assert_eq!(ordered(&boot, &Link { addresses: BTreeSet::new(), ..link() }), None);
     }
 
     #[test]
     fn a_port_that_left_the_document_ceases_but_never_on_the_word_of_a_memory() {
         assert_eq!(ordered(&desired(Origin::Pushed, &[]), &link()), Some("cease"));
         assert_eq!(ordered(&desired(Origin::Restored, &[]), &link()), None);
-        let no_gateway = Link {
-            addresses: BTreeSet::new(),
-            ..link()
-        };
+        let no_gateway = Link { addresses: BTreeSet::new(), ..link() };
         assert_eq!(ordered(&desired(Origin::Pushed, &[]), &no_gateway), None);
     }
 

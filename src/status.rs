@@ -78,12 +78,7 @@ impl Status {
         before: &Self,
     ) -> Self {
         let wanted = |name: &PortName| desired.and_then(|desired| desired.ports.get(name)).copied();
-        let held = |name: &PortName| {
-            observed
-                .ports
-                .get(name)
-                .is_some_and(|port| plan::holds(port, vrf))
-        };
+        let held = |name: &PortName| observed.ports.get(name).is_some_and(|port| plan::holds(port, vrf));
         let mut names: BTreeSet<&PortName> = before.ports.keys().collect();
         names.extend(desired.iter().flat_map(|desired| desired.ports.keys()));
         names.extend(plan.waiting.keys());
@@ -117,10 +112,7 @@ impl Status {
         Self {
             generation: desired.map(|desired| desired.generation),
             database_error: None,
-            ports: names
-                .into_iter()
-                .map(|name| (name.clone(), status(name)))
-                .collect(),
+            ports: names.into_iter().map(|name| (name.clone(), status(name))).collect(),
         }
     }
 
@@ -134,11 +126,7 @@ impl Status {
         Self {
             generation: self.generation,
             database_error: Some(error.to_owned()),
-            ports: self
-                .ports
-                .iter()
-                .map(|(name, status)| (name.clone(), unknown(status)))
-                .collect(),
+            ports: self.ports.iter().map(|(name, status)| (name.clone(), unknown(status))).collect(),
         }
     }
 
@@ -153,19 +141,12 @@ impl Status {
             waiting: Some("the document was only just pushed".to_owned()),
         };
         let mut ports = self.ports.clone();
-        for status in ports
-            .values_mut()
-            .filter(|status| status.state != PortState::Released)
-        {
+        for status in ports.values_mut().filter(|status| status.state != PortState::Released) {
             *status = pending(PortState::Releasing, None);
         }
         let wanted = desired.ports.iter();
         ports.extend(wanted.map(|(name, prefix)| (name.clone(), pending(PortState::Boot, Some(*prefix)))));
-        Self {
-            generation: Some(desired.generation),
-            database_error: self.database_error.clone(),
-            ports,
-        }
+        Self { generation: Some(desired.generation), database_error: self.database_error.clone(), ports }
     }
 
     /// Whether the pass was for this generation or a later one, and every port is settled.

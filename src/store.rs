@@ -40,9 +40,7 @@ pub struct Store {
 impl Store {
     /// A store in `directory`, which is made when the first document is kept.
     pub fn new(directory: &Path) -> Self {
-        Self {
-            directory: directory.to_owned(),
-        }
+        Self { directory: directory.to_owned() }
     }
 
     /// The document of the last run; none on the first.
@@ -51,9 +49,7 @@ impl Store {
         match fs::read_to_string(&path) {
             Ok(text) => {
                 let desired = Desired::from_kept(&text);
-                desired
-                    .map(Some)
-                    .map_err(|source| StoreError::Damaged { path, source })
+                desired.map(Some).map_err(|source| StoreError::Damaged { path, source })
             }
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(source) => Err(StoreError::Io { path, source }),
@@ -63,8 +59,7 @@ impl Store {
     /// Keeps a document: written aside, synced and renamed, so that a crash leaves the old one or the new one.
     pub fn keep(&self, desired: &Desired) -> Result<(), StoreError> {
         let path = self.path();
-        self.write(&path, desired.to_kept().as_bytes())
-            .map_err(|source| StoreError::Io { path, source })
+        self.write(&path, desired.to_kept().as_bytes()).map_err(|source| StoreError::Io { path, source })
     }
 
     fn path(&self) -> PathBuf {
@@ -94,11 +89,7 @@ mod tests {
         let store = Store::new(&directory.path().join("state"));
         assert!(store.restore().unwrap().is_none());
         let ports = BTreeMap::from([("Ethernet0".parse().unwrap(), "2001:db8::/64".parse().unwrap())]);
-        let pushed = Desired {
-            generation: 3,
-            origin: Origin::Pushed,
-            ports,
-        };
+        let pushed = Desired { generation: 3, origin: Origin::Pushed, ports };
         store.keep(&pushed).unwrap();
         let restored = store.restore().unwrap().unwrap();
         assert_eq!((restored.generation, restored.origin), (3, Origin::Restored));

@@ -1,6 +1,8 @@
 //! The API on the real binary and a real redis-server: what is taken, what is refused, and that a refusal changes
 //! nothing.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use serde_json::{Value, json};
@@ -11,10 +13,7 @@ use support::switch::{CONFIG_DB, Switch};
 const BOOT: &str = r#"{"ports": {"Ethernet0": {"state": "boot", "prefix": "2001:db8:b007::/64"}}}"#;
 
 fn text<'a>(answer: &'a Value, pointer: &str) -> &'a str {
-    answer
-        .pointer(pointer)
-        .and_then(Value::as_str)
-        .unwrap_or_else(|| panic!("no {pointer} in {answer}"))
+    answer.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("no {pointer} in {answer}"))
 }
 
 #[test]
@@ -31,16 +30,10 @@ fn a_push_is_taken_answered_and_written_as_far_as_the_facts_go() {
         "STATE_DB does not show the port ready (PORT_TABLE)"
     );
     // The VRF may be written at once; the port's rows wait for facts that nobody publishes here.
-    eventually("the VRF's row", || {
-        switch.dump(CONFIG_DB).contains("VRF|Vrfboot: NULL NULL")
-    });
+    eventually("the VRF's row", || switch.dump(CONFIG_DB).contains("VRF|Vrfboot: NULL NULL"));
     assert!(!switch.dump(CONFIG_DB).contains("INTERFACE"));
     let (code, one) = agent.get("/v1/ports/Eth1/1");
-    assert_eq!(
-        (code, one["state"].clone()),
-        (200, json!("boot")),
-        "an alias means its port"
-    );
+    assert_eq!((code, one["state"].clone()), (200, json!("boot")), "an alias means its port");
 }
 
 #[test]
@@ -61,12 +54,7 @@ fn a_bad_push_is_refused_whole_and_changes_nothing() {
 
     let good = r#""Ethernet4": {"state": "boot"}"#;
     let cases = [
-        (
-            422,
-            format!(r#"{{"ports": {{{good}, "Ethernet9": {{"state": "boot"}}}}}}"#),
-            "Ethernet9",
-            "port",
-        ),
+        (422, format!(r#"{{"ports": {{{good}, "Ethernet9": {{"state": "boot"}}}}}}"#), "Ethernet9", "port"),
         (
             422,
             format!(r#"{{"ports": {{{good}, "Ethernet120": {{"state": "boot"}}}}}}"#),
@@ -103,10 +91,7 @@ fn a_bad_push_is_refused_whole_and_changes_nothing() {
     for body in ["", "{", "[]", r#"{"ports": {}, "more": 1}"#] {
         let (code, answer) = agent.put("/v1/ports", body);
         assert_eq!(code, 400, "{body}");
-        assert!(
-            text(&answer, "/error").starts_with("not a port document: "),
-            "{answer}"
-        );
+        assert!(text(&answer, "/error").starts_with("not a port document: "), "{answer}");
     }
     let (code, _) = agent.put("/v1/ports", &" ".repeat(100_000));
     assert_eq!(code, 400);
@@ -120,10 +105,7 @@ fn an_oversized_document_is_refused_unread() {
     let agent = Agent::start_ready(&switch);
     let file = support::agent::write(&switch.path("big"), &" ".repeat(2 * 1024 * 1024));
     let (code, answer) = agent.put("/v1/ports", &format!("@{}", file.display()));
-    assert_eq!(
-        (code, text(&answer, "/error")),
-        (413, "the document is longer than 1048576 bytes")
-    );
+    assert_eq!((code, text(&answer, "/error")), (413, "the document is longer than 1048576 bytes"));
 }
 
 #[test]
@@ -131,11 +113,7 @@ fn requests_that_the_api_does_not_know_say_what_it_knows() {
     let switch = Switch::start();
     let agent = Agent::start_ready(&switch);
     for (code, path, error) in [
-        (
-            404,
-            "/v1/ports/Ethernet9",
-            r#""Ethernet9" is not a port of this leaf (it has 3 ports"#,
-        ),
+        (404, "/v1/ports/Ethernet9", r#""Ethernet9" is not a port of this leaf (it has 3 ports"#),
         (404, "/", "no / here: there are /v1/ports"),
         (404, "/v1/portsx", "no /v1/portsx here"),
     ] {
@@ -161,10 +139,7 @@ fn a_port_that_is_not_ours_is_released() {
     let switch = Switch::start();
     let agent = Agent::start_ready(&switch);
     let (code, answer) = agent.get("/v1/ports/Ethernet4");
-    assert_eq!(
-        (code, text(&answer, "/state"), &answer["settled"]),
-        (200, "released", &json!(true))
-    );
+    assert_eq!((code, text(&answer, "/state"), &answer["settled"]), (200, "released", &json!(true)));
     let (code, answer) = agent.put("/v1/ports?wait=5s", r#"{"ports": {}}"#);
     assert_eq!((code, &answer["settled"]), (200, &json!(true)));
 }
@@ -177,10 +152,7 @@ fn without_redis_the_agent_runs_says_so_and_comes_back() {
     let (code, answer) = agent.put("/v1/ports", BOOT);
     assert_eq!(code, 503);
     let error = text(&answer, "/error");
-    assert!(
-        error.starts_with("the leaf's ports are not known, so nothing can be checked: "),
-        "{error}"
-    );
+    assert!(error.starts_with("the leaf's ports are not known, so nothing can be checked: "), "{error}");
     eventually("the log names database and socket", || {
         agent.log().contains("cannot connect to CONFIG_DB at") && agent.log().contains("redis.sock")
     });
@@ -200,13 +172,9 @@ fn a_missing_or_half_written_database_config_is_named() {
     let switch = Switch::start();
     std::fs::remove_file(switch.path("database_config.json")).unwrap();
     let agent = Agent::start(&switch);
-    eventually("the missing file is named", || {
-        agent.log().contains("database_config.json: No such file")
-    });
+    eventually("the missing file is named", || agent.log().contains("database_config.json: No such file"));
     std::fs::write(switch.path("database_config.json"), "{\"INSTANCES\": {").unwrap();
-    eventually("the half-written file is named", || {
-        agent.log().contains("not SONiC's database_config.json")
-    });
+    eventually("the half-written file is named", || agent.log().contains("not SONiC's database_config.json"));
 }
 
 #[test]
@@ -215,10 +183,7 @@ fn a_restarted_agent_remembers_and_a_repeated_push_changes_no_generation() {
     let agent = Agent::start_ready(&switch);
     let (_, first) = agent.put("/v1/ports", BOOT);
     let (_, again) = agent.put("/v1/ports", BOOT);
-    assert_eq!(
-        (&first["generation"], &again["generation"]),
-        (&json!(1), &json!(1))
-    );
+    assert_eq!((&first["generation"], &again["generation"]), (&json!(1), &json!(1)));
     agent.kill();
 
     let agent = Agent::start_ready(&switch);
@@ -235,9 +200,6 @@ fn a_document_that_cannot_be_kept_is_not_taken() {
     let agent = Agent::start_ready(&switch);
     let (code, answer) = agent.put("/v1/ports", BOOT);
     assert_eq!(code, 500);
-    assert!(
-        text(&answer, "/error").starts_with("the document cannot be kept"),
-        "{answer}"
-    );
+    assert!(text(&answer, "/error").starts_with("the document cannot be kept"), "{answer}");
     assert!(!switch.dump(CONFIG_DB).contains("VRF|"));
 }

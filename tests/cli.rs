@@ -1,5 +1,7 @@
 //! The command line as an operator meets it: the example file is good, and every start that cannot be says why.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use support::agent::{Agent, leafboot, settings, write};
@@ -21,18 +23,13 @@ fn the_example_is_a_good_file_and_shows_every_default() {
     let text = std::fs::read_to_string(&example).unwrap();
     let uncommented: String = text
         .lines()
-        .map(
-            |line| match line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')) {
-                Some(setting) => format!("{setting}\n"),
-                None => format!("{line}\n"),
-            },
-        )
+        .map(|line| match line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')) {
+            Some(setting) => format!("{setting}\n"),
+            None => format!("{line}\n"),
+        })
         .collect();
     let with_defaults = leafboot::config::Config::parse(&text).unwrap();
-    assert_eq!(
-        leafboot::config::Config::parse(&uncommented).unwrap(),
-        with_defaults
-    );
+    assert_eq!(leafboot::config::Config::parse(&uncommented).unwrap(), with_defaults);
     assert_ne!(uncommented, text);
 }
 
@@ -40,31 +37,18 @@ fn the_example_is_a_good_file_and_shows_every_default() {
 fn check_names_key_and_line() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("bad.toml");
-    write(
-        &file,
-        "leaf = \"leaf01\"\n\n[boot]\nprefix = \"2001:db8::1/57\"\n",
-    );
+    write(&file, "leaf = \"leaf01\"\n\n[boot]\nprefix = \"2001:db8::1/57\"\n");
     let (code, said) = start("check", &file);
     assert_eq!(code, 1);
-    assert!(
-        said.contains("bad.toml: line 4: boot.prefix: 2001:db8::1/57 has bits set"),
-        "{said}"
-    );
+    assert!(said.contains("bad.toml: line 4: boot.prefix: 2001:db8::1/57 has bits set"), "{said}");
 
     write(&file, "leaf = \"leaf01\"\nport = 1\n");
     let (code, said) = start("check", &file);
     assert_eq!(code, 1);
-    assert!(
-        said.contains("line 2") && said.contains("unknown field `port`"),
-        "{said}"
-    );
+    assert!(said.contains("line 2") && said.contains("unknown field `port`"), "{said}");
 
     let (code, said) = start("check", &directory.path().join("none.toml"));
-    assert_eq!(
-        (code, said.contains("none.toml: No such file")),
-        (1, true),
-        "{said}"
-    );
+    assert_eq!((code, said.contains("none.toml: No such file")), (1, true), "{said}");
 }
 
 #[test]
@@ -82,10 +66,7 @@ fn a_socket_that_another_agent_serves_is_not_taken() {
     let first = Agent::start_ready(&switch);
     let (code, said) = start("run", &settings(&switch));
     assert_eq!(code, 1);
-    assert!(
-        said.contains("leafboot.sock: another leafboot serves this socket"),
-        "{said}"
-    );
+    assert!(said.contains("leafboot.sock: another leafboot serves this socket"), "{said}");
     assert_eq!(first.get("/v1/ports").0, 200, "the first one goes on");
 }
 
@@ -100,12 +81,6 @@ fn a_dead_agents_socket_is_taken_over_and_a_file_is_not() {
     write(&switch.path("leafboot.sock"), "a file");
     let (code, said) = start("run", &settings(&switch));
     assert_eq!(code, 1);
-    assert!(
-        said.contains("leafboot.sock: exists and is not a socket"),
-        "{said}"
-    );
-    assert_eq!(
-        std::fs::read_to_string(switch.path("leafboot.sock")).unwrap(),
-        "a file"
-    );
+    assert!(said.contains("leafboot.sock: exists and is not a socket"), "{said}");
+    assert_eq!(std::fs::read_to_string(switch.path("leafboot.sock")).unwrap(), "a file");
 }

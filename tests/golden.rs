@@ -1,6 +1,8 @@
 //! The planner's golden cases: each directory of `tests/golden` holds a desired document, what SONiC and the kernel
 //! say, and the exact plan. `UPDATE_GOLDEN=1 cargo test --test golden` writes the plans anew; review the difference.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,11 +56,7 @@ fn desired(case: &Path) -> Option<Desired> {
         "restored" => Origin::Restored,
         other => panic!("origin {other}"),
     };
-    Some(Desired {
-        generation: 1,
-        origin,
-        ports: case.ports,
-    })
+    Some(Desired { generation: 1, origin, ports: case.ports })
 }
 
 fn snapshot(case: &ObservedCase) -> Snapshot {
@@ -70,21 +68,14 @@ fn snapshot(case: &ObservedCase) -> Snapshot {
     let object = |port: &String| format!("oid:0x1000000{}", port.len());
     let asic = case.router_interfaces.iter().map(|port| {
         let fields = BTreeMap::from([("SAI_ROUTER_INTERFACE_ATTR_PORT_ID".to_owned(), object(port))]);
-        (
-            format!("ASIC_STATE:SAI_OBJECT_TYPE_ROUTER_INTERFACE:{port}"),
-            fields,
-        )
+        (format!("ASIC_STATE:SAI_OBJECT_TYPE_ROUTER_INTERFACE:{port}"), fields)
     });
     Snapshot {
         initialized: case.initialized,
         config: without_null(&case.config),
         state: without_null(&case.state),
         asic: asic.collect(),
-        port_objects: case
-            .router_interfaces
-            .iter()
-            .map(|port| (port.clone(), object(port)))
-            .collect(),
+        port_objects: case.router_interfaces.iter().map(|port| (port.clone(), object(port))).collect(),
     }
 }
 
@@ -98,10 +89,7 @@ fn links(case: &ObservedCase) -> Links {
         link_local: Some("fe80::5054:ff:fe00:1".parse().unwrap()),
         addresses: case.addresses.iter().copied().collect(),
     };
-    case.links
-        .iter()
-        .map(|(port, case)| (port.clone(), link(case)))
-        .collect()
+    case.links.iter().map(|(port, case)| (port.clone(), link(case))).collect()
 }
 
 fn advertisements(case: &ObservedCase) -> RaStates {
@@ -110,18 +98,13 @@ fn advertisements(case: &ObservedCase) -> RaStates {
         "ceased" => RaState::Ceased,
         other => panic!("ra {other}"),
     };
-    case.ra
-        .iter()
-        .map(|(port, text)| (port.clone(), state(text)))
-        .collect()
+    case.ra.iter().map(|(port, text)| (port.clone(), state(text))).collect()
 }
 
 fn cases() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let mut cases: Vec<PathBuf> = fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut cases: Vec<PathBuf> =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.sort();
     cases
 }
@@ -153,11 +136,7 @@ fn every_case_has_its_plan() {
         if plan.to_string() != expected {
             wrong += &format!("{}\nexpected:\n{expected}got:\n{plan}\n", case.display());
         }
-        assert!(
-            case.join("about.md").exists(),
-            "{} says nothing about itself",
-            case.display()
-        );
+        assert!(case.join("about.md").exists(), "{} says nothing about itself", case.display());
     }
     assert!(wrong.is_empty(), "{wrong}");
 }

@@ -1,5 +1,7 @@
 //! Router Advertisements over a real cable to a real kernel: the machine's own view of them.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -35,14 +37,8 @@ struct Port {
 }
 
 fn wish(ports: &[&str]) -> Option<Desired> {
-    let ports = ports
-        .iter()
-        .map(|port| (port.parse().unwrap(), "2001:db8:b007::/64".parse().unwrap()));
-    Some(Desired {
-        generation: 1,
-        origin: Origin::Pushed,
-        ports: ports.collect(),
-    })
+    let ports = ports.iter().map(|port| (port.parse().unwrap(), "2001:db8:b007::/64".parse().unwrap()));
+    Some(Desired { generation: 1, origin: Origin::Pushed, ports: ports.collect() })
 }
 
 fn only(link: Link) -> Links {
@@ -58,13 +54,7 @@ impl Port {
         let (links, links_in) = watch::channel(links(cable.link()));
         let (states_out, states) = watch::channel(RaStates::new());
         let task = tokio::spawn(ra::task::run(config, desired_in, links_in, states_out));
-        Self {
-            cable,
-            desired,
-            links,
-            states,
-            task,
-        }
+        Self { cable, desired, links, states, task }
     }
 
     /// Waits, while the task runs, until `fact` is there.
@@ -90,10 +80,7 @@ impl Port {
         });
         let output = asking.await.unwrap();
         let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        assert!(
-            said.contains("Soliciting") && !said.contains("Cannot assign"),
-            "nothing was asked: {said}"
-        );
+        assert!(said.contains("Soliciting") && !said.contains("Cannot assign"), "nothing was asked: {said}");
         said
     }
 }
@@ -102,17 +89,13 @@ impl Port {
 async fn a_machine_gets_address_router_and_resolver() {
     let port = Port::start(only);
     port.eventually("the kernel has its SLAAC address", || {
-        let addresses = port
-            .cable
-            .machine("ip", &["-6", "address", "show", "dev", "eth0", "scope", "global"]);
+        let addresses =
+            port.cable.machine("ip", &["-6", "address", "show", "dev", "eth0", "scope", "global"]);
         addresses.contains("2001:db8:b007:") && !addresses.contains("tentative")
     })
     .await;
     let routes = port.cable.machine("ip", &["-6", "route", "show", "default"]);
-    assert!(
-        routes.contains("via fe80::") && routes.contains("proto ra"),
-        "{routes}"
-    );
+    assert!(routes.contains("via fe80::") && routes.contains("proto ra"), "{routes}");
     let answer = port.solicit(5).await;
     for said in [
         "Hop limit                 :           64",
@@ -138,27 +121,15 @@ async fn a_port_that_the_kernel_does_not_show_ready_is_silent() {
     for broken in [
         |link: Link| only(Link { up: false, ..link }),
         |link: Link| only(Link { vrf: None, ..link }),
-        |link: Link| {
-            only(Link {
-                addresses: Default::default(),
-                ..link
-            })
-        },
-        |link: Link| {
-            only(Link {
-                link_local: None,
-                ..link
-            })
-        },
+        |link: Link| only(Link { addresses: Default::default(), ..link }),
+        |link: Link| only(Link { link_local: None, ..link }),
     ] {
         let port = Port::start(broken);
         let answer = port.solicit(1).await;
         assert!(!answer.contains("2001:db8:b007"), "{answer}");
         port.links.send_replace(only(port.cable.link()));
         port.eventually("the machine has a router once the port is ready", || {
-            port.cable
-                .machine("ip", &["-6", "route", "show", "default"])
-                .contains("proto ra")
+            port.cable.machine("ip", &["-6", "route", "show", "default"]).contains("proto ra")
         })
         .await;
         port.task.abort();
@@ -169,18 +140,11 @@ async fn a_port_that_the_kernel_does_not_show_ready_is_silent() {
 async fn a_released_port_tells_its_machine_and_is_silent() {
     let port = Port::start(only);
     let default = || port.cable.machine("ip", &["-6", "route", "show", "default"]);
-    port.eventually("the machine has a router", || default().contains("proto ra"))
-        .await;
+    port.eventually("the machine has a router", || default().contains("proto ra")).await;
     port.desired.send_replace(wish(&[]));
     let ceased = Some(RaState::Ceased);
-    port.eventually("the port has ceased", || {
-        port.states.borrow().values().next().copied() == ceased
-    })
-    .await;
-    port.eventually("the machine has no router any more", || {
-        !default().contains("proto ra")
-    })
-    .await;
+    port.eventually("the port has ceased", || port.states.borrow().values().next().copied() == ceased).await;
+    port.eventually("the machine has no router any more", || !default().contains("proto ra")).await;
     let answer = port.solicit(2).await;
     assert!(!answer.contains("2001:db8:b007"), "{answer}");
     port.task.abort();
@@ -190,8 +154,7 @@ async fn a_released_port_tells_its_machine_and_is_silent() {
 async fn a_stopped_agent_sends_no_final_advertisement() {
     let port = Port::start(only);
     let default = || port.cable.machine("ip", &["-6", "route", "show", "default"]);
-    port.eventually("the machine has a router", || default().contains("proto ra"))
-        .await;
+    port.eventually("the machine has a router", || default().contains("proto ra")).await;
     port.task.abort();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(default().contains("proto ra"), "the machine keeps its router");

@@ -1,6 +1,8 @@
 //! Observe, plan and apply on a real redis-server against the laboratory's model of SONiC: a port is taken, kept and
 //! given back, in SONiC's order, and foreign rows stay as they are.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,10 +31,7 @@ impl Bench {
     fn start() -> Self {
         let switch = Switch::start();
         switch.cli(CONFIG_DB, &["HSET", "VRF|VrfTenant", "NULL", "NULL"]);
-        switch.cli(
-            CONFIG_DB,
-            &["HSET", "LOOPBACK_INTERFACE|Loopback0", "NULL", "NULL"],
-        );
+        switch.cli(CONFIG_DB, &["HSET", "LOOPBACK_INTERFACE|Loopback0", "NULL", "NULL"]);
         let database_config = switch.path("database_config.json");
         let model = sonic::Args {
             database_config: database_config.clone(),
@@ -44,17 +43,9 @@ impl Bench {
         eventually("SONiC has made its ports", || {
             switch.cli("6", &["HGET", "PORT_TABLE|Ethernet120", "state"]) == "ok\n"
         });
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let db = runtime.block_on(Db::connect(&database_config)).unwrap();
-        Self {
-            switch,
-            runtime,
-            db,
-            vrf: "Vrfboot".parse().unwrap(),
-        }
+        Self { switch, runtime, db, vrf: "Vrfboot".parse().unwrap() }
     }
 
     fn observe(&mut self) -> Observed {
@@ -97,29 +88,15 @@ fn links(observed: &Observed) -> Links {
         up: false,
         vrf: port.bound.clone(),
         link_local: None,
-        addresses: port
-            .bound_addresses
-            .iter()
-            .map(|prefix| prefix.gateway_net())
-            .collect(),
+        addresses: port.bound_addresses.iter().map(|prefix| prefix.gateway_net()).collect(),
     };
-    observed
-        .ports
-        .iter()
-        .map(|(name, port)| (name.clone(), link(port)))
-        .collect()
+    observed.ports.iter().map(|(name, port)| (name.clone(), link(port))).collect()
 }
 
 fn desired(ports: &[(&str, &str)]) -> Desired {
-    let ports: BTreeMap<PortName, BootPrefix> = ports
-        .iter()
-        .map(|(port, prefix)| (port.parse().unwrap(), prefix.parse().unwrap()))
-        .collect();
-    Desired {
-        generation: 1,
-        origin: Origin::Pushed,
-        ports,
-    }
+    let ports: BTreeMap<PortName, BootPrefix> =
+        ports.iter().map(|(port, prefix)| (port.parse().unwrap(), prefix.parse().unwrap())).collect();
+    Desired { generation: 1, origin: Origin::Pushed, ports }
 }
 
 const A: &str = "2001:db8:b007:1::/64";
@@ -141,33 +118,15 @@ fn a_port_is_taken_and_given_back_in_sonics_order() {
     let rows = bench.switch.dump(CONFIG_DB);
     assert!(rows.contains("VRF|Vrfboot: NULL NULL"), "{rows}");
     assert!(rows.contains("INTERFACE|Ethernet0: vrf_name Vrfboot"), "{rows}");
-    assert!(
-        rows.contains("INTERFACE|Ethernet0|2001:db8:b007:1::1/64: NULL NULL"),
-        "{rows}"
-    );
-    assert!(
-        bench.settle(&desired(&[("Ethernet0", A)])).is_empty(),
-        "a second plan is empty"
-    );
+    assert!(rows.contains("INTERFACE|Ethernet0|2001:db8:b007:1::1/64: NULL NULL"), "{rows}");
+    assert!(bench.settle(&desired(&[("Ethernet0", A)])).is_empty(), "a second plan is empty");
 
     let steps = bench.settle(&desired(&[]));
-    assert_eq!(
-        steps,
-        [
-            "delete INTERFACE|Ethernet0|2001:db8:b007:1::1/64",
-            "delete INTERFACE|Ethernet0"
-        ]
-    );
+    assert_eq!(steps, ["delete INTERFACE|Ethernet0|2001:db8:b007:1::1/64", "delete INTERFACE|Ethernet0"]);
     let port = bench.observe().ports[&"Ethernet0".parse().unwrap()].clone();
     assert!(port.bound.is_none() && !port.router_interface, "{port:?}");
-    let after = bench
-        .switch
-        .dump(CONFIG_DB)
-        .replace("VRF|Vrfboot: NULL NULL \n", "");
-    assert_eq!(
-        after, before,
-        "foreign rows are as they were, and only the VRF stays"
-    );
+    let after = bench.switch.dump(CONFIG_DB).replace("VRF|Vrfboot: NULL NULL \n", "");
+    assert_eq!(after, before, "foreign rows are as they were, and only the VRF stays");
 }
 
 #[test]
@@ -186,14 +145,9 @@ fn a_port_gets_another_prefix_and_two_ports_swap_theirs() {
 #[test]
 fn a_tenants_port_is_left_alone_until_it_is_free() {
     let mut bench = Bench::start();
-    bench.switch.cli(
-        CONFIG_DB,
-        &["HSET", "INTERFACE|Ethernet0", "vrf_name", "VrfTenant"],
-    );
+    bench.switch.cli(CONFIG_DB, &["HSET", "INTERFACE|Ethernet0", "vrf_name", "VrfTenant"]);
     let tenant = "Ethernet0".parse().unwrap();
-    eventually("the tenant's port is bound", || {
-        bench.observe().ports[&tenant].router_interface
-    });
+    eventually("the tenant's port is bound", || bench.observe().ports[&tenant].router_interface);
     let wish = desired(&[("Ethernet0", A), ("Ethernet4", B)]);
     eventually("the other port is served", || {
         let (plan, _) = bench.pass(&wish);
@@ -211,22 +165,12 @@ fn a_tenants_port_is_left_alone_until_it_is_free() {
 fn a_dropped_vrf_change_is_found_and_healed() {
     let mut bench = Bench::start();
     let port = "Ethernet0".parse().unwrap();
-    bench.switch.cli(
-        CONFIG_DB,
-        &["HSET", "INTERFACE|Ethernet0", "vrf_name", "VrfTenant"],
-    );
-    eventually("the tenant's port is bound", || {
-        bench.observe().ports[&port].router_interface
-    });
+    bench.switch.cli(CONFIG_DB, &["HSET", "INTERFACE|Ethernet0", "vrf_name", "VrfTenant"]);
+    eventually("the tenant's port is bound", || bench.observe().ports[&port].router_interface);
     // Somebody writes our row over a live one: intfmgrd drops it, and CONFIG_DB looks right.
-    bench
-        .switch
-        .cli(CONFIG_DB, &["HSET", "INTERFACE|Ethernet0", "vrf_name", "Vrfboot"]);
+    bench.switch.cli(CONFIG_DB, &["HSET", "INTERFACE|Ethernet0", "vrf_name", "Vrfboot"]);
     let steps = bench.settle(&desired(&[("Ethernet0", A)]));
-    assert!(
-        steps.contains(&"delete INTERFACE|Ethernet0".to_owned()),
-        "{steps:?}"
-    );
+    assert!(steps.contains(&"delete INTERFACE|Ethernet0".to_owned()), "{steps:?}");
     assert_eq!(bench.observe().ports[&port].bound.as_deref(), Some("Vrfboot"));
 }
 
@@ -240,11 +184,7 @@ fn rows_that_were_deleted_by_hand_come_back() {
         bench.switch.cli(CONFIG_DB, &["DEL", row]);
         bench.settle(&wish);
         let healed = bench.observe().ports[&port].clone();
-        assert_eq!(
-            healed.bound_addresses,
-            BTreeSet::from([A.parse().unwrap()]),
-            "{row}"
-        );
+        assert_eq!(healed.bound_addresses, BTreeSet::from([A.parse().unwrap()]), "{row}");
     }
 }
 
@@ -255,18 +195,12 @@ fn the_vrf_is_retired_only_when_it_is_empty_and_sonic_lets_go_of_it() {
     let retire = || {
         let output =
             support::agent::leafboot(&["retire", "--config", config.to_str().unwrap(), "--wait", "5s"]);
-        (
-            output.status.success(),
-            String::from_utf8([output.stdout, output.stderr].concat()).unwrap(),
-        )
+        (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
     };
     bench.settle(&desired(&[("Ethernet0", A)]));
     let rows = bench.switch.dump(CONFIG_DB);
     let (done, said) = retire();
-    assert!(
-        !done && said.contains("Vrfboot still has Ethernet0: push a document without"),
-        "{said}"
-    );
+    assert!(!done && said.contains("Vrfboot still has Ethernet0: push a document without"), "{said}");
     assert_eq!(bench.switch.dump(CONFIG_DB), rows);
 
     bench.settle(&desired(&[]));

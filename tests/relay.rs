@@ -1,5 +1,7 @@
 //! The relay over a real cable: curl on the machine's side, a boot service behind it that writes down what it got.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::io::{Read, Write};
@@ -39,18 +41,9 @@ fn start(answer: &'static [u8]) -> Relayed {
     });
     relay(&format!("http://[::1]:{boot_service}"));
     cable.boot();
-    cable.machine(
-        "ip",
-        &["address", "add", "2001:db8:b007::7/64", "dev", "eth0", "nodad"],
-    );
-    support::eventually("the machine reaches its gateway", || {
-        curl(&cable, &["/"]).starts_with("404")
-    });
-    Relayed {
-        cable,
-        boot_service,
-        requests,
-    }
+    cable.machine("ip", &["address", "add", "2001:db8:b007::7/64", "dev", "eth0", "nodad"]);
+    support::eventually("the machine reaches its gateway", || curl(&cable, &["/"]).starts_with("404"));
+    Relayed { cable, boot_service, requests }
 }
 
 /// Runs a port's relay on a thread of its own, in this thread's network namespace.
@@ -68,10 +61,7 @@ fn relay(boot_service: &str) {
         },
     };
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let listener = server::listen(&service.claim.port.clone(), 80).unwrap();
             server::serve(listener, Arc::new(service)).await
@@ -96,24 +86,12 @@ const SCRIPT: &[u8] =
 fn a_script_comes_through_with_the_ports_claim() {
     let relayed = start(SCRIPT);
     let answer = curl(&relayed.cable, &["/boot.ipxe?mac=1"]);
-    assert!(
-        answer.starts_with("200") && answer.ends_with("\r\n\r\n#!ipxe\n"),
-        "{answer}"
-    );
-    assert!(
-        answer.contains("content-length: 7") && !answer.contains("secret"),
-        "{answer}"
-    );
+    assert!(answer.starts_with("200") && answer.ends_with("\r\n\r\n#!ipxe\n"), "{answer}");
+    assert!(answer.contains("content-length: 7") && !answer.contains("secret"), "{answer}");
     let request = relayed.requests.recv_timeout(Duration::from_secs(5)).unwrap();
-    assert!(
-        request.starts_with("get /boot.ipxe?mac=1 http/1.1\r\n"),
-        "{request}"
-    );
-    for header in [
-        "leafboot-leaf: leaf01",
-        "leafboot-port: ethernet0",
-        "leafboot-prefix: 2001:db8:b007::/64",
-    ] {
+    assert!(request.starts_with("get /boot.ipxe?mac=1 http/1.1\r\n"), "{request}");
+    for header in ["leafboot-leaf: leaf01", "leafboot-port: ethernet0", "leafboot-prefix: 2001:db8:b007::/64"]
+    {
         assert!(request.contains(header), "no {header} in {request}");
     }
 }
@@ -160,10 +138,7 @@ fn images_are_redirected_and_everything_else_is_refused() {
     let image = "/metal-os/stable/debian/12/img.tar.lz4";
     let answer = curl(&relayed.cable, &[image]);
     assert!(answer.starts_with("307"), "{answer}");
-    assert!(
-        answer.contains(&format!("location: http://images.metal-stack.io{image}\r\n")),
-        "{answer}"
-    );
+    assert!(answer.contains(&format!("location: http://images.metal-stack.io{image}\r\n")), "{answer}");
     assert!(answer.contains("content-length: 0"), "{answer}");
     for (options, code) in [
         (vec!["/"], "404"),
@@ -179,32 +154,20 @@ fn images_are_redirected_and_everything_else_is_refused() {
         curl(&relayed.cable, &["/nothing"]).contains("leafboot relays /boot.ipxe"),
         "it says what it serves"
     );
-    assert!(
-        relayed.requests.try_recv().is_err(),
-        "the boot service was never asked"
-    );
+    assert!(relayed.requests.try_recv().is_err(), "the boot service was never asked");
 }
 
 #[test]
 fn a_boot_service_that_fails_is_said_with_a_time_to_come_back() {
     for (answer, reason) in [
-        (
-            &b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n#!ipxe\n"[..],
-            "broke off",
-        ),
+        (&b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n#!ipxe\n"[..], "broke off"),
         (b"", "broke off"),
         (b"\x00\x01\x02\r\n\r\n", "broke off"),
     ] {
         let relayed = start(answer);
         let answer = curl(&relayed.cable, &["/boot.ipxe"]);
-        assert!(
-            answer.starts_with("503") && answer.contains("retry-after: 3\r\n"),
-            "{answer}"
-        );
-        assert!(
-            answer.contains("leafboot on leaf01 Ethernet0: ") && answer.contains(reason),
-            "{answer}"
-        );
+        assert!(answer.starts_with("503") && answer.contains("retry-after: 3\r\n"), "{answer}");
+        assert!(answer.contains("leafboot on leaf01 Ethernet0: ") && answer.contains(reason), "{answer}");
     }
 }
 
@@ -213,18 +176,10 @@ fn a_boot_service_that_is_away_is_said_too() {
     let cable = Cable::plug();
     relay("http://[::1]:9");
     cable.boot();
-    cable.machine(
-        "ip",
-        &["address", "add", "2001:db8:b007::7/64", "dev", "eth0", "nodad"],
-    );
-    support::eventually("the machine reaches its gateway", || {
-        curl(&cable, &["/"]).starts_with("404")
-    });
+    cable.machine("ip", &["address", "add", "2001:db8:b007::7/64", "dev", "eth0", "nodad"]);
+    support::eventually("the machine reaches its gateway", || curl(&cable, &["/"]).starts_with("404"));
     let answer = curl(&cable, &["/config/00000000-0000-0000-0000-525400fea501"]);
-    assert!(
-        answer.starts_with("503") && answer.contains("cannot connect to the boot service"),
-        "{answer}"
-    );
+    assert!(answer.starts_with("503") && answer.contains("cannot connect to the boot service"), "{answer}");
 }
 
 #[test]
@@ -233,70 +188,26 @@ fn an_answer_that_is_no_script_is_bounded() {
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
     let relayed = start([head.into_bytes(), body].concat().leak());
     let answer = curl(&relayed.cable, &["/boot.ipxe"]);
-    assert!(
-        answer.starts_with("503") && answer.contains("longer than 262144 bytes"),
-        "{answer}"
-    );
+    assert!(answer.starts_with("503") && answer.contains("longer than 262144 bytes"), "{answer}");
 }
 
 #[test]
 fn a_machine_on_another_port_does_not_reach_this_ports_relay() {
     let relayed = start(SCRIPT);
     let pid = relayed.cable.pid();
-    support::run(
-        "ip",
-        &[
-            "link",
-            "add",
-            "Ethernet4",
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "eth4",
-            "netns",
-            &pid,
-        ],
-    );
+    support::run("ip", &["link", "add", "Ethernet4", "type", "veth", "peer", "name", "eth4", "netns", &pid]);
     support::run("ip", &["link", "set", "Ethernet4", "up"]);
-    support::run(
-        "ip",
-        &[
-            "address",
-            "add",
-            "2001:db8:b007:4::1/64",
-            "dev",
-            "Ethernet4",
-            "nodad",
-        ],
-    );
+    support::run("ip", &["address", "add", "2001:db8:b007:4::1/64", "dev", "Ethernet4", "nodad"]);
     let machine = |arguments: &[&str]| relayed.cable.machine("ip", arguments);
     machine(&["link", "set", "eth4", "up"]);
     machine(&["address", "add", "2001:db8:b007:4::7/64", "dev", "eth4", "nodad"]);
-    assert!(
-        curl(&relayed.cable, &["/boot.ipxe"]).starts_with("200"),
-        "through its own port"
-    );
+    assert!(curl(&relayed.cable, &["/boot.ipxe"]).starts_with("200"), "through its own port");
     machine(&["address", "del", "2001:db8:b007::7/64", "dev", "eth0"]);
     machine(&["link", "set", "eth0", "down"]);
-    machine(&[
-        "route",
-        "add",
-        "2001:db8:b007::1/128",
-        "via",
-        "2001:db8:b007:4::1",
-        "dev",
-        "eth4",
-    ]);
+    machine(&["route", "add", "2001:db8:b007::1/128", "via", "2001:db8:b007:4::1", "dev", "eth4"]);
     let unbound = format!("http://[2001:db8:b007::1]:{}/", relayed.boot_service);
     let reached = relayed.cable.machine("curl", &["-sS", "-m", "8", "-g", &unbound]);
-    assert_eq!(
-        reached, "#!ipxe\n",
-        "the leaf itself is reached through the other port"
-    );
+    assert_eq!(reached, "#!ipxe\n", "the leaf itself is reached through the other port");
     let answer = curl(&relayed.cable, &["/boot.ipxe"]);
-    assert!(
-        answer.contains("Failed to connect"),
-        "answered on another device than its port: {answer}"
-    );
+    assert!(answer.contains("Failed to connect"), "answered on another device than its port: {answer}");
 }

@@ -3,10 +3,7 @@
 use super::*;
 
 fn rows() -> PortRows {
-    let row = |alias: &str, index| PortRow {
-        alias: Some(alias.to_owned()),
-        index,
-    };
+    let row = |alias: &str, index| PortRow { alias: Some(alias.to_owned()), index };
     BTreeMap::from([
         ("Ethernet0".parse().unwrap(), row("Eth1/1", Some(1))),
         ("Ethernet4".parse().unwrap(), row("Eth1/2", Some(2))),
@@ -27,10 +24,7 @@ fn boot() -> Boot {
 
 fn taken(body: &str) -> Vec<(String, String)> {
     let ports = parse(body.as_bytes(), &rows(), &boot()).unwrap();
-    ports
-        .iter()
-        .map(|(port, prefix)| (port.to_string(), prefix.to_string()))
-        .collect()
+    ports.iter().map(|(port, prefix)| (port.to_string(), prefix.to_string())).collect()
 }
 
 fn refused(body: &str) -> String {
@@ -54,53 +48,26 @@ fn a_prefix_is_taken_or_derived_from_the_ports_index() {
 
 #[test]
 fn an_alias_means_its_port() {
-    assert_eq!(
-        taken(r#"{"ports": {"Eth1/1": {"state": "boot"}}}"#)[0].0,
-        "Ethernet0"
-    );
+    assert_eq!(taken(r#"{"ports": {"Eth1/1": {"state": "boot"}}}"#)[0].0, "Ethernet0");
     let error = refused(r#"{"ports": {"Eth1/1": {"state": "boot"}, "Ethernet0": {"state": "boot"}}}"#);
-    assert_eq!(
-        error,
-        "Ethernet0: port: Ethernet0 and another entry both mean Ethernet0"
-    );
+    assert_eq!(error, "Ethernet0: port: Ethernet0 and another entry both mean Ethernet0");
 }
 
 #[test]
 fn a_fault_names_port_and_field() {
     let cases = [
-        (
-            r#"{"Ethernet1": {"state": "boot"}}"#,
-            r#"Ethernet1: port: "Ethernet1" is not a port of this leaf"#,
-        ),
-        (
-            r#"{"Ethernet120": {"state": "boot"}}"#,
-            "Ethernet120: port: it is protected",
-        ),
-        (
-            r#"{"Ethernet0": {"state": "tenant"}}"#,
-            r#"Ethernet0: state: "tenant" is not "boot""#,
-        ),
+        (r#"{"Ethernet1": {"state": "boot"}}"#, r#"Ethernet1: port: "Ethernet1" is not a port of this leaf"#),
+        (r#"{"Ethernet120": {"state": "boot"}}"#, "Ethernet120: port: it is protected"),
+        (r#"{"Ethernet0": {"state": "tenant"}}"#, r#"Ethernet0: state: "tenant" is not "boot""#),
         (r#"{"Ethernet0": {}}"#, "Ethernet0: state: \"\" is not"),
-        (
-            r#"{"Ethernet0": {"state": "boot", "vlan": 1}}"#,
-            "Ethernet0: vlan: no such field",
-        ),
+        (r#"{"Ethernet0": {"state": "boot", "vlan": 1}}"#, "Ethernet0: vlan: no such field"),
         (
             r#"{"Ethernet0": {"state": "boot", "prefix": "2001:db8::/63"}}"#,
             "Ethernet0: prefix: 2001:db8::/63",
         ),
-        (
-            r#"{"Ethernet0": {"state": "boot", "prefix": "x"}}"#,
-            r#"Ethernet0: prefix: "x" is not an IPv6"#,
-        ),
-        (
-            r#"{"Ethernet0": {"state": 1}}"#,
-            "Ethernet0: state: 1 is not a text",
-        ),
-        (
-            r#"{"Ethernet0": []}"#,
-            "Ethernet0: port: its entry is not an object",
-        ),
+        (r#"{"Ethernet0": {"state": "boot", "prefix": "x"}}"#, r#"Ethernet0: prefix: "x" is not an IPv6"#),
+        (r#"{"Ethernet0": {"state": 1}}"#, "Ethernet0: state: 1 is not a text"),
+        (r#"{"Ethernet0": []}"#, "Ethernet0: port: its entry is not an object"),
         (
             r#"{"Ethernet8": {"state": "boot"}}"#,
             "Ethernet8: prefix: none given, and the port's PORT row has no",
@@ -123,22 +90,12 @@ fn a_fault_names_port_and_field() {
 #[test]
 fn every_fault_of_a_document_is_named_at_once() {
     let error = refused(r#"{"ports": {"Ethernet1": {"state": "boot"}, "Ethernet4": {"state": "x"}}}"#);
-    assert!(
-        error.contains("Ethernet1: port:") && error.contains("Ethernet4: state:"),
-        "{error}"
-    );
+    assert!(error.contains("Ethernet1: port:") && error.contains("Ethernet4: state:"), "{error}");
 }
 
 #[test]
 fn what_is_not_the_documents_shape_is_refused() {
-    for body in [
-        "",
-        "[]",
-        "{}",
-        r#"{"ports": []}"#,
-        r#"{"ports": {}, "x": 1}"#,
-        "\u{0}",
-    ] {
+    for body in ["", "[]", "{}", r#"{"ports": []}"#, r#"{"ports": {}, "x": 1}"#, "\u{0}"] {
         assert!(refused(body).starts_with("not a port document"), "{body}");
     }
     let twice = refused(r#"{"ports": {"Ethernet0": {"state": "boot"}, "Ethernet0": {"state": "boot"}}}"#);
@@ -147,24 +104,9 @@ fn what_is_not_the_documents_shape_is_refused() {
 
 #[test]
 fn a_kept_document_comes_back_as_a_memory() {
-    let ports = parse(
-        br#"{"ports": {"Ethernet0": {"state": "boot"}}}"#,
-        &rows(),
-        &boot(),
-    )
-    .unwrap();
-    let pushed = Desired {
-        generation: 7,
-        origin: Origin::Pushed,
-        ports,
-    };
+    let ports = parse(br#"{"ports": {"Ethernet0": {"state": "boot"}}}"#, &rows(), &boot()).unwrap();
+    let pushed = Desired { generation: 7, origin: Origin::Pushed, ports };
     let restored = Desired::from_kept(&pushed.to_kept()).unwrap();
-    assert_eq!(
-        restored,
-        Desired {
-            origin: Origin::Restored,
-            ..pushed
-        }
-    );
+    assert_eq!(restored, Desired { origin: Origin::Restored, ..pushed });
     assert!(Desired::from_kept("{\"generation\": 1").is_err());
 }

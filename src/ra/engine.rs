@@ -54,10 +54,7 @@ impl Engine {
             initial_left: MAX_INITIAL_RTR_ADVERTISEMENTS,
             last_multicast: None,
             next_multicast: now,
-            answers: Budget {
-                left: ANSWER_BURST,
-                earned: now,
-            },
+            answers: Budget { left: ANSWER_BURST, earned: now },
         }
     }
 
@@ -117,11 +114,7 @@ impl Budget {
         let periods = u32::try_from(elapsed.as_millis() / ANSWER_PERIOD.as_millis()).unwrap_or(u32::MAX);
         if periods > 0 {
             self.left = self.left.saturating_add(periods).min(ANSWER_BURST);
-            self.earned = if self.left == ANSWER_BURST {
-                now
-            } else {
-                self.earned + ANSWER_PERIOD * periods
-            };
+            self.earned = if self.left == ANSWER_BURST { now } else { self.earned + ANSWER_PERIOD * periods };
         }
         let may = self.left > 0;
         self.left = self.left.saturating_sub(1);

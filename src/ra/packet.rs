@@ -73,9 +73,8 @@ impl Solicitation {
         if hop_limit != 255 {
             return Err(Invalid::HopLimit(hop_limit));
         }
-        let (&[kind, code, ..], mut options) = message
-            .split_first_chunk::<8>()
-            .ok_or(Invalid::Short(message.len()))?;
+        let (&[kind, code, ..], mut options) =
+            message.split_first_chunk::<8>().ok_or(Invalid::Short(message.len()))?;
         if kind != ROUTER_SOLICITATION {
             return Err(Invalid::Type(kind));
         }
@@ -94,9 +93,7 @@ impl Solicitation {
         if has_source_link_layer_address && from.is_unspecified() {
             return Err(Invalid::SourceFromUnspecified);
         }
-        Ok(Self {
-            has_source_link_layer_address,
-        })
+        Ok(Self { has_source_link_layer_address })
     }
 }
 

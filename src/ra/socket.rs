@@ -64,22 +64,15 @@ impl RaSocket {
         setsockopt(&socket, sockopt::Ipv6RecvHopLimit, &true)?;
         socket.set_nonblocking(true)?;
         let source = in6_pktinfo {
-            ipi6_addr: in6_addr {
-                s6_addr: serving.link_local.octets(),
-            },
+            ipi6_addr: in6_addr { s6_addr: serving.link_local.octets() },
             ipi6_ifindex: serving.ifindex,
         };
-        Ok(Self {
-            socket: UdpSocket::from_std(socket.into())?,
-            source,
-        })
+        Ok(Self { socket: UdpSocket::from_std(socket.into())?, source })
     }
 
     /// Waits for the next solicitation. Cancel-safe.
     pub async fn receive(&self) -> io::Result<Received> {
-        self.socket
-            .async_io(Interest::READABLE, || receive(&self.socket))
-            .await
+        self.socket.async_io(Interest::READABLE, || receive(&self.socket)).await
     }
 
     /// Sends a message to all nodes on the port.
@@ -119,17 +112,11 @@ fn receive(socket: &UdpSocket) -> io::Result<Received> {
                 None
             }
         });
-        let from = received
-            .address
-            .map_or(Ipv6Addr::UNSPECIFIED, |address| address.ip());
+        let from = received.address.map_or(Ipv6Addr::UNSPECIFIED, |address| address.ip());
         (received.bytes, from, hop_limit.unwrap_or(0))
     };
     message.truncate(length);
-    Ok(Received {
-        from,
-        hop_limit,
-        message,
-    })
+    Ok(Received { from, hop_limit, message })
 }
 
 /// A classic BPF program that lets one ICMPv6 type through, so that nothing else on the port wakes us: load the

@@ -82,9 +82,7 @@ fn follow(
     for (port, order) in orders {
         let state = match order {
             Order::Serve(serving) => {
-                drivers
-                    .entry(port.clone())
-                    .or_insert_with(|| start(port, serving, config));
+                drivers.entry(port.clone()).or_insert_with(|| start(port, serving, config));
                 RaState::Advertising
             }
             Order::Cease(serving) => {
@@ -102,10 +100,7 @@ fn follow(
 fn start(port: &PortName, serving: &Serving, config: &Arc<Config>) -> Driver {
     info!(%port, prefix = %serving.prefix, "advertises");
     let drive = drive(port.clone(), serving.clone(), Arc::clone(config));
-    Driver {
-        serving: serving.clone(),
-        task: tokio::spawn(drive).abort_handle(),
-    }
+    Driver { serving: serving.clone(), task: tokio::spawn(drive).abort_handle() }
 }
 
 /// Tells the port's machine that the router goes. One that cannot be told any more has lost it anyway.
@@ -167,11 +162,7 @@ async fn advertise(
 }
 
 fn answer(port: &PortName, received: &Received, engine: &mut Engine) -> Option<Destination> {
-    let Received {
-        from,
-        hop_limit,
-        message,
-    } = received;
+    let Received { from, hop_limit, message } = received;
     match Solicitation::decode(message, *from, *hop_limit) {
         Ok(solicitation) => {
             trace!(%port, %from, "solicited");

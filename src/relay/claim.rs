@@ -26,21 +26,14 @@ impl Claim {
     /// The claim's headers. They are the only headers that say where a request comes from: of a machine's own
     /// headers only those in `passes` go on.
     pub fn headers(&self) -> [(&'static str, String); 3] {
-        [
-            (LEAF, self.leaf.clone()),
-            (PORT, self.port.to_string()),
-            (PREFIX, self.prefix.to_string()),
-        ]
+        [(LEAF, self.leaf.clone()), (PORT, self.port.to_string()), (PREFIX, self.prefix.to_string())]
     }
 }
 
 /// Whether a machine's header goes on to the boot service. An allow-list: identity, forwarding, hop-by-hop and
 /// authentication headers cannot be forgotten in it.
 pub fn passes(header: &str) -> bool {
-    matches!(
-        header,
-        "accept" | "accept-language" | "user-agent" | "traceparent" | "tracestate"
-    )
+    matches!(header, "accept" | "accept-language" | "user-agent" | "traceparent" | "tracestate")
 }
 
 #[cfg(test)]
@@ -49,17 +42,9 @@ mod tests {
 
     #[test]
     fn no_header_of_a_machine_can_be_taken_for_the_claim() {
-        for name in [
-            LEAF,
-            PORT,
-            PREFIX,
-            "forwarded",
-            "x-forwarded-for",
-            "x-real-ip",
-            "connection",
-            "host",
-            "via",
-        ] {
+        for name in
+            [LEAF, PORT, PREFIX, "forwarded", "x-forwarded-for", "x-real-ip", "connection", "host", "via"]
+        {
             assert!(!passes(name), "{name}");
         }
         assert!(passes("user-agent"));

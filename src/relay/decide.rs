@@ -110,10 +110,7 @@ mod tests {
     fn scripts_and_tokens_go_to_the_boot_service() {
         assert_eq!(get("/boot.ipxe"), Decision::Forward(Kind::Script));
         assert_eq!(get("/fra-equ01/boot.ipxe"), Decision::Forward(Kind::Script));
-        assert_eq!(
-            decide("GET", "/boot.ipxe", Some("mac=52-54")),
-            Decision::Forward(Kind::Script)
-        );
+        assert_eq!(decide("GET", "/boot.ipxe", Some("mac=52-54")), Decision::Forward(Kind::Script));
         assert_eq!(get("/certs"), Decision::Forward(Kind::Token));
         assert_eq!(get(UUID), Decision::Forward(Kind::Token));
     }
@@ -156,20 +153,10 @@ mod tests {
         ] {
             assert_eq!(get(path), Decision::Refuse(Refusal::Path), "{path}");
         }
-        assert_eq!(
-            get(&format!("/metal-os/{}", "x".repeat(600))),
-            Decision::Refuse(Refusal::Path)
-        );
-        assert_eq!(
-            decide("GET", "/metal-os/x", Some("y")),
-            Decision::Refuse(Refusal::Path)
-        );
+        assert_eq!(get(&format!("/metal-os/{}", "x".repeat(600))), Decision::Refuse(Refusal::Path));
+        assert_eq!(decide("GET", "/metal-os/x", Some("y")), Decision::Refuse(Refusal::Path));
         for method in ["POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "get", ""] {
-            assert_eq!(
-                decide(method, "/boot.ipxe", None),
-                Decision::Refuse(Refusal::Method),
-                "{method}"
-            );
+            assert_eq!(decide(method, "/boot.ipxe", None), Decision::Refuse(Refusal::Method), "{method}");
         }
         assert_eq!(decide("HEAD", "/certs", None), Decision::Refuse(Refusal::Method));
     }

@@ -93,15 +93,8 @@ async fn connection(stream: TcpStream, service: Arc<Service>) {
         async move { Ok::<_, Infallible>(respond(&service, request).await) }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_MAX);
-    match timeout(
-        CONNECTION_MAX,
-        http.serve_connection(TokioIo::new(stream), handle),
-    )
-    .await
-    {
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MAX);
+    match timeout(CONNECTION_MAX, http.serve_connection(TokioIo::new(stream), handle)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => debug!(%port, %error, "a machine's connection broke"),
         Err(_) => debug!(%port, "a machine's connection took too long"),
@@ -141,12 +134,8 @@ async fn forward(service: &Service, request: &Request<Incoming>, kind: Kind) -> 
 
 /// The headers that go to the boot service: the machine's harmless ones, and the claim.
 fn headers(claim: &Claim, from_machine: &HeaderMap) -> HeaderMap {
-    let harmless = from_machine
-        .iter()
-        .filter(|(name, _)| claim::passes(name.as_str()));
-    let mut headers: HeaderMap = harmless
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
+    let harmless = from_machine.iter().filter(|(name, _)| claim::passes(name.as_str()));
+    let mut headers: HeaderMap = harmless.map(|(name, value)| (name.clone(), value.clone())).collect();
     for (name, value) in claim.headers() {
         // The words of a claim are checked types of printable ASCII.
         if let Ok(value) = HeaderValue::from_str(&value) {
@@ -169,9 +158,7 @@ fn redirect(location: &str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
     // The path is plain ASCII, or it would have been refused.
-    response
-        .headers_mut()
-        .extend(HeaderValue::from_str(location).map(|value| (LOCATION, value)));
+    response.headers_mut().extend(HeaderValue::from_str(location).map(|value| (LOCATION, value)));
     response
 }
 
@@ -183,13 +170,8 @@ fn refuse(refusal: Refusal) -> Response<Full<Bytes>> {
              /metal-stack/kernel/, /metal-stack/metal-hammer/, /metal-hammer/ and /metal-os/ to the partition cache\n",
         ),
         Refusal::Method => {
-            let mut response = text(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "leafboot relays GET requests only\n",
-            );
-            response
-                .headers_mut()
-                .insert(ALLOW, HeaderValue::from_static("GET"));
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "leafboot relays GET requests only\n");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
             response
         }
     }
@@ -197,23 +179,16 @@ fn refuse(refusal: Refusal) -> Response<Full<Bytes>> {
 
 /// iPXE waits as long as Retry-After says and asks again, so the machine goes on by itself after recovery.
 fn unavailable(claim: &Claim, error: &UpstreamError) -> Response<Full<Bytes>> {
-    let body = format!(
-        "leafboot on {} {}: {error}; try again in {RETRY_SECONDS} s\n",
-        claim.leaf, claim.port
-    );
+    let body =
+        format!("leafboot on {} {}: {error}; try again in {RETRY_SECONDS} s\n", claim.leaf, claim.port);
     let mut response = text(StatusCode::SERVICE_UNAVAILABLE, &body);
-    response
-        .headers_mut()
-        .insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
     response
 }
 
 fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }

@@ -52,9 +52,7 @@ pub async fn run(
         });
         for (port, order) in orders {
             if let Order::Serve(serving) = order {
-                listeners
-                    .entry(port)
-                    .or_insert_with_key(|port| start(port, serving, &config));
+                listeners.entry(port).or_insert_with_key(|port| start(port, serving, &config));
             }
         }
         tokio::select! {
@@ -65,19 +63,9 @@ pub async fn run(
 }
 
 fn start(port: &PortName, serving: Serving, config: &Config) -> Listener {
-    let claim = Claim {
-        leaf: config.leaf.clone(),
-        port: port.clone(),
-        prefix: serving.prefix,
-    };
-    let service = Arc::new(Service {
-        claim,
-        settings: config.relay.clone(),
-    });
-    Listener {
-        serving,
-        task: tokio::spawn(listen(service)).abort_handle(),
-    }
+    let claim = Claim { leaf: config.leaf.clone(), port: port.clone(), prefix: serving.prefix };
+    let service = Arc::new(Service { claim, settings: config.relay.clone() });
+    Listener { serving, task: tokio::spawn(listen(service)).abort_handle() }
 }
 
 /// Listens on one port until its listener is dropped: an error is this port's alone, and is tried again.

@@ -59,20 +59,15 @@ pub struct Answer {
 
 /// Asks `origin` for a path, over a connection of its own: one that was kept could be closed just then.
 pub async fn get(origin: &HttpOrigin, path: &str, headers: HeaderMap) -> Result<Answer, UpstreamError> {
-    timeout(DEADLINE, exchange(origin, path, headers))
-        .await
-        .unwrap_or(Err(UpstreamError::Late(DEADLINE)))
+    timeout(DEADLINE, exchange(origin, path, headers)).await.unwrap_or(Err(UpstreamError::Late(DEADLINE)))
 }
 
 async fn exchange(origin: &HttpOrigin, path: &str, headers: HeaderMap) -> Result<Answer, UpstreamError> {
     let connecting = timeout(CONNECT, TcpStream::connect((origin.host(), origin.port()))).await;
-    let stream = connecting
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        .map_err(UpstreamError::Connect)?;
+    let stream =
+        connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(UpstreamError::Connect)?;
     let (mut sender, connection) = http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await?;
-    let mut request = Request::get(path)
-        .header(HOST, origin.authority())
-        .header(CONNECTION, "close");
+    let mut request = Request::get(path).header(HOST, origin.authority()).header(CONNECTION, "close");
     if let Some(own) = request.headers_mut() {
         own.extend(headers);
     }
@@ -80,11 +75,7 @@ async fn exchange(origin: &HttpOrigin, path: &str, headers: HeaderMap) -> Result
     let answering = async {
         let response = sender.send_request(request).await?;
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, BODY_MAX)
-            .collect()
-            .await
-            .map_err(unreadable)?
-            .to_bytes();
+        let body = Limited::new(body, BODY_MAX).collect().await.map_err(unreadable)?.to_bytes();
         let header = |name| head.headers.get(name).cloned();
         Ok(Answer {
             status: head.status,

@@ -65,11 +65,7 @@ impl Agent {
             .stderr(Stdio::from(std::fs::File::create(&log).unwrap()))
             .spawn()
             .unwrap();
-        let agent = Self {
-            process,
-            socket: switch.path("leafboot.sock"),
-            log,
-        };
+        let agent = Self { process, socket: switch.path("leafboot.sock"), log };
         eventually("leafboot's API answers", || {
             std::os::unix::net::UnixStream::connect(&agent.socket).is_ok()
         });
@@ -79,9 +75,7 @@ impl Agent {
     /// Starts an agent and waits until it has read the switch's ports.
     pub fn start_ready(switch: &Switch) -> Self {
         let agent = Self::start(switch);
-        eventually("leafboot has read CONFIG_DB", || {
-            agent.get("/v1/ports/Ethernet0").0 == 200
-        });
+        eventually("leafboot has read CONFIG_DB", || agent.get("/v1/ports/Ethernet0").0 == 200);
         agent
     }
 
@@ -92,31 +86,16 @@ impl Agent {
 
     /// PUT of a document by curl: status and JSON body.
     pub fn put(&self, path: &str, document: &str) -> (u16, Value) {
-        self.curl(&[
-            "-X",
-            "PUT",
-            "--data-binary",
-            document,
-            &format!("http://leafboot{path}"),
-        ])
+        self.curl(&["-X", "PUT", "--data-binary", document, &format!("http://leafboot{path}")])
     }
 
     /// Runs curl on the agent's socket.
     pub fn curl(&self, arguments: &[&str]) -> (u16, Value) {
-        let mut all = vec![
-            "-sS",
-            "--unix-socket",
-            self.socket.to_str().unwrap(),
-            "-w",
-            "\n%{http_code}",
-        ];
+        let mut all = vec!["-sS", "--unix-socket", self.socket.to_str().unwrap(), "-w", "\n%{http_code}"];
         all.extend(arguments);
         let text = run("curl", &all);
         let (body, code) = text.trim_end().rsplit_once('\n').unwrap();
-        (
-            code.parse().unwrap(),
-            serde_json::from_str(body).unwrap_or(Value::Null),
-        )
+        (code.parse().unwrap(), serde_json::from_str(body).unwrap_or(Value::Null))
     }
 
     /// What the agent has logged.

@@ -33,31 +33,10 @@ impl Cable {
             std::fs::read_link(&theirs).is_ok_and(|theirs| theirs != own)
         });
         // SONiC's sysctls: a leaf forwards, and its addresses are never tentative.
-        run(
-            "sysctl",
-            &[
-                "-qw",
-                "net.ipv6.conf.all.forwarding=1",
-                "net.ipv6.conf.default.accept_dad=0",
-            ],
-        );
+        run("sysctl", &["-qw", "net.ipv6.conf.all.forwarding=1", "net.ipv6.conf.default.accept_dad=0"]);
         cable.machine("sysctl", &["-qw", "net.ipv6.conf.default.accept_dad=0"]);
         let pid = cable.pid();
-        run(
-            "ip",
-            &[
-                "link",
-                "add",
-                "Ethernet0",
-                "type",
-                "veth",
-                "peer",
-                "name",
-                "eth0",
-                "netns",
-                &pid,
-            ],
-        );
+        run("ip", &["link", "add", "Ethernet0", "type", "veth", "peer", "name", "eth0", "netns", &pid]);
         run("ip", &["link", "set", "lo", "up"]);
         run("ip", &["link", "set", "Ethernet0", "up"]);
         run("ip", &["address", "add", GATEWAY, "dev", "Ethernet0", "nodad"]);
@@ -85,10 +64,7 @@ impl Cable {
         let ready = |addresses: String| addresses.contains("fe80") && !addresses.contains("tentative");
         eventually("both ends have their link-local addresses", || {
             ready(self.machine("ip", &["-6", "address", "show", "dev", "eth0", "scope", "link"]))
-                && ready(run(
-                    "ip",
-                    &["-6", "address", "show", "dev", "Ethernet0", "scope", "link"],
-                ))
+                && ready(run("ip", &["-6", "address", "show", "dev", "Ethernet0", "scope", "link"]))
         });
     }
 
@@ -96,12 +72,8 @@ impl Cable {
     pub fn link(&self) -> Link {
         let json: serde_json::Value =
             serde_json::from_str(&run("ip", &["-j", "-6", "address", "show", "dev", "Ethernet0"])).unwrap();
-        let link_local = json[0]["addr_info"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|a| a["scope"] == "link")
-            .unwrap();
+        let link_local =
+            json[0]["addr_info"].as_array().unwrap().iter().find(|a| a["scope"] == "link").unwrap();
         let link: serde_json::Value =
             serde_json::from_str(&run("ip", &["-j", "link", "show", "dev", "Ethernet0"])).unwrap();
         let mac: Vec<u8> = link[0]["address"]

@@ -20,16 +20,11 @@ impl Switch {
     /// A switch whose configuration is loaded: Ethernet0, Ethernet4 and Ethernet120.
     pub fn start() -> Self {
         let switch = Self::start_unloaded();
-        for (port, alias, index) in [
-            ("Ethernet0", "Eth1/1", "1"),
-            ("Ethernet4", "Eth1/2", "2"),
-            ("Ethernet120", "Eth1/31", "31"),
-        ] {
+        for (port, alias, index) in
+            [("Ethernet0", "Eth1/1", "1"), ("Ethernet4", "Eth1/2", "2"), ("Ethernet120", "Eth1/31", "31")]
+        {
             let key = format!("PORT|{port}");
-            switch.cli(
-                CONFIG_DB,
-                &["HSET", &key, "alias", alias, "index", index, "admin_status", "up"],
-            );
+            switch.cli(CONFIG_DB, &["HSET", &key, "alias", alias, "index", index, "admin_status", "up"]);
         }
         switch.cli(CONFIG_DB, &["SET", "CONFIG_DB_INITIALIZED", "1"]);
         switch
@@ -60,25 +55,14 @@ impl Switch {
     fn redis(directory: &TempDir) -> Child {
         let socket = directory.path().join("redis.sock");
         let child = Command::new("redis-server")
-            .args([
-                "--port",
-                "0",
-                "--save",
-                "",
-                "--databases",
-                "100",
-                "--notify-keyspace-events",
-                "AKE",
-            ])
+            .args(["--port", "0", "--save", "", "--databases", "100", "--notify-keyspace-events", "AKE"])
             .arg("--unixsocket")
             .arg(&socket)
             .current_dir(directory.path())
             .stdout(Stdio::null())
             .spawn()
             .unwrap_or_else(|e| panic!("redis-server: {e}; install it with tests/lab/setup"));
-        eventually("redis-server listens", || {
-            std::os::unix::net::UnixStream::connect(&socket).is_ok()
-        });
+        eventually("redis-server listens", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
         child
     }
 
@@ -100,9 +84,7 @@ impl Switch {
         let keys = self.cli(database, &["KEYS", "*"]);
         let mut keys: Vec<&str> = keys.lines().filter(|key| !key.is_empty()).collect();
         keys.sort_unstable();
-        keys.iter()
-            .map(|key| format!("{key}: {}\n", self.row(database, key)))
-            .collect()
+        keys.iter().map(|key| format!("{key}: {}\n", self.row(database, key))).collect()
     }
 
     fn row(&self, database: &str, key: &str) -> String {

@@ -64,10 +64,7 @@ fn a_machine_that_told_its_address_is_answered_at_once_and_alone() {
     let mut engine = Engine::new(&settings(4, 10), now);
     engine.due(now, LEAST);
     let before = engine.deadline();
-    assert_eq!(
-        engine.solicited(machine(), true, now, LEAST),
-        Some(Destination::Machine(machine()))
-    );
+    assert_eq!(engine.solicited(machine(), true, now, LEAST), Some(Destination::Machine(machine())));
     assert_eq!(engine.deadline(), before, "a unicast answer moves no schedule");
 }
 
@@ -79,17 +76,10 @@ fn others_are_answered_to_all_nodes_three_seconds_apart() {
     let soon = now + Duration::from_millis(10);
     assert_eq!(engine.solicited(Ipv6Addr::UNSPECIFIED, false, soon, MOST), None);
     assert_eq!(engine.solicited(machine(), false, soon, MOST), None);
-    assert_eq!(
-        engine.deadline(),
-        now + s(3),
-        "one answer for both, as soon as it may be sent"
-    );
+    assert_eq!(engine.deadline(), now + s(3), "one answer for both, as soon as it may be sent");
     assert_eq!(engine.due(now + s(3), MOST), Some(Destination::AllNodes));
     let later = now + s(6);
-    assert_eq!(
-        engine.solicited(Ipv6Addr::UNSPECIFIED, false, later, MOST),
-        Some(Destination::AllNodes)
-    );
+    assert_eq!(engine.solicited(Ipv6Addr::UNSPECIFIED, false, later, MOST), Some(Destination::AllNodes));
 }
 
 #[test]
@@ -98,14 +88,7 @@ fn a_flood_gets_its_budget_and_no_more() {
     let mut engine = Engine::new(&settings(4, 10), now);
     let answered = (0..100_000u32)
         .filter(|i| {
-            engine
-                .solicited(
-                    machine(),
-                    true,
-                    now + Duration::from_micros(u64::from(*i) * 50),
-                    0,
-                )
-                .is_some()
+            engine.solicited(machine(), true, now + Duration::from_micros(u64::from(*i) * 50), 0).is_some()
         })
         .count();
     assert_eq!(answered, 20 + 49, "burst, and one each 100 ms of 5 s");

@@ -36,20 +36,12 @@ fn an_advertisement_is_these_bytes() {
 fn another_decoder_reads_the_same() {
     let bytes = advertisement().encode();
     let packet = RouterAdvertPacket::new(&bytes).unwrap();
-    assert_eq!(
-        (packet.get_hop_limit(), packet.get_flags(), packet.get_lifetime()),
-        (64, 0, 1800)
-    );
+    assert_eq!((packet.get_hop_limit(), packet.get_flags(), packet.get_lifetime()), (64, 0, 1800));
     let options = packet.get_options();
     let kinds: Vec<u8> = options.iter().map(|option| option.option_type.0).collect();
     assert_eq!(
         kinds,
-        [
-            NdpOptionTypes::SourceLLAddr.0,
-            NdpOptionTypes::MTU.0,
-            NdpOptionTypes::PrefixInformation.0,
-            25
-        ]
+        [NdpOptionTypes::SourceLLAddr.0, NdpOptionTypes::MTU.0, NdpOptionTypes::PrefixInformation.0, 25]
     );
     assert!(packet.payload().is_empty());
 }
@@ -64,11 +56,7 @@ fn a_ceasing_advertisement_has_no_lifetime_left() {
 
 #[test]
 fn without_resolvers_there_is_no_rdnss_option() {
-    let bytes = Advertisement {
-        dns: Vec::new(),
-        ..advertisement()
-    }
-    .encode();
+    let bytes = Advertisement { dns: Vec::new(), ..advertisement() }.encode();
     assert_eq!(bytes.len(), 16 + 8 + 8 + 32);
 }
 
@@ -81,17 +69,10 @@ const WITH_SOURCE: [u8; 16] = [133, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0x52, 0x54, 0, 0,
 
 #[test]
 fn valid_solicitations_are_taken() {
-    let plain = Solicitation {
-        has_source_link_layer_address: false,
-    };
+    let plain = Solicitation { has_source_link_layer_address: false };
     assert_eq!(Solicitation::decode(&PLAIN, link_local(), 255), Ok(plain));
-    assert_eq!(
-        Solicitation::decode(&PLAIN, Ipv6Addr::UNSPECIFIED, 255),
-        Ok(plain)
-    );
-    let known = Solicitation {
-        has_source_link_layer_address: true,
-    };
+    assert_eq!(Solicitation::decode(&PLAIN, Ipv6Addr::UNSPECIFIED, 255), Ok(plain));
+    let known = Solicitation { has_source_link_layer_address: true };
     assert_eq!(Solicitation::decode(&WITH_SOURCE, link_local(), 255), Ok(known));
 }
 
@@ -105,21 +86,12 @@ fn reserved_bits_and_unknown_options_are_ignored() {
 #[test]
 fn invalid_solicitations_are_discarded() {
     let decode = |message: &[u8]| Solicitation::decode(message, link_local(), 255).unwrap_err();
-    assert_eq!(
-        Solicitation::decode(&PLAIN, link_local(), 254),
-        Err(Invalid::HopLimit(254))
-    );
+    assert_eq!(Solicitation::decode(&PLAIN, link_local(), 254), Err(Invalid::HopLimit(254)));
     assert_eq!(decode(&[133, 1, 0, 0, 0, 0, 0, 0]), Invalid::Code(1));
     assert_eq!(decode(&[134, 0, 0, 0, 0, 0, 0, 0]), Invalid::Type(134));
     assert_eq!(decode(&PLAIN[..6]), Invalid::Short(6));
-    assert_eq!(
-        decode(&[133, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]),
-        Invalid::OptionLength(1)
-    );
-    assert_eq!(
-        decode(&[133, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0]),
-        Invalid::OptionLength(1)
-    );
+    assert_eq!(decode(&[133, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]), Invalid::OptionLength(1));
+    assert_eq!(decode(&[133, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0]), Invalid::OptionLength(1));
     assert_eq!(decode(&[133, 0, 0, 0, 0, 0, 0, 0, 14]), Invalid::OptionLength(14));
     let unspecified = Solicitation::decode(&WITH_SOURCE, Ipv6Addr::UNSPECIFIED, 255);
     assert_eq!(unspecified, Err(Invalid::SourceFromUnspecified));

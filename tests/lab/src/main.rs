@@ -12,10 +12,7 @@ use leafboot_lab::site::Port;
 use leafboot_lab::sonic;
 
 #[derive(Parser)]
-#[command(
-    about = "The laboratory: a leaf, a partition and machines on one computer",
-    version
-)]
+#[command(about = "The laboratory: a leaf, a partition and machines on one computer", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

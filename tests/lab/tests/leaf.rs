@@ -20,10 +20,7 @@ fn config_db(lab: &Lab, command: &[&str]) -> Result<(), Error> {
 fn gone(lab: &Lab, text: &str) -> Result<(), Error> {
     until(&format!("no fact is left of {text}"), LIMIT, || {
         let facts = Rows::now(lab)?;
-        Ok((!facts
-            .names()
-            .any(|row| !row.starts_with("CONFIG_DB") && row.contains(text)))
-        .then_some(()))
+        Ok((!facts.names().any(|row| !row.starts_with("CONFIG_DB") && row.contains(text))).then_some(()))
     })
 }
 
@@ -38,10 +35,8 @@ fn rows_by_hand_make_a_boot_port_and_unmake_it() -> Result<(), String> {
         config_db(lab, &["HSET", &vrf, "NULL", "NULL"])?;
         config_db(lab, &["HSET", &base, "vrf_name", site::BOOT_VRF])?;
         config_db(lab, &["HSET", &address, "NULL", "NULL"])?;
-        let wanted = KernelPort {
-            vrf: Some(site::BOOT_VRF.to_owned()),
-            addresses: vec![port.gateway().to_string()],
-        };
+        let wanted =
+            KernelPort { vrf: Some(site::BOOT_VRF.to_owned()), addresses: vec![port.gateway().to_string()] };
         until("the port is in the boot VRF", LIMIT, || {
             Ok((KernelPort::now(lab, port)? == wanted).then_some(()))
         })?;
@@ -50,18 +45,8 @@ fn rows_by_hand_make_a_boot_port_and_unmake_it() -> Result<(), String> {
 
         // From the boot VRF to the partition and back: both of FRR's routes are there.
         let url = format!("http://[{}]{}.md5", site::CACHE, site::IMAGE);
-        let curl = [
-            "curl",
-            "-sSf",
-            "--max-time",
-            "5",
-            "--interface",
-            site::BOOT_VRF,
-            &url,
-        ];
-        let sum = until("the cache answers into the boot VRF", LIMIT, || {
-            Ok(lab.leaf.run(&curl).ok())
-        })?;
+        let curl = ["curl", "-sSf", "--max-time", "5", "--interface", site::BOOT_VRF, &url];
+        let sum = until("the cache answers into the boot VRF", LIMIT, || Ok(lab.leaf.run(&curl).ok()))?;
         assert!(sum.ends_with("  img.tar.lz4\n"), "{sum}");
 
         config_db(lab, &["DEL", &address])?;

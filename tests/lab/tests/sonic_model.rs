@@ -18,47 +18,23 @@ fn a_cold_start_waits_for_config_db_forgets_the_past_and_replays_the_rows() {
     leaf.set("VRF|Vrfboot", &[]);
     leaf.set("INTERFACE|Ethernet0", &[("vrf_name", "Vrfboot")]);
     leaf.initialised("0");
-    leaf.state
-        .set("INTERFACE_TABLE", "Ethernet4", &fields(&[("vrf", "Vrfold")]))
-        .unwrap();
+    leaf.state.set("INTERFACE_TABLE", "Ethernet4", &fields(&[("vrf", "Vrfold")])).unwrap();
     leaf.appl.set("INTF_TABLE", "Ethernet4", &Fields::new()).unwrap();
-    leaf.asic
-        .set(
-            "ASIC_STATE",
-            &format!("{RIF}:oid:0x6000000000001"),
-            &Fields::new(),
-        )
-        .unwrap();
+    leaf.asic.set("ASIC_STATE", &format!("{RIF}:oid:0x6000000000001"), &Fields::new()).unwrap();
     leaf.start();
 
     // It asks again and again for CONFIG_DB_INITIALIZED, and "0" is no answer.
     let asked = leaf.reads_of_plain_keys();
-    until("the model asks twice more", || {
-        (leaf.reads_of_plain_keys() > asked + 1).then_some(())
-    });
+    until("the model asks twice more", || (leaf.reads_of_plain_keys() > asked + 1).then_some(()));
     assert!(leaf.state.row("INTERFACE_TABLE", "Ethernet4").unwrap().is_some());
 
     leaf.initialised("1");
-    until("PortInitDone", || {
-        leaf.appl.row("PORT_TABLE", "PortInitDone").unwrap()
-    });
+    until("PortInitDone", || leaf.appl.row("PORT_TABLE", "PortInitDone").unwrap());
     leaf.until_bound("Ethernet0", "Vrfboot");
     assert_eq!(leaf.state.row("INTERFACE_TABLE", "Ethernet4").unwrap(), None);
     assert_eq!(leaf.appl.row("INTF_TABLE", "Ethernet4").unwrap(), None);
-    assert_eq!(
-        leaf.state
-            .field("PORT_TABLE", "Ethernet0", "state")
-            .unwrap()
-            .unwrap(),
-        "ok"
-    );
-    assert_eq!(
-        leaf.state
-            .field("PORT_TABLE", "Ethernet0", "netdev_oper_status")
-            .unwrap()
-            .unwrap(),
-        "up"
-    );
+    assert_eq!(leaf.state.field("PORT_TABLE", "Ethernet0", "state").unwrap().unwrap(), "ok");
+    assert_eq!(leaf.state.field("PORT_TABLE", "Ethernet0", "netdev_oper_status").unwrap().unwrap(), "up");
     let rifs = leaf.asic_keys(RIF);
     assert_eq!(rifs.len(), 1, "{rifs:?}");
     assert!(leaf.config.row("INTERFACE", "Ethernet0").unwrap().is_some());
@@ -77,36 +53,15 @@ fn a_port_enters_a_vrf_whatever_the_order_of_the_rows() {
     leaf.set("VRF|Vrfboot", &[]);
     leaf.until_bound("Ethernet0", "Vrfboot");
     leaf.until_routed("2001:db8:0:1::1/128");
-    assert_eq!(
-        leaf.state
-            .field("VRF_TABLE", "Vrfboot", "state")
-            .unwrap()
-            .unwrap(),
-        "ok"
-    );
-    assert_eq!(
-        leaf.state
-            .field("VRF_OBJECT_TABLE", "Vrfboot", "state")
-            .unwrap()
-            .unwrap(),
-        "ok"
-    );
-    let address = leaf
-        .state
-        .field("INTERFACE_TABLE", "Ethernet0|2001:db8:0:1::1/64", "state");
+    assert_eq!(leaf.state.field("VRF_TABLE", "Vrfboot", "state").unwrap().unwrap(), "ok");
+    assert_eq!(leaf.state.field("VRF_OBJECT_TABLE", "Vrfboot", "state").unwrap().unwrap(), "ok");
+    let address = leaf.state.field("INTERFACE_TABLE", "Ethernet0|2001:db8:0:1::1/64", "state");
     assert_eq!(address.unwrap().unwrap(), "ok");
 
     let rif = leaf.rif("Ethernet0").unwrap();
-    assert_eq!(
-        rif["SAI_ROUTER_INTERFACE_ATTR_TYPE"],
-        "SAI_ROUTER_INTERFACE_TYPE_PORT"
-    );
+    assert_eq!(rif["SAI_ROUTER_INTERFACE_ATTR_TYPE"], "SAI_ROUTER_INTERFACE_TYPE_PORT");
     let virtual_router = &rif["SAI_ROUTER_INTERFACE_ATTR_VIRTUAL_ROUTER_ID"];
-    assert!(
-        leaf.asic_keys("SAI_OBJECT_TYPE_VIRTUAL_ROUTER")
-            .iter()
-            .any(|key| key.ends_with(virtual_router))
-    );
+    assert!(leaf.asic_keys("SAI_OBJECT_TYPE_VIRTUAL_ROUTER").iter().any(|key| key.ends_with(virtual_router)));
 }
 
 #[test]
@@ -115,9 +70,7 @@ fn an_empty_row_is_null_null_and_means_no_field_to_every_daemon() {
     // VRFOrch would drop a VRF row with a field that it does not know.
     leaf.set("VRF|Vrfboot", &[]);
     assert_eq!(leaf.raw("VRF|Vrfboot"), fields(&[("NULL", "NULL")]));
-    until("the object", || {
-        leaf.state.row("VRF_OBJECT_TABLE", "Vrfboot").unwrap()
-    });
+    until("the object", || leaf.state.row("VRF_OBJECT_TABLE", "Vrfboot").unwrap());
     leaf.set("INTERFACE|Ethernet0", &[]);
     leaf.until_bound("Ethernet0", "");
 }
@@ -128,9 +81,7 @@ fn a_vrf_row_with_an_unknown_field_gets_a_device_but_never_an_object() {
     leaf.set("VRF|Vrfodd", &[("owner", "leafboot")]);
     leaf.set("INTERFACE|Ethernet0", &[("vrf_name", "Vrfodd")]);
     until("the device", || leaf.state.row("VRF_TABLE", "Vrfodd").unwrap());
-    until("the binding", || {
-        leaf.state.row("INTERFACE_TABLE", "Ethernet0").unwrap()
-    });
+    until("the binding", || leaf.state.row("INTERFACE_TABLE", "Ethernet0").unwrap());
     leaf.fence();
     assert_eq!(leaf.state.row("VRF_OBJECT_TABLE", "Vrfodd").unwrap(), None);
     assert_eq!(leaf.rif("Ethernet0"), None);
@@ -146,9 +97,7 @@ fn a_vrf_whose_name_does_not_begin_with_vrf_is_never_ready() {
     let mut leaf = Leaf::started();
     leaf.set("VRF|boot", &[]);
     leaf.set("INTERFACE|Ethernet0", &[("vrf_name", "boot")]);
-    until("the object", || {
-        leaf.state.row("VRF_OBJECT_TABLE", "boot").unwrap()
-    });
+    until("the object", || leaf.state.row("VRF_OBJECT_TABLE", "boot").unwrap());
     leaf.fence();
     assert_eq!(leaf.state.row("INTERFACE_TABLE", "Ethernet0").unwrap(), None);
 }
@@ -163,13 +112,7 @@ fn a_change_of_vrf_name_is_dropped_for_good() {
     // From no VRF into one counts as a change.
     leaf.set("INTERFACE|Ethernet0", &[("vrf_name", "Vrfboot")]);
     leaf.fence();
-    assert_eq!(
-        leaf.state
-            .field("INTERFACE_TABLE", "Ethernet0", "vrf")
-            .unwrap()
-            .unwrap(),
-        ""
-    );
+    assert_eq!(leaf.state.field("INTERFACE_TABLE", "Ethernet0", "vrf").unwrap().unwrap(), "");
 
     // Not even with the obstacle gone does the row get its chance: it was forgotten, not put off.
     leaf.state.delete("INTERFACE_TABLE", "Ethernet0").unwrap();
@@ -189,13 +132,7 @@ fn an_interface_row_is_not_deleted_before_its_addresses_and_a_set_behind_it_is_l
 
     leaf.delete("INTERFACE|Ethernet0");
     leaf.fence();
-    assert_eq!(
-        leaf.state
-            .field("INTERFACE_TABLE", "Ethernet0", "vrf")
-            .unwrap()
-            .unwrap(),
-        "Vrfa"
-    );
+    assert_eq!(leaf.state.field("INTERFACE_TABLE", "Ethernet0", "vrf").unwrap().unwrap(), "Vrfa");
     assert!(leaf.rif("Ethernet0").is_some());
 
     leaf.set("INTERFACE|Ethernet0", &[("vrf_name", "Vrfb")]);
@@ -203,11 +140,7 @@ fn an_interface_row_is_not_deleted_before_its_addresses_and_a_set_behind_it_is_l
     leaf.delete("INTERFACE|Ethernet0|2001:db8:0:1::1/64");
     leaf.until_unbound("Ethernet0");
     leaf.fence();
-    assert_eq!(
-        leaf.state.row("INTERFACE_TABLE", "Ethernet0").unwrap(),
-        None,
-        "CONFIG_DB's row was lost"
-    );
+    assert_eq!(leaf.state.row("INTERFACE_TABLE", "Ethernet0").unwrap(), None, "CONFIG_DB's row was lost");
 
     // Somebody rewrites it: now it works.
     leaf.set("INTERFACE|Ethernet0", &[("vrf_name", "Vrfb")]);
@@ -237,11 +170,7 @@ fn a_delete_and_set_too_close_together_leaves_the_router_interface_in_the_old_vr
         (vrf.as_deref() == Some("Vrfb")).then_some(())
     });
     leaf.fence();
-    assert_eq!(
-        leaf.rif("Ethernet0").unwrap(),
-        before,
-        "STATE_DB says Vrfb, the ASIC still has Vrfa"
-    );
+    assert_eq!(leaf.rif("Ethernet0").unwrap(), before, "STATE_DB says Vrfb, the ASIC still has Vrfa");
 }
 
 #[test]
@@ -256,11 +185,7 @@ fn overlapping_prefixes_in_one_vrf_are_retried_until_the_other_is_gone() {
     leaf.until_routed("2001:db8:0:1::1/128");
     // Only one of them contains the other's address.
     leaf.set("INTERFACE|Ethernet4|2001:db8::1/32", &[]);
-    until("STATE_DB says ok", || {
-        leaf.state
-            .row("INTERFACE_TABLE", "Ethernet4|2001:db8::1/32")
-            .unwrap()
-    });
+    until("STATE_DB says ok", || leaf.state.row("INTERFACE_TABLE", "Ethernet4|2001:db8::1/32").unwrap());
     leaf.fence();
     assert!(!leaf.is_routed("2001:db8::1/128"));
 
@@ -301,29 +226,15 @@ fn a_vrf_goes_after_its_last_router_interface() {
     leaf.until_bound("Ethernet0", "Vrfboot");
 
     leaf.delete("VRF|Vrfboot");
-    until("vrfmgrd lets go", || {
-        leaf.state
-            .row("VRF_TABLE", "Vrfboot")
-            .unwrap()
-            .is_none()
-            .then_some(())
-    });
+    until("vrfmgrd lets go", || leaf.state.row("VRF_TABLE", "Vrfboot").unwrap().is_none().then_some(()));
     leaf.fence();
     assert!(leaf.state.row("VRF_OBJECT_TABLE", "Vrfboot").unwrap().is_some());
 
     leaf.delete("INTERFACE|Ethernet0");
     until("orchagent lets go", || {
-        leaf.state
-            .row("VRF_OBJECT_TABLE", "Vrfboot")
-            .unwrap()
-            .is_none()
-            .then_some(())
+        leaf.state.row("VRF_OBJECT_TABLE", "Vrfboot").unwrap().is_none().then_some(())
     });
-    assert_eq!(
-        leaf.asic_keys("SAI_OBJECT_TYPE_VIRTUAL_ROUTER").len(),
-        2,
-        "the default one and the fence's"
-    );
+    assert_eq!(leaf.asic_keys("SAI_OBJECT_TYPE_VIRTUAL_ROUTER").len(), 2, "the default one and the fence's");
 }
 
 #[test]
@@ -335,31 +246,18 @@ fn a_vrf_written_again_behind_its_pending_delete_is_deleted_all_the_same() {
     leaf.delete("VRF|Vrfboot");
     leaf.fence();
     leaf.set("VRF|Vrfboot", &[]);
-    until("vrfmgrd takes it", || {
-        leaf.state.row("VRF_TABLE", "Vrfboot").unwrap()
-    });
+    until("vrfmgrd takes it", || leaf.state.row("VRF_TABLE", "Vrfboot").unwrap());
     leaf.fence();
-    assert_eq!(
-        leaf.state.row("VRF_TABLE", "Vrfboot").unwrap(),
-        None,
-        "the old DEL came back"
-    );
+    assert_eq!(leaf.state.row("VRF_TABLE", "Vrfboot").unwrap(), None, "the old DEL came back");
 
     leaf.delete("INTERFACE|Ethernet0");
     until("orchagent lets go", || {
-        leaf.state
-            .row("VRF_OBJECT_TABLE", "Vrfboot")
-            .unwrap()
-            .is_none()
-            .then_some(())
+        leaf.state.row("VRF_OBJECT_TABLE", "Vrfboot").unwrap().is_none().then_some(())
     });
     leaf.fence();
     assert_eq!(leaf.state.row("VRF_TABLE", "Vrfboot").unwrap(), None);
     assert_eq!(leaf.state.row("VRF_OBJECT_TABLE", "Vrfboot").unwrap(), None);
-    assert!(
-        leaf.config.row("VRF", "Vrfboot").unwrap().is_some(),
-        "CONFIG_DB's row was lost"
-    );
+    assert!(leaf.config.row("VRF", "Vrfboot").unwrap().is_some(), "CONFIG_DB's row was lost");
 }
 
 #[test]
@@ -370,13 +268,7 @@ fn a_flushed_config_db_is_not_noticed() {
     leaf.until_bound("Ethernet0", "Vrfboot");
     leaf.config.flush().unwrap();
     leaf.fence();
-    assert_eq!(
-        leaf.state
-            .field("INTERFACE_TABLE", "Ethernet0", "vrf")
-            .unwrap()
-            .unwrap(),
-        "Vrfboot"
-    );
+    assert_eq!(leaf.state.field("INTERFACE_TABLE", "Ethernet0", "vrf").unwrap().unwrap(), "Vrfboot");
     assert!(leaf.rif("Ethernet0").is_some());
     assert!(leaf.state.row("VRF_OBJECT_TABLE", "Vrfboot").unwrap().is_some());
 }
@@ -384,13 +276,7 @@ fn a_flushed_config_db_is_not_noticed() {
 #[test]
 fn rows_for_what_is_not_a_port_harm_nobody() {
     let mut leaf = Leaf::started();
-    for key in [
-        "Vlan100",
-        "PortChannel1",
-        "Loopback0",
-        "Loopback0|not an address",
-        "a|b|c",
-    ] {
+    for key in ["Vlan100", "PortChannel1", "Loopback0", "Loopback0|not an address", "a|b|c"] {
         leaf.set(&format!("INTERFACE|{key}"), &[]);
     }
     leaf.fence();
@@ -402,10 +288,7 @@ fn a_malformed_prefix_ends_the_process() {
     let mut leaf = Leaf::started();
     leaf.set("INTERFACE|Ethernet0|2001:db8::1/640", &[]);
     let end = leaf.end();
-    assert_eq!(
-        end,
-        "intfmgrd exits: Ethernet0: 2001:db8::1/640 is not an IP prefix"
-    );
+    assert_eq!(end, "intfmgrd exits: Ethernet0: 2001:db8::1/640 is not an IP prefix");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! The story as tests: what the machine saw on its console, what the partition received, what the leaf's rows, kernel
-//! and wire show. Run with `--test-threads=1`: each test has a leaf and up to two machines of its own.
+//! and wire show. One story at a time: each has a leaf and up to two machines of its own.
 
 use std::path::Path;
 
@@ -11,7 +11,11 @@ use leafboot_lab::host::{Error, network};
 use leafboot_lab::partition::journal::{Claim, Entry, Server};
 use leafboot_lab::site::{self, Port};
 
+#[expect(clippy::disallowed_types, reason = "tests are threads, not tasks")]
+static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 fn in_lab(work: impl FnOnce(&mut Lab) -> Result<(), Error> + Send) -> Result<(), String> {
+    let _one_at_a_time = TURN.lock();
     let programs = Programs::beside(Path::new(env!("CARGO_BIN_EXE_lab")));
     let story = |lab: &mut Lab| {
         lab.start_leafboot()?;
@@ -26,21 +30,12 @@ fn in_lab(work: impl FnOnce(&mut Lab) -> Result<(), Error> + Send) -> Result<(),
 
 /// What leafboot must vouch for when a request came in through this port.
 fn claim(port: Port) -> Claim {
-    Claim {
-        leaf: site::LEAF.to_owned(),
-        port: port.name().to_owned(),
-        prefix: port.prefix(),
-    }
+    Claim { leaf: site::LEAF.to_owned(), port: port.name().to_owned(), prefix: port.prefix() }
 }
 
 /// The requests to one server, answered or not.
 fn requests(lab: &Lab, server: Server) -> Result<Vec<Entry>, Error> {
-    Ok(lab
-        .partition
-        .journal()?
-        .into_iter()
-        .filter(|entry| entry.server == server)
-        .collect())
+    Ok(lab.partition.journal()?.into_iter().filter(|entry| entry.server == server).collect())
 }
 
 #[test]
@@ -68,25 +63,17 @@ fn a_machine_boots_and_its_port_is_released() -> Result<(), String> {
         }
         let images = requests(lab, Server::Cache)?;
         let paths: Vec<&str> = images.iter().map(|entry| entry.path.as_str()).collect();
-        assert_eq!(
-            paths,
-            [site::KERNEL, site::INITRD],
-            "each was fetched once, and straight from the cache"
-        );
+        assert_eq!(paths, [site::KERNEL, site::INITRD], "each was fetched once, and straight from the cache");
+        assert!(images.iter().all(|entry| entry.header("host") == Some(site::CACHE_NAME)));
         assert!(
-            images
-                .iter()
-                .all(|entry| entry.header("host") == Some(site::CACHE_NAME))
-        );
-        assert!(
-            images
-                .iter()
-                .all(|entry| entry.peer.ip().to_string() == boot.seen(Stage::IpxeAddress).unwrap())
+            images.iter().all(|entry| entry.peer.ip().to_string() == boot.seen(Stage::IpxeAddress).unwrap())
         );
 
         lab.push(&[])?;
         lab.settled(port, "released")?;
         proof::released(lab, port, &before)?;
+        lab.retire()?;
+        proof::retired(lab, &before)?;
         Ok(())
     })
 }
@@ -130,10 +117,8 @@ fn two_machines_boot_side_by_side_each_vouched_for_by_its_own_port() -> Result<(
             machines.push((port, lab.switch_on(port, Character::Honest)?));
         }
         let pushed = lab.push(&Port::ALL)?;
-        let mut boots: Vec<Boot> = machines
-            .into_iter()
-            .map(|(port, machine)| Boot::new(port, machine, pushed))
-            .collect();
+        let mut boots: Vec<Boot> =
+            machines.into_iter().map(|(port, machine)| Boot::new(port, machine, pushed)).collect();
         for boot in &mut boots {
             boot.reach(lab, Stage::Token, &mut |_| {})?;
             proof::boots(lab, boot.port)?;
@@ -141,29 +126,17 @@ fn two_machines_boot_side_by_side_each_vouched_for_by_its_own_port() -> Result<(
         for boot in &boots {
             let path = boot.token_path();
             let asked = requests(lab, Server::BootService)?;
-            let claims: Vec<_> = asked
-                .iter()
-                .filter(|entry| entry.path == path)
-                .map(|entry| &entry.claim)
-                .collect();
+            let claims: Vec<_> =
+                asked.iter().filter(|entry| entry.path == path).map(|entry| &entry.claim).collect();
             assert!(!claims.is_empty());
-            assert!(
-                claims.iter().all(|found| **found == Some(claim(boot.port))),
-                "{claims:?}"
-            );
+            assert!(claims.iter().all(|found| **found == Some(claim(boot.port))), "{claims:?}");
         }
         assert_ne!(boots[0].seen(Stage::Token), boots[1].seen(Stage::Token));
 
         // One port's release is not the other's.
         lab.push(&[Port::Ethernet4])?;
         lab.settled(Port::Ethernet0, "released")?;
-        assert_eq!(
-            KernelPort::now(lab, Port::Ethernet0)?,
-            KernelPort {
-                vrf: None,
-                addresses: vec![]
-            }
-        );
+        assert_eq!(KernelPort::now(lab, Port::Ethernet0)?, KernelPort { vrf: None, addresses: vec![] });
         proof::boots(lab, Port::Ethernet4)
     })
 }

@@ -43,10 +43,9 @@ const PREREQUISITES: [(&str, &str); 14] = [
 pub fn check_prerequisites() -> Result<(), Error> {
     match PREREQUISITES.iter().find(|(path, _)| !Path::new(path).exists()) {
         None => Ok(()),
-        Some((path, package)) => Err(Error::Missing {
-            what: (*path).to_owned(),
-            command: format!("apt-get install {package}"),
-        }),
+        Some((path, package)) => {
+            Err(Error::Missing { what: (*path).to_owned(), command: format!("apt-get install {package}") })
+        }
     }
 }
 
@@ -82,12 +81,12 @@ impl Kernel {
 /// Fetches the package and keeps the kernel and the modules of it.
 fn download(directory: &Path) -> Result<(), Error> {
     let depends = run(&["apt-cache", "depends", "linux-image-cloud-amd64"])?;
-    let package = depends
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("Depends: "))
-        .ok_or_else(|| Error::Missing {
-            what: "the package linux-image-cloud-amd64".to_owned(),
-            command: "apt-get update".to_owned(),
+    let package =
+        depends.lines().find_map(|line| line.trim().strip_prefix("Depends: ")).ok_or_else(|| {
+            Error::Missing {
+                what: "the package linux-image-cloud-amd64".to_owned(),
+                command: "apt-get update".to_owned(),
+            }
         })?;
     let here = directory.display().to_string();
     run(&[
@@ -98,32 +97,12 @@ fn download(directory: &Path) -> Result<(), Error> {
         &here,
         package,
     ])
-    .map_err(|error| Error::Missing {
-        what: error.to_string(),
-        command: "apt-get update".to_owned(),
-    })?;
-    run(&[
-        "sh",
-        "-c",
-        "cd \"$1\" && dpkg -x *.deb package && rm *.deb",
-        "sh",
-        &here,
-    ])?;
+    .map_err(|error| Error::Missing { what: error.to_string(), command: "apt-get update".to_owned() })?;
+    run(&["sh", "-c", "cd \"$1\" && dpkg -x *.deb package && rm *.deb", "sh", &here])?;
     let package = directory.join("package");
-    let boot = run(&[
-        "find",
-        &package.display().to_string(),
-        "-name",
-        "vmlinuz-*",
-        "-o",
-        "-name",
-        "*.ko",
-    ])?;
+    let boot = run(&["find", &package.display().to_string(), "-name", "vmlinuz-*", "-o", "-name", "*.ko"])?;
     for found in boot.lines().map(Path::new) {
-        let name = found
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
+        let name = found.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let kept = match name.strip_suffix(".ko") {
             Some(module) if MODULES.contains(&module) => directory.join(name),
             Some(_) => continue,
@@ -162,14 +141,8 @@ fn cd(directory: &Path) -> Result<PathBuf, Error> {
     fs::create_dir_all(directory).map_err(Error::file(directory))?;
     copy("/boot/ipxe.lkrn", &directory.join("ipxe.krn"))?;
     copy("/usr/lib/ISOLINUX/isolinux.bin", &directory.join("isolinux.bin"))?;
-    copy(
-        "/usr/lib/syslinux/modules/bios/ldlinux.c32",
-        &directory.join("ldlinux.c32"),
-    )?;
-    write(
-        &directory.join("start.ipx"),
-        include_str!("../../machine/start.ipxe"),
-    )?;
+    copy("/usr/lib/syslinux/modules/bios/ldlinux.c32", &directory.join("ldlinux.c32"))?;
+    write(&directory.join("start.ipx"), include_str!("../../machine/start.ipxe"))?;
     write(&directory.join("isolinux.cfg"), MENU)?;
     let image = directory.with_extension("iso");
     let options =
@@ -189,29 +162,17 @@ fn initramfs(kernel: &Kernel, directory: &Path) -> Result<PathBuf, Error> {
     }
     copy("/bin/busybox", &directory.join("bin/busybox"))?;
     for (number, name) in MODULES.iter().enumerate() {
-        copy(
-            kernel.module(name),
-            &directory.join(format!("modules/{number}-{name}.ko")),
-        )?;
+        copy(kernel.module(name), &directory.join(format!("modules/{number}-{name}.ko")))?;
     }
     write(&directory.join("init"), include_str!("../../machine/init"))?;
     let archive = directory.with_extension("gz");
     let pack = "cd \"$1\" && chmod 755 init && find . | cpio -o -H newc --quiet -R 0:0 | gzip -1 > \"$2\"";
-    run(&[
-        "sh",
-        "-ec",
-        pack,
-        "sh",
-        &directory.display().to_string(),
-        &archive.display().to_string(),
-    ])?;
+    run(&["sh", "-ec", pack, "sh", &directory.display().to_string(), &archive.display().to_string()])?;
     Ok(archive)
 }
 
 fn copy(from: impl AsRef<Path>, to: &Path) -> Result<(), Error> {
-    fs::copy(from.as_ref(), to)
-        .map(drop)
-        .map_err(Error::file(from.as_ref()))
+    fs::copy(from.as_ref(), to).map(drop).map_err(Error::file(from.as_ref()))
 }
 
 fn write(path: &Path, content: &str) -> Result<(), Error> {

@@ -17,10 +17,7 @@ pub fn run(programs: &Programs, port: Port) -> Result<(), Error> {
     say(&format!("leaf, partition and {port}'s cable: starting"));
     let start = Instant::now();
     let summary = Lab::with(programs, |lab| {
-        say(&format!(
-            "leaf and partition run after {}",
-            seconds(start.elapsed())
-        ));
+        say(&format!("leaf and partition run after {}", seconds(start.elapsed())));
         tell(lab, port)
     })?;
     say(&summary);
@@ -32,15 +29,11 @@ fn tell(lab: &mut Lab, port: Port) -> Result<String, Error> {
     say("leafboot runs");
     let before = proof::Rows::now(lab)?;
     let machine = lab.switch_on(port, Character::Honest)?;
-    say(&format!(
-        "machine on {port} is switched on; now the push: {port} is to boot\n"
-    ));
+    say(&format!("machine on {port} is switched on; now the push: {port} is to boot\n"));
 
     let mut boot = Boot::new(port, machine, lab.push(&[port])?);
     let last = Stage::Token;
-    boot.reach(lab, last, &mut |mark| {
-        say(&line(mark.at, mark.stage.title(), &mark.what))
-    })?;
+    boot.reach(lab, last, &mut |mark| say(&line(mark.at, mark.stage.title(), &mark.what)))?;
     proof::boots(lab, port)?;
 
     say(&format!("\nnow the push: {port} is not to boot"));
@@ -50,6 +43,11 @@ fn tell(lab: &mut Lab, port: Port) -> Result<String, Error> {
     for proven in proof::released(lab, port, &before)? {
         say(&format!("  proven: {proven}"));
     }
+    lab.retire()?;
+    say(&format!(
+        "\nleafboot retire: this leaf is to boot nobody any more\n  proven: {}",
+        proof::retired(lab, &before)?
+    ));
     Ok(summary(&boot, released))
 }
 
@@ -57,19 +55,11 @@ fn tell(lab: &mut Lab, port: Port) -> Result<String, Error> {
 fn summary(boot: &Boot, released: Duration) -> String {
     let mut text = String::from("\n");
     let _ = writeln!(text, "port              {} of {}", boot.port, crate::site::LEAF);
-    let _ = writeln!(
-        text,
-        "machine's address {}",
-        boot.seen(Stage::LinuxAddress).unwrap_or("none")
-    );
+    let _ = writeln!(text, "machine's address {}", boot.seen(Stage::LinuxAddress).unwrap_or("none"));
     for mark in &boot.marks {
         let _ = writeln!(text, "  {}", line(mark.at, mark.stage.title(), "").trim_end());
     }
-    let _ = write!(
-        text,
-        "released          {} after the push that ends it",
-        seconds(released)
-    );
+    let _ = write!(text, "released          {} after the push that ends it", seconds(released));
     text
 }
 

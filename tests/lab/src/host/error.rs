@@ -63,9 +63,6 @@ pub enum Error {
 impl Error {
     /// For `map_err`: a failure with this file.
     pub fn file(path: &Path) -> impl FnOnce(io::Error) -> Error {
-        move |source| Error::File {
-            path: path.to_owned(),
-            source,
-        }
+        move |source| Error::File { path: path.to_owned(), source }
     }
 }

@@ -33,10 +33,7 @@ pub struct Programs {
 impl Programs {
     /// `leafboot` as the same build made it, beside `lab`.
     pub fn beside(lab: &Path) -> Programs {
-        Programs {
-            lab: lab.to_owned(),
-            leafboot: lab.with_file_name("leafboot"),
-        }
+        Programs { lab: lab.to_owned(), leafboot: lab.with_file_name("leafboot") }
     }
 
     /// Where the laboratory keeps its files: `target/lab` if `lab` is `target/release/lab`.
@@ -49,19 +46,9 @@ impl Programs {
         if self.leafboot.exists() {
             return Ok(());
         }
-        let release = self
-            .leafboot
-            .parent()
-            .is_some_and(|directory| directory.ends_with("release"));
-        let command = if release {
-            "cargo build --workspace --release"
-        } else {
-            "cargo build --workspace"
-        };
-        Err(Error::Missing {
-            what: self.leafboot.display().to_string(),
-            command: command.to_owned(),
-        })
+        let release = self.leafboot.parent().is_some_and(|directory| directory.ends_with("release"));
+        let command = if release { "cargo build --workspace --release" } else { "cargo build --workspace" };
+        Err(Error::Missing { what: self.leafboot.display().to_string(), command: command.to_owned() })
     }
 }
 
@@ -110,11 +97,7 @@ impl Lab {
             }
             Err(source) => {
                 let tails = tails(&directory);
-                Err(Error::InLab {
-                    source: Box::new(source),
-                    directory,
-                    tails,
-                })
+                Err(Error::InLab { source: Box::new(source), directory, tails })
             }
         }
     }
@@ -144,18 +127,10 @@ impl Lab {
 
     /// Starts leafboot in the leaf and waits until its API answers.
     pub fn start_leafboot(&mut self) -> Result<(), Error> {
-        let (program, config) = (
-            self.leafboot.display().to_string(),
-            self.directory.join("leafboot.toml"),
-        );
+        let (program, config) = (self.leafboot.display().to_string(), self.directory.join("leafboot.toml"));
         let argv = [program.as_str(), "run", "--config", &config.display().to_string()];
-        self.leafboot_pid = Some(
-            self.leaf
-                .start_program(&argv, self.directory.join("leafboot.log"))?,
-        );
-        until("leafboot answers on its API socket", LEAF_LIMIT, || {
-            Ok(self.status().ok().map(drop))
-        })
+        self.leafboot_pid = Some(self.leaf.start_program(&argv, self.directory.join("leafboot.log"))?);
+        until("leafboot answers on its API socket", LEAF_LIMIT, || Ok(self.status().ok().map(drop)))
     }
 
     /// `kill -9 leafboot`
@@ -166,6 +141,12 @@ impl Lab {
         }
     }
 
+    /// `leafboot retire`: removes the empty boot VRF.
+    pub fn retire(&self) -> Result<String, Error> {
+        let (program, config) = (self.leafboot.display().to_string(), self.directory.join("leafboot.toml"));
+        self.leaf.run(&[&program, "retire", "--config", &config.display().to_string()])
+    }
+
     /// Switches on the machine on a port.
     pub fn switch_on(&self, port: Port, character: Character) -> Result<Machine, Error> {
         Machine::start(port, character, &self.cd, &self.directory)
@@ -174,25 +155,18 @@ impl Lab {
     /// Pushes the desired state as metal-core does: these ports are to boot, and no others. A leafboot that has not
     /// read CONFIG_DB yet answers 503, and is asked again.
     pub fn push(&self, ports: &[Port]) -> Result<Pushed, Error> {
-        let boot = |port: &Port| {
-            (
-                port.name().to_owned(),
-                json!({"state": "boot", "prefix": port.prefix()}),
-            )
-        };
+        let boot = |port: &Port| (port.name().to_owned(), json!({"state": "boot", "prefix": port.prefix()}));
         let document = json!({"ports": ports.iter().map(boot).collect::<serde_json::Map<_, _>>()});
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let pushed = Pushed {
-            at: Instant::now(),
-            wall,
-        };
+        let pushed = Pushed { at: Instant::now(), wall };
         until("leafboot takes the push", LEAF_LIMIT, || {
             match self.leaf.api("PUT", "/v1/ports?wait=3s", Some(&document))? {
-                (200, _) => Ok(Some(pushed)),
+                // 202: taken, and some port has not settled within the wait.
+                (200 | 202, _) => Ok(Some(pushed)),
                 (503, _) => Ok(None),
-                (status, answer) => Err(Error::Wrong(format!(
-                    "leafboot refused the push: {status} {answer}"
-                ))),
+                (status, answer) => {
+                    Err(Error::Wrong(format!("leafboot refused the push: {status} {answer}")))
+                }
             }
         })
     }
@@ -201,34 +175,24 @@ impl Lab {
     pub fn status(&self) -> Result<Value, Error> {
         match self.leaf.api("GET", "/v1/ports", None)? {
             (200, mut answer) => Ok(answer["ports"].take()),
-            (status, answer) => Err(Error::Wrong(format!(
-                "leafboot gives no status: {status} {answer}"
-            ))),
+            (status, answer) => Err(Error::Wrong(format!("leafboot gives no status: {status} {answer}"))),
         }
     }
 
     /// Waits until leafboot says that a port has settled in a state.
     pub fn settled(&self, port: Port, state: &str) -> Result<Value, Error> {
-        until(
-            &format!("leafboot says that {port} is {state} and settled"),
-            LEAF_LIMIT,
-            || {
-                let mut status = self.status()?;
-                let status = status[port.name()].take();
-                Ok((status["state"] == state && status["settled"] == true).then_some(status))
-            },
-        )
+        until(&format!("leafboot says that {port} is {state} and settled"), LEAF_LIMIT, || {
+            let mut status = self.status()?;
+            let status = status[port.name()].take();
+            Ok((status["state"] == state && status["settled"] == true).then_some(status))
+        })
     }
 }
 
 impl Drop for Lab {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!(
-                "The logs are in {}\n{}",
-                self.directory.display(),
-                tails(&self.directory)
-            );
+            eprintln!("The logs are in {}\n{}", self.directory.display(), tails(&self.directory));
         }
     }
 }
@@ -276,10 +240,7 @@ fn tails(directory: &Path) -> String {
         .into_iter()
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|kind| kind == "log" || kind == "jsonl")
-        })
+        .filter(|path| path.extension().is_some_and(|kind| kind == "log" || kind == "jsonl"))
         .collect();
     logs.sort();
     let mut text = String::new();

@@ -29,22 +29,10 @@ impl Leaf {
         let ports = Port::ALL.map(network::leaf_tap);
         let front_panel = std::iter::once(network::UPLINK_TAP).chain(ports.iter().map(String::as_str));
         let mut argv: Vec<String> = vec!["/usr/bin/linux.uml".to_owned(), "mem=512M".to_owned()];
-        argv.extend(
-            [
-                "root=/dev/root",
-                "rootfstype=hostfs",
-                "rootflags=/",
-                "ro",
-                "quiet",
-            ]
-            .map(str::to_owned),
-        );
+        argv.extend(["root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "quiet"].map(str::to_owned));
         argv.extend(["con=null", "con0=null,fd:1"].map(str::to_owned));
         argv.push(format!("uml_dir={}", directory.display()));
-        argv.push(format!(
-            "vec0:transport=tap,ifname={},depth=64",
-            network::MANAGEMENT_TAP
-        ));
+        argv.push(format!("vec0:transport=tap,ifname={},depth=64", network::MANAGEMENT_TAP));
         argv.extend(
             front_panel.enumerate().map(|(number, tap)| {
                 format!("vec{}:transport=tap,ifname={tap},depth=64,mtu=9100", number + 1)
@@ -54,9 +42,7 @@ impl Leaf {
         argv.extend(["--", "leaf-init", "--run-directory"].map(str::to_owned));
         argv.push(directory.display().to_string());
         // User-mode-linux is a family: the kernel, and a process for each of the guest's.
-        Ok(Leaf {
-            guest: Process::start_family("the leaf", &argv, &directory.join("leaf.log"))?,
-        })
+        Ok(Leaf { guest: Process::start_family("the leaf", &argv, &directory.join("leaf.log"))? })
     }
 
     /// Waits until the guest takes commands.
@@ -64,9 +50,7 @@ impl Leaf {
         let address = SocketAddr::from((site::MANAGEMENT_LEAF, site::CONTROL_PORT));
         until("the leaf takes commands", Duration::from_secs(60), || {
             self.guest.check()?;
-            Ok(TcpStream::connect_timeout(&address, Duration::from_millis(500))
-                .ok()
-                .map(drop))
+            Ok(TcpStream::connect_timeout(&address, Duration::from_millis(500)).ok().map(drop))
         })?;
         self.run(&["true"]).map(drop)
     }
@@ -79,10 +63,9 @@ impl Leaf {
         let mut reply = String::new();
         BufReader::new(&stream).read_line(&mut reply)?;
         match serde_json::from_str(&reply).map_err(std::io::Error::from)? {
-            Reply::Failed { reason } => Err(Error::Command {
-                command: format!("in the leaf: {request}"),
-                complaint: reason,
-            }),
+            Reply::Failed { reason } => {
+                Err(Error::Command { command: format!("in the leaf: {request}"), complaint: reason })
+            }
             reply @ (Reply::Ran { .. } | Reply::Started { .. } | Reply::Killed) => Ok(reply),
         }
     }
@@ -99,15 +82,8 @@ impl Leaf {
             complaint,
         };
         let argv = argv.iter().map(|word| (*word).to_owned()).collect();
-        match self.ask(&Request::Run {
-            argv,
-            stdin: stdin.to_owned(),
-        })? {
-            Reply::Ran {
-                code: Some(0),
-                stdout,
-                ..
-            } => Ok(stdout),
+        match self.ask(&Request::Run { argv, stdin: stdin.to_owned() })? {
+            Reply::Ran { code: Some(0), stdout, .. } => Ok(stdout),
             Reply::Ran { code, stderr, .. } => Err(failed(format!("exit code {code:?}: {}", stderr.trim()))),
             other @ (Reply::Started { .. } | Reply::Killed | Reply::Failed { .. }) => {
                 Err(failed(format!("the leaf answered {other:?}")))
@@ -134,24 +110,14 @@ impl Leaf {
     /// Asks leafboot's API; returns the status and the answer.
     pub fn api(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, Value), Error> {
         let url = format!("http://leafboot{path}");
-        let mut argv = vec![
-            "curl",
-            "-sS",
-            "--max-time",
-            "30",
-            "--unix-socket",
-            site::API_SOCKET,
-        ];
+        let mut argv = vec!["curl", "-sS", "--max-time", "30", "--unix-socket", site::API_SOCKET];
         argv.extend(["-X", method, "-w", "\n%{http_code}", &url]);
         if body.is_some() {
             argv.extend(["-H", "Content-Type: application/json", "--data-binary", "@-"]);
         }
         let printed = self.run_with(&argv, &body.map(Value::to_string).unwrap_or_default())?;
         let answer = printed.rsplit_once('\n').and_then(|(body, status)| {
-            Some((
-                status.parse().ok()?,
-                serde_json::from_str(body).unwrap_or_else(|_| Value::from(body)),
-            ))
+            Some((status.parse().ok()?, serde_json::from_str(body).unwrap_or_else(|_| Value::from(body))))
         });
         answer.ok_or_else(|| Error::Wrong(format!("{method} {path}: not an answer: {printed}")))
     }

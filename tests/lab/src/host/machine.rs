@@ -34,35 +34,20 @@ impl Machine {
             Character::Forger => "forger",
         };
         // /dev/kvm may be there and hang; tcg is always there, and fast enough.
-        let mut argv: Vec<String> = [
-            "/usr/bin/qemu-system-x86_64",
-            "-accel",
-            "tcg",
-            "-m",
-            "256",
-            "-no-reboot",
-        ]
-        .into_iter()
-        .chain(["-nodefaults", "-nographic", "-monitor", "none", "-boot", "d"])
-        .map(str::to_owned)
-        .collect();
+        let mut argv: Vec<String> =
+            ["/usr/bin/qemu-system-x86_64", "-accel", "tcg", "-m", "256", "-no-reboot"]
+                .into_iter()
+                .chain(["-nodefaults", "-nographic", "-monitor", "none", "-boot", "d"])
+                .map(str::to_owned)
+                .collect();
         let mut option = |name: &str, value: String| argv.extend([name.to_owned(), value]);
         option("-serial", format!("file:{}", console.display()));
         option("-cdrom", cd.display().to_string());
-        option(
-            "-smbios",
-            format!("type=1,uuid={},family={family}", port.machine_uuid()),
-        );
+        option("-smbios", format!("type=1,uuid={},family={family}", port.machine_uuid()));
         let tap = network::machine_tap(port);
-        option(
-            "-netdev",
-            format!("tap,id=port,ifname={tap},script=no,downscript=no"),
-        );
+        option("-netdev", format!("tap,id=port,ifname={tap},script=no,downscript=no"));
         // Without `romfile=` the card's own iPXE would run once the CD's has given up.
-        option(
-            "-device",
-            format!("virtio-net-pci,romfile=,netdev=port,mac={}", port.machine_mac()),
-        );
+        option("-device", format!("virtio-net-pci,romfile=,netdev=port,mac={}", port.machine_mac()));
         let qemu = Process::start("the machine", &argv, &directory.join(format!("qemu-{port}.log")))?;
         Ok(Machine { console, qemu })
     }

@@ -24,9 +24,7 @@ pub fn in_own_network<T: Send>(work: impl FnOnce() -> Result<T, Error> + Send) -
             unshare(CloneFlags::CLONE_NEWNET).map_err(Error::Namespace)?;
             work()
         });
-        thread
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
@@ -52,10 +50,7 @@ pub fn lay_cables() -> Result<(), Error> {
     for tap in [MANAGEMENT_TAP, UPLINK_TAP] {
         ip(&format!("tuntap add dev {tap} mode tap"))?;
     }
-    ip(&format!(
-        "address add {}/30 dev {MANAGEMENT_TAP}",
-        site::MANAGEMENT_HOST
-    ))?;
+    ip(&format!("address add {}/30 dev {MANAGEMENT_TAP}", site::MANAGEMENT_HOST))?;
     ip(&format!("link set {MANAGEMENT_TAP} up"))?;
     set(UPLINK_TAP, "disable_ipv6", "0")?;
     // User-mode-linux drops what arrives as one big segment: the computer must send packets as they are on a wire.
@@ -63,20 +58,14 @@ pub fn lay_cables() -> Result<(), Error> {
     for address in [site::RESOLVER, site::BOOT_SERVICE, site::CACHE] {
         ip(&format!("address add {address}/64 dev {UPLINK_TAP} nodad"))?;
     }
-    ip(&format!(
-        "-6 route add {} via {} dev {UPLINK_TAP}",
-        site::BOOT_SUPERNET,
-        site::UPLINK_LEAF
-    ))?;
+    ip(&format!("-6 route add {} via {} dev {UPLINK_TAP}", site::BOOT_SUPERNET, site::UPLINK_LEAF))?;
     Port::ALL.into_iter().try_for_each(lay_cable)
 }
 
 /// One boot port: the leaf's tap, the machine's tap and a listener, joined by a bridge that looks into nothing.
 fn lay_cable(port: Port) -> Result<(), Error> {
     let bridge = format!("cable{}", port.number());
-    ip(&format!(
-        "link add {bridge} type bridge mcast_snooping 0 forward_delay 0"
-    ))?;
+    ip(&format!("link add {bridge} type bridge mcast_snooping 0 forward_delay 0"))?;
     let far = format!("{}b", listener(port));
     ip(&format!("link add {} type veth peer name {far}", listener(port)))?;
     for tap in [leaf_tap(port), machine_tap(port)] {
@@ -96,17 +85,11 @@ fn lay_cable(port: Port) -> Result<(), Error> {
 /// Asks on a port's cable for a router, as any machine there could, and waits for one answer.
 pub fn solicit(port: Port) -> Result<Option<String>, Error> {
     let listener = listener(port);
-    until(
-        &format!("{listener} has a link-local address"),
-        std::time::Duration::from_secs(5),
-        || {
-            Ok(
-                run(&["ip", "-6", "address", "show", "dev", &listener, "scope", "link"])?
-                    .contains("fe80")
-                    .then_some(()),
-            )
-        },
-    )?;
+    until(&format!("{listener} has a link-local address"), std::time::Duration::from_secs(5), || {
+        Ok(run(&["ip", "-6", "address", "show", "dev", &listener, "scope", "link"])?
+            .contains("fe80")
+            .then_some(()))
+    })?;
     let asked = output(&["rdisc6", "-1", "-r", "2", "-w", "2000", &listener])?;
     // rdisc6 exits with 2 if nobody answered; every other failure is one of the asking.
     match asked.status.code() {

@@ -21,10 +21,7 @@ impl Partition {
     /// Lays out the files and starts the servers.
     pub fn start(lab_binary: &Path, directory: &Path, artifacts: &Artifacts) -> Result<Partition, Error> {
         let files = directory.join("cache");
-        for (path, content) in [
-            (site::KERNEL, &artifacts.kernel),
-            (site::INITRD, &artifacts.initramfs),
-        ] {
+        for (path, content) in [(site::KERNEL, &artifacts.kernel), (site::INITRD, &artifacts.initramfs)] {
             let file = place(&files, path)?;
             std::fs::copy(content, &file).map_err(Error::file(&file))?;
         }
@@ -40,21 +37,13 @@ impl Partition {
         ];
         let mut servers = Process::start("the partition", &argv, &directory.join("partition.log"))?;
         let mut resolver = Process::start("dnsmasq", &dnsmasq(), &directory.join("resolver.log"))?;
-        until(
-            "the partition listens",
-            std::time::Duration::from_secs(10),
-            || {
-                servers.check()?;
-                resolver.check()?;
-                let listening = |port| std::net::TcpStream::connect((site::BOOT_SERVICE, port)).is_ok();
-                Ok(listening(site::BOOT_SERVICE_PORT).then_some(()))
-            },
-        )?;
-        Ok(Partition {
-            _servers: servers,
-            _resolver: resolver,
-            journal,
-        })
+        until("the partition listens", std::time::Duration::from_secs(10), || {
+            servers.check()?;
+            resolver.check()?;
+            let listening = |port| std::net::TcpStream::connect((site::BOOT_SERVICE, port)).is_ok();
+            Ok(listening(site::BOOT_SERVICE_PORT).then_some(()))
+        })?;
+        Ok(Partition { _servers: servers, _resolver: resolver, journal })
     }
 
     /// Every request so far.

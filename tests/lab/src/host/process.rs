@@ -14,27 +14,15 @@ pub fn run(argv: &[&str]) -> Result<String, Error> {
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
-        let complaint = format!(
-            "{}: {}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-        Err(Error::Command {
-            command: argv.join(" "),
-            complaint,
-        })
+        let complaint = format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+        Err(Error::Command { command: argv.join(" "), complaint })
     }
 }
 
 /// Runs a command to its end, however that is.
 pub fn output(argv: &[&str]) -> Result<Output, Error> {
-    let failed = |complaint: String| Error::Command {
-        command: argv.join(" "),
-        complaint,
-    };
-    let (program, arguments) = argv
-        .split_first()
-        .ok_or_else(|| failed("no program is named".to_owned()))?;
+    let failed = |complaint: String| Error::Command { command: argv.join(" "), complaint };
+    let (program, arguments) = argv.split_first().ok_or_else(|| failed("no program is named".to_owned()))?;
     Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
@@ -52,42 +40,24 @@ pub struct Process {
 impl Process {
     /// Starts a program whose output goes to a log.
     pub fn start(name: &str, argv: &[String], log: &Path) -> Result<Process, Error> {
-        Process::spawn(
-            name,
-            Command::new("/usr/bin/setpriv")
-                .args(["--pdeathsig", "KILL"])
-                .args(argv),
-            log,
-        )
+        Process::spawn(name, Command::new("/usr/bin/setpriv").args(["--pdeathsig", "KILL"]).args(argv), log)
     }
 
     /// Starts a program that has children of its own: they die with it, for it is the first process of a PID namespace.
     pub fn start_family(name: &str, argv: &[String], log: &Path) -> Result<Process, Error> {
         let family = ["/usr/bin/unshare", "--pid", "--fork", "--kill-child=KILL"];
-        let argv: Vec<String> = family
-            .iter()
-            .map(|word| (*word).to_owned())
-            .chain(argv.iter().cloned())
-            .collect();
+        let argv: Vec<String> =
+            family.iter().map(|word| (*word).to_owned()).chain(argv.iter().cloned()).collect();
         Process::start(name, &argv, log)
     }
 
     fn spawn(name: &str, command: &mut Command, log: &Path) -> Result<Process, Error> {
         let output = File::create(log).map_err(Error::file(log))?;
         let errors = output.try_clone().map_err(Error::file(log))?;
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(output)
-            .stderr(errors)
-            .spawn()
-            .map_err(|error| Error::Command {
-                command: name.to_owned(),
-                complaint: format!("cannot be started: {error}"),
-            })?;
-        Ok(Process {
-            name: name.to_owned(),
-            child,
-        })
+        let child = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn().map_err(|error| {
+            Error::Command { command: name.to_owned(), complaint: format!("cannot be started: {error}") }
+        })?;
+        Ok(Process { name: name.to_owned(), child })
     }
 
     /// An error if the program has ended: nothing that is kept running should.

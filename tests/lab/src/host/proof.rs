@@ -3,12 +3,16 @@
 //! It only looks. Everything it finds wrong it names.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::lab::Lab;
-use super::{Error, network};
+use super::{Error, network, until};
 use crate::site::{self, Port};
+
+/// vrfmgrd deletes its device a moment after the last row of it.
+const RETIRE_LIMIT: Duration = Duration::from_secs(10);
 
 /// The databases that leafboot writes to, or that follow from it.
 const DATABASES: [(&str, &str); 3] = [("ASIC_DB", "1"), ("CONFIG_DB", "4"), ("STATE_DB", "6")];
@@ -32,23 +36,14 @@ impl Rows {
     pub fn now(lab: &Lab) -> Result<Rows, Error> {
         let mut rows = BTreeMap::new();
         for (name, id) in DATABASES {
-            let dump = lab
-                .leaf
-                .run(&["redis-cli", "-s", site::REDIS_SOCKET, "-n", id, "EVAL", DUMP, "0"])?;
+            let dump = lab.leaf.run(&["redis-cli", "-s", site::REDIS_SOCKET, "-n", id, "EVAL", DUMP, "0"])?;
             let dump: BTreeMap<String, Value> = serde_json::from_str(&dump).map_err(std::io::Error::from)?;
             for (key, fields) in dump {
-                let words: Vec<&str> = fields
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .filter_map(Value::as_str)
-                    .collect();
-                let fields = words
-                    .chunks(2)
-                    .filter_map(|pair| Some((pair.first()?, pair.get(1)?)));
-                let fields = fields
-                    .map(|(field, value)| ((*field).to_owned(), (*value).to_owned()))
-                    .collect();
+                let words: Vec<&str> =
+                    fields.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+                let fields = words.chunks(2).filter_map(|pair| Some((pair.first()?, pair.get(1)?)));
+                let fields =
+                    fields.map(|(field, value)| ((*field).to_owned(), (*value).to_owned())).collect();
                 rows.insert(format!("{name} {key}"), fields);
             }
         }
@@ -68,12 +63,8 @@ impl Rows {
     /// Whether SONiC has done, down to ASIC_DB, what the leaf's configuration asks for from the beginning.
     pub fn have_foundation(&self) -> bool {
         let uplink = format!("\"dest\":\"{}/128\"", site::UPLINK_LEAF);
-        self.get(&format!("STATE_DB VRF_OBJECT_TABLE|{}", site::TENANT_VRF))
-            .is_some()
-            && self
-                .0
-                .keys()
-                .any(|row| row.starts_with("ASIC_DB") && row.contains(&uplink))
+        self.get(&format!("STATE_DB VRF_OBJECT_TABLE|{}", site::TENANT_VRF)).is_some()
+            && self.0.keys().any(|row| row.starts_with("ASIC_DB") && row.contains(&uplink))
     }
 
     /// Every row that differs, with what it was and what it is.
@@ -83,8 +74,7 @@ impl Rows {
 
     fn differing<'a>(&'a self, later: &'a Rows) -> impl Iterator<Item = &'a String> {
         let rows: BTreeSet<&String> = self.0.keys().chain(later.0.keys()).collect();
-        rows.into_iter()
-            .filter(|row| self.0.get(*row) != later.0.get(*row))
+        rows.into_iter().filter(|row| self.0.get(*row) != later.0.get(*row))
     }
 
     fn tell(&self, later: &Rows, row: &str) -> String {
@@ -94,14 +84,8 @@ impl Rows {
 
 /// Whether a row is about the boot VRF itself and about no port in it. leafboot may keep an empty VRF.
 fn is_of_boot_vrf(row: &str) -> bool {
-    let named = [
-        "CONFIG_DB VRF|",
-        "STATE_DB VRF_TABLE|",
-        "STATE_DB VRF_OBJECT_TABLE|",
-    ];
-    named
-        .iter()
-        .any(|table| row.strip_prefix(table) == Some(site::BOOT_VRF))
+    let named = ["CONFIG_DB VRF|", "STATE_DB VRF_TABLE|", "STATE_DB VRF_OBJECT_TABLE|"];
+    named.iter().any(|table| row.strip_prefix(table) == Some(site::BOOT_VRF))
         || row.starts_with("ASIC_DB ASIC_STATE:SAI_OBJECT_TYPE_VIRTUAL_ROUTER:")
 }
 
@@ -117,48 +101,25 @@ pub struct KernelPort {
 impl KernelPort {
     /// The port as it is now.
     pub fn now(lab: &Lab, port: Port) -> Result<KernelPort, Error> {
-        let shown = lab.leaf.run(&[
-            "ip",
-            "-j",
-            "-6",
-            "address",
-            "show",
-            "dev",
-            port.name(),
-            "scope",
-            "global",
-        ])?;
+        let shown =
+            lab.leaf.run(&["ip", "-j", "-6", "address", "show", "dev", port.name(), "scope", "global"])?;
         let shown: Value = serde_json::from_str(&shown).map_err(std::io::Error::from)?;
-        let addresses = shown
-            .as_array()
-            .into_iter()
-            .flatten()
-            .flat_map(|link| link["addr_info"].as_array());
-        let addresses = addresses
-            .flatten()
-            .filter_map(|entry| entry["local"].as_str())
-            .map(str::to_owned)
-            .collect();
+        let addresses = shown.as_array().into_iter().flatten().flat_map(|link| link["addr_info"].as_array());
+        let addresses =
+            addresses.flatten().filter_map(|entry| entry["local"].as_str()).map(str::to_owned).collect();
         let link = lab.leaf.run(&["ip", "-j", "link", "show", "dev", port.name()])?;
         let link: Value = serde_json::from_str(&link).map_err(std::io::Error::from)?;
-        Ok(KernelPort {
-            vrf: link[0]["master"].as_str().map(str::to_owned),
-            addresses,
-        })
+        Ok(KernelPort { vrf: link[0]["master"].as_str().map(str::to_owned), addresses })
     }
 }
 
 /// An error unless a port is wholly set up for booting: rows, kernel, and an answer to a Router Solicitation.
 pub fn boots(lab: &Lab, port: Port) -> Result<(), Error> {
     let kernel = KernelPort::now(lab, port)?;
-    let wanted = KernelPort {
-        vrf: Some(site::BOOT_VRF.to_owned()),
-        addresses: vec![port.gateway().to_string()],
-    };
+    let wanted =
+        KernelPort { vrf: Some(site::BOOT_VRF.to_owned()), addresses: vec![port.gateway().to_string()] };
     if kernel != wanted {
-        return Err(Error::Wrong(format!(
-            "{port} is {kernel:?} in the kernel, but should be {wanted:?}"
-        )));
+        return Err(Error::Wrong(format!("{port} is {kernel:?} in the kernel, but should be {wanted:?}")));
     }
     let rows = Rows::now(lab)?;
     let base = rows.get(&format!("CONFIG_DB INTERFACE|{port}"));
@@ -168,9 +129,7 @@ pub fn boots(lab: &Lab, port: Port) -> Result<(), Error> {
     match network::solicit(port)? {
         Some(advertisement) if advertisement.contains(&port.network().to_string()) => Ok(()),
         Some(other) => Err(Error::Wrong(format!("{port} advertises something else: {other}"))),
-        None => Err(Error::Wrong(format!(
-            "nobody answers a Router Solicitation on {port}"
-        ))),
+        None => Err(Error::Wrong(format!("nobody answers a Router Solicitation on {port}"))),
     }
 }
 
@@ -179,14 +138,10 @@ pub fn boots(lab: &Lab, port: Port) -> Result<(), Error> {
 pub fn released(lab: &Lab, port: Port, before: &Rows) -> Result<Vec<String>, Error> {
     let kernel = KernelPort::now(lab, port)?;
     if kernel.vrf.is_some() || !kernel.addresses.is_empty() {
-        return Err(Error::Wrong(format!(
-            "{port} was released and is still {kernel:?} in the kernel"
-        )));
+        return Err(Error::Wrong(format!("{port} was released and is still {kernel:?} in the kernel")));
     }
     let links = lab.leaf.run(&["ip", "-o", "link", "show"])?;
-    let inside = links
-        .lines()
-        .find(|link| link.contains(&format!(" master {} ", site::BOOT_VRF)));
+    let inside = links.lines().find(|link| link.contains(&format!(" master {} ", site::BOOT_VRF)));
     if let Some(inside) = inside {
         return Err(Error::Wrong(format!(
             "every port was released and {} still holds {inside}",
@@ -200,27 +155,30 @@ pub fn released(lab: &Lab, port: Port, before: &Rows) -> Result<Vec<String>, Err
         .map(|row| before.tell(&after, row))
         .collect();
     if !left.is_empty() {
-        return Err(Error::Wrong(format!(
-            "rows differ after the release:\n{}",
-            left.join("\n")
-        )));
+        return Err(Error::Wrong(format!("rows differ after the release:\n{}", left.join("\n"))));
     }
     if let Some(advertisement) = network::solicit(port)? {
         return Err(Error::Wrong(format!(
             "{port} was released and still answers a solicitation: {advertisement}"
         )));
     }
-    let kept = links.contains(&format!(" {}:", site::BOOT_VRF));
     Ok(vec![
-        format!(
-            "{port} has no address and is in no VRF; {} is {}",
-            site::BOOT_VRF,
-            if kept { "empty" } else { "gone" }
-        ),
-        format!(
-            "all {} rows of ASIC_DB, CONFIG_DB and STATE_DB are as before the push",
-            before.0.len()
-        ),
+        format!("{port} has no address and is in no VRF; {} is empty", site::BOOT_VRF),
+        format!("all {} rows of ASIC_DB, CONFIG_DB and STATE_DB are as before the push", before.0.len()),
         format!("nobody on {port}'s cable answers a Router Solicitation"),
     ])
+}
+
+/// An error unless the boot VRF itself is gone, from the kernel and from every row. Says what was looked at.
+pub fn retired(lab: &Lab, before: &Rows) -> Result<String, Error> {
+    until("the kernel has no boot VRF", RETIRE_LIMIT, || {
+        let links = lab.leaf.run(&["ip", "-o", "link", "show"])?;
+        Ok((!links.contains(&format!(" {}:", site::BOOT_VRF))).then_some(()))
+    })?;
+    let left = before.differences(&Rows::now(lab)?);
+    if left.is_empty() {
+        Ok(format!("{} is gone, and so is every row of it", site::BOOT_VRF))
+    } else {
+        Err(Error::Wrong(format!("rows differ after the VRF was retired:\n{}", left.join("\n"))))
+    }
 }

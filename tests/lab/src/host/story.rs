@@ -90,12 +90,7 @@ pub struct Boot {
 impl Boot {
     /// The boot of a machine whose port was pushed.
     pub fn new(port: Port, machine: Machine, pushed: Pushed) -> Boot {
-        Boot {
-            port,
-            machine,
-            marks: Vec::new(),
-            pushed,
-        }
+        Boot { port, machine, marks: Vec::new(), pushed }
     }
 
     /// Waits for every stage up to this one, and tells each as it is reached.
@@ -111,18 +106,11 @@ impl Boot {
 
     /// What was seen at a stage that was reached.
     pub fn seen(&self, stage: Stage) -> Option<&str> {
-        self.marks
-            .iter()
-            .find(|mark| mark.stage == stage)
-            .map(|mark| mark.what.as_str())
+        self.marks.iter().find(|mark| mark.stage == stage).map(|mark| mark.what.as_str())
     }
 
     fn wait_for(&mut self, lab: &Lab, stage: Stage) -> Result<Mark, Error> {
-        let now = |pushed: Pushed, what| Mark {
-            stage,
-            at: pushed.at.elapsed(),
-            what,
-        };
+        let now = |pushed: Pushed, what| Mark { stage, at: pushed.at.elapsed(), what };
         let then = |pushed: Pushed, entry: &Entry, what| Mark {
             stage,
             at: entry.time.saturating_sub(pushed.wall),
@@ -131,10 +119,7 @@ impl Boot {
         match stage {
             Stage::Settled => {
                 let status = lab.settled(self.port, "boot")?;
-                Ok(now(
-                    self.pushed,
-                    format!("gateway {}", status["gateway"].as_str().unwrap_or("unknown")),
-                ))
+                Ok(now(self.pushed, format!("gateway {}", status["gateway"].as_str().unwrap_or("unknown"))))
             }
             Stage::IpxeAddress => {
                 let address = self.own_address("ipxe-address")?;
@@ -142,18 +127,12 @@ impl Boot {
             }
             Stage::Script => {
                 let entry = self.received(lab, Server::BootService, "/boot.ipxe")?;
-                let claim = entry
-                    .claim
-                    .as_ref()
-                    .map(|claim| format!("vouched for by {} {}", claim.leaf, claim.port));
+                let claim =
+                    entry.claim.as_ref().map(|claim| format!("vouched for by {} {}", claim.leaf, claim.port));
                 Ok(then(self.pushed, &entry, claim.unwrap_or_default()))
             }
             Stage::Kernel | Stage::Initramfs => {
-                let path = if stage == Stage::Kernel {
-                    site::KERNEL
-                } else {
-                    site::INITRD
-                };
+                let path = if stage == Stage::Kernel { site::KERNEL } else { site::INITRD };
                 let entry = self.received(lab, Server::Cache, path)?;
                 Ok(then(
                     self.pushed,
@@ -188,34 +167,27 @@ impl Boot {
         let said = self.machine.says(topic, STAGE_LIMIT)?;
         match said.parse() {
             Ok(address) if self.port.holds(address) => Ok(address),
-            Ok(_) | Err(_) => Err(Error::Wrong(format!(
-                "the machine on {} has the address {said}",
-                self.port
-            ))),
+            Ok(_) | Err(_) => {
+                Err(Error::Wrong(format!("the machine on {} has the address {said}", self.port)))
+            }
         }
     }
 
     /// The first request for a path that came from this boot's port and was answered.
     fn received(&self, lab: &Lab, server: Server, path: &str) -> Result<Entry, Error> {
         let ours = |entry: &Entry| match (server, entry.peer.ip()) {
-            (Server::BootService, _) => entry
-                .claim
-                .as_ref()
-                .is_some_and(|claim| claim.port == self.port.name()),
+            (Server::BootService, _) => {
+                entry.claim.as_ref().is_some_and(|claim| claim.port == self.port.name())
+            }
             (Server::Cache, IpAddr::V6(peer)) => self.port.holds(peer),
             (Server::Cache, IpAddr::V4(_)) => false,
         };
-        until(
-            &format!("the partition answers {path} for {}", self.port),
-            STAGE_LIMIT,
-            || {
-                let journal = lab.partition.journal()?;
-                let mut entries = journal
-                    .into_iter()
-                    .filter(|entry| entry.server == server && entry.path == path);
-                Ok(entries.find(|entry| entry.status == 200 && ours(entry)))
-            },
-        )
+        until(&format!("the partition answers {path} for {}", self.port), STAGE_LIMIT, || {
+            let journal = lab.partition.journal()?;
+            let mut entries =
+                journal.into_iter().filter(|entry| entry.server == server && entry.path == path);
+            Ok(entries.find(|entry| entry.status == 200 && ours(entry)))
+        })
     }
 
     /// The end of the machine's token, if it is one that the boot service minted for this machine on this port.
@@ -226,10 +198,7 @@ impl Boot {
             (entry.path == path && entry.claim?.port == self.port.name()).then_some(end)
         });
         minted.ok_or_else(|| {
-            Error::Wrong(format!(
-                "nobody minted the token that the machine on {} holds",
-                self.port
-            ))
+            Error::Wrong(format!("nobody minted the token that the machine on {} holds", self.port))
         })
     }
 }

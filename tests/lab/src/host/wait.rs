@@ -16,10 +16,7 @@ pub fn until<T>(
             return Ok(found);
         }
         if start.elapsed() > deadline {
-            return Err(Error::Late {
-                what: what.to_owned(),
-                after: deadline,
-            });
+            return Err(Error::Late { what: what.to_owned(), after: deadline });
         }
         std::thread::sleep(Duration::from_millis(25));
     }

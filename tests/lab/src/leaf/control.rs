@@ -71,10 +71,7 @@ pub enum Reply {
 /// Serves until the guest ends.
 pub fn run() -> Result<(), Error> {
     let address = SocketAddr::from((site::MANAGEMENT_LEAF, site::CONTROL_PORT));
-    let start = |source| Error::Start {
-        program: format!("the control server on {address}"),
-        source,
-    };
+    let start = |source| Error::Start { program: format!("the control server on {address}"), source };
     let listener = TcpListener::bind(address).map_err(start)?;
     for stream in listener.incoming() {
         let stream = stream.map_err(start)?;
@@ -93,9 +90,7 @@ fn serve(mut stream: TcpStream) -> io::Result<()> {
     let reply = serde_json::from_str(&line)
         .map_err(io::Error::from)
         .and_then(answer)
-        .unwrap_or_else(|error| Reply::Failed {
-            reason: error.to_string(),
-        });
+        .unwrap_or_else(|error| Reply::Failed { reason: error.to_string() });
     let reply = serde_json::to_string(&reply)?;
     stream.write_all(format!("{reply}\n").as_bytes())
 }
@@ -121,11 +116,8 @@ fn command(argv: &[String]) -> io::Result<Command> {
 }
 
 fn run_to_end(argv: &[String], stdin: &str) -> io::Result<Reply> {
-    let mut child = command(argv)?
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    let mut child =
+        command(argv)?.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     if let Some(mut input) = child.stdin.take() {
         input.write_all(stdin.as_bytes())?;
     }
@@ -139,11 +131,8 @@ fn run_to_end(argv: &[String], stdin: &str) -> io::Result<Reply> {
 
 fn start(argv: &[String], log: &Path) -> io::Result<Reply> {
     let log = OpenOptions::new().create(true).append(true).open(log)?;
-    let mut child = command(argv)?
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log.try_clone()?)
-        .spawn()?;
+    let mut child =
+        command(argv)?.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?).spawn()?;
     let pid = child.id() as i32;
     std::thread::spawn(move || {
         let ended = child.wait();

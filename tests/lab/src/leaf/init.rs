@@ -35,19 +35,11 @@ pub fn run(args: &InitArgs) -> Result<(), Error> {
     sysctls()?;
     ports()?;
     let mut children = vec![redis(&args.run_directory)?];
-    let me = std::env::current_exe().map_err(|source| Error::File {
-        path: "/proc/self/exe".into(),
-        source,
-    })?;
+    let me =
+        std::env::current_exe().map_err(|source| Error::File { path: "/proc/self/exe".into(), source })?;
     let lab = |words: &[&str], name| daemon(Command::new(&me).args(words), name, &args.run_directory);
     children.push(lab(
-        &[
-            "sonic-model",
-            "--database-config",
-            site::DATABASE_CONFIG,
-            "--kernel",
-            "real",
-        ],
+        &["sonic-model", "--database-config", site::DATABASE_CONFIG, "--kernel", "real"],
         "sonic-model",
     )?);
     children.push(lab(&["leaf-routes"], "routes")?);
@@ -57,10 +49,8 @@ pub fn run(args: &InitArgs) -> Result<(), Error> {
 
 fn file_systems(run_directory: &Path) -> Result<(), Error> {
     let attach = |source: &str, target: &Path, kind: &str, data: Option<&str>| {
-        mount(Some(source), target, Some(kind), MsFlags::empty(), data).map_err(|source| Error::Mount {
-            what: target.to_owned(),
-            source,
-        })
+        mount(Some(source), target, Some(kind), MsFlags::empty(), data)
+            .map_err(|source| Error::Mount { what: target.to_owned(), source })
     };
     attach("proc", Path::new("/proc"), "proc", None)?;
     attach("sysfs", Path::new("/sys"), "sysfs", None)?;
@@ -68,10 +58,8 @@ fn file_systems(run_directory: &Path) -> Result<(), Error> {
     // The rest of the computer is mounted read-only: a program in the leaf can spoil nothing outside this directory.
     attach("none", run_directory, "hostfs", run_directory.to_str())?;
     for directory in ["/run/redis/sonic-db", site::STATE_DIRECTORY] {
-        std::fs::create_dir_all(directory).map_err(|source| Error::File {
-            path: directory.into(),
-            source,
-        })?;
+        std::fs::create_dir_all(directory)
+            .map_err(|source| Error::File { path: directory.into(), source })?;
     }
     Ok(())
 }
@@ -81,21 +69,11 @@ fn modules() -> Result<(), Error> {
     let mut release = String::new();
     file("/proc/sys/kernel/osrelease".into())?
         .read_to_string(&mut release)
-        .map_err(|source| Error::File {
-            path: "/proc/sys/kernel/osrelease".into(),
-            source,
-        })?;
+        .map_err(|source| Error::File { path: "/proc/sys/kernel/osrelease".into(), source })?;
     for name in ["lib/crc-ccitt.ko", "net/ipv6/ipv6.ko", "drivers/net/vrf.ko"] {
-        let path = Path::new("/usr/lib/uml/modules")
-            .join(release.trim())
-            .join("kernel")
-            .join(name);
-        nix::kmod::finit_module(&file(path.clone())?, c"", nix::kmod::ModuleInitFlags::empty()).map_err(
-            |error| Error::Module {
-                module: path,
-                source: error.into(),
-            },
-        )?;
+        let path = Path::new("/usr/lib/uml/modules").join(release.trim()).join("kernel").join(name);
+        nix::kmod::finit_module(&file(path.clone())?, c"", nix::kmod::ModuleInitFlags::empty())
+            .map_err(|error| Error::Module { module: path, source: error.into() })?;
     }
     Ok(())
 }
@@ -133,11 +111,7 @@ fn ports() -> Result<(), Error> {
     ip("link set eth0 up")?;
     let front_panel = std::iter::once(site::UPLINK).chain(site::Port::ALL.map(site::Port::name));
     for (number, port) in front_panel.enumerate() {
-        ip(&format!(
-            "link set vec{} name {port} address {}",
-            number + 1,
-            site::SYSTEM_MAC
-        ))?;
+        ip(&format!("link set vec{} name {port} address {}", number + 1, site::SYSTEM_MAC))?;
         // The defaults are for devices that are made later; these were there before IPv6 was.
         sysctl(&format!("ipv6/conf/{port}/accept_dad"), "0")?;
         sysctl(&format!("ipv6/conf/{port}/keep_addr_on_down"), "1")?;
@@ -151,26 +125,15 @@ fn ports() -> Result<(), Error> {
 fn redis(run_directory: &Path) -> Result<Daemon, Error> {
     write(site::DATABASE_CONFIG, include_str!("database_config.json"))?;
     let mut server = Command::new("/usr/bin/redis-server");
-    server
-        .current_dir("/run/redis")
-        .args(["--bind", "127.0.0.1", "--port", "6379"]);
-    server.args([
-        "--unixsocket",
-        site::REDIS_SOCKET,
-        "--unixsocketperm",
-        "760",
-        "--databases",
-        "100",
-    ]);
+    server.current_dir("/run/redis").args(["--bind", "127.0.0.1", "--port", "6379"]);
+    server.args(["--unixsocket", site::REDIS_SOCKET, "--unixsocketperm", "760", "--databases", "100"]);
     server.args(["--save", "", "--notify-keyspace-events", "AKE"]);
     server.args(["--client-output-buffer-limit", "pubsub 0 0 0"]);
     let server = daemon(&mut server, "redis", run_directory)?;
     let deadline = Instant::now() + Duration::from_secs(20);
     while UnixStream::connect(site::REDIS_SOCKET).is_err() {
         if Instant::now() > deadline {
-            return Err(Error::Late(
-                "redis-server does not listen after 20 s: see redis.log".to_owned(),
-            ));
+            return Err(Error::Late("redis-server does not listen after 20 s: see redis.log".to_owned()));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -180,10 +143,7 @@ fn redis(run_directory: &Path) -> Result<Daemon, Error> {
 
 /// Hands commands to redis-cli, for CONFIG_DB.
 fn fill(commands: &str) -> Result<(), Error> {
-    let start = |source| Error::Start {
-        program: "redis-cli".to_owned(),
-        source,
-    };
+    let start = |source| Error::Start { program: "redis-cli".to_owned(), source };
     let mut client = Command::new("/usr/bin/redis-cli")
         .args(["-e", "-s", site::REDIS_SOCKET, "-n", "4"])
         .stdin(Stdio::piped())
@@ -194,14 +154,7 @@ fn fill(commands: &str) -> Result<(), Error> {
         input.write_all(commands.as_bytes()).map_err(start)?;
     }
     let status = client.wait().map_err(start)?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(Error::Failed {
-            command: "redis-cli".to_owned(),
-            status,
-        })
-    }
+    if status.success() { Ok(()) } else { Err(Error::Failed { command: "redis-cli".to_owned(), status }) }
 }
 
 /// A process of the leaf that should never end.
@@ -212,38 +165,25 @@ struct Daemon {
 
 fn daemon(command: &mut Command, name: &'static str, run_directory: &Path) -> Result<Daemon, Error> {
     let path = run_directory.join(format!("{name}.log"));
-    let log = File::create(&path).map_err(|source| Error::File {
-        path: path.clone(),
-        source,
-    })?;
+    let log = File::create(&path).map_err(|source| Error::File { path: path.clone(), source })?;
     let errors = log.try_clone().map_err(|source| Error::File { path, source })?;
     let child = command
         // The kernel gives init no PATH.
-        .env(
-            "PATH",
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        )
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(errors)
         .spawn()
-        .map_err(|source| Error::Start {
-            program: name.to_owned(),
-            source,
-        })?;
-    Ok(Daemon {
-        name,
-        pid: child.id(),
-    })
+        .map_err(|source| Error::Start { program: name.to_owned(), source })?;
+    Ok(Daemon { name, pid: child.id() })
 }
 
 /// Collects every orphan; the end of a daemon is told on the console, and is for the story to judge.
 fn reap(daemons: &[Daemon]) -> Result<(), Error> {
     loop {
         let ended = wait().map_err(|source| Error::Late(format!("nothing is left to wait for: {source}")))?;
-        let told = daemons
-            .iter()
-            .find(|daemon| ended.pid().is_some_and(|pid| pid.as_raw() as u32 == daemon.pid));
+        let told =
+            daemons.iter().find(|daemon| ended.pid().is_some_and(|pid| pid.as_raw() as u32 == daemon.pid));
         if let (Some(daemon), WaitStatus::Exited(..) | WaitStatus::Signaled(..)) = (told, ended) {
             eprintln!("leaf: {} ended: {ended:?}", daemon.name);
         }

@@ -64,24 +64,11 @@ fn ip(words: &str) -> Result<(), Error> {
     let status = Command::new("/sbin/ip")
         .args(words.split(' '))
         .status()
-        .map_err(|source| Error::Start {
-            program: "ip".to_owned(),
-            source,
-        })?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(Error::Failed {
-            command: format!("ip {words}"),
-            status,
-        })
-    }
+        .map_err(|source| Error::Start { program: "ip".to_owned(), source })?;
+    if status.success() { Ok(()) } else { Err(Error::Failed { command: format!("ip {words}"), status }) }
 }
 
 fn write(path: impl AsRef<Path>, content: &str) -> Result<(), Error> {
     let path = path.as_ref();
-    std::fs::write(path, content).map_err(|source| Error::File {
-        path: path.to_owned(),
-        source,
-    })
+    std::fs::write(path, content).map_err(|source| Error::File { path: path.to_owned(), source })
 }

@@ -26,15 +26,6 @@ pub fn run() -> ! {
 }
 
 fn leak() -> Result<(), super::Error> {
-    ip(&format!(
-        "-6 route replace {} dev {} vrf {}",
-        site::UPLINK_NETWORK,
-        site::UPLINK,
-        site::BOOT_VRF
-    ))?;
-    ip(&format!(
-        "-6 route replace {} dev {}",
-        site::BOOT_SUPERNET,
-        site::BOOT_VRF
-    ))
+    ip(&format!("-6 route replace {} dev {} vrf {}", site::UPLINK_NETWORK, site::UPLINK, site::BOOT_VRF))?;
+    ip(&format!("-6 route replace {} dev {}", site::BOOT_SUPERNET, site::BOOT_VRF))
 }

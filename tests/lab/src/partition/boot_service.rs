@@ -26,11 +26,7 @@ pub(super) fn answer(head: &Head, journal: &Journal) -> Answer {
                     token_end = token.get(token.len() - 6..).map(str::to_owned);
                     plain(StatusCode::OK, "application/json", config(&token))
                 }
-                Err(error) => plain(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    TEXT,
-                    format!("no token: {error}\n"),
-                ),
+                Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("no token: {error}\n")),
             },
             None if path == "/boot.ipxe" => match script(&claim) {
                 Some(script) => plain(StatusCode::OK, TEXT, script),
@@ -39,10 +35,7 @@ pub(super) fn answer(head: &Head, journal: &Journal) -> Answer {
             Some(_) | None => plain(StatusCode::NOT_FOUND, TEXT, "the boot service has no such page\n"),
         },
     };
-    journal.write(&Entry {
-        token_end,
-        ..Entry::new(Server::BootService, head, answer.status())
-    });
+    journal.write(&Entry { token_end, ..Entry::new(Server::BootService, head, answer.status()) });
     answer
 }
 

@@ -25,9 +25,7 @@ pub(super) fn answer(head: &Head, files: &Path, journal: &Journal) -> Answer {
 /// The file of a URL path, unless it would lead out of the directory.
 fn inside(files: &Path, path: &str) -> Option<PathBuf> {
     let relative = Path::new(path.strip_prefix('/')?);
-    let plain = relative
-        .components()
-        .all(|part| matches!(part, Component::Normal(_)));
+    let plain = relative.components().all(|part| matches!(part, Component::Normal(_)));
     plain.then(|| files.join(relative))
 }
 

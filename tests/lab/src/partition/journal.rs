@@ -89,10 +89,7 @@ impl Entry {
 
     /// The first value of a header, by its lower-case name.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -102,9 +99,7 @@ pub(super) struct Journal(Rc<File>);
 
 impl Journal {
     pub(super) fn open(path: &Path) -> io::Result<Journal> {
-        Ok(Journal(Rc::new(
-            OpenOptions::new().create(true).append(true).open(path)?,
-        )))
+        Ok(Journal(Rc::new(OpenOptions::new().create(true).append(true).open(path)?)))
     }
 
     /// One line in one write: a reader never sees half an entry that is followed by another.
@@ -123,8 +118,5 @@ pub fn read(path: &Path) -> io::Result<Vec<Entry>> {
         other => other?,
     };
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    whole
-        .lines()
-        .map(|line| serde_json::from_str(line).map_err(io::Error::from))
-        .collect()
+    whole.lines().map(|line| serde_json::from_str(line).map_err(io::Error::from)).collect()
 }

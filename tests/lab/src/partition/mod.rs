@@ -63,27 +63,17 @@ type Answer = Response<Full<Bytes>>;
 
 /// Serves until the process is killed.
 pub fn run(args: PartitionArgs) -> Result<(), Error> {
-    let journal = Journal::open(&args.journal).map_err(|source| Error::Journal {
-        path: args.journal.clone(),
-        source,
-    })?;
+    let journal = Journal::open(&args.journal)
+        .map_err(|source| Error::Journal { path: args.journal.clone(), source })?;
     let files = args.files;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         let boot_service = listen(site::BOOT_SERVICE.into(), site::BOOT_SERVICE_PORT).await?;
         let cache = listen(site::CACHE.into(), 80).await?;
         let (boot_journal, cache_journal) = (journal.clone(), journal);
         tokio::try_join!(
-            serve(
-                boot_service,
-                Rc::new(move |request: &Head| boot_service::answer(request, &boot_journal))
-            ),
-            serve(
-                cache,
-                Rc::new(move |request: &Head| cache::answer(request, &files, &cache_journal))
-            ),
+            serve(boot_service, Rc::new(move |request: &Head| boot_service::answer(request, &boot_journal))),
+            serve(cache, Rc::new(move |request: &Head| cache::answer(request, &files, &cache_journal))),
         )?;
         Ok(())
     })
@@ -91,9 +81,7 @@ pub fn run(args: PartitionArgs) -> Result<(), Error> {
 
 async fn listen(address: IpAddr, port: u16) -> Result<TcpListener, Error> {
     let address = SocketAddr::new(address, port);
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| Error::Listen { address, source })
+    TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
 }
 
 /// A request without its body, and who sent it.
@@ -134,9 +122,6 @@ async fn serve(listener: TcpListener, answer: Rc<impl Fn(&Head) -> Answer + 'sta
 fn plain(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(
-        hyper::header::CONTENT_TYPE,
-        hyper::header::HeaderValue::from_static(kind),
-    );
+    answer.headers_mut().insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
     answer
 }

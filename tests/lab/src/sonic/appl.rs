@@ -19,10 +19,7 @@ pub struct ApplTable {
 impl ApplTable {
     /// The table with this name. Nothing in it has changed.
     pub fn new(name: &'static str) -> Self {
-        Self {
-            name,
-            changed: BTreeSet::new(),
-        }
+        Self { name, changed: BTreeSet::new() }
     }
 
     /// Writes a row.

@@ -76,29 +76,18 @@ struct Place {
 impl Databases {
     /// Reads the config file.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        serde_json::from_str(&text).map_err(|source| Error::Parse {
-            path: path.to_owned(),
-            source,
-        })
+        let text =
+            std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        serde_json::from_str(&text).map_err(|source| Error::Parse { path: path.to_owned(), source })
     }
 
     /// Connects to the database with this name, by its instance's unix socket, or by TCP if it has none.
     pub fn open(&self, name: &str) -> Result<Database, Error> {
-        let place = self
-            .databases
-            .get(name)
-            .ok_or_else(|| Error::UnknownDatabase(name.to_owned()))?;
-        let instance = self
-            .instances
-            .get(&place.instance)
-            .ok_or_else(|| Error::UnknownInstance {
-                database: name.to_owned(),
-                instance: place.instance.clone(),
-            })?;
+        let place = self.databases.get(name).ok_or_else(|| Error::UnknownDatabase(name.to_owned()))?;
+        let instance = self.instances.get(&place.instance).ok_or_else(|| Error::UnknownInstance {
+            database: name.to_owned(),
+            instance: place.instance.clone(),
+        })?;
         let address = if instance.unix_socket_path.is_empty() {
             ConnectionAddr::Tcp(instance.hostname.clone(), instance.port)
         } else {
@@ -108,11 +97,7 @@ impl Databases {
             .into_connection_info()?
             .set_redis_settings(RedisConnectionInfo::default().set_db(place.id));
         let connection = redis::Client::open(info)?.get_connection()?;
-        Ok(Database {
-            connection,
-            id: place.id,
-            separator: place.separator.clone(),
-        })
+        Ok(Database { connection, id: place.id, separator: place.separator.clone() })
     }
 }
 
@@ -126,14 +111,9 @@ pub struct Database {
 impl Database {
     /// The fields of a row, or nothing if there is no such row.
     pub fn row(&mut self, table: &str, key: &str) -> Result<Option<Fields>, Error> {
-        let raw: BTreeMap<String, String> = redis::cmd("HGETALL")
-            .arg(self.name(table, key))
-            .query(&mut self.connection)?;
-        if raw.is_empty() {
-            Ok(None)
-        } else {
-            Ok(Some(normalise(raw)))
-        }
+        let raw: BTreeMap<String, String> =
+            redis::cmd("HGETALL").arg(self.name(table, key)).query(&mut self.connection)?;
+        if raw.is_empty() { Ok(None) } else { Ok(Some(normalise(raw))) }
     }
 
     /// One field of a row.
@@ -156,31 +136,22 @@ impl Database {
 
     /// Deletes a row, if there is one.
     pub fn delete(&mut self, table: &str, key: &str) -> Result<(), Error> {
-        Ok(redis::cmd("DEL")
-            .arg(self.name(table, key))
-            .exec(&mut self.connection)?)
+        Ok(redis::cmd("DEL").arg(self.name(table, key)).exec(&mut self.connection)?)
     }
 
     /// The keys of a table's rows, without the table's name.
     pub fn keys(&mut self, table: &str) -> Result<Vec<String>, Error> {
         let prefix = format!("{table}{}", self.separator);
-        let names: Vec<String> = redis::cmd("KEYS")
-            .arg(format!("{prefix}*"))
-            .query(&mut self.connection)?;
-        let mut keys: Vec<String> = names
-            .iter()
-            .filter_map(|name| name.strip_prefix(&prefix))
-            .map(str::to_owned)
-            .collect();
+        let names: Vec<String> = redis::cmd("KEYS").arg(format!("{prefix}*")).query(&mut self.connection)?;
+        let mut keys: Vec<String> =
+            names.iter().filter_map(|name| name.strip_prefix(&prefix)).map(str::to_owned).collect();
         keys.sort();
         Ok(keys)
     }
 
     /// Deletes every key that begins with `prefix`.
     pub fn delete_all(&mut self, prefix: &str) -> Result<(), Error> {
-        let names: Vec<String> = redis::cmd("KEYS")
-            .arg(format!("{prefix}*"))
-            .query(&mut self.connection)?;
+        let names: Vec<String> = redis::cmd("KEYS").arg(format!("{prefix}*")).query(&mut self.connection)?;
         for name in names {
             redis::cmd("DEL").arg(name).exec(&mut self.connection)?;
         }
@@ -210,11 +181,7 @@ impl Database {
     /// The redis key of a row. A table without keys (COUNTERS_PORT_NAME_MAP) is one row of the table's name.
     // sonic-swss-common common/table.cpp: TableBase::getKeyName
     pub fn name(&self, table: &str, key: &str) -> String {
-        if key.is_empty() {
-            table.to_owned()
-        } else {
-            format!("{table}{}{key}", self.separator)
-        }
+        if key.is_empty() { table.to_owned() } else { format!("{table}{}{key}", self.separator) }
     }
 }
 
@@ -223,10 +190,7 @@ impl Database {
 // sonic-swss-common common/table.cpp: Table::get, stripSpecialSym
 fn normalise(raw: BTreeMap<String, String>) -> Fields {
     let strip = |field: String| field.split('@').next().unwrap_or_default().to_owned();
-    raw.into_iter()
-        .filter(|(field, _)| field != "NULL")
-        .map(|(field, value)| (strip(field), value))
-        .collect()
+    raw.into_iter().filter(|(field, _)| field != "NULL").map(|(field, value)| (strip(field), value)).collect()
 }
 
 #[cfg(test)]
@@ -235,11 +199,7 @@ mod tests {
 
     #[test]
     fn an_empty_row_has_no_fields_and_a_list_loses_its_mark() {
-        let raw = [
-            ("NULL", "NULL"),
-            ("ports@", "Ethernet0,Ethernet4"),
-            ("type", "L3V6"),
-        ];
+        let raw = [("NULL", "NULL"), ("ports@", "Ethernet0,Ethernet4"), ("type", "L3V6")];
         let fields = normalise(raw.map(|(f, v)| (f.to_owned(), v.to_owned())).into());
         let expected = [("ports", "Ethernet0,Ethernet4"), ("type", "L3V6")];
         assert_eq!(fields, expected.map(|(f, v)| (f.to_owned(), v.to_owned())).into());

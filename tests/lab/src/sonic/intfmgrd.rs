@@ -26,10 +26,7 @@ pub struct Intfmgrd {
 impl Intfmgrd {
     /// A daemon that has done nothing yet.
     pub fn new(subscription: Subscription) -> Self {
-        Self {
-            subscription,
-            queue: Queue::default(),
-        }
+        Self { subscription, queue: Queue::default() }
     }
 
     /// Takes what has changed, and tries everything that is pending.
@@ -84,11 +81,7 @@ fn set_base(switch: &mut Switch, port: &str, row: &Fields) -> Result<Verdict, Er
     }
     // Dropped, not retried: only a new write of the row brings the port another chance.
     // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::isIntfChangeVrf
-    if switch
-        .state
-        .field("INTERFACE_TABLE", port, "vrf")?
-        .is_some_and(|bound| bound != vrf)
-    {
+    if switch.state.field("INTERFACE_TABLE", port, "vrf")?.is_some_and(|bound| bound != vrf) {
         eprintln!("intfmgrd: {port}: can not change to {vrf} directly, skipping");
         return Ok(Verdict::Done);
     }
@@ -97,16 +90,10 @@ fn set_base(switch: &mut Switch, port: &str, row: &Fields) -> Result<Verdict, Er
         report(port, switch.kernel.set_master(port, Some(vrf)));
     }
     let mut row = row.clone();
-    row.entry("mac_addr".to_owned())
-        .or_insert_with(|| "00:00:00:00:00:00".to_owned());
+    row.entry("mac_addr".to_owned()).or_insert_with(|| "00:00:00:00:00:00".to_owned());
     switch.intf_table.set(&mut switch.appl, port, &row)?;
-    switch
-        .state
-        .set("INTERFACE_TABLE", port, &fields(&[("vrf", vrf)]))?;
-    eprintln!(
-        "intfmgrd: {port}: bound to {}",
-        if vrf.is_empty() { "the default VRF" } else { vrf }
-    );
+    switch.state.set("INTERFACE_TABLE", port, &fields(&[("vrf", vrf)]))?;
+    eprintln!("intfmgrd: {port}: bound to {}", if vrf.is_empty() { "the default VRF" } else { vrf });
     Ok(Verdict::Done)
 }
 
@@ -115,10 +102,7 @@ fn delete_base(switch: &mut Switch, port: &str) -> Result<Verdict, Error> {
     // Any address counts, also one that no row asked for.
     let addresses = switch.kernel.addresses(port).unwrap_or_default();
     if !addresses.is_empty() {
-        return Ok(Verdict::Retry(format!(
-            "{} addresses are left, cannot delete",
-            addresses.len()
-        )));
+        return Ok(Verdict::Retry(format!("{} addresses are left, cannot delete", addresses.len())));
     }
     report(port, switch.kernel.set_master(port, None));
     switch.intf_table.delete(&mut switch.appl, port)?;
@@ -134,20 +118,10 @@ fn set_address(switch: &mut Switch, port: &str, prefix: &str, address: IpNet) ->
     }
     // "ok" says that the address was asked for, not that it is there.
     report(port, switch.kernel.add_address(port, address));
-    let family = if matches!(address, IpNet::V4(_)) {
-        "IPv4"
-    } else {
-        "IPv6"
-    };
+    let family = if matches!(address, IpNet::V4(_)) { "IPv4" } else { "IPv6" };
     let row = fields(&[("scope", "global"), ("family", family)]);
-    switch
-        .intf_table
-        .set(&mut switch.appl, &format!("{port}:{prefix}"), &row)?;
-    switch.state.set(
-        "INTERFACE_TABLE",
-        &format!("{port}|{prefix}"),
-        &fields(&[("state", "ok")]),
-    )?;
+    switch.intf_table.set(&mut switch.appl, &format!("{port}:{prefix}"), &row)?;
+    switch.state.set("INTERFACE_TABLE", &format!("{port}|{prefix}"), &fields(&[("state", "ok")]))?;
     eprintln!("intfmgrd: {port}: {prefix} added");
     Ok(Verdict::Done)
 }
@@ -155,12 +129,8 @@ fn set_address(switch: &mut Switch, port: &str, prefix: &str, address: IpNet) ->
 // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::doIntfAddrTask (DEL)
 fn delete_address(switch: &mut Switch, port: &str, prefix: &str, address: IpNet) -> Result<Verdict, Error> {
     report(port, switch.kernel.delete_address(port, address));
-    switch
-        .intf_table
-        .delete(&mut switch.appl, &format!("{port}:{prefix}"))?;
-    switch
-        .state
-        .delete("INTERFACE_TABLE", &format!("{port}|{prefix}"))?;
+    switch.intf_table.delete(&mut switch.appl, &format!("{port}:{prefix}"))?;
+    switch.state.delete("INTERFACE_TABLE", &format!("{port}|{prefix}"))?;
     eprintln!("intfmgrd: {port}: {prefix} deleted");
     Ok(Verdict::Done)
 }
@@ -169,11 +139,7 @@ fn delete_address(switch: &mut Switch, port: &str, prefix: &str, address: IpNet)
 /// never ready.
 // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::isIntfStateOk
 fn is_ready(switch: &mut Switch, name: &str) -> Result<bool, Error> {
-    let table = if name.starts_with("Vrf") {
-        "VRF_TABLE"
-    } else {
-        "PORT_TABLE"
-    };
+    let table = if name.starts_with("Vrf") { "VRF_TABLE" } else { "PORT_TABLE" };
     Ok(switch.is_ready(table, name)?)
 }
 

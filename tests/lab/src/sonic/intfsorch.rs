@@ -34,10 +34,7 @@ struct RouterInterface {
 impl IntfsOrch {
     /// How many router interfaces a virtual router has.
     pub fn count_in(&self, virtual_router: &str) -> usize {
-        self.interfaces
-            .values()
-            .filter(|interface| interface.virtual_router == virtual_router)
-            .count()
+        self.interfaces.values().filter(|interface| interface.virtual_router == virtual_router).count()
     }
 
     /// Does one task.
@@ -58,10 +55,7 @@ impl IntfsOrch {
             None => None,
             Some((_, Some(address))) => Some(address),
             Some((prefix, None)) => {
-                return Err(Error::Exit {
-                    daemon: "orchagent",
-                    reason: format!("{prefix} is no IP prefix"),
-                });
+                return Err(Error::Exit { daemon: "orchagent", reason: format!("{prefix} is no IP prefix") });
             }
         };
         match (task, address) {
@@ -103,16 +97,10 @@ impl IntfsOrch {
             ("SAI_ROUTER_INTERFACE_ATTR_TYPE", "SAI_ROUTER_INTERFACE_TYPE_PORT"),
             ("SAI_ROUTER_INTERFACE_ATTR_VIRTUAL_ROUTER_ID", virtual_router),
         ]);
-        switch
-            .asic
-            .set("ASIC_STATE", &format!("{OBJECT}:{oid}"), &attributes)?;
+        switch.asic.set("ASIC_STATE", &format!("{OBJECT}:{oid}"), &attributes)?;
         eprintln!("orchagent: {port}: router interface {oid} created in {virtual_router}");
         let virtual_router = virtual_router.to_owned();
-        let interface = RouterInterface {
-            oid,
-            virtual_router,
-            addresses: BTreeSet::new(),
-        };
+        let interface = RouterInterface { oid, virtual_router, addresses: BTreeSet::new() };
         self.interfaces.insert(port.to_owned(), interface);
         Ok(Verdict::Done)
     }
@@ -149,9 +137,7 @@ impl IntfsOrch {
         if !interface.addresses.is_empty() {
             return Ok(Verdict::Retry("addresses are left, cannot remove".to_owned()));
         }
-        switch
-            .asic
-            .delete("ASIC_STATE", &format!("{OBJECT}:{}", interface.oid))?;
+        switch.asic.delete("ASIC_STATE", &format!("{OBJECT}:{}", interface.oid))?;
         eprintln!("orchagent: {port}: router interface {} removed", interface.oid);
         self.interfaces.remove(port);
         Ok(Verdict::Done)
@@ -163,9 +149,7 @@ impl IntfsOrch {
             return Ok(Verdict::Done);
         };
         if interface.addresses.remove(&address) {
-            switch
-                .asic
-                .delete("ASIC_STATE", &ip2me(&interface.virtual_router, address))?;
+            switch.asic.delete("ASIC_STATE", &ip2me(&interface.virtual_router, address))?;
             eprintln!("orchagent: {port}: {address} removed");
         }
         Ok(Verdict::Done)

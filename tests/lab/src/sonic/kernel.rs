@@ -59,15 +59,7 @@ impl Kernel {
             return Ok(());
         }
         for family in ["-4", "-6"] {
-            ip(&[
-                family,
-                "rule",
-                "add",
-                "pref",
-                LOCAL_TABLE_PREFERENCE,
-                "table",
-                "local",
-            ])?;
+            ip(&[family, "rule", "add", "pref", LOCAL_TABLE_PREFERENCE, "table", "local"])?;
             ip(&[family, "rule", "del", "pref", "0"])?;
         }
         Ok(())
@@ -136,10 +128,9 @@ impl Kernel {
                 paper.masters.insert(port.to_owned(), vrf.to_owned());
                 Ok(())
             }
-            (Self::Paper(_), Some(vrf)) => Err(refused(
-                &["link", "set", port, "master", vrf],
-                "cannot find device",
-            )),
+            (Self::Paper(_), Some(vrf)) => {
+                Err(refused(&["link", "set", port, "master", vrf], "cannot find device"))
+            }
         }
     }
 
@@ -156,18 +147,10 @@ impl Kernel {
                 first
             }
             Self::Paper(paper) => {
-                if paper
-                    .addresses
-                    .entry(port.to_owned())
-                    .or_default()
-                    .insert(address)
-                {
+                if paper.addresses.entry(port.to_owned()).or_default().insert(address) {
                     Ok(())
                 } else {
-                    Err(refused(
-                        &["address", "add", &address.to_string(), "dev", port],
-                        "File exists",
-                    ))
+                    Err(refused(&["address", "add", &address.to_string(), "dev", port], "File exists"))
                 }
             }
         }
@@ -178,18 +161,10 @@ impl Kernel {
         match self {
             Self::Real => change_address("del", port, address),
             Self::Paper(paper) => {
-                if paper
-                    .addresses
-                    .entry(port.to_owned())
-                    .or_default()
-                    .remove(&address)
-                {
+                if paper.addresses.entry(port.to_owned()).or_default().remove(&address) {
                     Ok(())
                 } else {
-                    Err(refused(
-                        &["address", "del", &address.to_string(), "dev", port],
-                        "no such address",
-                    ))
+                    Err(refused(&["address", "del", &address.to_string(), "dev", port], "no such address"))
                 }
             }
         }
@@ -206,10 +181,7 @@ impl Kernel {
             }
             Self::Paper(paper) => paper.addresses.get(port).cloned().unwrap_or_default(),
         };
-        Ok(all
-            .into_iter()
-            .filter(|address| !is_link_local(*address))
-            .collect())
+        Ok(all.into_iter().filter(|address| !is_link_local(*address)).collect())
     }
 
     /// Makes a port as good as new: no master, no addresses.
@@ -226,11 +198,7 @@ impl Kernel {
             Self::Real => {
                 let state = std::fs::read_to_string(Path::new("/sys/class/net").join(port).join("operstate"));
                 // dummy devices have no carrier to speak of: "unknown".
-                if state.is_ok_and(|state| matches!(state.trim(), "up" | "unknown")) {
-                    "up"
-                } else {
-                    "down"
-                }
+                if state.is_ok_and(|state| matches!(state.trim(), "up" | "unknown")) { "up" } else { "down" }
             }
             Self::Paper(_) => "up",
         }
@@ -250,11 +218,7 @@ fn change_address(what: &str, port: &str, address: IpNet) -> Result<(), Error> {
 }
 
 fn ip(arguments: &[&str]) -> Result<String, Error> {
-    let program = if Path::new("/sbin/ip").exists() {
-        "/sbin/ip"
-    } else {
-        "ip"
-    };
+    let program = if Path::new("/sbin/ip").exists() { "/sbin/ip" } else { "ip" };
     let output = Command::new(program).args(arguments).output()?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -264,10 +228,7 @@ fn ip(arguments: &[&str]) -> Result<String, Error> {
 }
 
 fn refused(arguments: &[&str], message: &str) -> Error {
-    Error::Refused {
-        arguments: arguments.join(" "),
-        message: message.to_owned(),
-    }
+    Error::Refused { arguments: arguments.join(" "), message: message.to_owned() }
 }
 
 #[cfg(test)]
@@ -291,12 +252,8 @@ mod tests {
         for address in ["fe80::1/64", "2001:db8::1/64", "192.0.2.1/24"] {
             assert!(kernel.add_address("Ethernet0", address.parse().unwrap()).is_ok());
         }
-        let counted: Vec<String> = kernel
-            .addresses("Ethernet0")
-            .unwrap()
-            .iter()
-            .map(IpNet::to_string)
-            .collect();
+        let counted: Vec<String> =
+            kernel.addresses("Ethernet0").unwrap().iter().map(IpNet::to_string).collect();
         assert_eq!(counted, ["192.0.2.1/24", "2001:db8::1/64"]);
     }
 }

@@ -167,13 +167,8 @@ impl Daemons {
     }
 
     fn next_due(&self) -> Instant {
-        let [first, others @ ..] = [
-            &self.vrfmgrd_wake,
-            &self.intfmgrd_wake,
-            &self.orchagent_wake,
-            &self.ports_wake,
-        ]
-        .map(Wake::due);
+        let [first, others @ ..] =
+            [&self.vrfmgrd_wake, &self.intfmgrd_wake, &self.orchagent_wake, &self.ports_wake].map(Wake::due);
         others.into_iter().fold(first, Instant::min)
     }
 }
@@ -194,16 +189,11 @@ fn next_event(events: &mut PubSub<'_>, until: Instant) -> Result<Option<Msg>, Er
 
 /// A row's fields.
 fn fields(pairs: &[(&str, &str)]) -> Fields {
-    pairs
-        .iter()
-        .map(|(field, value)| ((*field).to_owned(), (*value).to_owned()))
-        .collect()
+    pairs.iter().map(|(field, value)| ((*field).to_owned(), (*value).to_owned())).collect()
 }
 
 /// An IP prefix as SONiC reads one: without a length it is a host.
 // sonic-swss-common common/ipprefix.cpp: IpPrefix::IpPrefix
 fn parse_prefix(text: &str) -> Option<IpNet> {
-    text.parse()
-        .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
-        .ok()
+    text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)).ok()
 }

@@ -43,9 +43,7 @@ impl Orchagent {
             self.intf_queue.add(&key, task);
         }
         self.run_vrfs(switch)?;
-        let Self {
-            ports, vrfs, intfs, ..
-        } = self;
+        let Self { ports, vrfs, intfs, .. } = self;
         self.intf_queue.drain(
             |key, reason| eprintln!("orchagent: {key}: waiting: {reason}"),
             |key, task| intfs.handle(switch, ports, vrfs, key, task),

@@ -46,9 +46,7 @@ impl Ports {
             switch.appl.set("PORT_TABLE", port, &config)?;
         }
         ports.refresh(switch)?;
-        switch
-            .appl
-            .set("PORT_TABLE", "PortInitDone", &fields(&[("lanes", "0")]))?;
+        switch.appl.set("PORT_TABLE", "PortInitDone", &fields(&[("lanes", "0")]))?;
         eprintln!("portsyncd: {} ports, PortInitDone", ports.oids.len());
         Ok(ports)
     }
@@ -58,20 +56,11 @@ impl Ports {
     pub fn refresh(&mut self, switch: &mut Switch) -> Result<(), Error> {
         for port in self.oids.keys() {
             let status = switch.kernel.oper_status(port);
-            if switch
-                .state
-                .field("PORT_TABLE", port, "netdev_oper_status")?
-                .as_deref()
-                == Some(status)
-            {
+            if switch.state.field("PORT_TABLE", port, "netdev_oper_status")?.as_deref() == Some(status) {
                 continue;
             }
-            switch
-                .state
-                .set("PORT_TABLE", port, &fields(&[("netdev_oper_status", status)]))?;
-            switch
-                .appl
-                .set("PORT_TABLE", port, &fields(&[("oper_status", status)]))?;
+            switch.state.set("PORT_TABLE", port, &fields(&[("netdev_oper_status", status)]))?;
+            switch.appl.set("PORT_TABLE", port, &fields(&[("oper_status", status)]))?;
         }
         Ok(())
     }

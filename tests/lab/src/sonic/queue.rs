@@ -51,12 +51,7 @@ impl Queue {
         let pending = self.pending.entry(key.to_owned()).or_default();
         match task {
             // A DEL makes everything before it pointless.
-            Task::Del => {
-                *pending = Pending {
-                    del: Some(Waiting::default()),
-                    set: None,
-                }
-            }
+            Task::Del => *pending = Pending { del: Some(Waiting::default()), set: None },
             // A SET never cancels a DEL: it waits behind it, and joins a SET that is already there.
             Task::Set(fields) => pending.set.get_or_insert_default().task.extend(fields),
         }
@@ -80,8 +75,7 @@ impl Queue {
                 settle(&mut pending.set, verdict, |reason| log(key, reason));
             }
         }
-        self.pending
-            .retain(|_, pending| pending.del.is_some() || pending.set.is_some());
+        self.pending.retain(|_, pending| pending.del.is_some() || pending.set.is_some());
         Ok(())
     }
 }
@@ -103,12 +97,7 @@ mod tests {
     use super::*;
 
     fn set(fields: &[(&str, &str)]) -> Task {
-        Task::Set(
-            fields
-                .iter()
-                .map(|(f, v)| ((*f).to_owned(), (*v).to_owned()))
-                .collect(),
-        )
+        Task::Set(fields.iter().map(|(f, v)| ((*f).to_owned(), (*v).to_owned())).collect())
     }
 
     /// Offers everything and returns what was offered.
@@ -154,10 +143,7 @@ mod tests {
         let mut queue = Queue::default();
         queue.add("k", set(&[("a", "1"), ("b", "1")]));
         queue.add("k", set(&[("b", "2")]));
-        assert_eq!(
-            offered(&mut queue, &Verdict::Done),
-            [("k".to_owned(), set(&[("a", "1"), ("b", "2")]))]
-        );
+        assert_eq!(offered(&mut queue, &Verdict::Done), [("k".to_owned(), set(&[("a", "1"), ("b", "2")]))]);
     }
 
     #[test]
@@ -165,16 +151,8 @@ mod tests {
         let mut queue = Queue::default();
         queue.add("k", Task::Del);
         queue.add("k", set(&[]));
-        let result: Result<(), ()> = queue.drain(
-            |_, _| (),
-            |_, task| {
-                Ok(if *task == Task::Del {
-                    retry()
-                } else {
-                    Verdict::Done
-                })
-            },
-        );
+        let result: Result<(), ()> =
+            queue.drain(|_, _| (), |_, task| Ok(if *task == Task::Del { retry() } else { Verdict::Done }));
         assert_eq!(result, Ok(()));
         assert_eq!(offered(&mut queue, &Verdict::Done), [("k".to_owned(), Task::Del)]);
     }
@@ -184,10 +162,7 @@ mod tests {
         let mut queue = Queue::default();
         queue.add("Ethernet0|2001:db8::1/64", set(&[]));
         queue.add("Ethernet0", set(&[]));
-        let keys: Vec<String> = offered(&mut queue, &Verdict::Done)
-            .into_iter()
-            .map(|(key, _)| key)
-            .collect();
+        let keys: Vec<String> = offered(&mut queue, &Verdict::Done).into_iter().map(|(key, _)| key).collect();
         assert_eq!(keys, ["Ethernet0", "Ethernet0|2001:db8::1/64"]);
     }
 

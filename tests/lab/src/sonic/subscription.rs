@@ -28,15 +28,8 @@ impl Subscription {
     pub fn start(events: &mut PubSub<'_>, config: &mut Database, table: &'static str) -> Result<Self, Error> {
         let channel_prefix = config.keyspace(table);
         events.psubscribe(format!("{channel_prefix}*"))?;
-        let snapshot = config
-            .keys(table)?
-            .into_iter()
-            .map(|key| Event { key, deleted: false });
-        Ok(Self {
-            table,
-            channel_prefix,
-            events: snapshot.collect(),
-        })
+        let snapshot = config.keys(table)?.into_iter().map(|key| Event { key, deleted: false });
+        Ok(Self { table, channel_prefix, events: snapshot.collect() })
     }
 
     /// Keeps the event if it is about this table, and says whether it is.
@@ -45,10 +38,7 @@ impl Subscription {
             return Ok(false);
         };
         let what: String = message.get_payload()?;
-        self.events.push(Event {
-            key: key.to_owned(),
-            deleted: what == "del",
-        });
+        self.events.push(Event { key: key.to_owned(), deleted: what == "del" });
         Ok(true)
     }
 

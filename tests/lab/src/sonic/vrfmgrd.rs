@@ -34,15 +34,8 @@ struct Devices {
 impl Vrfmgrd {
     /// A daemon that has no VRF yet.
     pub fn new(subscription: Subscription) -> Self {
-        let devices = Devices {
-            tables: BTreeMap::new(),
-            free: TABLES.collect(),
-        };
-        Self {
-            subscription,
-            queue: Queue::default(),
-            devices,
-        }
+        let devices = Devices { tables: BTreeMap::new(), free: TABLES.collect() };
+        Self { subscription, queue: Queue::default(), devices }
     }
 
     /// Takes what has changed, and tries everything that is pending.
@@ -69,10 +62,7 @@ impl Devices {
                 return Ok(Verdict::Retry("no free routing table".to_owned()));
             };
             // The command runs in EXEC_WITH_ERROR_THROW, and vrfmgrd's main catches only to exit.
-            switch
-                .kernel
-                .add_vrf(vrf, table)
-                .map_err(|error| exit(vrf, &error))?;
+            switch.kernel.add_vrf(vrf, table).map_err(|error| exit(vrf, &error))?;
             eprintln!("vrfmgrd: {vrf}: created with table {table}");
             self.tables.insert(vrf.to_owned(), table);
         }
@@ -88,9 +78,7 @@ impl Devices {
         let has_object = switch.state.row("VRF_OBJECT_TABLE", vrf)?.is_some();
         if switch.state.row("VRF_TABLE", vrf)?.is_some() {
             if !has_object {
-                return Ok(Verdict::Retry(
-                    "orchagent has no object yet, cannot delete".to_owned(),
-                ));
+                return Ok(Verdict::Retry("orchagent has no object yet, cannot delete".to_owned()));
             }
             switch.vrf_table.delete(&mut switch.appl, vrf)?;
             switch.state.delete("VRF_TABLE", vrf)?;
@@ -111,8 +99,5 @@ impl Devices {
 
 // sonic-swss cfgmgr/vrfmgrd.cpp: main
 fn exit(vrf: &str, error: &super::kernel::Error) -> Error {
-    Error::Exit {
-        daemon: "vrfmgrd",
-        reason: format!("{vrf}: {error}"),
-    }
+    Error::Exit { daemon: "vrfmgrd", reason: format!("{vrf}: {error}") }
 }

@@ -28,15 +28,8 @@ pub struct VrfOrch {
 impl VrfOrch {
     /// Makes the default virtual router.
     pub fn start(switch: &mut Switch) -> Result<Self, Error> {
-        switch.asic.set(
-            "ASIC_STATE",
-            &format!("{OBJECT}:{DEFAULT_VIRTUAL_ROUTER}"),
-            &Fields::new(),
-        )?;
-        Ok(Self {
-            oids: BTreeMap::new(),
-            next_oid: FIRST_OID,
-        })
+        switch.asic.set("ASIC_STATE", &format!("{OBJECT}:{DEFAULT_VIRTUAL_ROUTER}"), &Fields::new())?;
+        Ok(Self { oids: BTreeMap::new(), next_oid: FIRST_OID })
     }
 
     /// The virtual router of a VRF.
@@ -75,12 +68,8 @@ impl VrfOrch {
         }
         let oid = format!("oid:{:#x}", self.next_oid);
         self.next_oid += 1;
-        switch
-            .asic
-            .set("ASIC_STATE", &format!("{OBJECT}:{oid}"), &Fields::new())?;
-        switch
-            .state
-            .set("VRF_OBJECT_TABLE", vrf, &fields(&[("state", "ok")]))?;
+        switch.asic.set("ASIC_STATE", &format!("{OBJECT}:{oid}"), &Fields::new())?;
+        switch.state.set("VRF_OBJECT_TABLE", vrf, &fields(&[("state", "ok")]))?;
         eprintln!("orchagent: {vrf}: added as {oid}");
         self.oids.insert(vrf.to_owned(), oid);
         Ok(Verdict::Done)
@@ -94,9 +83,7 @@ impl VrfOrch {
         };
         let references = intfs.count_in(oid);
         if references != 0 {
-            return Ok(Verdict::Retry(format!(
-                "{references} router interfaces are left, cannot delete"
-            )));
+            return Ok(Verdict::Retry(format!("{references} router interfaces are left, cannot delete")));
         }
         switch.asic.delete("ASIC_STATE", &format!("{OBJECT}:{oid}"))?;
         switch.state.delete("VRF_OBJECT_TABLE", vrf)?;

@@ -22,11 +22,7 @@ pub struct Wake {
 impl Wake {
     /// An alarm clock that rings at once, and lets every event lie for `delay`.
     pub fn new(delay: Duration, now: Instant) -> Self {
-        Self {
-            delay: delay.max(SHORTEST_DELAY),
-            event_due: None,
-            retry_due: now,
-        }
+        Self { delay: delay.max(SHORTEST_DELAY), event_due: None, retry_due: now }
     }
 
     /// There is an event. An earlier one that was not looked at yet keeps its time.

@@ -90,22 +90,13 @@ impl Leaf {
     }
 
     pub fn initialised(&mut self, value: &str) {
-        redis::cmd("SET")
-            .arg("CONFIG_DB_INITIALIZED")
-            .arg(value)
-            .exec(self.config.connection())
-            .unwrap();
+        redis::cmd("SET").arg("CONFIG_DB_INITIALIZED").arg(value).exec(self.config.connection()).unwrap();
     }
 
     /// How often anybody has read a plain key.
     pub fn reads_of_plain_keys(&mut self) -> usize {
-        let info: String = redis::cmd("INFO")
-            .arg("commandstats")
-            .query(self.config.connection())
-            .unwrap();
-        let get = info
-            .lines()
-            .find_map(|line| line.strip_prefix("cmdstat_get:calls="));
+        let info: String = redis::cmd("INFO").arg("commandstats").query(self.config.connection()).unwrap();
+        let get = info.lines().find_map(|line| line.strip_prefix("cmdstat_get:calls="));
         get.map_or(0, |calls| calls.split(',').next().unwrap().parse().unwrap())
     }
 
@@ -120,10 +111,7 @@ impl Leaf {
     }
 
     pub fn raw(&mut self, name: &str) -> Fields {
-        redis::cmd("HGETALL")
-            .arg(name)
-            .query(self.config.connection())
-            .unwrap()
+        redis::cmd("HGETALL").arg(name).query(self.config.connection()).unwrap()
     }
 
     pub fn asic_keys(&mut self, object: &str) -> Vec<String> {
@@ -145,9 +133,7 @@ impl Leaf {
 
     pub fn is_routed(&mut self, destination: &str) -> bool {
         let dest = format!("\"dest\":\"{destination}\"");
-        self.asic_keys("SAI_OBJECT_TYPE_ROUTE_ENTRY")
-            .iter()
-            .any(|key| key.contains(&dest))
+        self.asic_keys("SAI_OBJECT_TYPE_ROUTE_ENTRY").iter().any(|key| key.contains(&dest))
     }
 
     pub fn until_routed(&mut self, destination: &str) {
@@ -175,10 +161,7 @@ impl Leaf {
         self.set(&format!("VRF|{vrf}"), &[]);
         until(&vrf, || self.state.row("VRF_OBJECT_TABLE", &vrf).unwrap());
         self.set(&format!("INTERFACE|{FENCE_PORT}"), &[]);
-        self.set(
-            &format!("INTERFACE|{FENCE_PORT}|fd00:{:x}::1/64", self.fences),
-            &[],
-        );
+        self.set(&format!("INTERFACE|{FENCE_PORT}|fd00:{:x}::1/64", self.fences), &[]);
         self.until_routed(&format!("fd00:{:x}::1/128", self.fences));
     }
 
@@ -214,10 +197,7 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 }
 
 pub fn fields(pairs: &[(&str, &str)]) -> Fields {
-    pairs
-        .iter()
-        .map(|(field, value)| ((*field).to_owned(), (*value).to_owned()))
-        .collect()
+    pairs.iter().map(|(field, value)| ((*field).to_owned(), (*value).to_owned())).collect()
 }
 
 /// SONiC's database_config.json, but with ids of our own: the model must not know SONiC's by heart.
