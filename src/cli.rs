@@ -29,12 +29,31 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Remove the boot VRF from a leaf that is not to boot machines any more. Every port must be released before.
-    Retire {
-        /// The settings that name the VRF.
+    /// Say what would be written into CONFIG_DB now, what is waited for, and what is foreign. Changes nothing.
+    /// Exit code 0: nothing to do; 2: steps; 1: error.
+    Plan {
+        /// The settings.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// How long to wait until SONiC has let go of it.
+        /// Plan for this document, as metal-core would push it; without it, for the last accepted one.
+        #[arg(long, value_name = "FILE")]
+        desired: Option<PathBuf>,
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the boot ACL's rules as a table. Each boot port has one more: its own gateway, for the relay's port.
+    Acl {
+        /// The settings that the rules follow from.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Remove the boot VRF and the boot ACL from a leaf that is not to boot machines any more. Every port must be released before.
+    Retire {
+        /// The settings that name them.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// How long to wait until SONiC has let go of them.
         #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
         wait: Duration,
     },

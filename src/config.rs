@@ -8,17 +8,19 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::Ipv6Net;
 use serde::Deserialize;
 use thiserror::Error;
 use toml::Spanned;
 
-use crate::net::{HttpOrigin, LeafPrefix, VrfName};
+use crate::net::{AclName, HttpOrigin, LeafPrefix, PrefixError, VrfName};
 
 const DEFAULT_DATABASE_CONFIG: &str = "/var/run/redis/sonic-db/database_config.json";
 const DEFAULT_SOCKET: &str = "/run/leafboot/leafboot.sock";
 const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/leafboot";
 const DEFAULT_VRF: &str = "Vrfboot";
 const DEFAULT_RELAY_PORT: u16 = 80;
+const DEFAULT_ACL_TABLE: &str = "LEAFBOOT";
 /// Short, because a machine that boots must not wait, and its port has nobody else to disturb.
 const DEFAULT_INTERVAL: (&str, &str) = ("4s", "10s");
 /// Outlives a restart or an upgrade of the agent many times over.
@@ -66,6 +68,8 @@ pub struct Config {
     pub state_directory: PathBuf,
     /// What is booted into.
     pub boot: Boot,
+    /// What machines may reach.
+    pub acl: Acl,
     /// What is advertised.
     pub ra: Ra,
     /// What is relayed, and where to.
@@ -79,8 +83,23 @@ pub struct Boot {
     pub vrf: VrfName,
     /// The leaf's share of the boot supernet.
     pub prefix: LeafPrefix,
+    /// The partition's address space for machines that boot: every machine's prefix lies in it.
+    pub supernet: Ipv6Net,
     /// Ports that are never taken, by name or alias (uplinks).
     pub protected: Vec<String>,
+}
+
+/// What machines may reach beside the relay and the DNS servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acl {
+    /// The boot ACL's name.
+    pub table: AclName,
+    /// The partition cache: any TCP port.
+    pub cache: Vec<Ipv6Net>,
+    /// The control plane: everything.
+    pub control_plane: Vec<Ipv6Net>,
+    /// NTP servers.
+    pub ntp: Vec<Ipv6Net>,
 }
 
 /// Router Advertisement settings (RFC 4861 6.2.1), the same for every port.
@@ -135,6 +154,8 @@ struct RawConfig {
     #[serde(default)]
     boot: RawBoot,
     #[serde(default)]
+    acl: RawAcl,
+    #[serde(default)]
     ra: RawRa,
     #[serde(default)]
     relay: RawRelay,
@@ -163,8 +184,18 @@ struct RawState {
 struct RawBoot {
     vrf: Option<Spanned<String>>,
     prefix: Option<Spanned<String>>,
+    supernet: Option<Spanned<String>>,
     #[serde(default)]
     protected: Vec<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawAcl {
+    table: Option<Spanned<String>>,
+    cache: Option<Spanned<Vec<String>>>,
+    control_plane: Option<Spanned<Vec<String>>>,
+    ntp: Option<Spanned<Vec<String>>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -205,6 +236,7 @@ impl Checker<'_> {
             socket: self.socket(raw.api.socket)?,
             state_directory: self.path("state.directory", raw.state.directory, DEFAULT_STATE_DIRECTORY)?,
             boot: self.boot(raw.boot)?,
+            acl: self.acl(raw.acl)?,
             ra: self.ra(raw.ra)?,
             relay: self.relay(raw.relay)?,
         })
@@ -216,10 +248,32 @@ impl Checker<'_> {
             raw.prefix,
             "prefix = \"2001:db8:b007::/57\", this leaf's share of the boot supernet",
         )?;
+        let leaf: LeafPrefix = self.parsed("boot.prefix", &prefix)?;
+        let supernet = raw.supernet.unwrap_or(prefix);
         Ok(Boot {
             vrf: self.parsed("boot.vrf", &or_default(raw.vrf, DEFAULT_VRF))?,
-            prefix: self.parsed("boot.prefix", &prefix)?,
+            prefix: leaf,
+            supernet: self.value("boot.supernet", &supernet, |text| {
+                let supernet: LeafPrefix = text.parse().map_err(|e: PrefixError| e.to_string())?;
+                if supernet.net().contains(&leaf.net()) {
+                    Ok(supernet.net())
+                } else {
+                    Err(format!("{supernet} does not contain boot.prefix {leaf}"))
+                }
+            })?,
             protected: raw.protected,
+        })
+    }
+
+    fn acl(&self, raw: RawAcl) -> Result<Acl, ConfigError> {
+        let prefixes = |key, raw: Option<Spanned<Vec<String>>>| {
+            self.value(key, &raw.unwrap_or_else(|| unwritten(Vec::new())), |texts| prefixes(texts))
+        };
+        Ok(Acl {
+            table: self.parsed("acl.table", &or_default(raw.table, DEFAULT_ACL_TABLE))?,
+            cache: prefixes("acl.cache", raw.cache)?,
+            control_plane: prefixes("acl.control_plane", raw.control_plane)?,
+            ntp: prefixes("acl.ntp", raw.ntp)?,
         })
     }
 
@@ -393,6 +447,33 @@ fn leaf_name(name: &str) -> Result<String, String> {
 fn absolute(path: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(path);
     if path.is_absolute() { Ok(path) } else { Err(format!("{} is not an absolute path", path.display())) }
+}
+
+/// Destinations of the boot ACL: at most 16 of a kind, or the switch's TCAM pays for what a shorter prefix would say.
+fn prefixes(texts: &[String]) -> Result<Vec<Ipv6Net>, String> {
+    if texts.len() > 16 {
+        return Err(format!(
+            "{} prefixes are more than the 16 that are worth their TCAM entries",
+            texts.len()
+        ));
+    }
+    texts.iter().map(|text| destination(text)).collect()
+}
+
+/// A prefix without host bits, or an address. Everything (`::/0`) is not a destination but the end of isolation.
+fn destination(text: &str) -> Result<Ipv6Net, String> {
+    let net = match (text.parse::<Ipv6Net>(), text.parse::<Ipv6Addr>()) {
+        (Ok(net), _) => net,
+        (_, Ok(address)) => Ipv6Net::new_assert(address, 128),
+        (Err(_), Err(_)) => return Err(format!("{text:?} is not an IPv6 prefix or address")),
+    };
+    if net.trunc() != net {
+        Err(PrefixError::HostBits(net, net.trunc()).to_string())
+    } else if net.prefix_len() < 16 {
+        Err(format!("{net} is shorter than /16: it would let machines reach nearly everything"))
+    } else {
+        Ok(net)
+    }
 }
 
 /// At most 8 servers: more than any resolver asks, and the advertisement stays far below 1280 bytes.

@@ -3,7 +3,7 @@
 //!
 //! Must never: decide anything, or write anything but a plan's steps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ use crate::rows::{self, Fields, NULL, Rows, patterns};
 
 /// Redis answers on the switch itself within a millisecond; one that needs longer is not well.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// Keys looked at per SCAN step: small enough not to hold up other clients of a big database.
-const SCAN_COUNT: usize = 1000;
+/// Keys looked at per SCAN step: a switch's whole database in one step, and a few milliseconds of a huge one.
+const SCAN_COUNT: usize = 5000;
 
 /// Why SONiC's databases cannot be used now.
 #[derive(Debug, Error)]
@@ -77,6 +77,22 @@ struct Instance {
     port: u16,
     #[serde(default)]
     unix_socket_path: String,
+    /// Not in community SONiC: where builds with Redis passwords keep theirs.
+    #[serde(default)]
+    password_path: String,
+}
+
+/// SONiC's `database_global.json`, which lists the databases of every namespace.
+#[derive(Deserialize)]
+struct GlobalConfig {
+    #[serde(rename = "INCLUDES")]
+    includes: Vec<Include>,
+}
+
+#[derive(Deserialize)]
+struct Include {
+    #[serde(default)]
+    namespace: String,
 }
 
 #[derive(Deserialize)]
@@ -126,18 +142,24 @@ impl Db {
         })
     }
 
-    /// Reads everything that a pass needs.
+    /// Reads everything that a pass needs: all databases at the same time, each in two round trips unless it has more
+    /// than `SCAN_COUNT` keys, however many ports there are.
     pub async fn snapshot(&mut self) -> Result<Snapshot, DbError> {
-        let initialized: Option<String> =
-            self.config.run(redis::Cmd::get(rows::CONFIG_DB_INITIALIZED)).await?;
-        Ok(Snapshot {
-            // swss-common's own wait takes «0» for yes (`common/configdb.h`); only «1» means loaded.
-            initialized: initialized.as_deref() == Some("1"),
-            config: self.config.rows(&patterns::CONFIG).await?,
-            state: self.state.rows(&patterns::STATE).await?,
-            asic: self.asic.rows(&patterns::ASIC).await?,
-            port_objects: self.counters.run(redis::Cmd::hgetall(rows::PORT_NAME_MAP)).await?,
-        })
+        let Self { config, state, asic, counters, .. } = self;
+        let (config, state, asic, port_objects) = tokio::try_join!(
+            async {
+                let initialized: Option<String> =
+                    config.run(redis::Cmd::get(rows::CONFIG_DB_INITIALIZED)).await?;
+                Ok((initialized, config.rows(&patterns::CONFIG).await?))
+            },
+            state.rows(&patterns::STATE),
+            asic.rows(&patterns::ASIC),
+            counters.run(redis::Cmd::hgetall(rows::PORT_NAME_MAP)),
+        )?;
+        let (initialized, config) = config;
+        // swss-common's own wait takes «0» for yes (`common/configdb.h`); only «1» means loaded.
+        let initialized = initialized.as_deref() == Some("1");
+        Ok(Snapshot { initialized, config, state, asic, port_objects })
     }
 
     /// Writes a plan's steps, in their order, in one round trip. One row is one HSET: SONiC's readers take half a
@@ -190,10 +212,7 @@ impl Database {
 
     /// All rows whose keys match, in one round trip behind the scan.
     async fn rows(&mut self, patterns: &[&str]) -> Result<Rows, DbError> {
-        let mut keys = Vec::new();
-        for pattern in patterns {
-            keys.extend(self.keys(pattern).await?);
-        }
+        let keys = self.keys(patterns).await?;
         if keys.is_empty() {
             return Ok(Rows::new());
         }
@@ -207,23 +226,24 @@ impl Database {
         Ok(present.map(|(key, fields)| (key, without_null(fields))).collect())
     }
 
-    /// The keys that match, by SCAN: KEYS would block Redis for every daemon of the switch.
-    async fn keys(&mut self, pattern: &str) -> Result<Vec<String>, DbError> {
-        let mut keys = Vec::new();
-        let mut cursor = 0u64;
-        loop {
-            let mut scan = redis::cmd("SCAN");
-            scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
-            let (next, found): (u64, Vec<String>) = self.run(scan).await?;
-            keys.extend(found);
-            cursor = next;
-            if cursor == 0 {
-                // SCAN may return a key twice.
-                keys.sort_unstable();
-                keys.dedup();
-                return Ok(keys);
+    /// The keys that match any pattern, by one SCAN a pattern in each round trip: KEYS would block Redis for every
+    /// daemon of the switch.
+    async fn keys(&mut self, patterns: &[&str]) -> Result<BTreeSet<String>, DbError> {
+        let mut keys = BTreeSet::new();
+        let mut cursors: Vec<(&str, u64)> = patterns.iter().map(|pattern| (*pattern, 0)).collect();
+        while !cursors.is_empty() {
+            let mut pipeline = redis::pipe();
+            for (pattern, cursor) in &cursors {
+                pipeline.cmd("SCAN").arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
             }
+            let found: Vec<(u64, Vec<String>)> = self.run_all(&pipeline).await?;
+            for ((_, cursor), (next, found)) in cursors.iter_mut().zip(found) {
+                *cursor = next;
+                keys.extend(found);
+            }
+            cursors.retain(|(_, cursor)| *cursor != 0);
         }
+        Ok(keys)
     }
 }
 
@@ -243,6 +263,7 @@ struct Place {
     name: &'static str,
     address: ConnectionAddr,
     id: i64,
+    password: Option<Password>,
 }
 
 impl Places {
@@ -253,6 +274,7 @@ impl Places {
             path: path.to_owned(),
             reason: format!("not SONiC's database_config.json: {e}"),
         })?;
+        refuse_namespaces(&path.with_file_name("database_global.json"))?;
         Ok(Self { path: path.to_owned(), config })
     }
 
@@ -275,14 +297,46 @@ impl Places {
         } else {
             ConnectionAddr::Unix(PathBuf::from(&instance.unix_socket_path))
         };
-        Ok(Place { name, address, id: entry.id })
+        let password = match instance.password_path.as_str() {
+            "" => None,
+            path => Some(password(Path::new(path))?),
+        };
+        Ok(Place { name, address, id: entry.id, password })
     }
 }
+
+/// A leaf with several ASICs has a namespace, and a redis-server, for each; leafboot knows one of them only.
+fn refuse_namespaces(path: &Path) -> Result<(), DbError> {
+    let Ok(text) = std::fs::read(path) else { return Ok(()) };
+    let wrong = |reason| DbError::ConfigContent { path: path.to_owned(), reason };
+    let global: GlobalConfig = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
+    let names = global.includes.into_iter().map(|include| include.namespace);
+    let names: Vec<String> = names.filter(|name| !name.is_empty()).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let names = names.join(", ");
+    Err(wrong(format!(
+        "this switch has several namespaces ({names}); leafboot serves switches with one ASIC"
+    )))
+}
+
+fn password(path: &Path) -> Result<Password, DbError> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|source| DbError::ConfigFile { path: path.to_owned(), source })?;
+    Ok(Password(text.trim_end().to_owned()))
+}
+
+/// A secret: it is never printed.
+struct Password(String);
 
 impl Place {
     fn client(&self) -> Result<Client, DbError> {
         let info = self.address.clone().into_connection_info().map_err(|e| self.unreachable(e))?;
-        let settings = info.redis_settings().clone().set_db(self.id);
+        let mut settings = info.redis_settings().clone().set_db(self.id);
+        if let Some(Password(password)) = &self.password {
+            settings = settings.set_password(password);
+        }
         Client::open(info.set_redis_settings(settings)).map_err(|e| self.unreachable(e))
     }
 

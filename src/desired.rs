@@ -114,7 +114,7 @@ fn checked(
             format!("{:?} is not \"boot\"; leave the port out of the document to release it", wish.state),
         ));
     }
-    let prefix = match (wish.prefix, row.index) {
+    let prefix: BootPrefix = match (wish.prefix, row.index) {
         (Some(text), _) => text.parse().map_err(|e: PrefixError| fault("prefix", e.to_string()))?,
         (None, None) => {
             let reason = "none given, and the port's PORT row has no index to derive it from";
@@ -124,6 +124,11 @@ fn checked(
             fault("prefix", format!("none given, and boot.prefix {} has no /64 number {index}", boot.prefix))
         })?,
     };
+    if !boot.supernet.contains(&prefix.net()) {
+        let reason =
+            format!("{prefix} is outside boot.supernet {}, which the boot ACL permits", boot.supernet);
+        return Err(fault("prefix", reason));
+    }
     Ok((port.clone(), prefix))
 }
 

@@ -18,11 +18,12 @@
 //!         └────── watch<Status> ◀── what every pass saw
 //! ```
 //!
-//! Words (`net`, `rows`) are used by pure files (`config`, `desired`, `observed`, `plan`, `serving`, `status`,
+//! Words (`net`, `rows`) are used by pure files (`acl`, `config`, `desired`, `observed`, `plan`, `serving`, `status`,
 //! `ra::packet`, `ra::engine`, `relay::decide`, `relay::claim`), those by edges (`db`, `links`, `store`, `api`,
-//! `ra::socket`, `relay::server`, `relay::upstream`), those by tasks (`reconcile`, `retire`, `ra::task`, `relay::task`), and
+//! `ra::socket`, `relay::server`, `relay::upstream`), those by tasks (`reconcile`, `preview`, `retire`, `ra::task`, `relay::task`), and
 //! those by `main`. `tests/layers.rs` keeps it so.
 
+pub mod acl;
 pub mod api;
 pub mod cli;
 pub mod config;
@@ -32,6 +33,7 @@ pub mod links;
 pub mod net;
 pub mod observed;
 pub mod plan;
+pub mod preview;
 pub mod ra;
 pub mod reconcile;
 pub mod relay;

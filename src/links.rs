@@ -56,6 +56,15 @@ pub async fn run(published: watch::Sender<Links>) -> Result<(), LinksError> {
     }
 }
 
+/// The ports as the kernel has them now.
+pub async fn now() -> Result<Links, LinksError> {
+    let (connection, handle, _) = rtnetlink::new_connection()?;
+    tokio::select! {
+        () = connection => Err(LinksError::Closed),
+        kernel = Kernel::dump(&handle) => Ok(kernel?.ports()),
+    }
+}
+
 fn publish(published: &watch::Sender<Links>, kernel: &Kernel) {
     let links = kernel.ports();
     published.send_if_modified(|old| {

@@ -3,7 +3,7 @@
 //! Must never: hold logic. Ending, for whatever reason, withdraws nothing and sends no final advertisement.
 
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use leafboot::config::Config;
 use leafboot::desired::Desired;
 use leafboot::reconcile::{self, Inputs, Outputs};
 use leafboot::store::Store;
-use leafboot::{links, ra, relay, retire};
+use leafboot::{acl, links, preview, ra, relay, retire};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -25,6 +25,13 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run { config } => read(&config).and_then(run),
         Command::Retire { config, wait } => read(&config).and_then(|config| remove_vrf(&config, wait)),
+        Command::Plan { config, desired, json } => {
+            match read(&config).and_then(|c| preview(&c, desired, json)) {
+                Ok(true) => return ExitCode::from(2),
+                other => other.map(drop),
+            }
+        }
+        Command::Acl { config } => read(&config).map(|config| print!("{}", acl::table(&acl::rules(&config)))),
         Command::Check { config } => read(&config).map(|_| println!("{}: ok", config.display())),
     };
     match done {
@@ -84,8 +91,20 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
 #[tokio::main(flavor = "current_thread")]
 async fn remove_vrf(config: &Config, wait: Duration) -> Result<(), Box<dyn Error>> {
     retire::run(config, wait).await?;
-    println!("{} is gone", config.boot.vrf);
+    println!("{} and the ACL {} are gone", config.boot.vrf, config.acl.table);
     Ok(())
+}
+
+/// Prints the plan; whether it has steps.
+#[tokio::main(flavor = "current_thread")]
+async fn preview(config: &Config, desired: Option<PathBuf>, json: bool) -> Result<bool, Box<dyn Error>> {
+    let preview = preview::run(config, desired.as_deref()).await?;
+    if json {
+        println!("{}", preview.json());
+    } else {
+        print!("{preview}");
+    }
+    Ok(preview.has_steps())
 }
 
 /// How much is logged: `LEAFBOOT_LOG`, else what an operator wants to read every day.

@@ -19,6 +19,9 @@ pub enum NameError {
     /// Not a front-panel port's SONiC name.
     #[error("{0:?} is not a front-panel port: expected Ethernet followed by digits, at most 15 characters")]
     Port(String),
+    /// Not an ACL table's name.
+    #[error("{0:?} is not an ACL table's name: expected 1 to 32 upper case letters, digits or _")]
+    Acl(String),
     /// Not a VRF name that SONiC takes.
     #[error(
         "{0:?} is not a VRF name: expected Vrf followed by letters, digits, - or _, at most 15 characters"
@@ -94,6 +97,33 @@ impl FromStr for VrfName {
 }
 
 impl fmt::Display for VrfName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An ACL table's name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AclName(String);
+
+impl AclName {
+    /// The name as SONiC spells it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AclName {
+    type Err = NameError;
+
+    fn from_str(name: &str) -> Result<Self, NameError> {
+        let letters = name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+        let legal = (1..=32).contains(&name.len()) && letters;
+        if legal { Ok(Self(name.to_owned())) } else { Err(NameError::Acl(name.to_owned())) }
+    }
+}
+
+impl fmt::Display for AclName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -193,6 +223,11 @@ impl fmt::Display for BootPrefix {
 pub struct LeafPrefix(Ipv6Net);
 
 impl LeafPrefix {
+    /// The prefix as a network.
+    pub fn net(self) -> Ipv6Net {
+        self.0
+    }
+
     /// The /64 number `index`, counted from 0; none when the leaf's prefix is too small for it.
     pub fn nth(self, index: u32) -> Option<BootPrefix> {
         let room = 1u128 << (64 - self.0.prefix_len()).min(32);

@@ -8,8 +8,8 @@ use std::net::Ipv6Addr;
 use ipnet::Ipv6Net;
 
 use crate::desired::{PortRow, PortRows};
-use crate::net::{BootPrefix, Mac, PortName, VrfName};
-use crate::rows::{self, Fields, Row, Rows};
+use crate::net::{AclName, BootPrefix, Mac, PortName, VrfName};
+use crate::rows::{self, AsicRow, Fields, Row, Rows};
 
 /// The rows of one pass, as they were read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct Snapshot {
     pub config: Rows,
     /// STATE_DB.
     pub state: Rows,
-    /// ASIC_DB: the router interfaces.
+    /// ASIC_DB.
     pub asic: Rows,
     /// COUNTERS_DB: port name to ASIC object.
     pub port_objects: Fields,
@@ -33,6 +33,8 @@ pub struct Observed {
     pub initialized: bool,
     /// The boot VRF.
     pub vrf: Vrf,
+    /// The boot ACL.
+    pub acl: Acl,
     /// Every front-panel port.
     pub ports: BTreeMap<PortName, Port>,
 }
@@ -48,6 +50,21 @@ pub struct Vrf {
     pub in_asic: bool,
 }
 
+/// The boot ACL's rows and facts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Acl {
+    /// CONFIG_DB: the table's row.
+    pub table: Option<Fields>,
+    /// CONFIG_DB: the table's rules.
+    pub rules: BTreeMap<String, Fields>,
+    /// STATE_DB: orchagent has the table.
+    pub table_active: bool,
+    /// STATE_DB: the rules that orchagent has.
+    pub active_rules: BTreeSet<String>,
+    /// ASIC_DB: every ACL table's object with the priorities of its entries. The ASIC knows no names.
+    pub asic_tables: BTreeMap<String, BTreeSet<u32>>,
+}
+
 /// One front-panel port's rows and facts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Port {
@@ -59,18 +76,26 @@ pub struct Port {
     pub base: Base,
     /// CONFIG_DB: address rows of the shape that leafboot writes.
     pub addresses: BTreeSet<BootPrefix>,
-    /// CONFIG_DB: keys of address rows of any other shape.
+    /// CONFIG_DB: address rows of any other shape, as they are spelled.
     pub other_addresses: BTreeSet<String>,
-    /// CONFIG_DB: the VLAN that it is a member of.
-    pub vlan: Option<String>,
+    /// CONFIG_DB: the VLANs that it is a member of.
+    pub vlans: BTreeSet<String>,
+    /// STATE_DB: the VLANs that vlanmgrd has it in.
+    pub bound_vlans: BTreeSet<String>,
     /// CONFIG_DB: the LAG that it is a member of.
     pub lag: Option<String>,
     /// STATE_DB: the VRF that intfmgrd has bound it to, empty for the default VRF.
     pub bound: Option<String>,
     /// STATE_DB: addresses that intfmgrd has taken.
     pub bound_addresses: BTreeSet<BootPrefix>,
+    /// STATE_DB: addresses of any other shape that intfmgrd has taken.
+    pub other_bound_addresses: BTreeSet<String>,
     /// ASIC_DB: a router interface stands on it.
     pub router_interface: bool,
+    /// ASIC_DB: a bridge port stands on it.
+    pub bridge_port: bool,
+    /// ASIC_DB: the ACL tables on its ingress.
+    pub acl_tables: BTreeSet<String>,
 }
 
 /// Whose a port's base `INTERFACE` row is.
@@ -108,8 +133,8 @@ pub struct Link {
 pub type Links = BTreeMap<PortName, Link>;
 
 impl Observed {
-    /// Normalises a snapshot for the boot VRF named `vrf`.
-    pub fn new(snapshot: &Snapshot, vrf: &VrfName) -> Self {
+    /// Normalises a snapshot for the boot VRF and the boot ACL of these names.
+    pub fn new(snapshot: &Snapshot, vrf: &VrfName, acl: &AclName) -> Self {
         let mut observed = Self { initialized: snapshot.initialized, ..Self::default() };
         for (key, fields) in &snapshot.config {
             if let Some(Row::Port(name)) = Row::parse(key)
@@ -119,21 +144,14 @@ impl Observed {
                 observed.ports.insert(port, Port { row, ..Port::default() });
             }
         }
+        let names = Names { vrf: vrf.as_str(), acl: acl.as_str() };
         for (key, fields) in &snapshot.config {
-            observed.see_config(key, fields, vrf);
+            observed.see_config(key, fields, names);
         }
         for (key, fields) in &snapshot.state {
-            observed.see_state(key, fields, vrf);
+            observed.see_state(key, fields, names);
         }
-        let on_asic: BTreeSet<&String> =
-            snapshot.asic.values().filter_map(rows::router_interface_port).collect();
-        for (name, object) in &snapshot.port_objects {
-            if on_asic.contains(object)
-                && let Some(port) = observed.port(name)
-            {
-                port.router_interface = true;
-            }
-        }
+        observed.see_asic(&snapshot.asic, &snapshot.port_objects);
         observed
     }
 
@@ -142,72 +160,115 @@ impl Observed {
         self.ports.iter().map(|(name, port)| (name.clone(), port.row.clone())).collect()
     }
 
-    fn port(&mut self, name: &str) -> Option<&mut Port> {
-        self.ports.get_mut(&name.parse::<PortName>().ok()?)
+    /// The keys of a snapshot's CONFIG_DB rows that are somebody else's: seen, and never touched but for a pushed port's.
+    pub fn foreign<'a>(&self, snapshot: &'a Snapshot, vrf: &VrfName, acl: &AclName) -> Vec<&'a str> {
+        let is_ours = |name: &str| {
+            let port = name.parse::<PortName>().ok().and_then(|name| self.ports.get(&name));
+            port.is_some_and(|port| port.base == Base::Ours)
+        };
+        let is_foreign = |key: &&str| match Row::parse(key) {
+            Some(Row::Vrf(name)) => name != vrf.as_str(),
+            Some(Row::AclTable(name) | Row::AclRule(name, _)) => name != acl.as_str(),
+            Some(Row::Interface(name)) => !is_ours(name),
+            Some(Row::Address(name, address)) => !is_ours(name) || rows::gateway_row(address).is_none(),
+            Some(Row::VlanMember(..) | Row::LagMember(..)) => true,
+            Some(Row::Port(_) | Row::PortState(_) | Row::VrfState(_) | Row::VrfObject(_)) | None => false,
+        };
+        snapshot.config.keys().map(String::as_str).filter(is_foreign).collect()
     }
 
-    fn see_config(&mut self, key: &str, fields: &Fields, vrf: &VrfName) {
-        match Row::parse(key) {
-            Some(Row::Vrf(name)) if name == vrf.as_str() => self.vrf.row = true,
-            Some(Row::Interface(name)) => {
-                if let Some(port) = self.port(name) {
-                    port.base = match rows::configured_vrf(fields) {
-                        name if name == vrf.as_str() => Base::Ours,
-                        other => Base::Foreign(other.to_owned()),
-                    };
-                }
-            }
-            Some(Row::Address(name, address)) => {
-                if let Some(port) = self.port(name) {
-                    match rows::gateway_row(address) {
-                        Some(prefix) => port.addresses.insert(prefix),
-                        None => port.other_addresses.insert(key.to_owned()),
-                    };
-                }
-            }
-            Some(Row::VlanMember(vlan, name)) => {
-                if let Some(port) = self.port(name) {
-                    port.vlan = Some(vlan.to_owned());
-                }
-            }
-            Some(Row::LagMember(lag, name)) => {
-                if let Some(port) = self.port(name) {
-                    port.lag = Some(lag.to_owned());
-                }
-            }
-            Some(Row::Port(_) | Row::Vrf(_) | Row::PortState(_) | Row::VrfState(_) | Row::VrfObject(_))
-            | None => {}
+    fn with_port(&mut self, name: &str, see: impl FnOnce(&mut Port)) {
+        if let Ok(name) = name.parse::<PortName>()
+            && let Some(port) = self.ports.get_mut(&name)
+        {
+            see(port);
         }
     }
 
-    fn see_state(&mut self, key: &str, fields: &Fields, vrf: &VrfName) {
+    fn see_config(&mut self, key: &str, fields: &Fields, names: Names<'_>) {
         match Row::parse(key) {
-            Some(Row::VrfState(name)) if name == vrf.as_str() => self.vrf.in_kernel = rows::is_ok(fields),
-            Some(Row::VrfObject(name)) if name == vrf.as_str() => self.vrf.in_asic = rows::is_ok(fields),
-            Some(Row::PortState(name)) => {
-                if let Some(port) = self.port(name) {
-                    port.ready = rows::is_ok(fields);
-                }
+            Some(Row::Vrf(name)) if name == names.vrf => self.vrf.row = true,
+            Some(Row::AclTable(name)) if name == names.acl => self.acl.table = Some(fields.clone()),
+            Some(Row::AclRule(table, rule)) if table == names.acl => {
+                self.acl.rules.insert(rule.to_owned(), fields.clone());
             }
-            Some(Row::Interface(name)) => {
-                if let Some(port) = self.port(name) {
-                    port.bound = Some(rows::bound_vrf(fields).to_owned());
-                }
-            }
-            Some(Row::Address(name, address)) => {
-                if let (Some(port), Some(prefix)) = (self.port(name), rows::gateway_row(address)) {
-                    port.bound_addresses.insert(prefix);
-                }
-            }
-            Some(
-                Row::Port(_)
-                | Row::Vrf(_)
-                | Row::VlanMember(..)
-                | Row::LagMember(..)
-                | Row::VrfState(_)
-                | Row::VrfObject(_),
-            )
-            | None => {}
+            Some(Row::Interface(name)) => self.with_port(name, |port| {
+                port.base = match rows::configured_vrf(fields) {
+                    name if name == names.vrf => Base::Ours,
+                    other => Base::Foreign(other.to_owned()),
+                };
+            }),
+            Some(Row::Address(name, address)) => self.with_port(name, |port| {
+                match rows::gateway_row(address) {
+                    Some(prefix) => port.addresses.insert(prefix),
+                    None => port.other_addresses.insert(address.to_owned()),
+                };
+            }),
+            Some(Row::VlanMember(vlan, name)) => self.with_port(name, |port| {
+                port.vlans.insert(vlan.to_owned());
+            }),
+            Some(Row::LagMember(lag, name)) => self.with_port(name, |port| port.lag = Some(lag.to_owned())),
+            Some(_) | None => {}
         }
     }
+
+    fn see_state(&mut self, key: &str, fields: &Fields, names: Names<'_>) {
+        match Row::parse(key) {
+            Some(Row::VrfState(name)) if name == names.vrf => self.vrf.in_kernel = rows::is_ok(fields),
+            Some(Row::VrfObject(name)) if name == names.vrf => self.vrf.in_asic = rows::is_ok(fields),
+            Some(Row::AclTable(name)) if name == names.acl => self.acl.table_active = rows::is_active(fields),
+            Some(Row::AclRule(table, rule)) if table == names.acl && rows::is_active(fields) => {
+                self.acl.active_rules.insert(rule.to_owned());
+            }
+            Some(Row::PortState(name)) => self.with_port(name, |port| port.ready = rows::is_ok(fields)),
+            Some(Row::Interface(name)) => {
+                self.with_port(name, |port| port.bound = Some(rows::bound_vrf(fields).to_owned()));
+            }
+            Some(Row::Address(name, address)) => self.with_port(name, |port| {
+                match rows::gateway_row(address) {
+                    Some(prefix) => port.bound_addresses.insert(prefix),
+                    None => port.other_bound_addresses.insert(address.to_owned()),
+                };
+            }),
+            Some(Row::VlanMember(vlan, name)) => self.with_port(name, |port| {
+                port.bound_vlans.insert(vlan.to_owned());
+            }),
+            Some(_) | None => {}
+        }
+    }
+
+    fn see_asic(&mut self, asic: &Rows, port_objects: &Fields) {
+        let mut members: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+        let seen: Vec<AsicRow<'_>> =
+            asic.iter().filter_map(|(key, fields)| AsicRow::parse(key, fields)).collect();
+        for row in &seen {
+            if let AsicRow::GroupMember(group, table) = row {
+                members.entry(group).or_default().insert((*table).to_owned());
+            } else if let AsicRow::AclEntry(table, priority) = row {
+                self.acl.asic_tables.entry((*table).to_owned()).or_default().insert(*priority);
+            }
+        }
+        let names: BTreeMap<&str, &str> =
+            port_objects.iter().map(|(name, object)| (object.as_str(), name.as_str())).collect();
+        let name = |object: &str| names.get(object).copied().unwrap_or_default();
+        for row in seen {
+            match row {
+                AsicRow::RouterInterface(object) => {
+                    self.with_port(name(object), |port| port.router_interface = true);
+                }
+                AsicRow::BridgePort(object) => self.with_port(name(object), |port| port.bridge_port = true),
+                AsicRow::IngressAcl(object, group) => self.with_port(name(object), |port| {
+                    port.acl_tables.extend(members.get(group).into_iter().flatten().cloned());
+                }),
+                AsicRow::GroupMember(..) | AsicRow::AclEntry(..) => {}
+            }
+        }
+    }
+}
+
+/// The names of what is ours.
+#[derive(Clone, Copy)]
+struct Names<'a> {
+    vrf: &'a str,
+    acl: &'a str,
 }

@@ -108,11 +108,11 @@ async fn pass(
 ) -> Result<(), DbError> {
     let vrf = &config.boot.vrf;
     let snapshot = db.snapshot().await?;
-    let observed = Observed::new(&snapshot, vrf);
+    let observed = Observed::new(&snapshot, vrf, &config.acl.table);
     let desired = inputs.desired.borrow_and_update().clone();
     let links = inputs.links.borrow_and_update().clone();
     let ra = inputs.ra.borrow_and_update().clone();
-    let plan = Plan::new(desired.as_ref(), &observed, &links, &ra, vrf);
+    let plan = Plan::new(desired.as_ref(), &observed, &links, &ra, config);
     for step in &plan.steps {
         info!(%step, ?woke, "writing CONFIG_DB");
     }

@@ -1,6 +1,6 @@
-//! Removes the boot VRF from a leaf, once, and waits until SONiC has let go of it.
+//! Removes the boot VRF and the boot ACL from a leaf, once, and waits until SONiC has let go of them.
 //!
-//! Must never: remove it under a port, or touch a port.
+//! Must never: remove them under a port, or touch a port.
 
 use std::time::Duration;
 
@@ -16,6 +16,10 @@ use crate::plan::Retirement;
 /// SONiC's own daemons look again after a second; the subscription wakes us before that.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// caclmgrd gathers events for half a second before it reads the rows that they are about (`scripts/caclmgrd: run`); what
+/// it reads then must not be half gone.
+const CACLMGRD: Duration = Duration::from_secs(2);
+
 /// Why the boot VRF is still there.
 #[derive(Debug, Error)]
 pub enum RetireError {
@@ -26,7 +30,7 @@ pub enum RetireError {
     #[error("CONFIG_DB is not loaded: CONFIG_DB_INITIALIZED is not 1")]
     NotLoaded,
     /// Ports are in it.
-    #[error("{vrf} still has {ports}: push a document without them and wait for released")]
+    #[error("{vrf} or its ACL still has {ports}: push a document without them and wait for released")]
     InUse {
         /// The boot VRF.
         vrf: VrfName,
@@ -55,16 +59,19 @@ pub async fn run(config: &Config, wait: Duration) -> Result<(), RetireError> {
 async fn remove(config: &Config, vrf: &VrfName) -> Result<(), RetireError> {
     let mut db = Db::connect(&config.database_config).await?;
     loop {
-        let observed = Observed::new(&db.snapshot().await?, vrf);
+        let observed = Observed::new(&db.snapshot().await?, vrf, &config.acl.table);
         if !observed.initialized {
             return Err(RetireError::NotLoaded);
         }
-        match Retirement::new(&observed, vrf) {
+        match Retirement::new(&observed, config) {
             Retirement::InUse(ports) => {
                 let ports = ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 return Err(RetireError::InUse { vrf: vrf.clone(), ports });
             }
-            Retirement::Delete(step) => db.apply(&[step]).await?,
+            Retirement::Delete(steps) => {
+                db.apply(&steps).await?;
+                sleep(CACLMGRD).await;
+            }
             Retirement::Going => {
                 // Whether a row has changed or the time is over: look again.
                 let _ = timeout(LOOK_AGAIN, db.changed()).await;

@@ -2,12 +2,13 @@
 //!
 //! Must never: talk to a database, or decide what should stand in one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use ipnet::Ipv6Net;
 
-use crate::net::{BootPrefix, PortName, VrfName};
+use crate::acl::{Action, Rule};
+use crate::net::{AclName, BootPrefix, PortName, VrfName};
 
 /// One row's fields by name. A row without fields is empty here and `{"NULL": "NULL"}` in Redis.
 pub type Fields = BTreeMap<String, String>;
@@ -21,14 +22,39 @@ pub const NULL: &str = "NULL";
 /// `INTERFACE` field: the VRF that a port is a member of. STATE_DB spells it `vrf`.
 const VRF_NAME: &str = "vrf_name";
 
+/// `ACL_TABLE` field: the ports that the table is bound to, comma-separated.
+const ACL_PORTS: &str = "ports@";
+
 /// What is read of each database in one pass: glob patterns of keys.
 pub mod patterns {
     /// CONFIG_DB: the ports, our tables, and the tables in which others claim a port.
-    pub const CONFIG: [&str; 5] = ["PORT|*", "VRF|*", "INTERFACE|*", "VLAN_MEMBER|*", "PORTCHANNEL_MEMBER|*"];
-    /// STATE_DB: what vrfmgrd, intfmgrd, portsyncd and orchagent have done.
-    pub const STATE: [&str; 4] = ["PORT_TABLE|*", "VRF_TABLE|*", "VRF_OBJECT_TABLE|*", "INTERFACE_TABLE|*"];
-    /// ASIC_DB: the router interfaces that the ASIC really has.
-    pub const ASIC: [&str; 1] = ["ASIC_STATE:SAI_OBJECT_TYPE_ROUTER_INTERFACE:*"];
+    pub const CONFIG: [&str; 7] = [
+        "PORT|*",
+        "VRF|*",
+        "INTERFACE|*",
+        "ACL_TABLE|*",
+        "ACL_RULE|*",
+        "VLAN_MEMBER|*",
+        "PORTCHANNEL_MEMBER|*",
+    ];
+    /// STATE_DB: what vrfmgrd, intfmgrd, vlanmgrd, portsyncd and orchagent have done.
+    pub const STATE: [&str; 7] = [
+        "PORT_TABLE|*",
+        "VRF_TABLE|*",
+        "VRF_OBJECT_TABLE|*",
+        "INTERFACE_TABLE|*",
+        "VLAN_MEMBER_TABLE|*",
+        "ACL_TABLE_TABLE|*",
+        "ACL_RULE_TABLE|*",
+    ];
+    /// ASIC_DB: the router interfaces, bridge ports and ACL bindings that the ASIC really has.
+    pub const ASIC: [&str; 5] = [
+        "ASIC_STATE:SAI_OBJECT_TYPE_ROUTER_INTERFACE:*",
+        "ASIC_STATE:SAI_OBJECT_TYPE_BRIDGE_PORT:*",
+        "ASIC_STATE:SAI_OBJECT_TYPE_PORT:*",
+        "ASIC_STATE:SAI_OBJECT_TYPE_ACL_TABLE_GROUP_MEMBER:*",
+        "ASIC_STATE:SAI_OBJECT_TYPE_ACL_ENTRY:*",
+    ];
 }
 
 /// CONFIG_DB: `1` once the configuration is loaded; `0` while it is not (`docker_image_ctl.j2`).
@@ -37,35 +63,92 @@ pub const CONFIG_DB_INITIALIZED: &str = "CONFIG_DB_INITIALIZED";
 /// COUNTERS_DB hash: a port's name to its ASIC object.
 pub const PORT_NAME_MAP: &str = "COUNTERS_PORT_NAME_MAP";
 
-/// A row of CONFIG_DB that leafboot may write.
+/// A row of CONFIG_DB that leafboot may write or, on a pushed port, clear away.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RowKey {
+    /// `ACL_TABLE|<name>`.
+    AclTable(AclName),
+    /// `ACL_RULE|<table>|<rule>`.
+    AclRule(AclName, String),
     /// `VRF|<name>`.
     Vrf(VrfName),
     /// The base row `INTERFACE|<port>`.
     Interface(PortName),
     /// The address row `INTERFACE|<port>|<prefix>::1/64`.
     Address(PortName, BootPrefix),
-}
-
-impl RowKey {
-    /// The fields that the row has when it is ours.
-    pub fn fields(&self, vrf: &VrfName) -> Fields {
-        match self {
-            Self::Interface(_) => Fields::from([(VRF_NAME.to_owned(), vrf.to_string())]),
-            Self::Vrf(_) | Self::Address(..) => Fields::new(),
-        }
-    }
+    /// Somebody else's address row on a port, as it is spelled. Only ever deleted.
+    OtherAddress(PortName, String),
+    /// `VLAN_MEMBER|<vlan>|<port>`. Only ever deleted.
+    VlanMember(String, PortName),
 }
 
 impl fmt::Display for RowKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::AclTable(name) => write!(f, "ACL_TABLE|{name}"),
+            Self::AclRule(table, rule) => write!(f, "ACL_RULE|{table}|{rule}"),
             Self::Vrf(name) => write!(f, "VRF|{name}"),
             Self::Interface(port) => write!(f, "INTERFACE|{port}"),
             Self::Address(port, prefix) => write!(f, "INTERFACE|{port}|{}", prefix.gateway_net()),
+            Self::OtherAddress(port, address) => write!(f, "INTERFACE|{port}|{address}"),
+            Self::VlanMember(vlan, port) => write!(f, "VLAN_MEMBER|{vlan}|{port}"),
         }
     }
+}
+
+/// Our base row's fields.
+pub fn interface_fields(vrf: &VrfName) -> Fields {
+    fields([(VRF_NAME, vrf.to_string())])
+}
+
+/// Our ACL table's fields. An empty port list is the text «», which is SONiC's way to park a table.
+pub fn acl_table_fields(ports: &BTreeSet<PortName>) -> Fields {
+    fields([
+        ("policy_desc", "machines that boot (leafboot)".to_owned()),
+        ("type", "L3V6".to_owned()),
+        ("stage", "ingress".to_owned()),
+        (ACL_PORTS, ports.iter().map(PortName::as_str).collect::<Vec<_>>().join(",")),
+    ])
+}
+
+/// The ports that an ACL table's row lists, by name.
+pub fn acl_table_ports(fields: &Fields) -> BTreeSet<String> {
+    let list = fields.get(ACL_PORTS).map_or("", String::as_str);
+    list.split(',').filter(|port| !port.is_empty()).map(str::to_owned).collect()
+}
+
+/// Whether an ACL table's row is of our kind; one that is not was written by somebody else.
+pub fn is_acl_table_of_our_kind(fields: &Fields) -> bool {
+    let is = |name: &str, value: &str| fields.get(name).is_some_and(|got| got.eq_ignore_ascii_case(value));
+    is("type", "L3V6") && is("stage", "ingress")
+}
+
+/// A rule's fields. `IP_PROTOCOL`, not `NEXT_HEADER`: SONiC's YANG models know only the former
+/// (`sonic-acl.yang.j2`), and `orchagent/aclorch.cpp: AclRule` translates it.
+pub fn acl_rule_fields(rule: &Rule) -> Fields {
+    let action = match rule.action {
+        Action::Forward => "FORWARD",
+        Action::Drop => "DROP",
+    };
+    let matches = &rule.matches;
+    let mut all = fields([
+        ("PRIORITY", rule.priority.to_string()),
+        ("PACKET_ACTION", action.to_owned()),
+        ("IP_TYPE", "IPV6ANY".to_owned()),
+    ]);
+    let words = [
+        ("IP_PROTOCOL", matches.protocol.map(|protocol| protocol.to_string())),
+        ("ICMPV6_TYPE", matches.icmpv6_type.map(|kind| kind.to_string())),
+        ("SRC_IPV6", matches.source.map(|net| net.to_string())),
+        ("DST_IPV6", matches.destination.map(|net| net.to_string())),
+        ("L4_DST_PORT", matches.destination_port.map(|port| port.to_string())),
+    ];
+    all.extend(words.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+    all
+}
+
+fn fields<const N: usize>(pairs: [(&str, String); N]) -> Fields {
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// What a CONFIG_DB or STATE_DB row is about, read from its key.
@@ -79,7 +162,11 @@ pub enum Row<'a> {
     Interface(&'a str),
     /// The same tables, address row, with the address as it is spelled.
     Address(&'a str, &'a str),
-    /// CONFIG_DB `VLAN_MEMBER`: VLAN and port.
+    /// CONFIG_DB `ACL_TABLE` or STATE_DB `ACL_TABLE_TABLE`.
+    AclTable(&'a str),
+    /// CONFIG_DB `ACL_RULE` or STATE_DB `ACL_RULE_TABLE`: table and rule.
+    AclRule(&'a str, &'a str),
+    /// CONFIG_DB `VLAN_MEMBER` or STATE_DB `VLAN_MEMBER_TABLE`: VLAN and port.
     VlanMember(&'a str, &'a str),
     /// CONFIG_DB `PORTCHANNEL_MEMBER`: LAG and port.
     LagMember(&'a str, &'a str),
@@ -104,7 +191,9 @@ impl<'a> Row<'a> {
             ("VRF", None) => Some(Self::Vrf(first)),
             ("INTERFACE" | "INTERFACE_TABLE", None) => Some(Self::Interface(first)),
             ("INTERFACE" | "INTERFACE_TABLE", Some(address)) => Some(Self::Address(first, address)),
-            ("VLAN_MEMBER", Some(port)) => Some(Self::VlanMember(first, port)),
+            ("ACL_TABLE" | "ACL_TABLE_TABLE", None) => Some(Self::AclTable(first)),
+            ("ACL_RULE" | "ACL_RULE_TABLE", Some(rule)) => Some(Self::AclRule(first, rule)),
+            ("VLAN_MEMBER" | "VLAN_MEMBER_TABLE", Some(port)) => Some(Self::VlanMember(first, port)),
             ("PORTCHANNEL_MEMBER", Some(port)) => Some(Self::LagMember(first, port)),
             ("PORT_TABLE", None) => Some(Self::PortState(first)),
             ("VRF_TABLE", None) => Some(Self::VrfState(first)),
@@ -139,9 +228,47 @@ pub fn index(fields: &Fields) -> Option<u32> {
     fields.get("index")?.parse().ok()
 }
 
-/// The ASIC object of the port that an ASIC_DB router interface stands on.
-pub fn router_interface_port(fields: &Fields) -> Option<&String> {
-    fields.get("SAI_ROUTER_INTERFACE_ATTR_PORT_ID")
+/// Whether orchagent has an ACL table or rule in the ASIC (STATE_DB; `orchagent/aclorch.cpp`).
+pub fn is_active(fields: &Fields) -> bool {
+    fields.get("status").is_some_and(|status| status == "Active")
+}
+
+/// What an ASIC_DB row says of a port's object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AsicRow<'a> {
+    /// A router interface stands on the port's object.
+    RouterInterface(&'a str),
+    /// A bridge port stands on the port's object.
+    BridgePort(&'a str),
+    /// The port's object has this ACL table group on its ingress.
+    IngressAcl(&'a str, &'a str),
+    /// The ACL table group has this ACL table.
+    GroupMember(&'a str, &'a str),
+    /// The ACL table has an entry of this priority.
+    AclEntry(&'a str, u32),
+}
+
+impl<'a> AsicRow<'a> {
+    /// Reads a row; none when it says nothing that leafboot needs.
+    pub fn parse(key: &'a str, fields: &'a Fields) -> Option<Self> {
+        let rest = key.strip_prefix("ASIC_STATE:SAI_OBJECT_TYPE_")?;
+        let (kind, object) = rest.split_once(':')?;
+        let get = |name: &str| fields.get(name).map(String::as_str);
+        match kind {
+            "ROUTER_INTERFACE" => Some(Self::RouterInterface(get("SAI_ROUTER_INTERFACE_ATTR_PORT_ID")?)),
+            "BRIDGE_PORT" => Some(Self::BridgePort(get("SAI_BRIDGE_PORT_ATTR_PORT_ID")?)),
+            "PORT" => Some(Self::IngressAcl(object, get("SAI_PORT_ATTR_INGRESS_ACL")?)),
+            "ACL_TABLE_GROUP_MEMBER" => Some(Self::GroupMember(
+                get("SAI_ACL_TABLE_GROUP_MEMBER_ATTR_ACL_TABLE_GROUP_ID")?,
+                get("SAI_ACL_TABLE_GROUP_MEMBER_ATTR_ACL_TABLE_ID")?,
+            )),
+            "ACL_ENTRY" => Some(Self::AclEntry(
+                get("SAI_ACL_ENTRY_ATTR_TABLE_ID")?,
+                get("SAI_ACL_ENTRY_ATTR_PRIORITY")?.parse().ok()?,
+            )),
+            _ => None,
+        }
+    }
 }
 
 /// The boot prefix whose gateway an address row carries, if it is spelled as leafboot spells it.
@@ -161,9 +288,8 @@ mod tests {
         let vrf: VrfName = "Vrfboot".parse().unwrap();
         let prefix: BootPrefix = "2001:db8:b007::/64".parse().unwrap();
         assert_eq!(RowKey::Vrf(vrf.clone()).to_string(), "VRF|Vrfboot");
-        let base = RowKey::Interface(port.clone());
-        assert_eq!(base.to_string(), "INTERFACE|Ethernet0");
-        assert_eq!(configured_vrf(&base.fields(&vrf)), "Vrfboot");
+        assert_eq!(RowKey::Interface(port.clone()).to_string(), "INTERFACE|Ethernet0");
+        assert_eq!(configured_vrf(&interface_fields(&vrf)), "Vrfboot");
         assert_eq!(RowKey::Address(port, prefix).to_string(), "INTERFACE|Ethernet0|2001:db8:b007::1/64");
     }
 
@@ -178,7 +304,7 @@ mod tests {
             Row::parse("VLAN_MEMBER|Vlan4000|Ethernet0"),
             Some(Row::VlanMember("Vlan4000", "Ethernet0"))
         );
-        for other in ["ACL_TABLE|X", "PORT|a|b", "VLAN_MEMBER|Vlan1", "INTERFACE", ""] {
+        for other in ["MIRROR_SESSION|X", "PORT|a|b", "VLAN_MEMBER|Vlan1", "INTERFACE", ""] {
             assert_eq!(Row::parse(other), None, "{other}");
         }
     }
@@ -191,5 +317,38 @@ mod tests {
         {
             assert_eq!(gateway_row(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn an_acl_tables_ports_are_a_list_and_an_empty_one_is_parked() {
+        let ports = BTreeSet::from(["Ethernet0".parse().unwrap(), "Ethernet4".parse().unwrap()]);
+        let row = acl_table_fields(&ports);
+        assert_eq!(row["ports@"], "Ethernet0,Ethernet4");
+        assert!(is_acl_table_of_our_kind(&row));
+        assert_eq!(acl_table_ports(&row).len(), 2);
+        let parked = acl_table_fields(&BTreeSet::new());
+        assert_eq!((parked["ports@"].as_str(), acl_table_ports(&parked).len()), ("", 0));
+    }
+
+    #[test]
+    fn a_rule_is_spelled_as_yang_and_aclorch_take_it() {
+        let rule = Rule {
+            name: "X".to_owned(),
+            priority: 6990,
+            action: Action::Forward,
+            matches: crate::acl::Match {
+                protocol: Some(17),
+                source: Some("2001:db8:b000::/36".parse().unwrap()),
+                destination_port: Some(53),
+                ..Default::default()
+            },
+        };
+        let text: Vec<String> =
+            acl_rule_fields(&rule).iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(
+            text.join(" "),
+            "IP_PROTOCOL=17 IP_TYPE=IPV6ANY L4_DST_PORT=53 PACKET_ACTION=FORWARD PRIORITY=6990 \
+             SRC_IPV6=2001:db8:b000::/36"
+        );
     }
 }

@@ -3,17 +3,30 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use leafboot::acl;
+use leafboot::config::Config;
 use leafboot::desired::{Desired, Origin};
 use leafboot::net::{BootPrefix, Mac, PortName};
 use leafboot::observed::{Link, Links, Observed, Snapshot};
 use leafboot::plan::Plan;
-use leafboot::rows::Rows;
+use leafboot::rows::{self, Fields, Rows};
 use leafboot::serving::{RaState, RaStates};
 use serde::Deserialize;
+
+fn config() -> Config {
+    let text = r#"leaf = "leaf01"
+[boot]
+prefix = "2001:db8:b007::/57"
+[relay]
+boot_service = "http://[2001:db8:ffff::80]:8080"
+cache = "http://images.metal-stack.io"
+"#;
+    Config::parse(text).unwrap()
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,9 +44,27 @@ struct ObservedCase {
     state: Rows,
     /// ASIC_DB: ports that a router interface stands on.
     router_interfaces: Vec<String>,
+    /// ASIC_DB: ports that a bridge port stands on.
+    bridge_ports: Vec<String>,
+    /// The boot ACL, or none of it.
+    acl: Option<AclCase>,
     links: BTreeMap<PortName, LinkCase>,
     /// Ports that advertise or have ceased.
     ra: BTreeMap<PortName, String>,
+}
+
+/// The boot ACL with every static rule, and the gateway rules of these ports.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AclCase {
+    /// CONFIG_DB: the ports that the table lists.
+    ports: BTreeSet<PortName>,
+    /// CONFIG_DB: the ports whose gateway rule stands.
+    gateways: BTreeMap<PortName, BootPrefix>,
+    /// STATE_DB: `status` of the table and of every rule; none: no row.
+    status: Option<String>,
+    /// ASIC_DB: the ports that the table is bound to.
+    bound: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -59,23 +90,68 @@ fn desired(case: &Path) -> Option<Desired> {
     Some(Desired { generation: 1, origin, ports: case.ports })
 }
 
+fn row(pairs: &[(&str, &str)]) -> Fields {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn object(port: &str) -> String {
+    format!("oid:0x1{port}")
+}
+
 fn snapshot(case: &ObservedCase) -> Snapshot {
     let without_null = |rows: &Rows| {
         let mut rows = rows.clone();
         rows.values_mut().for_each(|fields| drop(fields.remove("NULL")));
         rows
     };
-    let object = |port: &String| format!("oid:0x1000000{}", port.len());
-    let asic = case.router_interfaces.iter().map(|port| {
-        let fields = BTreeMap::from([("SAI_ROUTER_INTERFACE_ATTR_PORT_ID".to_owned(), object(port))]);
-        (format!("ASIC_STATE:SAI_OBJECT_TYPE_ROUTER_INTERFACE:{port}"), fields)
-    });
-    Snapshot {
+    let mut snapshot = Snapshot {
         initialized: case.initialized,
         config: without_null(&case.config),
         state: without_null(&case.state),
-        asic: asic.collect(),
-        port_objects: case.router_interfaces.iter().map(|port| (port.clone(), object(port))).collect(),
+        ..Snapshot::default()
+    };
+    for port in &case.router_interfaces {
+        let fields = row(&[("SAI_ROUTER_INTERFACE_ATTR_PORT_ID", &object(port))]);
+        snapshot.asic.insert(format!("ASIC_STATE:SAI_OBJECT_TYPE_ROUTER_INTERFACE:{port}"), fields);
+    }
+    for port in &case.bridge_ports {
+        let fields = row(&[("SAI_BRIDGE_PORT_ATTR_PORT_ID", &object(port))]);
+        snapshot.asic.insert(format!("ASIC_STATE:SAI_OBJECT_TYPE_BRIDGE_PORT:{port}"), fields);
+    }
+    for port in ["Ethernet0", "Ethernet4"] {
+        snapshot.port_objects.insert(port.to_owned(), object(port));
+    }
+    if let Some(acl) = &case.acl {
+        add_acl(&mut snapshot, acl);
+    }
+    snapshot
+}
+
+fn add_acl(snapshot: &mut Snapshot, case: &AclCase) {
+    let gateways = case.gateways.iter().map(|(port, prefix)| acl::gateway_rule(&config(), port, *prefix));
+    let rules: Vec<_> = acl::rules(&config()).into_iter().chain(gateways).collect();
+    snapshot.config.insert("ACL_TABLE|LEAFBOOT".to_owned(), rows::acl_table_fields(&case.ports));
+    let status = case.status.as_deref().map(|status| row(&[("status", status)]));
+    let mut state = |key: String| snapshot.state.extend(status.clone().map(|status| (key, status)));
+    state("ACL_TABLE_TABLE|LEAFBOOT".to_owned());
+    for rule in rules {
+        state(format!("ACL_RULE_TABLE|LEAFBOOT|{}", rule.name));
+        snapshot.config.insert(format!("ACL_RULE|LEAFBOOT|{}", rule.name), rows::acl_rule_fields(&rule));
+        let entry = row(&[
+            ("SAI_ACL_ENTRY_ATTR_TABLE_ID", "oid:0x7"),
+            ("SAI_ACL_ENTRY_ATTR_PRIORITY", &rule.priority.to_string()),
+        ]);
+        snapshot.asic.insert(format!("ASIC_STATE:SAI_OBJECT_TYPE_ACL_ENTRY:{}", rule.name), entry);
+    }
+    for port in &case.bound {
+        let group = format!("oid:0xb{port}");
+        let member = row(&[
+            ("SAI_ACL_TABLE_GROUP_MEMBER_ATTR_ACL_TABLE_GROUP_ID", &group),
+            ("SAI_ACL_TABLE_GROUP_MEMBER_ATTR_ACL_TABLE_ID", "oid:0x7"),
+        ]);
+        snapshot.asic.insert(format!("ASIC_STATE:SAI_OBJECT_TYPE_ACL_TABLE_GROUP_MEMBER:{port}"), member);
+        let fields = row(&[("SAI_PORT_ATTR_INGRESS_ACL", &group)]);
+        snapshot.asic.insert(format!("ASIC_STATE:SAI_OBJECT_TYPE_PORT:{}", object(port)), fields);
     }
 }
 
@@ -115,17 +191,19 @@ fn every_case_has_its_plan() {
     let mut wrong = String::new();
     for case in cases() {
         let observed: ObservedCase = read(&case.join("observed.json"));
-        let vrf = "Vrfboot".parse().unwrap();
+        let config = config();
         let plan = Plan::new(
             desired(&case).as_ref(),
-            &Observed::new(&snapshot(&observed), &vrf),
+            &Observed::new(&snapshot(&observed), &config.boot.vrf, &config.acl.table),
             &links(&observed),
             &advertisements(&observed),
-            &vrf,
+            &config,
         );
         for step in &plan.steps {
-            let ours = ["VRF|Vrfboot", "INTERFACE|Ethernet0", "INTERFACE|Ethernet4"];
-            let is_ours = ours.iter().any(|row| step.to_string().contains(row));
+            let ours = [" VRF|Vrfboot", " ACL_TABLE|LEAFBOOT", " ACL_RULE|LEAFBOOT|"];
+            let of_a_port = [" INTERFACE|Ethernet", " VLAN_MEMBER|"];
+            let is_ours = ours.iter().any(|row| step.to_string().contains(row))
+                || of_a_port.iter().any(|row| step.to_string().contains(row));
             assert!(is_ours, "{}: a step on a foreign row: {step}", case.display());
         }
         let file = case.join("plan.txt");

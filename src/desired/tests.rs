@@ -18,6 +18,7 @@ fn boot() -> Boot {
     Boot {
         vrf: "Vrfboot".parse().unwrap(),
         prefix: "2001:db8:b007::/57".parse().unwrap(),
+        supernet: "2001:db8:b000::/36".parse().unwrap(),
         protected: vec!["Eth1/31".to_owned()],
     }
 }
@@ -66,6 +67,10 @@ fn a_fault_names_port_and_field() {
             "Ethernet0: prefix: 2001:db8::/63",
         ),
         (r#"{"Ethernet0": {"state": "boot", "prefix": "x"}}"#, r#"Ethernet0: prefix: "x" is not an IPv6"#),
+        (
+            r#"{"Ethernet0": {"state": "boot", "prefix": "2001:db8:c000::/64"}}"#,
+            "Ethernet0: prefix: 2001:db8:c000::/64 is outside",
+        ),
         (r#"{"Ethernet0": {"state": 1}}"#, "Ethernet0: state: 1 is not a text"),
         (r#"{"Ethernet0": []}"#, "Ethernet0: port: its entry is not an object"),
         (

@@ -217,7 +217,8 @@ fn leafboot_config() -> String {
          [sonic]\ndatabase_config = \"{databases}\"\n\
          [api]\nsocket = \"{socket}\"\n\
          [state]\ndirectory = \"{state}\"\n\
-         [boot]\nvrf = \"{vrf}\"\nprefix = \"{prefix}\"\n\
+         [boot]\nvrf = \"{vrf}\"\nprefix = \"{prefix}\"\nsupernet = \"{supernet}\"\n\
+         [acl]\ncache = [\"{image_cache}\"]\n\
          [ra]\ndns = [\"{resolver}\"]\nmtu = 1500\n\
          [relay]\nport = 80\nboot_service = \"http://[{boot_service}]:{boot_service_port}\"\ncache = \"http://{cache}\"\n",
         leaf = site::LEAF,
@@ -226,6 +227,8 @@ fn leafboot_config() -> String {
         state = site::STATE_DIRECTORY,
         vrf = site::BOOT_VRF,
         prefix = site::LEAF_PREFIX,
+        supernet = site::BOOT_SUPERNET,
+        image_cache = site::CACHE,
         resolver = site::RESOLVER,
         boot_service = site::BOOT_SERVICE,
         boot_service_port = site::BOOT_SERVICE_PORT,

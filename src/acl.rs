@@ -1,0 +1,192 @@
+//! Pure: the boot ACL, the rules that decide what a machine on a boot port can reach.
+//!
+//! One L3V6 ingress table is shared by all boot ports. Its rules are few and the same for every port, but for one that
+//! opens a port's own gateway; a port comes under them by being in the table's port list.
+//!
+//! Must never: permit a machine to reach another machine, or the leaf on anything but the relay.
+
+use std::fmt;
+
+use ipnet::Ipv6Net;
+
+use crate::config::Config;
+use crate::net::{BootPrefix, PortName};
+
+/// IANA protocol numbers.
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
+
+/// fe80::/10 (RFC 4291 2.5.6): never routed, so it is the leaf on the machine's own port.
+const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
+
+/// The first rule's priority; higher wins, and acl-loader's own tables use the same range (`acl_loader/main.py`).
+const FIRST_PRIORITY: u32 = 9000;
+/// Between two rules, so that an operator's eye finds the order in the numbers.
+const PRIORITY_STEP: u32 = 10;
+/// The rules that open the ports' gateways: above the one that keeps machines apart, below those that deny by type.
+const GATEWAY_PRIORITY: u32 = 8000;
+/// The rules from the one on that keeps machines apart.
+const MACHINES_PRIORITY: u32 = 7000;
+/// The last rule: what no other has permitted.
+const DENY_PRIORITY: u32 = 1;
+
+/// One rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Unique in the table: upper case letters, digits and `_`.
+    pub name: String,
+    /// The highest that matches decides.
+    pub priority: u32,
+    /// What becomes of a packet that matches.
+    pub action: Action,
+    /// What a packet must have; a field that is not set matches everything.
+    pub matches: Match,
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// It goes on.
+    Forward,
+    /// It is dropped.
+    Drop,
+}
+
+/// What a packet must have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Match {
+    /// Its next header.
+    pub protocol: Option<u8>,
+    /// Its ICMPv6 type.
+    pub icmpv6_type: Option<u8>,
+    /// Where it comes from.
+    pub source: Option<Ipv6Net>,
+    /// Where it goes.
+    pub destination: Option<Ipv6Net>,
+    /// The TCP or UDP port that it goes to.
+    pub destination_port: Option<u16>,
+}
+
+/// The rules that stand in the table whatever is pushed, highest priority first.
+pub fn rules(config: &Config) -> Vec<Rule> {
+    let icmp =
+        |icmpv6_type| Match { protocol: Some(ICMPV6), icmpv6_type: Some(icmpv6_type), ..Match::default() };
+    let supernet = config.boot.supernet;
+    let to = |protocol, destination, port| Match {
+        protocol,
+        icmpv6_type: None,
+        source: Some(supernet),
+        destination: Some(destination),
+        destination_port: port,
+    };
+    let mut head = vec![
+        // A machine is no router (RFC 4861 4.2, 4.5).
+        ("DENY_ROUTER_ADVERTISEMENT", Action::Drop, icmp(134)),
+        ("DENY_REDIRECT", Action::Drop, icmp(137)),
+        ("ROUTER_SOLICITATION", Action::Forward, icmp(133)),
+        ("NEIGHBOR_SOLICITATION", Action::Forward, icmp(135)),
+        ("NEIGHBOR_ADVERTISEMENT", Action::Forward, icmp(136)),
+    ];
+    let link_local = |protocol, icmpv6_type, port| Match {
+        protocol: Some(protocol),
+        icmpv6_type,
+        source: None,
+        destination: Some(LINK_LOCAL),
+        destination_port: port,
+    };
+    head.push(("RELAY_LINK_LOCAL", Action::Forward, link_local(TCP, None, Some(config.relay.port))));
+    head.push(("ECHO_LINK_LOCAL", Action::Forward, link_local(ICMPV6, Some(128), None)));
+
+    let mut tail = vec![(
+        "DENY_MACHINES".to_owned(),
+        Action::Drop,
+        Match { destination: Some(supernet), ..Match::default() },
+    )];
+    let mut permit = |name: &str, protocol, destinations: &[Ipv6Net], port| {
+        for (number, destination) in destinations.iter().enumerate() {
+            tail.push((format!("{name}_{number}"), Action::Forward, to(protocol, *destination, port)));
+        }
+    };
+    let dns: Vec<Ipv6Net> = config.ra.dns.iter().map(|server| Ipv6Net::new_assert(*server, 128)).collect();
+    permit("DNS_UDP", Some(UDP), &dns, Some(53));
+    permit("DNS_TCP", Some(TCP), &dns, Some(53));
+    permit("NTP", Some(UDP), &config.acl.ntp, Some(123));
+    permit("CACHE", Some(TCP), &config.acl.cache, None);
+    permit("CONTROL_PLANE", None, &config.acl.control_plane, None);
+    for (name, icmpv6_type) in [("ECHO_REQUEST", 128), ("ECHO_REPLY", 129)] {
+        tail.push((name.to_owned(), Action::Forward, Match { source: Some(supernet), ..icmp(icmpv6_type) }));
+    }
+
+    let head =
+        numbered(FIRST_PRIORITY, head.into_iter().map(|(name, action, m)| (name.to_owned(), action, m)));
+    let tail = numbered(MACHINES_PRIORITY, tail);
+    let deny = ("DEFAULT_RULE".to_owned(), Action::Drop, Match::default());
+    head.chain(tail).chain(numbered(DENY_PRIORITY, [deny])).collect()
+}
+
+/// The rule that opens a port's gateway to the relay's port. The gateway lies in the machines' own address space, so it
+/// needs a rule of its own above the one that keeps machines apart.
+pub fn gateway_rule(config: &Config, port: &PortName, prefix: BootPrefix) -> Rule {
+    Rule {
+        name: format!("GATEWAY_{}", port.as_str().to_ascii_uppercase()),
+        priority: GATEWAY_PRIORITY,
+        action: Action::Forward,
+        matches: Match {
+            protocol: Some(TCP),
+            icmpv6_type: None,
+            source: Some(prefix.net()),
+            destination: Some(Ipv6Net::new_assert(prefix.gateway(), 128)),
+            destination_port: Some(config.relay.port),
+        },
+    }
+}
+
+fn numbered(
+    first: u32,
+    rules: impl IntoIterator<Item = (String, Action, Match)>,
+) -> impl Iterator<Item = Rule> {
+    let priorities = (0..).map(move |number| first.saturating_sub(number * PRIORITY_STEP));
+    rules.into_iter().zip(priorities).map(|((name, action, matches), priority)| Rule {
+        name,
+        priority,
+        action,
+        matches,
+    })
+}
+
+/// The rules as a table for review, highest priority first.
+pub fn table(rules: &[Rule]) -> String {
+    let head = format!("{:>8}  {:<26} {:<8} match\n", "priority", "rule", "action");
+    rules.iter().fold(head, |text, rule| {
+        let action = match rule.action {
+            Action::Forward => "forward",
+            Action::Drop => "drop",
+        };
+        text + format!("{:>8}  {:<26} {action:<8} {}", rule.priority, rule.name, rule.matches).trim_end()
+            + "\n"
+    })
+}
+
+impl fmt::Display for Match {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = self.protocol.map(|protocol| match protocol {
+            TCP => "TCP".to_owned(),
+            UDP => "UDP".to_owned(),
+            ICMPV6 => "ICMPv6".to_owned(),
+            other => format!("protocol {other}"),
+        });
+        let words = [
+            protocol,
+            self.icmpv6_type.map(|kind| format!("type {kind}")),
+            self.source.map(|source| format!("from {source}")),
+            self.destination.map(|destination| format!("to {destination}")),
+            self.destination_port.map(|port| format!("port {port}")),
+        ];
+        let words: Vec<String> = words.into_iter().flatten().collect();
+        if words.is_empty() { f.write_str("everything else") } else { f.write_str(&words.join(" ")) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

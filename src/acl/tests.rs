@@ -1,0 +1,79 @@
+//! The whole rule set as a table, and that no rule lets a machine reach another.
+
+use super::*;
+
+const SETTINGS: &str = r#"
+leaf = "leaf01"
+[boot]
+prefix = "2001:db8:b007::/57"
+supernet = "2001:db8:b000::/36"
+[acl]
+cache = ["2001:db8:ffff::90"]
+control_plane = ["2001:db8:cafe::/48"]
+ntp = ["2001:db8:ffff::123"]
+[ra]
+dns = ["2001:db8:ffff::53"]
+[relay]
+boot_service = "http://[2001:db8:ffff::80]:8080"
+cache = "http://images.metal-stack.io"
+"#;
+
+const TABLE: &str = "\
+priority  rule                       action   match
+    9000  DENY_ROUTER_ADVERTISEMENT  drop     ICMPv6 type 134
+    8990  DENY_REDIRECT              drop     ICMPv6 type 137
+    8980  ROUTER_SOLICITATION        forward  ICMPv6 type 133
+    8970  NEIGHBOR_SOLICITATION      forward  ICMPv6 type 135
+    8960  NEIGHBOR_ADVERTISEMENT     forward  ICMPv6 type 136
+    8950  RELAY_LINK_LOCAL           forward  TCP to fe80::/10 port 80
+    8940  ECHO_LINK_LOCAL            forward  ICMPv6 type 128 to fe80::/10
+    7000  DENY_MACHINES              drop     to 2001:db8:b000::/36
+    6990  DNS_UDP_0                  forward  UDP from 2001:db8:b000::/36 to 2001:db8:ffff::53/128 port 53
+    6980  DNS_TCP_0                  forward  TCP from 2001:db8:b000::/36 to 2001:db8:ffff::53/128 port 53
+    6970  NTP_0                      forward  UDP from 2001:db8:b000::/36 to 2001:db8:ffff::123/128 port 123
+    6960  CACHE_0                    forward  TCP from 2001:db8:b000::/36 to 2001:db8:ffff::90/128
+    6950  CONTROL_PLANE_0            forward  from 2001:db8:b000::/36 to 2001:db8:cafe::/48
+    6940  ECHO_REQUEST               forward  ICMPv6 type 128 from 2001:db8:b000::/36
+    6930  ECHO_REPLY                 forward  ICMPv6 type 129 from 2001:db8:b000::/36
+       1  DEFAULT_RULE               drop     everything else
+";
+
+fn config() -> Config {
+    Config::parse(SETTINGS).unwrap()
+}
+
+#[test]
+fn the_rules_are_this_table() {
+    assert_eq!(table(&rules(&config())), TABLE);
+}
+
+#[test]
+fn a_ports_gateway_is_opened_for_its_own_machine_and_the_relay_only() {
+    let rule = gateway_rule(&config(), &"Ethernet0".parse().unwrap(), "2001:db8:b007::/64".parse().unwrap());
+    let expected = "    8000  GATEWAY_ETHERNET0          forward  \
+                    TCP from 2001:db8:b007::/64 to 2001:db8:b007::1/128 port 80\n";
+    assert!(table(&[rule]).ends_with(expected));
+}
+
+#[test]
+fn what_is_permitted_above_the_machines_rule_cannot_reach_a_machine() {
+    let rules = rules(&config());
+    let supernet = config().boot.supernet;
+    for rule in rules.iter().take_while(|rule| rule.name != "DENY_MACHINES") {
+        let neighbour_discovery = matches!(rule.matches.icmpv6_type, Some(133 | 135 | 136));
+        let reaches =
+            rule.matches.destination.is_none_or(|net| net.contains(&supernet) || supernet.contains(&net));
+        assert!(rule.action == Action::Drop || neighbour_discovery || !reaches, "{rule:?}");
+    }
+}
+
+#[test]
+fn priorities_are_strictly_falling_and_the_most_destinations_fit() {
+    let many: Vec<String> = (1..=16).map(|n| format!("\"2001:db8:{n}::/48\"")).collect();
+    let text = SETTINGS.replace("\"2001:db8:cafe::/48\"", &many.join(", "));
+    let rules = rules(&Config::parse(&text).unwrap());
+    assert!(rules.windows(2).all(|pair| pair[0].priority > pair[1].priority));
+    let text = SETTINGS.replace("\"2001:db8:cafe::/48\"", "\"::/0\"");
+    let error = Config::parse(&text).unwrap_err().to_string();
+    assert!(error.starts_with("line 8: acl.control_plane: ::/0 is shorter than /16"), "{error}");
+}

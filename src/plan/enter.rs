@@ -1,0 +1,176 @@
+//! A port's way in: others' claims go, the boot ACL stands, the base row, the address, and every fact after them.
+
+use super::leave::withdraw_order;
+use super::{Need, Step, View, Waiting};
+use crate::desired::Origin;
+use crate::net::{BootPrefix, PortName};
+use crate::observed::{Base, Port};
+use crate::rows::{self, Fields, RowKey};
+use crate::serving;
+
+impl View<'_> {
+    /// What a port needs that is to boot.
+    pub(super) fn enter(&self, name: &PortName, port: &Port, prefix: BootPrefix) -> Need {
+        if let Some(need) = self.claims(name, port) {
+            return need;
+        }
+        match port.bound.as_deref() {
+            bound if port.base == Base::Absent => self.enter_without_base(name, port, bound),
+            None => Need::Fact(self.why_unready(port).unwrap_or(Waiting::InterfaceBound)),
+            Some(bound) if bound == self.vrf().as_str() => self.enter_bound(name, port, prefix),
+            // `cfgmgr/intfmgr.cpp: IntfMgr::doIntfGeneralTask` drops a change of vrf_name for good («can not change
+            // to … directly, skipping»): the row says ours and nothing will happen. The way is through «gone».
+            Some(_) => self.withdraw(name, port),
+        }
+    }
+
+    /// What others have put on the port. A fresh push is metal-core's word that the port is free of them, so its own
+    /// rows are cleared away; a memory clears nothing.
+    fn claims(&self, name: &PortName, port: &Port) -> Option<Need> {
+        let ordered = self.desired.origin == Origin::Pushed;
+        if let Some(lag) = &port.lag {
+            return Some(Need::Fact(Waiting::LagMember(lag.clone())));
+        }
+        if let Some(vlan) = port.vlans.first() {
+            let delete = |vlan: &String| Step::Delete(RowKey::VlanMember(vlan.clone(), name.clone()));
+            return Some(match ordered {
+                true => Need::Steps(port.vlans.iter().map(delete).collect()),
+                false => Need::Fact(Waiting::VlanMember(vlan.clone())),
+            });
+        }
+        // `cfgmgr/vlanmgr.cpp: VlanMgr::removeHostVlanMember` takes the port out of whatever master it has, our VRF
+        // too, whenever the membership goes: so it must be gone before.
+        if let Some(vlan) = port.bound_vlans.first() {
+            return Some(Need::Fact(Waiting::VlanGone(vlan.clone())));
+        }
+        // Nothing in intfmgrd or orchagent keeps a router interface off a bridge port.
+        if port.bridge_port {
+            return Some(Need::Fact(Waiting::BridgePortGone));
+        }
+        match &port.base {
+            Base::Foreign(_) if ordered => Some(self.clear_interface(name, port)),
+            Base::Foreign(vrf) => Some(Need::Fact(Waiting::ForeignInterface(vrf.clone()))),
+            Base::Ours | Base::Absent => None,
+        }
+    }
+
+    /// Clears somebody's interface off a pushed port: addresses, then the base row, each when the one before is gone.
+    fn clear_interface(&self, name: &PortName, port: &Port) -> Need {
+        let addresses = withdraw_order(name, port);
+        if !addresses.is_empty() {
+            return Need::Steps(addresses);
+        }
+        match why_addressed(port) {
+            Some(waiting) => Need::Fact(waiting),
+            None => Need::Steps(vec![Step::Delete(RowKey::Interface(name.clone()))]),
+        }
+    }
+
+    /// Nothing of ours is in CONFIG_DB but perhaps addresses; the base row comes when all traces are gone.
+    fn enter_without_base(&self, name: &PortName, port: &Port, bound: Option<&str>) -> Need {
+        // Our base row was deleted by hand: intfmgrd cannot let go while the address stands
+        // (`cfgmgr/intfmgr.cpp: IntfMgr::doIntfGeneralTask`, getIntfIpCount).
+        if bound == Some(self.vrf().as_str()) && !port.addresses.is_empty() {
+            return self.withdraw(name, port);
+        }
+        let others = withdraw_order(name, port);
+        if let Some(Step::Delete(row)) = others.first() {
+            return match self.desired.origin {
+                Origin::Pushed => Need::Steps(others),
+                Origin::Restored => Need::Fact(Waiting::ForeignAddress(row.to_string())),
+            };
+        }
+        // A SET before STATE_DB's row is gone is dropped (`IntfMgr::doIntfGeneralTask`); one before the router
+        // interface is gone merges with its DEL, and that stays in the old VRF (`consumer_state_table_pops.lua`).
+        if let Some(bound) = bound {
+            return Need::Fact(Waiting::InterfaceGone(bound.to_owned()));
+        }
+        if port.router_interface {
+            return Need::Fact(Waiting::RouterInterfaceGone);
+        }
+        match self.guard.why_open(name, port).or_else(|| self.why_unready(port)) {
+            Some(waiting) => Need::Fact(waiting),
+            None => {
+                let fields = rows::interface_fields(self.vrf());
+                Need::Steps(vec![Step::Set(RowKey::Interface(name.clone()), fields)])
+            }
+        }
+    }
+
+    /// intfmgrd has bound the port to the boot VRF; the address is next.
+    fn enter_bound(&self, name: &PortName, port: &Port, prefix: BootPrefix) -> Need {
+        if port.addresses.iter().any(|address| *address != prefix) {
+            return self.withdraw_addresses(name, port, Some(prefix));
+        }
+        if let Some(old) = port.bound_addresses.iter().find(|address| **address != prefix) {
+            return Need::Fact(Waiting::AddressGone(*old));
+        }
+        if !port.addresses.contains(&prefix) {
+            return match self.why_no_address(name, port, prefix) {
+                Some(waiting) => Need::Fact(waiting),
+                None => Need::Steps(vec![Step::Set(RowKey::Address(name.clone(), prefix), Fields::new())]),
+            };
+        }
+        match self.why_unserved(name, port, prefix).or_else(|| self.guard.why_open(name, port)) {
+            Some(waiting) => Need::Fact(waiting),
+            None => Need::Nothing,
+        }
+    }
+
+    /// Why the address may not be written yet.
+    fn why_no_address(&self, name: &PortName, port: &Port, prefix: BootPrefix) -> Option<Waiting> {
+        // The row was deleted by hand and intfmgrd has not followed yet.
+        if port.bound_addresses.contains(&prefix) {
+            return Some(Waiting::AddressGone(prefix));
+        }
+        let taken = self.other_with(name, prefix).map(|other| Waiting::PrefixTaken(other.clone(), prefix));
+        taken.or_else(|| self.guard.why_open(name, port))
+    }
+
+    /// Why the port's machine cannot be served yet although every row is there.
+    fn why_unserved(&self, name: &PortName, port: &Port, prefix: BootPrefix) -> Option<Waiting> {
+        if !port.bound_addresses.contains(&prefix) {
+            return Some(Waiting::AddressBound(prefix));
+        }
+        if !port.router_interface {
+            return Some(Waiting::RouterInterface);
+        }
+        // intfmgrd writes «ok» for what it asked for, not for what the kernel did (`IntfMgr::doIntfAddrTask`).
+        match self.links.get(name) {
+            Some(link) if serving::is_in(link, self.vrf()) => {
+                (!serving::has_gateway(link, prefix)).then_some(Waiting::KernelGateway(prefix))
+            }
+            Some(_) | None => Some(Waiting::KernelVrf),
+        }
+    }
+
+    /// Another port that has the prefix: in one VRF orchagent retries the second of two overlapping addresses for ever
+    /// (`orchagent/intfsorch.cpp: IntfsOrch::setIntf`), and for a while two machines would be one.
+    fn other_with(&self, name: &PortName, prefix: BootPrefix) -> Option<&PortName> {
+        let mut others = self.observed.ports.iter().filter(|(other, _)| *other != name);
+        let has = |port: &Port| port.addresses.contains(&prefix) || port.bound_addresses.contains(&prefix);
+        others.find(|(_, port)| has(port)).map(|(other, _)| other)
+    }
+
+    /// Port and VRF must be there before a port goes into the VRF (`IntfMgr::isIntfStateOk`).
+    fn why_unready(&self, port: &Port) -> Option<Waiting> {
+        let vrf = &self.observed.vrf;
+        let name = || self.vrf().clone();
+        if !port.ready {
+            Some(Waiting::PortReady)
+        } else if !vrf.row && (vrf.in_kernel || vrf.in_asic) {
+            Some(Waiting::VrfGone(name()))
+        } else if !vrf.in_kernel || !vrf.in_asic {
+            Some(Waiting::VrfReady(name()))
+        } else {
+            None
+        }
+    }
+}
+
+/// An address that intfmgrd still has on the port.
+pub(super) fn why_addressed(port: &Port) -> Option<Waiting> {
+    let other =
+        || port.other_bound_addresses.first().map(|address| Waiting::OtherAddressGone(address.clone()));
+    port.bound_addresses.first().map(|address| Waiting::AddressGone(*address)).or_else(other)
+}

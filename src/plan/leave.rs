@@ -1,0 +1,74 @@
+//! A port's way out: its machine is told, then address, base row, every fact after them, and the boot ACL last.
+
+use super::enter::why_addressed;
+use super::{Need, Step, View, Waiting, has_traces, holds};
+use crate::net::{BootPrefix, PortName};
+use crate::observed::{Base, Link, Port};
+use crate::rows::RowKey;
+use crate::serving::{self, Order, RaState};
+
+impl View<'_> {
+    /// What a port needs that is not to boot: nothing, unless it is still ours.
+    pub(super) fn leave(&self, name: &PortName, port: &Port) -> Need {
+        if holds(port, self.vrf()) {
+            return match &port.base {
+                Base::Foreign(vrf) => Need::Fact(Waiting::ForeignInterface(vrf.clone())),
+                Base::Ours | Base::Absent => self.withdraw(name, port),
+            };
+        }
+        // The rows are gone and intfmgrd has let go, but whoever writes the port's next row before the ASIC has let
+        // go gets a router interface in the old VRF (`consumer_state_table_pops.lua` merges DEL and SET).
+        if has_traces(port) {
+            return Need::Fact(Waiting::RouterInterfaceGone);
+        }
+        match self.guard.why_listed(name) {
+            Some(waiting) => Need::Fact(waiting),
+            None => Need::Nothing,
+        }
+    }
+
+    /// The way out of the VRF: addresses, then the base row, each when the one before is gone.
+    pub(super) fn withdraw(&self, name: &PortName, port: &Port) -> Need {
+        if !port.addresses.is_empty() {
+            return self.withdraw_addresses(name, port, None);
+        }
+        if let Some(address) = port.other_addresses.first() {
+            let row = RowKey::OtherAddress(name.clone(), address.clone()).to_string();
+            return Need::Fact(Waiting::ForeignAddress(row));
+        }
+        if let Some(waiting) = why_addressed(port) {
+            return Need::Fact(waiting);
+        }
+        match (&port.base, &port.bound) {
+            (Base::Ours, _) => Need::Steps(vec![Step::Delete(RowKey::Interface(name.clone()))]),
+            (_, bound) => Need::Fact(Waiting::InterfaceGone(bound.clone().unwrap_or_default())),
+        }
+    }
+
+    /// Deletes the port's address rows but `keep`, once its machine has been told.
+    pub(super) fn withdraw_addresses(&self, name: &PortName, port: &Port, keep: Option<BootPrefix>) -> Need {
+        if self.must_cease(name) {
+            return Need::Fact(Waiting::FinalAdvertisement);
+        }
+        let stale = port.addresses.iter().filter(|address| Some(**address) != keep);
+        Need::Steps(stale.map(|address| Step::Delete(RowKey::Address(name.clone(), *address))).collect())
+    }
+
+    /// Whether the port still advertises, or its machine can be told that it ceases and has not been.
+    fn must_cease(&self, name: &PortName) -> bool {
+        let order = |link: &Link| serving::order(Some(self.desired), name, link, self.vrf());
+        match (self.ra.get(name), self.links.get(name).and_then(order)) {
+            (Some(RaState::Advertising), _) => true,
+            (Some(RaState::Ceased), _) => false,
+            (None, order) => matches!(order, Some(Order::Cease(_))),
+        }
+    }
+}
+
+/// The deletes of every address row on a port, whoever wrote it.
+pub(super) fn withdraw_order(name: &PortName, port: &Port) -> Vec<Step> {
+    let gateways = port.addresses.iter().map(|prefix| RowKey::Address(name.clone(), *prefix));
+    let others =
+        port.other_addresses.iter().map(|address| RowKey::OtherAddress(name.clone(), address.clone()));
+    gateways.chain(others).map(Step::Delete).collect()
+}

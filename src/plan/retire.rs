@@ -1,0 +1,61 @@
+//! What no port's release does: the boot VRF and the boot ACL themselves go.
+
+use std::collections::BTreeSet;
+
+use super::{Step, holds};
+use crate::config::Config;
+use crate::net::PortName;
+use crate::observed::{Observed, Port, Vrf};
+use crate::rows::{self, RowKey};
+
+/// What is left to do to remove the boot VRF and the boot ACL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Retirement {
+    /// Ports are in them: they are released first.
+    InUse(BTreeSet<PortName>),
+    /// These rows may go now.
+    Delete(Vec<Step>),
+    /// Their rows are gone; SONiC's daemons still have them.
+    Going,
+    /// Nothing of them is left in SONiC's databases.
+    Gone,
+}
+
+impl Retirement {
+    /// How far the removal of what `config` names is.
+    ///
+    /// orchagent keeps a VRF for ever that something is in (`orchagent/vrforch.cpp: VRFOrch::delOperation`), so its row
+    /// goes only when no port is. caclmgrd dies of a rule's event when the table's row is gone (`scripts/caclmgrd:
+    /// run`), so the rules go first, and the table when orchagent has let go of them.
+    pub fn new(observed: &Observed, config: &Config) -> Self {
+        let vrf = &config.boot.vrf;
+        let listed = observed.acl.table.as_ref().map(rows::acl_table_ports).unwrap_or_default();
+        let in_use = |(name, port): &(&PortName, &Port)| holds(port, vrf) || listed.contains(name.as_str());
+        let ports: BTreeSet<PortName> =
+            observed.ports.iter().filter(in_use).map(|(name, _)| name.clone()).collect();
+        if !ports.is_empty() {
+            return Self::InUse(ports);
+        }
+        let mut steps = Vec::new();
+        let Vrf { row, in_kernel, in_asic } = observed.vrf;
+        if row {
+            steps.push(Step::Delete(RowKey::Vrf(vrf.clone())));
+        }
+        let acl = &observed.acl;
+        let ours = acl.table.as_ref().is_some_and(rows::is_acl_table_of_our_kind);
+        let table = &config.acl.table;
+        if ours && !acl.rules.is_empty() {
+            let rule = |rule: &String| Step::Delete(RowKey::AclRule(table.clone(), rule.clone()));
+            steps.extend(acl.rules.keys().map(rule));
+        } else if ours && acl.active_rules.is_empty() {
+            steps.push(Step::Delete(RowKey::AclTable(table.clone())));
+        }
+        if !steps.is_empty() {
+            Self::Delete(steps)
+        } else if in_kernel || in_asic || ours || !acl.active_rules.is_empty() || acl.table_active {
+            Self::Going
+        } else {
+            Self::Gone
+        }
+    }
+}
