@@ -36,6 +36,10 @@ enum Command {
     /// In the leaf: FRR's part.
     LeafRoutes,
     /// In the leaf: SONiC's daemons, played from the outside.
+    ///
+    /// While it runs, it takes orders on a redis channel. `redis-cli PUBLISH sonic-model restart` restarts swss.
+    /// `redis-cli PUBLISH sonic-model "reload PATH"` is a config reload from that file: a config_db.json, or redis
+    /// commands, one a line.
     SonicModel(sonic::Args),
     /// The partition's servers.
     Partition(PartitionArgs),

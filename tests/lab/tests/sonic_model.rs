@@ -6,8 +6,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "sonic_model/acl.rs"]
+mod acl;
 #[path = "sonic_model/leaf.rs"]
 mod leaf;
+#[path = "sonic_model/restart.rs"]
+mod restart;
 
 use leaf::{Leaf, RIF, fields, until};
 use leafboot_lab::sonic::database::Fields;

@@ -41,6 +41,11 @@ impl ApplTable {
         !self.changed.is_empty()
     }
 
+    /// The database was emptied.
+    pub fn forget(&mut self) {
+        self.changed.clear();
+    }
+
     /// Every changed key with the row it has now: a DEL followed by a SET is a SET.
     // sonic-swss-common common/consumer_state_table_pops.lua; sonic-swss#4737
     pub fn pop(&mut self, appl: &mut Database) -> Result<Vec<(String, Task)>, Error> {

@@ -111,9 +111,18 @@ pub struct Database {
 impl Database {
     /// The fields of a row, or nothing if there is no such row.
     pub fn row(&mut self, table: &str, key: &str) -> Result<Option<Fields>, Error> {
+        let mut row = self.row_with_null(table, key)?;
+        if let Some(fields) = &mut row {
+            fields.remove("NULL");
+        }
+        Ok(row)
+    }
+
+    /// The fields of a row, and `NULL` as one of them if the row has it.
+    pub fn row_with_null(&mut self, table: &str, key: &str) -> Result<Option<Fields>, Error> {
         let raw: BTreeMap<String, String> =
             redis::cmd("HGETALL").arg(self.name(table, key)).query(&mut self.connection)?;
-        if raw.is_empty() { Ok(None) } else { Ok(Some(normalise(raw))) }
+        if raw.is_empty() { Ok(None) } else { Ok(Some(without_marks(raw))) }
     }
 
     /// One field of a row.
@@ -149,11 +158,15 @@ impl Database {
         Ok(keys)
     }
 
-    /// Deletes every key that begins with `prefix`.
-    pub fn delete_all(&mut self, prefix: &str) -> Result<(), Error> {
-        let names: Vec<String> = redis::cmd("KEYS").arg(format!("{prefix}*")).query(&mut self.connection)?;
-        for name in names {
-            redis::cmd("DEL").arg(name).exec(&mut self.connection)?;
+    /// Deletes one field of a row.
+    pub fn delete_field(&mut self, table: &str, key: &str, field: &str) -> Result<(), Error> {
+        Ok(redis::cmd("HDEL").arg(self.name(table, key)).arg(field).exec(&mut self.connection)?)
+    }
+
+    /// Deletes every row of a table.
+    pub fn delete_all(&mut self, table: &str) -> Result<(), Error> {
+        for key in self.keys(table)? {
+            self.delete(table, &key)?;
         }
         Ok(())
     }
@@ -178,6 +191,11 @@ impl Database {
         &mut self.connection
     }
 
+    /// Only the connection.
+    pub fn into_connection(self) -> redis::Connection {
+        self.connection
+    }
+
     /// The redis key of a row. A table without keys (COUNTERS_PORT_NAME_MAP) is one row of the table's name.
     // sonic-swss-common common/table.cpp: TableBase::getKeyName
     pub fn name(&self, table: &str, key: &str) -> String {
@@ -185,12 +203,11 @@ impl Database {
     }
 }
 
-/// What SONiC's readers make of a raw hash: the `NULL` of an empty row is no field, and a field name ends at its
-/// first `@` (the mark of a list).
+/// What SONiC's readers make of a raw hash: a field name ends at its first `@` (the mark of a list).
 // sonic-swss-common common/table.cpp: Table::get, stripSpecialSym
-fn normalise(raw: BTreeMap<String, String>) -> Fields {
+fn without_marks(raw: BTreeMap<String, String>) -> Fields {
     let strip = |field: String| field.split('@').next().unwrap_or_default().to_owned();
-    raw.into_iter().filter(|(field, _)| field != "NULL").map(|(field, value)| (strip(field), value)).collect()
+    raw.into_iter().map(|(field, value)| (strip(field), value)).collect()
 }
 
 #[cfg(test)]
@@ -198,9 +215,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_row_has_no_fields_and_a_list_loses_its_mark() {
-        let raw = [("NULL", "NULL"), ("ports@", "Ethernet0,Ethernet4"), ("type", "L3V6")];
-        let fields = normalise(raw.map(|(f, v)| (f.to_owned(), v.to_owned())).into());
+    fn a_list_loses_its_mark() {
+        let raw = [("ports@", "Ethernet0,Ethernet4"), ("type", "L3V6")];
+        let fields = without_marks(raw.map(|(f, v)| (f.to_owned(), v.to_owned())).into());
         let expected = [("ports", "Ethernet0,Ethernet4"), ("type", "L3V6")];
         assert_eq!(fields, expected.map(|(f, v)| (f.to_owned(), v.to_owned())).into());
     }

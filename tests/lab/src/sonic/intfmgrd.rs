@@ -4,8 +4,10 @@
 //! Must never: be kinder than SONiC's. It forgets what it drops, and says `ok` for what it only asked for.
 
 use ipnet::IpNet;
+use redis::Msg;
 
-use super::database::Fields;
+use super::daemons::Daemon;
+use super::database::{self, Fields};
 use super::queue::{Queue, Task, Verdict};
 use super::subscription::Subscription;
 use super::switch::Switch;
@@ -18,8 +20,7 @@ const NOT_PORTS: [&str; 3] = ["Vlan", "PortChannel", "Loopback"];
 /// The daemon.
 #[derive(Debug)]
 pub struct Intfmgrd {
-    /// CONFIG_DB INTERFACE.
-    pub subscription: Subscription,
+    subscription: Subscription,
     queue: Queue,
 }
 
@@ -28,15 +29,24 @@ impl Intfmgrd {
     pub fn new(subscription: Subscription) -> Self {
         Self { subscription, queue: Queue::default() }
     }
+}
 
-    /// Takes what has changed, and tries everything that is pending.
-    pub fn run(&mut self, switch: &mut Switch) -> Result<(), Error> {
+impl Daemon for Intfmgrd {
+    fn offer(&mut self, message: &Msg) -> Result<bool, database::Error> {
+        self.subscription.offer(message)
+    }
+
+    fn run(&mut self, switch: &mut Switch) -> Result<bool, Error> {
         for (key, task) in self.subscription.pop(&mut switch.config)? {
             self.queue.add(&key, task);
         }
         self.queue.drain(
             |key, reason| eprintln!("intfmgrd: {key}: waiting: {reason}"),
-            |key, task| handle(switch, key, task),
+            |key, task| {
+                let verdict = handle(switch, key, task)?;
+                switch.look(&format!("intfmgrd: {key}"))?;
+                Ok(verdict)
+            },
         )
     }
 }

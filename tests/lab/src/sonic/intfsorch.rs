@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
+use super::asic::ROUTER_INTERFACE;
 use super::database::Fields;
-use super::ports::Ports;
 use super::queue::{Task, Verdict};
 use super::switch::Switch;
 use super::vrforch::{DEFAULT_VIRTUAL_ROUTER, VrfOrch};
 use super::{Error, fields, parse_prefix};
 
-const OBJECT: &str = "SAI_OBJECT_TYPE_ROUTER_INTERFACE";
+const ROUTE: &str = "SAI_OBJECT_TYPE_ROUTE_ENTRY";
 const FIRST_OID: u64 = 0x6_0000_0000_0600;
 
 /// The router interfaces, by port.
@@ -42,7 +42,6 @@ impl IntfsOrch {
     pub fn handle(
         &mut self,
         switch: &mut Switch,
-        ports: &Ports,
         vrfs: &VrfOrch,
         key: &str,
         task: &Task,
@@ -59,7 +58,7 @@ impl IntfsOrch {
             }
         };
         match (task, address) {
-            (Task::Set(row), None) => self.set_base(switch, ports, vrfs, port, row),
+            (Task::Set(row), None) => self.set_base(switch, vrfs, port, row),
             (Task::Set(_), Some(address)) => self.set_address(switch, port, address),
             (Task::Del, None) => self.delete_base(switch, port),
             (Task::Del, Some(address)) => self.delete_address(switch, port, address),
@@ -70,7 +69,6 @@ impl IntfsOrch {
     fn set_base(
         &mut self,
         switch: &mut Switch,
-        ports: &Ports,
         vrfs: &VrfOrch,
         port: &str,
         row: &Fields,
@@ -82,7 +80,7 @@ impl IntfsOrch {
                 None => return Ok(Verdict::Retry(format!("{vrf} has no virtual router"))),
             },
         };
-        let Some(port_oid) = ports.oid(port) else {
+        let Some(port_oid) = switch.ports.oid(port).map(str::to_owned) else {
             return Ok(Verdict::Retry("no such port".to_owned()));
         };
         // An interface that exists keeps its virtual router, whatever the row says now, and nobody is told.
@@ -93,11 +91,11 @@ impl IntfsOrch {
         let oid = format!("oid:{:#x}", FIRST_OID + self.created);
         self.created += 1;
         let attributes = fields(&[
-            ("SAI_ROUTER_INTERFACE_ATTR_PORT_ID", port_oid),
+            ("SAI_ROUTER_INTERFACE_ATTR_PORT_ID", &port_oid),
             ("SAI_ROUTER_INTERFACE_ATTR_TYPE", "SAI_ROUTER_INTERFACE_TYPE_PORT"),
             ("SAI_ROUTER_INTERFACE_ATTR_VIRTUAL_ROUTER_ID", virtual_router),
         ]);
-        switch.asic.set("ASIC_STATE", &format!("{OBJECT}:{oid}"), &attributes)?;
+        switch.asic.set(ROUTER_INTERFACE, &oid, &attributes)?;
         eprintln!("orchagent: {port}: router interface {oid} created in {virtual_router}");
         let virtual_router = virtual_router.to_owned();
         let interface = RouterInterface { oid, virtual_router, addresses: BTreeSet::new() };
@@ -118,7 +116,7 @@ impl IntfsOrch {
             return Ok(Verdict::Retry(reason));
         }
         switch.asic.set(
-            "ASIC_STATE",
+            ROUTE,
             &ip2me(&interface.virtual_router, address),
             &fields(&[("SAI_ROUTE_ENTRY_ATTR_PACKET_ACTION", "SAI_PACKET_ACTION_FORWARD")]),
         )?;
@@ -137,7 +135,7 @@ impl IntfsOrch {
         if !interface.addresses.is_empty() {
             return Ok(Verdict::Retry("addresses are left, cannot remove".to_owned()));
         }
-        switch.asic.delete("ASIC_STATE", &format!("{OBJECT}:{}", interface.oid))?;
+        switch.asic.delete(ROUTER_INTERFACE, &interface.oid)?;
         eprintln!("orchagent: {port}: router interface {} removed", interface.oid);
         self.interfaces.remove(port);
         Ok(Verdict::Done)
@@ -149,7 +147,7 @@ impl IntfsOrch {
             return Ok(Verdict::Done);
         };
         if interface.addresses.remove(&address) {
-            switch.asic.delete("ASIC_STATE", &ip2me(&interface.virtual_router, address))?;
+            switch.asic.delete(ROUTE, &ip2me(&interface.virtual_router, address))?;
             eprintln!("orchagent: {port}: {address} removed");
         }
         Ok(Verdict::Done)
@@ -176,7 +174,5 @@ impl IntfsOrch {
 // sonic-swss orchagent/intfsorch.cpp: IntfsOrch::addIp2MeRoute
 fn ip2me(virtual_router: &str, address: IpNet) -> String {
     let destination = IpNet::from(address.addr());
-    format!(
-        r#"SAI_OBJECT_TYPE_ROUTE_ENTRY:{{"dest":"{destination}","switch_id":"oid:0x21000000000000","vr":"{virtual_router}"}}"#
-    )
+    format!(r#"{{"dest":"{destination}","switch_id":"oid:0x21000000000000","vr":"{virtual_router}"}}"#)
 }

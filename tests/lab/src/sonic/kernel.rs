@@ -40,6 +40,21 @@ pub struct Paper {
     vrfs: BTreeMap<String, u32>,
     masters: BTreeMap<String, String>,
     addresses: BTreeMap<String, BTreeSet<IpNet>>,
+    indexes: BTreeMap<String, u32>,
+    last_index: u32,
+}
+
+/// A network device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its interface index. A device that is made anew gets a new one.
+    pub index: u32,
+    /// The VRF or bridge that it is in.
+    pub master: Option<String>,
+    /// Its addresses, but for IPv6 link-local ones.
+    pub addresses: BTreeSet<IpNet>,
+    /// Is it a port, or a device that holds ports?
+    pub is_port: bool,
 }
 
 /// VRF device names are interface names: at most 15 characters.
@@ -96,6 +111,7 @@ impl Kernel {
                     ));
                 }
                 paper.vrfs.insert(name.to_owned(), table);
+                paper.renew(name);
             }
         }
         Ok(())
@@ -107,6 +123,7 @@ impl Kernel {
             Self::Real => ip(&["link", "del", name]).map(drop),
             Self::Paper(paper) => {
                 paper.masters.retain(|_, master| master != name);
+                paper.indexes.remove(name);
                 match paper.vrfs.remove(name) {
                     Some(_) => Ok(()),
                     None => Err(refused(&["link", "del", name], "cannot find device")),
@@ -184,12 +201,23 @@ impl Kernel {
         Ok(all.into_iter().filter(|address| !is_link_local(*address)).collect())
     }
 
-    /// Makes a port as good as new: no master, no addresses.
+    /// Makes a port as good as new: no master, no addresses, and on paper a new index.
     pub fn renew_port(&mut self, port: &str) -> Result<(), Error> {
+        if let Self::Paper(paper) = self {
+            paper.renew(port);
+        }
         for address in self.addresses(port)? {
             self.delete_address(port, address)?;
         }
         self.set_master(port, None)
+    }
+
+    /// Every device, by name.
+    pub fn links(&mut self) -> Result<BTreeMap<String, Link>, Error> {
+        match self {
+            Self::Real => read_links(),
+            Self::Paper(paper) => Ok(paper.links()),
+        }
     }
 
     /// Does the port have a carrier? `up` or `down`. On paper it always has.
@@ -203,6 +231,56 @@ impl Kernel {
             Self::Paper(_) => "up",
         }
     }
+}
+
+impl Paper {
+    fn renew(&mut self, name: &str) {
+        self.last_index += 1;
+        self.indexes.insert(name.to_owned(), self.last_index);
+    }
+
+    fn links(&self) -> BTreeMap<String, Link> {
+        let link = |(name, index): (&String, &u32)| {
+            let addresses = self.addresses.get(name).into_iter().flatten().copied();
+            let link = Link {
+                index: *index,
+                master: self.masters.get(name).cloned(),
+                addresses: addresses.filter(|address| !is_link_local(*address)).collect(),
+                is_port: !self.vrfs.contains_key(name),
+            };
+            (name.clone(), link)
+        };
+        self.indexes.iter().map(link).collect()
+    }
+}
+
+/// What `ip` says of every device.
+fn read_links() -> Result<BTreeMap<String, Link>, Error> {
+    let mut links = BTreeMap::new();
+    for line in ip(&["-o", "link", "show"])?.lines() {
+        // 7: Ethernet0@if6: <UP> mtu 9100 master Vrfboot state UP …
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (Some(index), Some(name)) = (words.first(), words.get(1)) else { continue };
+        let name = name.trim_end_matches(':').split('@').next().unwrap_or_default();
+        let master = words.iter().position(|word| *word == "master").and_then(|at| words.get(at + 1));
+        let link = Link {
+            index: index.trim_end_matches(':').parse().unwrap_or_default(),
+            master: master.map(|master| (*master).to_owned()),
+            addresses: BTreeSet::new(),
+            is_port: name.starts_with("Ethernet"),
+        };
+        links.insert(name.to_owned(), link);
+    }
+    for line in ip(&["-o", "address", "show"])?.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (Some(name), Some(address)) = (words.get(1), words.get(3)) else { continue };
+        if let (Some(link), Ok(address)) = (links.get_mut(*name), address.parse())
+            && !is_link_local(address)
+        {
+            link.addresses.insert(address);
+        }
+    }
+    Ok(links)
 }
 
 fn is_link_local(address: IpNet) -> bool {

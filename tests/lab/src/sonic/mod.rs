@@ -3,41 +3,46 @@
 //! It is the examiner. Where leafboot breaks a rule of SONiC, the model does what SONiC does: drops the row, waits for
 //! ever, leaves a router interface in the old VRF, or exits.
 //!
-//! Owns: the process: one loop that wakes each daemon on its events, or a second after its last run.
-//! Must never: write CONFIG_DB, or repair what a rule of SONiC breaks.
+//! Owns: how it is started, and of what it ends.
+//! Must never: write CONFIG_DB (but for the operator's part in a `config reload`), or repair what a rule of SONiC breaks.
 //!
-//! Not played: loopbacks, VLANs, LAGs, VNETs, subports, ACLs, neighbours and next hops (so nothing but addresses keeps
+//! Not played: loopbacks, VLANs, LAGs, VNETs, subports, neighbours and next hops (so nothing but addresses keeps
 //! a router interface), EVPN (a `vni` is accepted as if there were a VTEP), warm start, ports that come later.
 
+mod acl_rows;
+mod aclorch;
 mod appl;
+mod asic;
+pub mod caclmgrd;
+mod daemons;
 pub mod database;
+mod events;
 mod intfmgrd;
 mod intfsorch;
-mod kernel;
+pub mod isolation;
+pub mod kernel;
 mod orchagent;
 mod ports;
 mod queue;
+mod reload;
 mod subscription;
 mod switch;
+mod swss;
 mod vrfmgrd;
 mod vrforch;
 mod wake;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ipnet::IpNet;
-use redis::{Msg, PubSub};
 
-use self::database::{Databases, Fields};
-use self::intfmgrd::Intfmgrd;
-use self::kernel::{Kernel, Paper};
-use self::orchagent::Orchagent;
-use self::ports::Ports;
-use self::subscription::Subscription;
-use self::switch::Switch;
-use self::vrfmgrd::Vrfmgrd;
-use self::wake::Wake;
+use self::database::Fields;
+
+pub use self::swss::Swss;
+
+/// Every daemon's own alarm clock rings sooner.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// How the model is started.
 #[derive(Debug, Clone, clap::Args)]
@@ -71,6 +76,9 @@ pub enum Error {
     /// The kernel refused what a start needs.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
+    /// The rows for a `config reload` cannot be used; nothing was changed.
+    #[error("config reload: {0}")]
+    Reload(String),
     /// A daemon did what SONiC's does: it exited.
     #[error("{daemon} exits: {reason}")]
     Exit {
@@ -89,101 +97,9 @@ impl From<redis::RedisError> for Error {
 
 /// Plays SONiC, after a cold start, until a daemon exits or redis goes away.
 pub fn run(args: Args) -> Result<(), Error> {
-    let databases = Databases::read(&args.database_config)?;
-    let kernel = match args.kernel {
-        WhichKernel::Real => Kernel::Real,
-        WhichKernel::Paper => Kernel::Paper(Paper::default()),
-    };
-    let mut switch = Switch::open(&databases, kernel)?;
-    switch.wait_for_config()?;
-    switch.clean()?;
-    let ports = Ports::create(&mut switch)?;
-    let orchagent = Orchagent::start(&mut switch, ports)?;
-
-    let mut listener = databases.open("CONFIG_DB")?;
-    let mut events = listener.connection().as_pubsub();
-    let vrfmgrd = Vrfmgrd::new(Subscription::start(&mut events, &mut switch.config, "VRF")?);
-    let intfmgrd = Intfmgrd::new(Subscription::start(&mut events, &mut switch.config, "INTERFACE")?);
-    eprintln!("swss: started");
-    Daemons::new(vrfmgrd, intfmgrd, orchagent, Duration::from_millis(args.delay_ms))
-        .run(&mut switch, &mut events)
-}
-
-/// The daemons, each with its own alarm clock.
-struct Daemons {
-    vrfmgrd: Vrfmgrd,
-    vrfmgrd_wake: Wake,
-    intfmgrd: Intfmgrd,
-    intfmgrd_wake: Wake,
-    orchagent: Orchagent,
-    orchagent_wake: Wake,
-    ports_wake: Wake,
-}
-
-impl Daemons {
-    fn new(vrfmgrd: Vrfmgrd, intfmgrd: Intfmgrd, orchagent: Orchagent, delay: Duration) -> Self {
-        let wake = || Wake::new(delay, Instant::now());
-        Self {
-            vrfmgrd,
-            vrfmgrd_wake: wake(),
-            intfmgrd,
-            intfmgrd_wake: wake(),
-            orchagent,
-            orchagent_wake: wake(),
-            ports_wake: wake(),
-        }
-    }
-
-    fn run(mut self, switch: &mut Switch, events: &mut PubSub<'_>) -> Result<(), Error> {
-        loop {
-            if self.vrfmgrd_wake.rings(Instant::now()) {
-                self.vrfmgrd.run(switch)?;
-            }
-            if self.intfmgrd_wake.rings(Instant::now()) {
-                self.intfmgrd.run(switch)?;
-            }
-            if switch.vrf_table.has_changed() || switch.intf_table.has_changed() {
-                self.orchagent_wake.event(Instant::now());
-            }
-            if self.orchagent_wake.rings(Instant::now()) {
-                self.orchagent.run(switch)?;
-            }
-            if self.ports_wake.rings(Instant::now()) {
-                self.orchagent.refresh_ports(switch)?;
-            }
-            if let Some(message) = next_event(events, self.next_due())? {
-                self.deliver(&message)?;
-            }
-        }
-    }
-
-    fn deliver(&mut self, message: &Msg) -> Result<(), Error> {
-        if self.vrfmgrd.subscription.offer(message)? {
-            self.vrfmgrd_wake.event(Instant::now());
-        } else if self.intfmgrd.subscription.offer(message)? {
-            self.intfmgrd_wake.event(Instant::now());
-        }
-        Ok(())
-    }
-
-    fn next_due(&self) -> Instant {
-        let [first, others @ ..] =
-            [&self.vrfmgrd_wake, &self.intfmgrd_wake, &self.orchagent_wake, &self.ports_wake].map(Wake::due);
-        others.into_iter().fold(first, Instant::min)
-    }
-}
-
-/// The next keyspace event, or nothing if there is none until then.
-fn next_event(events: &mut PubSub<'_>, until: Instant) -> Result<Option<Msg>, Error> {
-    let patience = until.saturating_duration_since(Instant::now());
-    if patience.is_zero() {
-        return Ok(None);
-    }
-    events.set_read_timeout(Some(patience))?;
-    match events.get_message() {
-        Ok(message) => Ok(Some(message)),
-        Err(error) if error.is_timeout() => Ok(None),
-        Err(error) => Err(error.into()),
+    let mut swss = Swss::start(&args)?;
+    loop {
+        swss.run_once(LONGEST_WAIT)?;
     }
 }
 

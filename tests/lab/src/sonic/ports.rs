@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use super::asic::PORT;
+use super::daemons::Daemon;
 use super::database::Fields;
 use super::switch::Switch;
 use super::{Error, fields};
@@ -12,16 +14,18 @@ use super::{Error, fields};
 const FIRST_PORT_OID: u64 = 0x1_0000_0000_0002;
 
 /// The ports of the switch.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Ports {
     oids: BTreeMap<String, String>,
+    /// What was published last of a port's carrier.
+    carriers: BTreeMap<String, &'static str>,
 }
 
 impl Ports {
     /// Creates every port of CONFIG_DB, and announces that all are there. Object ids follow the order of the port
     /// names, so that a restart with the same ports gives the same ids.
     // sonic-swss portsyncd/linksync.cpp; orchagent/portsorch.cpp: PortsOrch::doPortTask, PortInitDone
-    pub fn create(switch: &mut Switch) -> Result<Self, Error> {
+    pub fn create(switch: &mut Switch) -> Result<(), Error> {
         let mut oids = BTreeMap::new();
         let mut names = Fields::new();
         for (index, port) in (0..).zip(switch.config.keys("PORT")?) {
@@ -30,14 +34,15 @@ impl Ports {
                 eprintln!("portsyncd: {port}: {error}");
             }
             let oid = format!("oid:{:#x}", FIRST_PORT_OID + index);
+            switch.asic.set(PORT, &oid, &Fields::new())?;
+            switch.asic.name(&oid, &port);
             names.insert(port.clone(), oid.clone());
             oids.insert(port, oid);
         }
         if !names.is_empty() {
             switch.counters.set("COUNTERS_PORT_NAME_MAP", "", &names)?;
         }
-        let mut ports = Self { oids };
-        for port in ports.oids.keys() {
+        for port in oids.keys() {
             let config = switch.config.row("PORT", port)?.unwrap_or_default();
             let admin_status = config.get("admin_status").map_or("down", String::as_str);
             let mtu = config.get("mtu").map_or("9100", String::as_str);
@@ -45,22 +50,24 @@ impl Ports {
             switch.state.set("PORT_TABLE", port, &state)?;
             switch.appl.set("PORT_TABLE", port, &config)?;
         }
-        ports.refresh(switch)?;
+        switch.ports = Self { oids, carriers: BTreeMap::new() };
+        Self::refresh(switch)?;
         switch.appl.set("PORT_TABLE", "PortInitDone", &fields(&[("lanes", "0")]))?;
-        eprintln!("portsyncd: {} ports, PortInitDone", ports.oids.len());
-        Ok(ports)
+        eprintln!("portsyncd: {} ports, PortInitDone", switch.ports.oids.len());
+        Ok(())
     }
 
     /// Publishes the carrier of every port.
     // sonic-swss portsyncd/linksync.cpp: LinkSync::onMsg
-    pub fn refresh(&mut self, switch: &mut Switch) -> Result<(), Error> {
-        for port in self.oids.keys() {
-            let status = switch.kernel.oper_status(port);
-            if switch.state.field("PORT_TABLE", port, "netdev_oper_status")?.as_deref() == Some(status) {
+    fn refresh(switch: &mut Switch) -> Result<(), Error> {
+        let Switch { ports, kernel, state, appl, .. } = switch;
+        for port in ports.oids.keys() {
+            let status = kernel.oper_status(port);
+            if ports.carriers.insert(port.clone(), status) == Some(status) {
                 continue;
             }
-            switch.state.set("PORT_TABLE", port, &fields(&[("netdev_oper_status", status)]))?;
-            switch.appl.set("PORT_TABLE", port, &fields(&[("oper_status", status)]))?;
+            state.set("PORT_TABLE", port, &fields(&[("netdev_oper_status", status)]))?;
+            appl.set("PORT_TABLE", port, &fields(&[("oper_status", status)]))?;
         }
         Ok(())
     }
@@ -68,5 +75,15 @@ impl Ports {
     /// The object id of a port, if there is such a port.
     pub fn oid(&self, port: &str) -> Option<&str> {
         self.oids.get(port).map(String::as_str)
+    }
+}
+
+/// The daemon that watches the carriers.
+pub struct Portsyncd;
+
+impl Daemon for Portsyncd {
+    fn run(&mut self, switch: &mut Switch) -> Result<bool, Error> {
+        Ports::refresh(switch)?;
+        Ok(false)
     }
 }

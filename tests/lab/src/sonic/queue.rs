@@ -58,13 +58,14 @@ impl Queue {
     }
 
     /// Offers every pending task, keys in order, a DEL before the SET behind it. A DEL that must be retried does not
-    /// hold back its SET. `log` hears of a reason to wait once, not at every retry.
+    /// hold back its SET. `log` hears of a reason to wait once, not at every retry. Says whether any task was done with.
     // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::doTask (`it++; continue;` goes on to the SET of the same key)
     pub fn drain<E>(
         &mut self,
         mut log: impl FnMut(&str, &str),
         mut handle: impl FnMut(&str, &Task) -> Result<Verdict, E>,
-    ) -> Result<(), E> {
+    ) -> Result<bool, E> {
+        let before = self.len();
         for (key, pending) in &mut self.pending {
             if pending.del.is_some() {
                 let verdict = handle(key, &Task::Del)?;
@@ -76,7 +77,13 @@ impl Queue {
             }
         }
         self.pending.retain(|_, pending| pending.del.is_some() || pending.set.is_some());
-        Ok(())
+        Ok(self.len() < before)
+    }
+
+    fn len(&self) -> usize {
+        let tasks =
+            |pending: &Pending| usize::from(pending.del.is_some()) + usize::from(pending.set.is_some());
+        self.pending.values().map(tasks).sum()
     }
 }
 
@@ -103,14 +110,14 @@ mod tests {
     /// Offers everything and returns what was offered.
     fn offered(queue: &mut Queue, verdict: &Verdict) -> Vec<(String, Task)> {
         let mut seen = Vec::new();
-        let result: Result<(), ()> = queue.drain(
+        let result: Result<bool, ()> = queue.drain(
             |_, _| (),
             |key, task| {
                 seen.push((key.to_owned(), task.clone()));
                 Ok(verdict.clone())
             },
         );
-        assert_eq!(result, Ok(()));
+        assert!(result.is_ok());
         seen
     }
 
@@ -151,9 +158,9 @@ mod tests {
         let mut queue = Queue::default();
         queue.add("k", Task::Del);
         queue.add("k", set(&[]));
-        let result: Result<(), ()> =
+        let result: Result<bool, ()> =
             queue.drain(|_, _| (), |_, task| Ok(if *task == Task::Del { retry() } else { Verdict::Done }));
-        assert_eq!(result, Ok(()));
+        assert!(result.is_ok());
         assert_eq!(offered(&mut queue, &Verdict::Done), [("k".to_owned(), Task::Del)]);
     }
 
@@ -172,11 +179,11 @@ mod tests {
         queue.add("k", Task::Del);
         let mut lines = Vec::new();
         for reason in ["a", "a", "b"] {
-            let result: Result<(), ()> = queue.drain(
+            let result: Result<bool, ()> = queue.drain(
                 |key, reason| lines.push(format!("{key}: {reason}")),
                 |_, _| Ok(Verdict::Retry(reason.to_owned())),
             );
-            assert_eq!(result, Ok(()));
+            assert!(result.is_ok());
         }
         assert_eq!(lines, ["k: a", "k: b"]);
     }

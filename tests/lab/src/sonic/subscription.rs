@@ -1,9 +1,9 @@
-//! A CONFIG_DB table as a manager sees it: a first snapshot, then keyspace events.
+//! A CONFIG_DB table as a manager sees it: a first snapshot, then the keyspace events.
 //!
 //! Owns: turning an event into a task by reading the row that is there *now*; values in between are lost.
 //! Must never: read the table again. What redis does not announce (FLUSHDB) is not noticed.
 
-use redis::{Msg, PubSub};
+use redis::Msg;
 
 use super::database::{Database, Error};
 use super::queue::Task;
@@ -14,6 +14,7 @@ pub struct Subscription {
     table: &'static str,
     channel_prefix: String,
     events: Vec<Event>,
+    keeps_null: bool,
 }
 
 #[derive(Debug)]
@@ -23,13 +24,17 @@ struct Event {
 }
 
 impl Subscription {
-    /// Subscribes first and takes the snapshot then, so that nothing falls in between.
+    /// Takes the snapshot. The connection has subscribed before, so that nothing falls in between.
     // sonic-swss-common common/subscriberstatetable.cpp: SubscriberStateTable::SubscriberStateTable
-    pub fn start(events: &mut PubSub<'_>, config: &mut Database, table: &'static str) -> Result<Self, Error> {
+    pub fn start(config: &mut Database, table: &'static str) -> Result<Self, Error> {
         let channel_prefix = config.keyspace(table);
-        events.psubscribe(format!("{channel_prefix}*"))?;
         let snapshot = config.keys(table)?.into_iter().map(|key| Event { key, deleted: false });
-        Ok(Self { table, channel_prefix, events: snapshot.collect() })
+        Ok(Self { table, channel_prefix, events: snapshot.collect(), keeps_null: false })
+    }
+
+    /// For a reader that takes the `NULL` of an empty row for a field like any other.
+    pub fn with_null(self) -> Self {
+        Self { keeps_null: true, ..self }
     }
 
     /// Keeps the event if it is about this table, and says whether it is.
@@ -49,7 +54,14 @@ impl Subscription {
         for Event { key, deleted } in std::mem::take(&mut self.events) {
             if deleted {
                 tasks.push((key, Task::Del));
-            } else if let Some(fields) = config.row(self.table, &key)? {
+                continue;
+            }
+            let row = if self.keeps_null {
+                config.row_with_null(self.table, &key)
+            } else {
+                config.row(self.table, &key)
+            };
+            if let Some(fields) = row? {
                 tasks.push((key, Task::Set(fields)));
             }
             // A row that is gone already is skipped: its own "del" is under way.

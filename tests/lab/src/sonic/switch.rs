@@ -1,39 +1,59 @@
-//! What all daemons of the switch share: the databases, the kernel, and the tables between them.
+//! What all daemons of the switch share: the databases, the kernel, the ASIC, and the tables between them.
 //!
-//! Owns: the connections, and the clean slate of a cold start.
+//! Owns: the connections, the clean slate of a cold start, and that somebody looks after every step.
 //! Must never: write CONFIG_DB. That one belongs to the operator and to leafboot.
 
-use std::time::Duration;
-
+use super::Error;
 use super::appl::ApplTable;
-use super::database::{self, Database, Databases};
+use super::asic::Asic;
+use super::caclmgrd::HostFirewall;
+use super::database::{Database, Databases, Error as DatabaseError};
+use super::isolation::Isolation;
 use super::kernel::Kernel;
-use super::{Error, database::Error as DatabaseError};
+use super::ports::Ports;
 
 /// The rows of STATE_DB that a cold start deletes, of those that we write.
-// sonic-buildimage files/scripts/swss.sh: start, clean_up_tables
-const STATE_TABLES: [&str; 4] = ["PORT_TABLE", "INTERFACE_TABLE", "VRF_TABLE", "VRF_OBJECT_TABLE"];
+// sonic-buildimage files/scripts/swss.sh: start, clean_up_tables; sonic-swss orchagent/aclorch.cpp: AclOrch::init
+const STATE_TABLES: [&str; 9] = [
+    "PORT_TABLE",
+    "INTERFACE_TABLE",
+    "VRF_TABLE",
+    "VRF_OBJECT_TABLE",
+    "VLAN_TABLE",
+    "VLAN_MEMBER_TABLE",
+    "LAG_MEMBER_TABLE",
+    "ACL_TABLE_TABLE",
+    "ACL_RULE_TABLE",
+];
 
-const POLL_CONFIG_DB: Duration = Duration::from_millis(100);
-
-/// The databases and the kernel of one switch.
+/// The databases, the kernel and the ASIC of one switch.
 pub struct Switch {
     /// What is wanted. Only read.
     pub config: Database,
     /// From the managers to orchagent.
     pub appl: Database,
     /// What orchagent has made.
-    pub asic: Database,
+    pub asic: Asic,
     /// Names and ids.
     pub counters: Database,
     /// What the daemons say about their work.
     pub state: Database,
     /// VRF devices, masters, addresses.
     pub kernel: Kernel,
+    /// The front panel.
+    pub ports: Ports,
     /// APPL_DB VRF_TABLE.
     pub vrf_table: ApplTable,
     /// APPL_DB INTF_TABLE.
     pub intf_table: ApplTable,
+    /// APPL_DB VLAN_MEMBER_TABLE.
+    pub vlan_member_table: ApplTable,
+    /// APPL_DB LAG_MEMBER_TABLE.
+    pub lag_member_table: ApplTable,
+    /// The host's ip6tables.
+    pub host_firewall: HostFirewall,
+    /// The observer.
+    pub isolation: Isolation,
 }
 
 impl Switch {
@@ -42,49 +62,69 @@ impl Switch {
         Ok(Self {
             config: databases.open("CONFIG_DB")?,
             appl: databases.open("APPL_DB")?,
-            asic: databases.open("ASIC_DB")?,
+            asic: Asic::new(databases.open("ASIC_DB")?),
             counters: databases.open("COUNTERS_DB")?,
             state: databases.open("STATE_DB")?,
             kernel,
+            ports: Ports::default(),
             vrf_table: ApplTable::new("VRF_TABLE"),
             intf_table: ApplTable::new("INTF_TABLE"),
+            vlan_member_table: ApplTable::new("VLAN_MEMBER_TABLE"),
+            lag_member_table: ApplTable::new("LAG_MEMBER_TABLE"),
+            host_firewall: HostFirewall::default(),
+            isolation: Isolation::default(),
         })
     }
 
-    /// Waits until CONFIG_DB is filled: "0" means that it is not.
+    /// Is CONFIG_DB filled? "0" means that it is not.
     // sonic-buildimage files/scripts/swss.sh: wait_for_database_service
-    pub fn wait_for_config(&mut self) -> Result<(), DatabaseError> {
-        let mut said = false;
-        while self.config.text("CONFIG_DB_INITIALIZED")?.as_deref() != Some("1") {
-            if !said {
-                eprintln!("swss: waiting for CONFIG_DB_INITIALIZED");
-                said = true;
-            }
-            std::thread::sleep(POLL_CONFIG_DB);
-        }
-        Ok(())
+    pub fn has_config(&mut self) -> Result<bool, DatabaseError> {
+        Ok(self.config.text("CONFIG_DB_INITIALIZED")?.as_deref() == Some("1"))
     }
 
-    /// Forgets everything that a former run left behind.
+    /// Forgets everything that a former run left behind, and makes the ports anew.
     // sonic-buildimage files/scripts/swss.sh: start; sonic-swss cfgmgr/vrfmgr.cpp: VrfMgr::VrfMgr
-    pub fn clean(&mut self) -> Result<(), Error> {
+    pub fn start_cold(&mut self) -> Result<(), Error> {
         self.appl.flush()?;
         self.asic.flush()?;
         self.counters.flush()?;
         for table in STATE_TABLES {
             self.state.delete_all(table)?;
         }
+        for table in self.appl_tables() {
+            table.forget();
+        }
         self.kernel.look_up_vrfs_first()?;
         for vrf in self.kernel.vrfs()?.iter().filter(|vrf| *vrf != "mgmt") {
             eprintln!("vrfmgrd: {vrf}: left over, deleted");
             self.kernel.delete_vrf(vrf)?;
+        }
+        Ports::create(self)?;
+        self.isolation.replaying = true;
+        self.look("the cold start")
+    }
+
+    /// Has a manager written anything that orchagent has not read yet?
+    pub fn has_news_for_orchagent(&mut self) -> bool {
+        self.appl_tables().iter().any(|table| table.has_changed())
+    }
+
+    /// Somebody did something: are the ports still isolated?
+    pub fn look(&mut self, done: &str) -> Result<(), Error> {
+        if self.isolation.is_watching() {
+            let links = self.kernel.links()?;
+            self.isolation.look(&self.asic, &links, done);
         }
         Ok(())
     }
 
     /// Does a manager consider this row of STATE_DB as ready?
     // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::isIntfStateOk
-    pub fn is_ready(&mut self, table: &str, key: &str) -> Result<bool, database::Error> {
+    pub fn is_ready(&mut self, table: &str, key: &str) -> Result<bool, DatabaseError> {
         Ok(self.state.field(table, key, "state")?.is_some())
+    }
+
+    fn appl_tables(&mut self) -> [&mut ApplTable; 4] {
+        [&mut self.vrf_table, &mut self.intf_table, &mut self.vlan_member_table, &mut self.lag_member_table]
     }
 }

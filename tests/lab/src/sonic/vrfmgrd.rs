@@ -5,7 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::database::Fields;
+use redis::Msg;
+
+use super::daemons::Daemon;
+use super::database::{self, Fields};
 use super::queue::{Queue, Task, Verdict};
 use super::subscription::Subscription;
 use super::switch::Switch;
@@ -18,8 +21,7 @@ const TABLES: std::ops::Range<u32> = 1001..5097;
 /// The daemon.
 #[derive(Debug)]
 pub struct Vrfmgrd {
-    /// CONFIG_DB VRF.
-    pub subscription: Subscription,
+    subscription: Subscription,
     queue: Queue,
     devices: Devices,
 }
@@ -37,18 +39,27 @@ impl Vrfmgrd {
         let devices = Devices { tables: BTreeMap::new(), free: TABLES.collect() };
         Self { subscription, queue: Queue::default(), devices }
     }
+}
 
-    /// Takes what has changed, and tries everything that is pending.
-    pub fn run(&mut self, switch: &mut Switch) -> Result<(), Error> {
+impl Daemon for Vrfmgrd {
+    fn offer(&mut self, message: &Msg) -> Result<bool, database::Error> {
+        self.subscription.offer(message)
+    }
+
+    fn run(&mut self, switch: &mut Switch) -> Result<bool, Error> {
         for (vrf, task) in self.subscription.pop(&mut switch.config)? {
             self.queue.add(&vrf, task);
         }
         let devices = &mut self.devices;
         self.queue.drain(
             |vrf, reason| eprintln!("vrfmgrd: {vrf}: waiting: {reason}"),
-            |vrf, task| match task {
-                Task::Set(fields) => devices.set(switch, vrf, fields),
-                Task::Del => devices.delete(switch, vrf),
+            |vrf, task| {
+                let verdict = match task {
+                    Task::Set(fields) => devices.set(switch, vrf, fields),
+                    Task::Del => devices.delete(switch, vrf),
+                }?;
+                switch.look(&format!("vrfmgrd: {vrf}"))?;
+                Ok(verdict)
             },
         )
     }

@@ -28,7 +28,7 @@ pub struct VrfOrch {
 impl VrfOrch {
     /// Makes the default virtual router.
     pub fn start(switch: &mut Switch) -> Result<Self, Error> {
-        switch.asic.set("ASIC_STATE", &format!("{OBJECT}:{DEFAULT_VIRTUAL_ROUTER}"), &Fields::new())?;
+        switch.asic.set(OBJECT, DEFAULT_VIRTUAL_ROUTER, &Fields::new())?;
         Ok(Self { oids: BTreeMap::new(), next_oid: FIRST_OID })
     }
 
@@ -68,7 +68,8 @@ impl VrfOrch {
         }
         let oid = format!("oid:{:#x}", self.next_oid);
         self.next_oid += 1;
-        switch.asic.set("ASIC_STATE", &format!("{OBJECT}:{oid}"), &Fields::new())?;
+        switch.asic.set(OBJECT, &oid, &Fields::new())?;
+        switch.asic.name(&oid, vrf);
         switch.state.set("VRF_OBJECT_TABLE", vrf, &fields(&[("state", "ok")]))?;
         eprintln!("orchagent: {vrf}: added as {oid}");
         self.oids.insert(vrf.to_owned(), oid);
@@ -85,7 +86,7 @@ impl VrfOrch {
         if references != 0 {
             return Ok(Verdict::Retry(format!("{references} router interfaces are left, cannot delete")));
         }
-        switch.asic.delete("ASIC_STATE", &format!("{OBJECT}:{oid}"))?;
+        switch.asic.delete(OBJECT, oid)?;
         switch.state.delete("VRF_OBJECT_TABLE", vrf)?;
         self.oids.remove(vrf);
         eprintln!("orchagent: {vrf}: removed");

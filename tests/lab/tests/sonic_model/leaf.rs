@@ -2,13 +2,13 @@
 //!
 //! Owns: starting and ending both. Must never: sleep for success; `until` asks again until there is an answer.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use leafboot_lab::sonic::database::{Database, Databases, Fields};
-use leafboot_lab::sonic::{self, WhichKernel};
+use leafboot_lab::sonic::{self, Swss, WhichKernel};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -26,7 +26,7 @@ pub struct Leaf {
     pub config: Database,
     pub appl: Database,
     pub asic: Database,
-    counters: Database,
+    pub counters: Database,
     pub state: Database,
     model: Option<JoinHandle<Result<(), sonic::Error>>>,
     fences: usize,
@@ -80,13 +80,31 @@ impl Leaf {
         self.start_with_delay(0);
     }
 
+    /// The model, not running by itself: the test runs it, step by step. CONFIG_DB is ready.
+    pub fn held(&mut self) -> Swss {
+        self.initialised("1");
+        let mut swss = Swss::start(&self.args(0)).unwrap();
+        swss.run_until_idle().unwrap();
+        swss
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn args(&self, delay_ms: u64) -> sonic::Args {
+        let database_config = self.path("database_config.json");
+        sonic::Args { database_config, kernel: WhichKernel::Paper, delay_ms }
+    }
+
     pub fn start_with_delay(&mut self, delay_ms: u64) {
-        let args = sonic::Args {
-            database_config: self.directory.path().join("database_config.json"),
-            kernel: WhichKernel::Paper,
-            delay_ms,
-        };
+        let args = self.args(delay_ms);
         self.model = Some(std::thread::spawn(move || sonic::run(args)));
+    }
+
+    /// The status of a row of STATE_DB.
+    pub fn status(&mut self, table: &str, key: &str) -> Option<String> {
+        self.state.field(table, key, "status").unwrap()
     }
 
     pub fn initialised(&mut self, value: &str) {
@@ -152,6 +170,11 @@ impl Leaf {
             let gone = self.state.row("INTERFACE_TABLE", port).unwrap().is_none() && self.rif(port).is_none();
             gone.then_some(())
         });
+    }
+
+    /// Asks the running model for something.
+    pub fn order(&mut self, order: &str) {
+        redis::cmd("PUBLISH").arg("sonic-model").arg(order).exec(self.config.connection()).unwrap();
     }
 
     /// Returns when every daemon has read all that was written before, and has tried again what it had pending.

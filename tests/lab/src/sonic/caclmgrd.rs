@@ -1,0 +1,93 @@
+//! caclmgrd: whenever an ACL changes, the host's own firewall is rebuilt.
+//!
+//! Owns: what it did to the host, and of what it died. (It has no ip6tables here: only how often they are rebuilt.)
+//! Must never: survive a rule whose table's row it cannot find.
+
+use redis::Msg;
+
+use super::Error;
+use super::daemons::Daemon;
+use super::database::{self, Database};
+use super::subscription::Subscription;
+use super::switch::Switch;
+
+/// What caclmgrd did to the host since power on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostFirewall {
+    /// Events about ACL_TABLE rows, the rows of a start among them.
+    pub table_events: u64,
+    /// How often every policy was set to ACCEPT, every rule flushed, and all built again: each a moment without a
+    /// firewall, and the end of everybody else's rules. Events that come together make one.
+    pub rebuilds: u64,
+    /// Why it died, each time.
+    pub deaths: Vec<String>,
+}
+
+/// The daemon. It starts with swss here; SONiC's is a service of its own.
+pub struct Caclmgrd {
+    tables: Subscription,
+    rules: Subscription,
+    is_dead: bool,
+}
+
+impl Caclmgrd {
+    /// A daemon that has all rows before it.
+    pub fn start(config: &mut Database) -> Result<Self, database::Error> {
+        Ok(Self {
+            tables: Subscription::start(config, "ACL_TABLE")?,
+            rules: Subscription::start(config, "ACL_RULE")?,
+            is_dead: false,
+        })
+    }
+
+    /// Looks at every event, and says of which it dies.
+    // sonic-host-services scripts/caclmgrd: ControlPlaneAclManager.run
+    fn read_events(&mut self, switch: &mut Switch) -> Result<Result<(), String>, Error> {
+        let changed = self.tables.pop(&mut switch.config)?.len();
+        switch.host_firewall.table_events += u64::try_from(changed).unwrap_or(u64::MAX);
+        let mut needs_rebuild = changed > 0;
+        for (rule, _) in self.rules.pop(&mut switch.config)? {
+            let table = rule.split('|').next().unwrap_or_default();
+            let Some(row) = switch.config.row("ACL_TABLE", table)? else {
+                return Ok(Err(format!("KeyError: '{table}' (ACL_RULE|{rule})")));
+            };
+            match row.get("type") {
+                Some(kind) => needs_rebuild |= kind == "CTRLPLANE",
+                None => return Ok(Err(format!("KeyError: 'type' (ACL_TABLE|{table})"))),
+            }
+        }
+        if !needs_rebuild {
+            return Ok(Ok(()));
+        }
+        // sonic-host-services scripts/caclmgrd: get_acl_rules_and_translate_to_iptables_commands
+        for table in switch.config.keys("ACL_TABLE")? {
+            let row = switch.config.row("ACL_TABLE", &table)?;
+            if row.is_some_and(|row| !row.contains_key("type")) {
+                return Ok(Err(format!("KeyError: 'type' (ACL_TABLE|{table})")));
+            }
+        }
+        switch.host_firewall.rebuilds += 1;
+        eprintln!("caclmgrd: ip6tables flushed and rebuilt");
+        Ok(Ok(()))
+    }
+}
+
+impl Daemon for Caclmgrd {
+    fn offer(&mut self, message: &Msg) -> Result<bool, database::Error> {
+        Ok(self.tables.offer(message)? || self.rules.offer(message)?)
+    }
+
+    /// systemd starts a dead one again, from the rows that are there then.
+    fn run(&mut self, switch: &mut Switch) -> Result<bool, Error> {
+        if self.is_dead {
+            *self = Self::start(&mut switch.config)?;
+        }
+        if let Err(reason) = self.read_events(switch)? {
+            eprintln!("caclmgrd: {reason}");
+            switch.host_firewall.deaths.push(reason);
+            self.is_dead = true;
+        }
+        // Nobody waits for what it does.
+        Ok(false)
+    }
+}

@@ -1,0 +1,108 @@
+//! The daemons: when each of them runs, and what it hears of.
+//!
+//! Owns: one alarm clock for each daemon.
+//! Must never: know what a daemon does.
+
+use std::time::{Duration, Instant};
+
+use redis::Msg;
+
+use super::Error;
+use super::aclorch::AclOrch;
+use super::caclmgrd::Caclmgrd;
+use super::database::{self, Database};
+use super::intfmgrd::Intfmgrd;
+use super::orchagent::Orchagent;
+use super::ports::Portsyncd;
+use super::subscription::Subscription;
+use super::switch::Switch;
+use super::vrfmgrd::Vrfmgrd;
+use super::wake::Wake;
+
+/// The tables of CONFIG_DB that any daemon reads.
+const TABLES: [&str; 4] = ["VRF", "INTERFACE", "ACL_TABLE", "ACL_RULE"];
+
+/// A process of SONiC.
+pub trait Daemon {
+    /// Keeps an event if it is for this daemon, and says whether it is.
+    fn offer(&mut self, _message: &Msg) -> Result<bool, database::Error> {
+        Ok(false)
+    }
+
+    /// Has another daemon left something for this one?
+    fn has_news(&self, _switch: &mut Switch) -> bool {
+        false
+    }
+
+    /// Takes what has changed, tries everything that is pending, and says whether anything was settled.
+    fn run(&mut self, switch: &mut Switch) -> Result<bool, Error>;
+}
+
+/// All of them, in the order in which they run.
+pub struct Daemons(Vec<(Box<dyn Daemon>, Wake)>);
+
+impl Daemons {
+    /// The patterns of the events that the daemons want to hear of.
+    pub fn patterns(config: &Database) -> Vec<String> {
+        TABLES.iter().map(|table| format!("{}*", config.keyspace(table))).collect()
+    }
+
+    /// Starts the daemons of swss on a switch without a past. Each lets an event lie for `delay`.
+    pub fn start(switch: &mut Switch, delay: Duration) -> Result<Self, Error> {
+        let config = &mut switch.config;
+        let mut table = |name| Subscription::start(config, name);
+        let vrfmgrd = Vrfmgrd::new(table("VRF")?);
+        let intfmgrd = Intfmgrd::new(table("INTERFACE")?);
+        let acls = AclOrch::new(table("ACL_TABLE")?, table("ACL_RULE")?);
+        let orchagent = Orchagent::start(switch, acls)?;
+        let all: [Box<dyn Daemon>; 5] = [
+            Box::new(vrfmgrd),
+            Box::new(intfmgrd),
+            Box::new(orchagent),
+            Box::new(Caclmgrd::start(&mut switch.config)?),
+            Box::new(Portsyncd),
+        ];
+        let now = Instant::now();
+        Ok(Self(all.into_iter().map(|daemon| (daemon, Wake::new(delay, now))).collect()))
+    }
+
+    /// Tells everybody whom it concerns of an event.
+    pub fn deliver(&mut self, message: &Msg) -> Result<(), Error> {
+        for (daemon, wake) in &mut self.0 {
+            if daemon.offer(message)? {
+                wake.event(Instant::now());
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs whoever's time has come.
+    pub fn run_due(&mut self, switch: &mut Switch) -> Result<bool, Error> {
+        let mut progress = false;
+        for (daemon, wake) in &mut self.0 {
+            if daemon.has_news(switch) {
+                wake.event(Instant::now());
+            }
+            if wake.rings(Instant::now()) {
+                progress |= daemon.run(switch)?;
+            }
+        }
+        Ok(progress)
+    }
+
+    /// Runs everybody, as if everybody's time had come.
+    pub fn run_all(&mut self, switch: &mut Switch) -> Result<bool, Error> {
+        let mut progress = false;
+        for (daemon, wake) in &mut self.0 {
+            progress |= daemon.has_news(switch);
+            wake.rings(Instant::now());
+            progress |= daemon.run(switch)?;
+        }
+        Ok(progress)
+    }
+
+    /// When somebody's time comes.
+    pub fn due(&self) -> Option<Instant> {
+        self.0.iter().map(|(_, wake)| wake.due()).min()
+    }
+}

@@ -1,0 +1,189 @@
+//! SONiC as something to hold in one's hand: started, run step by step, restarted, reloaded, and asked.
+//!
+//! Owns: the switch, the daemons that run on it, and the events that they hear of.
+//! Must never: end because SONiC is restarted, or sleep when a test asks for everything that can be done now.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use redis::Msg;
+
+use super::caclmgrd::HostFirewall;
+use super::daemons::Daemons;
+use super::database::Databases;
+use super::events::{CONTROL, Events};
+use super::isolation::{Gap, Watch};
+use super::kernel::{Kernel, Link, Paper};
+use super::reload;
+use super::switch::Switch;
+use super::{Args, Error, WhichKernel};
+
+const POLL_CONFIG_DB: Duration = Duration::from_millis(100);
+
+/// SONiC on one switch.
+pub struct Swss {
+    databases: Databases,
+    delay: Duration,
+    switch: Switch,
+    events: Events,
+    /// Nothing while swss is stopped and waits for CONFIG_DB.
+    daemons: Option<Daemons>,
+}
+
+impl Swss {
+    /// A switch with power on. The daemons start as soon as CONFIG_DB_INITIALIZED is "1": at once, or in a later run.
+    pub fn start(args: &Args) -> Result<Self, Error> {
+        let databases = Databases::read(&args.database_config)?;
+        let kernel = match args.kernel {
+            WhichKernel::Real => Kernel::Real,
+            WhichKernel::Paper => Kernel::Paper(Paper::default()),
+        };
+        let switch = Switch::open(&databases, kernel)?;
+        let events = Events::start(&databases, Vec::new())?;
+        let delay = Duration::from_millis(args.delay_ms);
+        let mut swss = Self { databases, delay, switch, events, daemons: None };
+        if !swss.boot()? {
+            eprintln!("swss: waiting for CONFIG_DB_INITIALIZED");
+        }
+        Ok(swss)
+    }
+
+    /// Runs the daemons whose time has come, then waits for the next event, but not longer than this.
+    pub fn run_once(&mut self, timeout: Duration) -> Result<(), Error> {
+        let mut until = Instant::now() + timeout;
+        let mut progress = true;
+        if self.boot()? {
+            if let Some(daemons) = &mut self.daemons {
+                progress = daemons.run_due(&mut self.switch)?;
+                until = daemons.due().map_or(until, |due| until.min(due));
+            }
+        } else {
+            until = until.min(Instant::now() + POLL_CONFIG_DB);
+        }
+        match self.events.next(until)? {
+            Some(message) => self.deliver(&message),
+            None => {
+                self.switch.isolation.replaying &= progress;
+                Ok(())
+            }
+        }
+    }
+
+    /// Runs until nothing is left that can be done: every event is there, and every retry is due now. Nothing sleeps.
+    pub fn run_until_idle(&mut self) -> Result<(), Error> {
+        loop {
+            self.boot()?;
+            let arrived = self.events.arrived()?;
+            let mut progress = !arrived.is_empty();
+            for message in &arrived {
+                self.deliver(message)?;
+            }
+            if let Some(daemons) = &mut self.daemons {
+                progress |= daemons.run_all(&mut self.switch)?;
+            }
+            if !progress {
+                self.switch.isolation.replaying = false;
+                return Ok(());
+            }
+        }
+    }
+
+    /// `systemctl restart swss`: VRF devices, masters, addresses and every fact are gone, ports come with new indexes,
+    /// and CONFIG_DB is replayed in the runs that follow.
+    // sonic-buildimage files/scripts/swss.sh: stop, start
+    pub fn restart(&mut self) -> Result<(), Error> {
+        eprintln!("swss: restarted");
+        self.daemons = None;
+        self.boot().map(drop)
+    }
+
+    /// `config reload`: CONFIG_DB is emptied without a word, filled with these rows, and SONiC starts again.
+    pub fn reload(&mut self, rows: &str) -> Result<(), Error> {
+        let commands = reload::commands(rows)?;
+        self.empty_config()?;
+        self.fill_config(&commands)
+    }
+
+    /// The first half of [`Self::reload`]: CONFIG_DB is empty and CONFIG_DB_INITIALIZED is "0"; swss is stopped.
+    // sonic-utilities config/main.py: reload, flush_configdb
+    pub fn empty_config(&mut self) -> Result<(), Error> {
+        self.daemons = None;
+        reload::empty(&mut self.switch.config)
+    }
+
+    fn fill_config(&mut self, commands: &[Vec<String>]) -> Result<(), Error> {
+        reload::fill(&mut self.switch.config, commands)?;
+        self.restart()
+    }
+
+    /// What the kernel has, by name.
+    pub fn links(&mut self) -> Result<BTreeMap<String, Link>, Error> {
+        Ok(self.switch.kernel.links()?)
+    }
+
+    /// The rules that the ASIC enforces on a port now, by table. A table without rules lets everything pass.
+    pub fn rules_on(&self, port: &str) -> BTreeMap<String, BTreeSet<String>> {
+        self.switch.asic.enforced().remove(port).unwrap_or_default()
+    }
+
+    /// Looks after every step from now on whether a port of the boot VRF is open without its ACL.
+    pub fn watch_isolation(&mut self, watch: Watch) {
+        self.switch.isolation.watch(watch);
+    }
+
+    /// Every isolation gap since the watch began.
+    pub fn isolation_gaps(&self) -> &[Gap] {
+        self.switch.isolation.gaps()
+    }
+
+    /// What caclmgrd did to the host, and how often it died.
+    pub fn host_firewall(&self) -> &HostFirewall {
+        &self.switch.host_firewall
+    }
+
+    /// Starts the daemons if they are not running and CONFIG_DB is there, and says whether they run.
+    fn boot(&mut self) -> Result<bool, Error> {
+        if self.daemons.is_some() {
+            return Ok(true);
+        }
+        if !self.switch.has_config()? {
+            return Ok(false);
+        }
+        self.switch.start_cold()?;
+        // Subscribed first, read then. What was announced to the daemons before us is none of ours.
+        self.events = Events::start(&self.databases, Daemons::patterns(&self.switch.config))?;
+        self.daemons = Some(Daemons::start(&mut self.switch, self.delay)?);
+        eprintln!("swss: started");
+        Ok(true)
+    }
+
+    fn deliver(&mut self, message: &Msg) -> Result<(), Error> {
+        if message.get_channel_name() == CONTROL {
+            let order: String = message.get_payload()?;
+            return self.obey(&order);
+        }
+        match &mut self.daemons {
+            Some(daemons) => daemons.deliver(message),
+            None => Ok(()),
+        }
+    }
+
+    /// What the process is asked for on the channel [`CONTROL`].
+    fn obey(&mut self, order: &str) -> Result<(), Error> {
+        match order.split_once(' ').unwrap_or((order, "")) {
+            ("restart", "") => self.restart(),
+            ("reload", path) => match reload::read(Path::new(path)) {
+                Ok(rows) => self.reload(&rows),
+                Err(error) => {
+                    eprintln!("swss: {error}; nothing changed");
+                    Ok(())
+                }
+            },
+            _ => {
+                eprintln!("swss: {order:?}: not an order");
+                Ok(())
+            }
+        }
+    }
+}
