@@ -142,11 +142,16 @@ impl View<'_> {
     /// The VRF's row, as soon as a port wants it.
     ///
     /// `cfgmgr/vrfmgr.cpp: VrfMgr::doTask` puts a SET behind a pending DEL first and runs the DEL later, so a VRF
-    /// that is still going must be gone before it is written again.
+    /// that is still going must be gone before it is written again. A base row that already names the VRF, perhaps from
+    /// an old save, takes effect the moment that the VRF is there: its port must be under the ACL before.
     fn vrf_step(&self) -> Option<Step> {
         let vrf = &self.observed.vrf;
-        let wanted = !self.desired.ports.is_empty() && !vrf.row && !vrf.in_kernel && !vrf.in_asic;
-        wanted.then(|| Step::Set(RowKey::Vrf(self.vrf().clone()), Fields::new()))
+        let is_wanted = !self.desired.ports.is_empty() && !vrf.row && !vrf.in_kernel && !vrf.in_asic;
+        let is_open = |(name, port): (&PortName, &Port)| {
+            port.base == Base::Ours && self.guard.why_open(name, port).is_some()
+        };
+        let opens_a_port = self.observed.ports.iter().any(is_open);
+        (is_wanted && !opens_a_port).then(|| Step::Set(RowKey::Vrf(self.vrf().clone()), Fields::new()))
     }
 }
 

@@ -8,9 +8,10 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use leafboot::config::Config;
 use leafboot::db::Db;
 use leafboot::desired::{Desired, Origin};
-use leafboot::net::{BootPrefix, Mac, PortName, VrfName};
+use leafboot::net::{BootPrefix, Mac, PortName};
 use leafboot::observed::{Link, Links, Observed, Port};
 use leafboot::plan::Plan;
 use leafboot::serving::RaStates;
@@ -24,7 +25,7 @@ struct Bench {
     switch: Switch,
     runtime: Runtime,
     db: Db,
-    vrf: VrfName,
+    config: Config,
 }
 
 impl Bench {
@@ -45,12 +46,13 @@ impl Bench {
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let db = runtime.block_on(Db::connect(&database_config)).unwrap();
-        Self { switch, runtime, db, vrf: "Vrfboot".parse().unwrap() }
+        let settings = std::fs::read_to_string(support::agent::settings(&switch)).unwrap();
+        Self { switch, runtime, db, config: Config::parse(&settings).unwrap() }
     }
 
     fn observe(&mut self) -> Observed {
         let snapshot = self.runtime.block_on(self.db.snapshot()).unwrap();
-        Observed::new(&snapshot, &self.vrf)
+        Observed::new(&snapshot, &self.config.boot.vrf, &self.config.acl.table)
     }
 
     /// One pass; the kernel is what SONiC says of it, since the model's is on paper.
@@ -58,7 +60,7 @@ impl Bench {
         let observed = self.observe();
         let links = links(&observed);
         // No machine is there to be told, so no port waits for its final advertisement.
-        let plan = Plan::new(Some(desired), &observed, &links, &RaStates::new(), &self.vrf);
+        let plan = Plan::new(Some(desired), &observed, &links, &RaStates::new(), &self.config);
         self.runtime.block_on(self.db.apply(&plan.steps)).unwrap();
         (plan, observed)
     }
@@ -107,10 +109,15 @@ fn a_port_is_taken_and_given_back_in_sonics_order() {
     let mut bench = Bench::start();
     let before = bench.switch.dump(CONFIG_DB);
     let steps = bench.settle(&desired(&[("Ethernet0", A)]));
+    let list = "set ACL_TABLE|LEAFBOOT policy_desc=machines that boot (leafboot) ports@";
+    let of_the_acl = |step: &&String| step.starts_with("set ACL_RULE|LEAFBOOT|");
+    assert!(steps.iter().filter(of_the_acl).count() > 8, "{steps:?}");
     assert_eq!(
-        steps,
+        steps.iter().filter(|step| !of_the_acl(step)).collect::<Vec<_>>(),
         [
+            &format!("{list}= stage=ingress type=L3V6"),
             "set VRF|Vrfboot",
+            &format!("{list}=Ethernet0 stage=ingress type=L3V6"),
             "set INTERFACE|Ethernet0 vrf_name=Vrfboot",
             "set INTERFACE|Ethernet0|2001:db8:b007:1::1/64",
         ]
@@ -122,11 +129,21 @@ fn a_port_is_taken_and_given_back_in_sonics_order() {
     assert!(bench.settle(&desired(&[("Ethernet0", A)])).is_empty(), "a second plan is empty");
 
     let steps = bench.settle(&desired(&[]));
-    assert_eq!(steps, ["delete INTERFACE|Ethernet0|2001:db8:b007:1::1/64", "delete INTERFACE|Ethernet0"]);
+    assert_eq!(
+        steps,
+        [
+            "delete ACL_RULE|LEAFBOOT|GATEWAY_ETHERNET0",
+            "delete INTERFACE|Ethernet0|2001:db8:b007:1::1/64",
+            "delete INTERFACE|Ethernet0",
+            &format!("{list}= stage=ingress type=L3V6"),
+        ]
+    );
     let port = bench.observe().ports[&"Ethernet0".parse().unwrap()].clone();
     assert!(port.bound.is_none() && !port.router_interface, "{port:?}");
-    let after = bench.switch.dump(CONFIG_DB).replace("VRF|Vrfboot: NULL NULL \n", "");
-    assert_eq!(after, before, "foreign rows are as they were, and only the VRF stays");
+    let after = bench.switch.dump(CONFIG_DB);
+    let is_shared = |row: &&str| row.starts_with("VRF|Vrfboot: ") || row.contains("|LEAFBOOT");
+    let others: String = after.lines().filter(|row| !is_shared(row)).map(|row| format!("{row}\n")).collect();
+    assert_eq!(others, before, "foreign rows are as they were, and only VRF and ACL stay");
 }
 
 #[test]
@@ -143,12 +160,13 @@ fn a_port_gets_another_prefix_and_two_ports_swap_theirs() {
 }
 
 #[test]
-fn a_tenants_port_is_left_alone_until_it_is_free() {
+fn a_tenants_port_is_taken_by_a_push_and_by_no_memory() {
     let mut bench = Bench::start();
     bench.switch.cli(CONFIG_DB, &["HSET", "INTERFACE|Ethernet0", "vrf_name", "VrfTenant"]);
     let tenant = "Ethernet0".parse().unwrap();
     eventually("the tenant's port is bound", || bench.observe().ports[&tenant].router_interface);
-    let wish = desired(&[("Ethernet0", A), ("Ethernet4", B)]);
+    // A memory is no order: it clears nobody away.
+    let wish = Desired { origin: Origin::Restored, ..desired(&[("Ethernet0", A), ("Ethernet4", B)]) };
     eventually("the other port is served", || {
         let (plan, _) = bench.pass(&wish);
         plan.unchanged.len() == 1 && plan.steps.is_empty()
@@ -156,9 +174,14 @@ fn a_tenants_port_is_left_alone_until_it_is_free() {
     let row = bench.switch.cli(CONFIG_DB, &["HGETALL", "INTERFACE|Ethernet0"]);
     assert_eq!(row, "vrf_name\nVrfTenant\n");
 
-    bench.switch.cli(CONFIG_DB, &["DEL", "INTERFACE|Ethernet0"]);
-    bench.settle(&wish);
+    // A push is: the tenant's rows on this port are cleared away, in order.
+    let steps = bench.settle(&Desired { origin: Origin::Pushed, ..wish });
+    assert_eq!(steps.first().map(String::as_str), Some("delete INTERFACE|Ethernet0"), "{steps:?}");
     assert_eq!(bench.observe().ports[&tenant].bound.as_deref(), Some("Vrfboot"));
+    assert!(
+        bench.switch.dump(CONFIG_DB).contains("VRF|VrfTenant: NULL NULL"),
+        "the tenant's VRF is not ours"
+    );
 }
 
 #[test]
@@ -194,19 +217,25 @@ fn the_vrf_is_retired_only_when_it_is_empty_and_sonic_lets_go_of_it() {
     let config = support::agent::settings(&bench.switch);
     let retire = || {
         let output =
-            support::agent::leafboot(&["retire", "--config", config.to_str().unwrap(), "--wait", "5s"]);
+            support::agent::leafboot(&["retire", "--config", config.to_str().unwrap(), "--wait", "20s"]);
         (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
     };
     bench.settle(&desired(&[("Ethernet0", A)]));
     let rows = bench.switch.dump(CONFIG_DB);
     let (done, said) = retire();
-    assert!(!done && said.contains("Vrfboot still has Ethernet0: push a document without"), "{said}");
+    assert!(
+        !done && said.contains("Vrfboot or its ACL still has Ethernet0: push a document without"),
+        "{said}"
+    );
     assert_eq!(bench.switch.dump(CONFIG_DB), rows);
 
     bench.settle(&desired(&[]));
     let (done, said) = retire();
-    assert!(done && said == "Vrfboot is gone\n", "{said}");
+    assert!(done && said == "Vrfboot and the ACL LEAFBOOT are gone\n", "{said}");
     assert!(!bench.switch.dump(CONFIG_DB).contains("Vrfboot"));
     assert!(!bench.switch.dump("6").contains("Vrfboot"));
+    assert!(
+        !bench.switch.dump(CONFIG_DB).contains("LEAFBOOT") && !bench.switch.dump("6").contains("LEAFBOOT")
+    );
     assert!(retire().0, "what is gone may be retired again");
 }

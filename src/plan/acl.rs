@@ -44,7 +44,8 @@ impl<'a> Guard<'a> {
             guard.waiting = Some(Waiting::AclForeign(name.clone()));
             return (guard, Vec::new());
         }
-        if row.is_none() && desired.ports.is_empty() {
+        // Nobody boots: what is there stays until it is retired, and what is being retired does not come back.
+        if desired.ports.is_empty() && guard.listed.is_empty() {
             return (guard, Vec::new());
         }
         let steps = guard.steps(desired, config, &rules);

@@ -16,7 +16,10 @@ impl View<'_> {
         }
         match port.bound.as_deref() {
             bound if port.base == Base::Absent => self.enter_without_base(name, port, bound),
-            None => Need::Fact(self.why_unready(port).unwrap_or(Waiting::InterfaceBound)),
+            None => {
+                let unready = self.guard.why_open(name, port).or_else(|| self.why_unready(port));
+                Need::Fact(unready.unwrap_or(Waiting::InterfaceBound))
+            }
             Some(bound) if bound == self.vrf().as_str() => self.enter_bound(name, port, prefix),
             // `cfgmgr/intfmgr.cpp: IntfMgr::doIntfGeneralTask` drops a change of vrf_name for good («can not change
             // to … directly, skipping»): the row says ours and nothing will happen. The way is through «gone».

@@ -13,6 +13,8 @@ pub const LEAF: &str = "leaf01";
 pub const SYSTEM_MAC: &str = "52:54:00:1e:af:01";
 /// The boot VRF that leafboot is configured with.
 pub const BOOT_VRF: &str = "Vrfboot";
+/// The boot ACL's name, which is leafboot's default.
+pub const BOOT_ACL: &str = "LEAFBOOT";
 /// The address space of all booting machines in the partition.
 pub const BOOT_SUPERNET: &str = "2001:db8:b000::/36";
 /// This leaf's part of [`BOOT_SUPERNET`].

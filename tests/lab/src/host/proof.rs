@@ -42,6 +42,8 @@ impl Rows {
                 let words: Vec<&str> =
                     fields.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
                 let fields = words.chunks(2).filter_map(|pair| Some((pair.first()?, pair.get(1)?)));
+                // SAI's null object: an attribute that was set and unset says no more than one that never was.
+                let fields = fields.filter(|(_, value)| **value != "oid:0x0");
                 let fields =
                     fields.map(|(field, value)| ((*field).to_owned(), (*value).to_owned())).collect();
                 rows.insert(format!("{name} {key}"), fields);
@@ -82,11 +84,22 @@ impl Rows {
     }
 }
 
-/// Whether a row is about the boot VRF itself and about no port in it. leafboot may keep an empty VRF.
-fn is_of_boot_vrf(row: &str) -> bool {
-    let named = ["CONFIG_DB VRF|", "STATE_DB VRF_TABLE|", "STATE_DB VRF_OBJECT_TABLE|"];
-    named.iter().any(|table| row.strip_prefix(table) == Some(site::BOOT_VRF))
-        || row.starts_with("ASIC_DB ASIC_STATE:SAI_OBJECT_TYPE_VIRTUAL_ROUTER:")
+/// Whether a row is about the boot VRF or the boot ACL themselves and about no port in them: they stay until they are
+/// retired. A port's own rule names the port.
+fn is_shared(row: &str) -> bool {
+    let vrf = ["CONFIG_DB VRF|", "STATE_DB VRF_TABLE|", "STATE_DB VRF_OBJECT_TABLE|"];
+    let acl = [
+        "CONFIG_DB ACL_TABLE|",
+        "CONFIG_DB ACL_RULE|",
+        "STATE_DB ACL_TABLE_TABLE|",
+        "STATE_DB ACL_RULE_TABLE|",
+    ];
+    let asic = ["VIRTUAL_ROUTER:", "ACL_TABLE:", "ACL_ENTRY:", "ACL_COUNTER:"];
+    let object = row.strip_prefix("ASIC_DB ASIC_STATE:SAI_OBJECT_TYPE_");
+    let of_acl = |name: &str| name == site::BOOT_ACL || name.starts_with(&format!("{}|", site::BOOT_ACL));
+    vrf.iter().any(|table| row.strip_prefix(table) == Some(site::BOOT_VRF))
+        || acl.iter().any(|table| row.strip_prefix(table).is_some_and(of_acl)) && !row.contains("GATEWAY_")
+        || object.is_some_and(|object| asic.iter().any(|kind| object.starts_with(kind)))
 }
 
 /// What the leaf's kernel shows of a port.
@@ -151,7 +164,7 @@ pub fn released(lab: &Lab, port: Port, before: &Rows) -> Result<Vec<String>, Err
     let after = Rows::now(lab)?;
     let left: Vec<String> = before
         .differing(&after)
-        .filter(|row| before.get(row).is_some() || !is_of_boot_vrf(row))
+        .filter(|row| before.get(row).is_some() || !is_shared(row))
         .map(|row| before.tell(&after, row))
         .collect();
     if !left.is_empty() {
@@ -163,7 +176,11 @@ pub fn released(lab: &Lab, port: Port, before: &Rows) -> Result<Vec<String>, Err
         )));
     }
     Ok(vec![
-        format!("{port} has no address and is in no VRF; {} is empty", site::BOOT_VRF),
+        format!(
+            "{port} has no address and is in no VRF; {} is empty, and so is {}",
+            site::BOOT_VRF,
+            site::BOOT_ACL
+        ),
         format!("all {} rows of ASIC_DB, CONFIG_DB and STATE_DB are as before the push", before.0.len()),
         format!("nobody on {port}'s cable answers a Router Solicitation"),
     ])
@@ -177,7 +194,7 @@ pub fn retired(lab: &Lab, before: &Rows) -> Result<String, Error> {
     })?;
     let left = before.differences(&Rows::now(lab)?);
     if left.is_empty() {
-        Ok(format!("{} is gone, and so is every row of it", site::BOOT_VRF))
+        Ok(format!("{} and {} are gone, and so is every row of them", site::BOOT_VRF, site::BOOT_ACL))
     } else {
         Err(Error::Wrong(format!("rows differ after the VRF was retired:\n{}", left.join("\n"))))
     }

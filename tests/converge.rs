@@ -1,0 +1,352 @@
+//! Property: whatever stands on the switch and whatever happens on the way — the agent killed at any point, swss
+//! restarted, CONFIG_DB flushed and loaded from an older save, rows deleted by hand — the last push is reached, in SONiC's
+//! order: no foreign row is changed, and no port is ever in the boot VRF outside the boot ACL.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use leafboot::acl;
+use leafboot::config::Config;
+use leafboot::db::Db;
+use leafboot::desired::{Desired, Origin};
+use leafboot::net::{Mac, PortName};
+use leafboot::observed::{Link, Links, Observed};
+use leafboot::plan::Plan;
+use leafboot::serving::{self, Order, RaState, RaStates};
+use leafboot_lab::sonic::isolation::{Gap, Opening, Watch};
+use leafboot_lab::sonic::{Args, Swss, WhichKernel};
+use proptest::prelude::*;
+use support::switch::{CONFIG_DB, Switch};
+use tokio::runtime::Runtime;
+
+const PORTS: [&str; 4] = ["Ethernet0", "Ethernet4", "Ethernet8", "Ethernet12"];
+
+/// More than any way in or out has waits: a plan that is not done by then never is.
+const PASSES: usize = 60;
+
+/// What stands on a port before leafboot comes.
+#[derive(Debug, Clone, Copy)]
+enum Claim {
+    Nothing,
+    Tenant,
+    TenantAddress,
+    AddressOnly,
+    OurBaseOnly,
+    OursStale,
+}
+
+/// What happens.
+#[derive(Debug, Clone)]
+enum Event {
+    /// metal-core pushes: for each port the number of its /64, or nothing.
+    Push([Option<u8>; 4]),
+    /// The agent looks once, and writes.
+    Pass,
+    /// The agent is killed and started again.
+    Kill,
+    /// SONiC does what it can.
+    Sonic,
+    /// SONiC does one thing.
+    SonicStep,
+    RestartSwss,
+    /// `config save`.
+    Save,
+    /// `config reload` of what was saved last, or of what there is.
+    Reload,
+    /// Somebody deletes a port's base row, or its address rows.
+    Delete(usize, bool),
+}
+
+struct World {
+    switch: Switch,
+    swss: Swss,
+    runtime: Runtime,
+    db: Db,
+    config: Config,
+    desired: Option<Desired>,
+    ra: RaStates,
+    saved: String,
+    pushed: BTreeSet<&'static str>,
+}
+
+impl World {
+    fn new(claims: &[Claim; 4]) -> Self {
+        let switch = Switch::start_unloaded();
+        for (index, port) in PORTS.iter().chain(&["Ethernet120"]).enumerate() {
+            switch.cli(CONFIG_DB, &["HSET", &format!("PORT|{port}"), "index", &index.to_string()]);
+        }
+        for row in ["VRF|VrfTenant", "LOOPBACK_INTERFACE|Loopback0", "INTERFACE|Ethernet120"] {
+            switch.cli(CONFIG_DB, &["HSET", row, "NULL", "NULL"]);
+        }
+        switch.cli(
+            CONFIG_DB,
+            &["HSET", "ACL_TABLE|DATA", "type", "L3", "stage", "ingress", "ports@", "Ethernet120"],
+        );
+        for (port, claim) in PORTS.iter().zip(claims) {
+            stand(&switch, port, *claim);
+        }
+        switch.cli(CONFIG_DB, &["SET", "CONFIG_DB_INITIALIZED", "1"]);
+        let database_config = switch.path("database_config.json");
+        let args = Args { database_config: database_config.clone(), kernel: WhichKernel::Paper, delay_ms: 0 };
+        let mut swss = Swss::start(&args).unwrap();
+        swss.run_until_idle().unwrap();
+        let settings = std::fs::read_to_string(support::agent::settings(&switch)).unwrap();
+        let config = Config::parse(&settings).unwrap();
+        let rules = acl::rules(&config).into_iter().map(|rule| rule.name).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let db = runtime.block_on(Db::connect(&database_config)).unwrap();
+        let saved = saved(&switch);
+        swss.watch_isolation(Watch { vrf: "Vrfboot".to_owned(), acl_table: "LEAFBOOT".to_owned(), rules });
+        let (desired, ra, pushed) = (None, RaStates::new(), BTreeSet::new());
+        Self { switch, swss, runtime, db, config, desired, ra, saved, pushed }
+    }
+
+    fn happen(&mut self, event: &Event) {
+        match event {
+            Event::Push(wishes) => self.push(wishes),
+            Event::Pass => drop(self.pass()),
+            Event::Kill => self.kill(),
+            Event::Sonic => self.swss.run_until_idle().unwrap(),
+            Event::SonicStep => self.swss.run_once(std::time::Duration::ZERO).unwrap(),
+            Event::RestartSwss => self.swss.restart().unwrap(),
+            Event::Save => self.saved = saved(&self.switch),
+            Event::Reload => {
+                self.swss.empty_config().unwrap();
+                self.pass();
+                self.swss.reload(&self.saved.clone()).unwrap();
+            }
+            Event::Delete(port, base) => self.delete(PORTS[*port], *base),
+        }
+    }
+
+    fn push(&mut self, wishes: &[Option<u8>; 4]) {
+        let wish = |(port, number): (&&'static str, &Option<u8>)| {
+            let prefix = format!("2001:db8:b007:{}::/64", (*number)?).parse().unwrap();
+            Some((port.parse::<PortName>().unwrap(), prefix))
+        };
+        let mut ports: BTreeMap<PortName, leafboot::net::BootPrefix> = BTreeMap::new();
+        for (port, prefix) in PORTS.iter().zip(wishes).filter_map(wish) {
+            // A document in which two ports have one prefix is refused before it comes here.
+            if !ports.values().any(|taken| *taken == prefix) {
+                self.pushed.extend(PORTS.iter().find(|name| **name == port.as_str()));
+                ports.insert(port, prefix);
+            }
+        }
+        let generation = self.desired.as_ref().map_or(0, |desired| desired.generation) + 1;
+        self.desired = Some(Desired { generation, origin: Origin::Pushed, ports });
+    }
+
+    fn kill(&mut self) {
+        self.ra.clear();
+        if let Some(desired) = &mut self.desired {
+            desired.origin = Origin::Restored;
+        }
+        self.db = self.runtime.block_on(Db::connect(&self.config.database_config)).unwrap();
+    }
+
+    fn delete(&self, port: &str, base: bool) {
+        for row in self.switch.dump(CONFIG_DB).lines() {
+            let key = row.split(": ").next().unwrap();
+            let is_base = key == format!("INTERFACE|{port}");
+            if (base && is_base) || (!base && key.starts_with(&format!("INTERFACE|{port}|"))) {
+                self.switch.cli(CONFIG_DB, &["DEL", key]);
+            }
+        }
+    }
+
+    /// One pass of the reconciler, with a kernel and advertisements that follow at once.
+    fn pass(&mut self) -> Plan {
+        let links = self.links();
+        let snapshot = self.runtime.block_on(self.db.snapshot()).unwrap();
+        let observed = Observed::new(&snapshot, &self.config.boot.vrf, &self.config.acl.table);
+        let plan = Plan::new(self.desired.as_ref(), &observed, &links, &self.ra, &self.config);
+        self.runtime.block_on(self.db.apply(&plan.steps)).unwrap();
+        let orders = serving::orders(self.desired.as_ref(), &links, &self.config.boot.vrf);
+        let state = |order: &Order| match order {
+            Order::Serve(_) => RaState::Advertising,
+            Order::Cease(_) => RaState::Ceased,
+        };
+        self.ra = orders.iter().map(|(port, order)| (port.clone(), state(order))).collect();
+        plan
+    }
+
+    fn links(&mut self) -> Links {
+        let link = |(name, link): (String, leafboot_lab::sonic::kernel::Link)| {
+            let addresses = link.addresses.iter().filter_map(|net| match net {
+                ipnet::IpNet::V6(net) => Some(*net),
+                ipnet::IpNet::V4(_) => None,
+            });
+            let link = Link {
+                ifindex: link.index,
+                mac: Mac([2, 0, 0, 0, 0, 1]),
+                mtu: 9100,
+                up: true,
+                vrf: link.master,
+                link_local: Some("fe80::1".parse().unwrap()),
+                addresses: addresses.collect(),
+            };
+            Some((name.parse().ok()?, link))
+        };
+        self.swss.links().unwrap().into_iter().filter_map(link).collect()
+    }
+
+    /// Passes until nothing is left to do or to wait for.
+    fn settle(&mut self) {
+        let mut last = Plan::default();
+        for _ in 0..PASSES {
+            last = self.pass();
+            if last.steps.is_empty() && last.waiting.is_empty() {
+                return;
+            }
+            self.swss.run_until_idle().unwrap();
+        }
+        panic!("not settled after {PASSES} passes: {last}\n{}", self.switch.dump(CONFIG_DB));
+    }
+
+    /// Every row that is nobody's on a pushed port and not leafboot's own.
+    fn foreign(&self) -> BTreeSet<String> {
+        let dump = self.switch.dump(CONFIG_DB);
+        let is_ours = |row: &str| row.contains("LEAFBOOT") || row.starts_with("VRF|Vrfboot");
+        let of_pushed = |row: &str| {
+            let mut ports = self.pushed.iter();
+            ports.any(|port| {
+                row.starts_with(&format!("INTERFACE|{port}:"))
+                    || row.starts_with(&format!("INTERFACE|{port}|"))
+            })
+        };
+        // A base row that names the boot VRF is ours on any port.
+        let in_boot = |row: &str| row.contains("vrf_name Vrfboot") || row.contains("2001:db8:b007:");
+        dump.lines()
+            .filter(|row| !is_ours(row) && !of_pushed(row) && !in_boot(row))
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+/// The isolation gaps that leafboot answers for: not those that it found when it came, and not those of SONiC's own
+/// replay of CONFIG_DB, in which the order is SONiC's.
+fn own_gaps<'a>(world: &'a World, claims: &[Claim; 4]) -> Vec<&'a Gap> {
+    let mut found = BTreeSet::new();
+    for (port, claim) in PORTS.iter().zip(claims) {
+        if matches!(claim, Claim::OurBaseOnly | Claim::OursStale) {
+            found.extend([(*port, Opening::KernelAddress), (*port, Opening::RouterInterface)]);
+        }
+    }
+    let mut own = world.swss.isolation_gaps().iter().filter(|gap| !gap.in_replay).collect::<Vec<_>>();
+    own.retain(|gap| !found.remove(&(gap.port.as_str(), gap.opening)));
+    own
+}
+
+/// Puts a claim's rows on a port.
+fn stand(switch: &Switch, port: &str, claim: Claim) {
+    let base = format!("INTERFACE|{port}");
+    let address = |text: &str| format!("INTERFACE|{port}|{text}");
+    let stale = address("2001:db8:b007:7f::1/64");
+    match claim {
+        Claim::Nothing => {}
+        Claim::Tenant => drop(switch.cli(CONFIG_DB, &["HSET", &base, "vrf_name", "VrfTenant"])),
+        Claim::TenantAddress => {
+            switch.cli(CONFIG_DB, &["HSET", &base, "vrf_name", "VrfTenant"]);
+            let number = port.trim_start_matches("Ethernet");
+            switch.cli(CONFIG_DB, &["HSET", &address(&format!("10.0.{number}.1/31")), "NULL", "NULL"]);
+        }
+        Claim::AddressOnly => drop(switch.cli(CONFIG_DB, &["HSET", &address("10.9.9.1/31"), "NULL", "NULL"])),
+        Claim::OurBaseOnly => drop(switch.cli(CONFIG_DB, &["HSET", &base, "vrf_name", "Vrfboot"])),
+        Claim::OursStale => {
+            switch.cli(CONFIG_DB, &["HSET", "VRF|Vrfboot", "NULL", "NULL"]);
+            switch.cli(CONFIG_DB, &["HSET", &base, "vrf_name", "Vrfboot"]);
+            switch.cli(CONFIG_DB, &["HSET", &stale, "NULL", "NULL"]);
+        }
+    }
+}
+
+/// CONFIG_DB as `config save` writes it.
+fn saved(switch: &Switch) -> String {
+    let mut tables: BTreeMap<String, BTreeMap<String, serde_json::Value>> = BTreeMap::new();
+    let keys = switch.cli(CONFIG_DB, &["KEYS", "*|*"]);
+    for key in keys.lines().filter(|key| !key.is_empty()) {
+        let (table, name) = key.split_once('|').unwrap();
+        let fields = switch.cli(CONFIG_DB, &["HGETALL", key]);
+        let words: Vec<&str> = fields.strip_suffix('\n').unwrap_or(&fields).split('\n').collect();
+        let field = |pair: &[&str]| match pair[0].strip_suffix('@') {
+            Some(list) => (list.to_owned(), pair[1].split(',').collect::<Vec<_>>().into()),
+            None => (pair[0].to_owned(), serde_json::Value::from(pair[1])),
+        };
+        let fields: serde_json::Map<_, _> = words.chunks(2).map(field).collect();
+        tables.entry(table.to_owned()).or_default().insert(name.to_owned(), fields.into());
+    }
+    serde_json::to_string(&tables).unwrap()
+}
+
+fn claims() -> impl Strategy<Value = [Claim; 4]> {
+    let claim = prop_oneof![
+        3 => Just(Claim::Nothing),
+        1 => Just(Claim::Tenant),
+        1 => Just(Claim::TenantAddress),
+        1 => Just(Claim::AddressOnly),
+        1 => Just(Claim::OurBaseOnly),
+        1 => Just(Claim::OursStale),
+    ];
+    [claim.clone(), claim.clone(), claim.clone(), claim]
+}
+
+fn wishes() -> impl Strategy<Value = [Option<u8>; 4]> {
+    let wish = proptest::option::weighted(0.6, 1u8..6);
+    [wish.clone(), wish.clone(), wish.clone(), wish]
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        2 => wishes().prop_map(Event::Push),
+        8 => Just(Event::Pass),
+        4 => Just(Event::Sonic),
+        4 => Just(Event::SonicStep),
+        2 => Just(Event::Kill),
+        1 => Just(Event::RestartSwss),
+        1 => Just(Event::Save),
+        1 => Just(Event::Reload),
+        1 => (0usize..4, any::<bool>()).prop_map(|(port, base)| Event::Delete(port, base)),
+    ];
+    proptest::collection::vec(event, 0..40)
+}
+
+/// `CONVERGE_CASES=500 cargo test --test converge` looks longer than CI does.
+fn cases() -> u32 {
+    std::env::var("CONVERGE_CASES").map_or(24, |cases| cases.parse().expect("CONVERGE_CASES is a number"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_last_push_is_reached_from_everywhere(
+        claims in claims(),
+        events in events(),
+        last in wishes(),
+    ) {
+        let mut world = World::new(&claims);
+        for event in &events {
+            world.happen(event);
+        }
+        let foreign = { world.push(&last); world.foreign() };
+        world.settle();
+
+        let desired = world.desired.clone().unwrap();
+        let plan = world.pass();
+        prop_assert!(plan.steps.is_empty(), "a second plan is empty: {plan}");
+        prop_assert_eq!(plan.unchanged.len(), desired.ports.len());
+        prop_assert_eq!(&world.foreign(), &foreign);
+        let links = world.links();
+        for port in PORTS {
+            let port: PortName = port.parse().unwrap();
+            let in_boot = serving::is_in(&links[&port], &world.config.boot.vrf);
+            prop_assert_eq!(in_boot, desired.ports.contains_key(&port), "{}", port);
+        }
+        let own = own_gaps(&world, &claims);
+        prop_assert!(own.is_empty(), "isolation gaps: {own:?}");
+        prop_assert!(world.swss.host_firewall().deaths.is_empty(), "caclmgrd died");
+    }
+}
