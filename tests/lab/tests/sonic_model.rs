@@ -10,6 +10,8 @@
 mod acl;
 #[path = "sonic_model/leaf.rs"]
 mod leaf;
+#[path = "sonic_model/members.rs"]
+mod members;
 #[path = "sonic_model/restart.rs"]
 mod restart;
 
