@@ -14,6 +14,8 @@ mod leaf;
 mod members;
 #[path = "sonic_model/restart.rs"]
 mod restart;
+#[path = "sonic_model/yang.rs"]
+mod yang;
 
 use leaf::{Leaf, RIF, fields, until};
 use leafboot_lab::sonic::database::Fields;

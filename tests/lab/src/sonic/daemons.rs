@@ -33,7 +33,7 @@ const TABLES: [&str; 8] = [
 ];
 
 /// A process of SONiC.
-pub trait Daemon {
+pub trait Daemon: Send {
     /// Keeps an event if it is for this daemon, and says whether it is.
     fn offer(&mut self, _message: &Msg) -> Result<bool, database::Error> {
         Ok(false)

@@ -33,6 +33,7 @@ mod vlanmgrd;
 mod vrfmgrd;
 mod vrforch;
 mod wake;
+pub mod yang;
 
 use std::path::PathBuf;
 use std::time::Duration;
