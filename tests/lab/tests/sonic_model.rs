@@ -10,8 +10,12 @@
 mod acl;
 #[path = "sonic_model/leaf.rs"]
 mod leaf;
+#[path = "sonic_model/members.rs"]
+mod members;
 #[path = "sonic_model/restart.rs"]
 mod restart;
+#[path = "sonic_model/yang.rs"]
+mod yang;
 
 use leaf::{Leaf, RIF, fields, until};
 use leafboot_lab::sonic::database::Fields;

@@ -77,6 +77,12 @@ impl Asic {
         self.of(object).find(|(_, attributes)| with(attributes)).map(|(id, _)| id)
     }
 
+    /// The id of the object of a kind with this name.
+    pub fn named(&self, object: &str, name: &str) -> Option<&str> {
+        let is_named = |id: &str| self.names.get(id).is_some_and(|found| found == name);
+        self.of(object).map(|(id, _)| id).find(|id| is_named(id))
+    }
+
     /// An attribute of an object.
     pub fn attribute(&self, object: &str, id: &str, attribute: &str) -> Option<&str> {
         self.objects.get(object)?.get(id)?.get(attribute).map(String::as_str)

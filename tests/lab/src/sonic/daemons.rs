@@ -16,14 +16,24 @@ use super::orchagent::Orchagent;
 use super::ports::Portsyncd;
 use super::subscription::Subscription;
 use super::switch::Switch;
+use super::vlanmgrd::{Teammgrd, Vlanmgrd};
 use super::vrfmgrd::Vrfmgrd;
 use super::wake::Wake;
 
 /// The tables of CONFIG_DB that any daemon reads.
-const TABLES: [&str; 4] = ["VRF", "INTERFACE", "ACL_TABLE", "ACL_RULE"];
+const TABLES: [&str; 8] = [
+    "VRF",
+    "INTERFACE",
+    "LOOPBACK_INTERFACE",
+    "VLAN",
+    "VLAN_MEMBER",
+    "PORTCHANNEL_MEMBER",
+    "ACL_TABLE",
+    "ACL_RULE",
+];
 
 /// A process of SONiC.
-pub trait Daemon {
+pub trait Daemon: Send {
     /// Keeps an event if it is for this daemon, and says whether it is.
     fn offer(&mut self, _message: &Msg) -> Result<bool, database::Error> {
         Ok(false)
@@ -52,12 +62,16 @@ impl Daemons {
         let config = &mut switch.config;
         let mut table = |name| Subscription::start(config, name);
         let vrfmgrd = Vrfmgrd::new(table("VRF")?);
-        let intfmgrd = Intfmgrd::new(table("INTERFACE")?);
+        let intfmgrd = Intfmgrd::new(table("INTERFACE")?, table("LOOPBACK_INTERFACE")?);
+        let vlanmgrd = Vlanmgrd::new(table("VLAN")?, table("VLAN_MEMBER")?);
+        let teammgrd = Teammgrd::new(table("PORTCHANNEL_MEMBER")?);
         let acls = AclOrch::new(table("ACL_TABLE")?, table("ACL_RULE")?);
         let orchagent = Orchagent::start(switch, acls)?;
-        let all: [Box<dyn Daemon>; 5] = [
+        let all: [Box<dyn Daemon>; 7] = [
             Box::new(vrfmgrd),
             Box::new(intfmgrd),
+            Box::new(vlanmgrd),
+            Box::new(teammgrd),
             Box::new(orchagent),
             Box::new(Caclmgrd::start(&mut switch.config)?),
             Box::new(Portsyncd),

@@ -158,6 +158,18 @@ impl Database {
         Ok(keys)
     }
 
+    /// Every row by its redis key, with everything that it has: lists with their mark, empty rows with their `NULL`.
+    pub fn raw_rows(&mut self) -> Result<BTreeMap<String, Fields>, Error> {
+        let pattern = format!("*{}*", self.separator);
+        let names: Vec<String> = redis::cmd("KEYS").arg(pattern).query(&mut self.connection)?;
+        let mut pipeline = redis::pipe();
+        for name in &names {
+            pipeline.hgetall(name);
+        }
+        let rows: Vec<Fields> = pipeline.query(&mut self.connection)?;
+        Ok(names.into_iter().zip(rows).collect())
+    }
+
     /// Deletes one field of a row.
     pub fn delete_field(&mut self, table: &str, key: &str, field: &str) -> Result<(), Error> {
         Ok(redis::cmd("HDEL").arg(self.name(table, key)).arg(field).exec(&mut self.connection)?)

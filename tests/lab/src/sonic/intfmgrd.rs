@@ -1,6 +1,6 @@
-//! intfmgrd: CONFIG_DB INTERFACE rows become masters and addresses of ports.
+//! intfmgrd: CONFIG_DB INTERFACE rows become masters and addresses of ports, LOOPBACK_INTERFACE rows of loopbacks.
 //!
-//! Owns: the master and the configured addresses of every port, APPL_DB INTF_TABLE, STATE_DB INTERFACE_TABLE.
+//! Owns: the master and the configured addresses of every port and loopback, APPL_DB INTF_TABLE, STATE_DB INTERFACE_TABLE.
 //! Must never: be kinder than SONiC's. It forgets what it drops, and says `ok` for what it only asked for.
 
 use ipnet::IpNet;
@@ -8,6 +8,7 @@ use redis::Msg;
 
 use super::daemons::Daemon;
 use super::database::{self, Fields};
+use super::kernel::LOOPBACK;
 use super::queue::{Queue, Task, Verdict};
 use super::subscription::Subscription;
 use super::switch::Switch;
@@ -15,49 +16,58 @@ use super::{Error, fields, parse_prefix};
 
 /// Rows for these are not about ports; this model does not play them.
 // sonic-swss cfgmgr/intfmgr.cpp: VLAN_PREFIX, LAG_PREFIX, LOOPBACK_PREFIX
-const NOT_PORTS: [&str; 3] = ["Vlan", "PortChannel", "Loopback"];
+const NOT_PORTS: [&str; 3] = ["Vlan", "PortChannel", LOOPBACK];
 
 /// The daemon.
 #[derive(Debug)]
 pub struct Intfmgrd {
-    subscription: Subscription,
-    queue: Queue,
+    ports: Subscription,
+    port_queue: Queue,
+    loopbacks: Subscription,
+    loopback_queue: Queue,
 }
 
 impl Intfmgrd {
     /// A daemon that has done nothing yet.
-    pub fn new(subscription: Subscription) -> Self {
-        Self { subscription, queue: Queue::default() }
+    pub fn new(ports: Subscription, loopbacks: Subscription) -> Self {
+        Self { ports, port_queue: Queue::default(), loopbacks, loopback_queue: Queue::default() }
     }
 }
 
 impl Daemon for Intfmgrd {
     fn offer(&mut self, message: &Msg) -> Result<bool, database::Error> {
-        self.subscription.offer(message)
+        Ok(self.ports.offer(message)? || self.loopbacks.offer(message)?)
     }
 
     fn run(&mut self, switch: &mut Switch) -> Result<bool, Error> {
-        for (key, task) in self.subscription.pop(&mut switch.config)? {
-            self.queue.add(&key, task);
+        for (key, task) in self.ports.pop(&mut switch.config)? {
+            if NOT_PORTS.iter().any(|prefix| key.starts_with(prefix)) {
+                eprintln!("intfmgrd: {key}: not a port, not played");
+            } else {
+                self.port_queue.add(&key, task);
+            }
         }
-        self.queue.drain(
-            |key, reason| eprintln!("intfmgrd: {key}: waiting: {reason}"),
-            |key, task| {
-                let verdict = handle(switch, key, task)?;
-                switch.look(&format!("intfmgrd: {key}"))?;
-                Ok(verdict)
-            },
-        )
+        for (key, task) in self.loopbacks.pop(&mut switch.config)? {
+            self.loopback_queue.add(&key, task);
+        }
+        let mut progress = false;
+        for queue in [&mut self.port_queue, &mut self.loopback_queue] {
+            progress |= queue.drain(
+                |key, reason| eprintln!("intfmgrd: {key}: waiting: {reason}"),
+                |key, task| {
+                    let verdict = handle(switch, key, task)?;
+                    switch.look(&format!("intfmgrd: {key}"))?;
+                    Ok::<_, Error>(verdict)
+                },
+            )?;
+        }
+        Ok(progress)
     }
 }
 
 // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::doTask
 fn handle(switch: &mut Switch, key: &str, task: &Task) -> Result<Verdict, Error> {
     let parts: Vec<&str> = key.split('|').collect();
-    if NOT_PORTS.iter().any(|prefix| key.starts_with(prefix)) {
-        eprintln!("intfmgrd: {key}: not a port, not played");
-        return Ok(Verdict::Done);
-    }
     match (parts.as_slice(), task) {
         ([port], Task::Set(row)) => set_base(switch, port, row),
         ([port], Task::Del) => delete_base(switch, port),
@@ -95,6 +105,10 @@ fn set_base(switch: &mut Switch, port: &str, row: &Fields) -> Result<Verdict, Er
         eprintln!("intfmgrd: {port}: can not change to {vrf} directly, skipping");
         return Ok(Verdict::Done);
     }
+    if port.starts_with(LOOPBACK) {
+        // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::addLoopbackIntf
+        report(port, switch.kernel.add_loopback(port));
+    }
     if !vrf.is_empty() {
         // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::setIntfVrf (a failure is logged, no more)
         report(port, switch.kernel.set_master(port, Some(vrf)));
@@ -115,6 +129,10 @@ fn delete_base(switch: &mut Switch, port: &str) -> Result<Verdict, Error> {
         return Ok(Verdict::Retry(format!("{} addresses are left, cannot delete", addresses.len())));
     }
     report(port, switch.kernel.set_master(port, None));
+    if port.starts_with(LOOPBACK) {
+        // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::delLoopbackIntf
+        report(port, switch.kernel.delete_loopback(port));
+    }
     switch.intf_table.delete(&mut switch.appl, port)?;
     switch.state.delete("INTERFACE_TABLE", port)?;
     eprintln!("intfmgrd: {port}: deleted");
@@ -145,10 +163,13 @@ fn delete_address(switch: &mut Switch, port: &str, prefix: &str, address: IpNet)
     Ok(Verdict::Done)
 }
 
-/// The name alone says what it is looked up as: whatever does not begin `Vrf` is a port, and a VRF of another name is
-/// never ready.
+/// The name alone says what it is looked up as: a loopback is always ready, whatever else does not begin `Vrf` is a
+/// port, and a VRF of another name is never ready.
 // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::isIntfStateOk
 fn is_ready(switch: &mut Switch, name: &str) -> Result<bool, Error> {
+    if name.starts_with(LOOPBACK) {
+        return Ok(true);
+    }
     let table = if name.starts_with("Vrf") { "VRF_TABLE" } else { "PORT_TABLE" };
     Ok(switch.is_ready(table, name)?)
 }

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::asic::ROUTER_INTERFACE;
 use super::database::Fields;
+use super::kernel::LOOPBACK;
 use super::queue::{Task, Verdict};
 use super::switch::Switch;
 use super::vrforch::{DEFAULT_VIRTUAL_ROUTER, VrfOrch};
@@ -17,22 +18,22 @@ use super::{Error, fields, parse_prefix};
 const ROUTE: &str = "SAI_OBJECT_TYPE_ROUTE_ENTRY";
 const FIRST_OID: u64 = 0x6_0000_0000_0600;
 
-/// The router interfaces, by port.
+/// The router interfaces by port, and the loopbacks, which have addresses but no such object.
 #[derive(Debug, Default)]
 pub struct IntfsOrch {
-    interfaces: BTreeMap<String, RouterInterface>,
+    interfaces: BTreeMap<String, Interface>,
     created: u64,
 }
 
 #[derive(Debug)]
-struct RouterInterface {
-    oid: String,
+struct Interface {
+    oid: Option<String>,
     virtual_router: String,
     addresses: BTreeSet<IpNet>,
 }
 
 impl IntfsOrch {
-    /// How many router interfaces a virtual router has.
+    /// How many router interfaces and loopbacks a virtual router has.
     pub fn count_in(&self, virtual_router: &str) -> usize {
         self.interfaces.values().filter(|interface| interface.virtual_router == virtual_router).count()
     }
@@ -65,7 +66,7 @@ impl IntfsOrch {
         }
     }
 
-    // sonic-swss orchagent/intfsorch.cpp: IntfsOrch::setIntf, IntfsOrch::addRouterIntfs
+    // sonic-swss orchagent/intfsorch.cpp: IntfsOrch::setIntf
     fn set_base(
         &mut self,
         switch: &mut Switch,
@@ -80,27 +81,36 @@ impl IntfsOrch {
                 None => return Ok(Verdict::Retry(format!("{vrf} has no virtual router"))),
             },
         };
-        let Some(port_oid) = switch.ports.oid(port).map(str::to_owned) else {
-            return Ok(Verdict::Retry("no such port".to_owned()));
-        };
         // An interface that exists keeps its virtual router, whatever the row says now, and nobody is told.
         // sonic-swss#4737; SAI_ROUTER_INTERFACE_ATTR_VIRTUAL_ROUTER_ID is create-only
         if self.interfaces.contains_key(port) {
             return Ok(Verdict::Done);
         }
+        let oid = if port.starts_with(LOOPBACK) {
+            None
+        } else if let Some(port_oid) = switch.ports.oid(port).map(str::to_owned) {
+            Some(self.create(switch, &port_oid, virtual_router)?)
+        } else {
+            return Ok(Verdict::Retry("no such port".to_owned()));
+        };
+        eprintln!("orchagent: {port}: router interface {oid:?} created in {virtual_router}");
+        let virtual_router = virtual_router.to_owned();
+        self.interfaces
+            .insert(port.to_owned(), Interface { oid, virtual_router, addresses: BTreeSet::new() });
+        Ok(Verdict::Done)
+    }
+
+    // sonic-swss orchagent/intfsorch.cpp: IntfsOrch::addRouterIntfs (it does not ask for a bridge port on that port)
+    fn create(&mut self, switch: &mut Switch, port_oid: &str, virtual_router: &str) -> Result<String, Error> {
         let oid = format!("oid:{:#x}", FIRST_OID + self.created);
         self.created += 1;
         let attributes = fields(&[
-            ("SAI_ROUTER_INTERFACE_ATTR_PORT_ID", &port_oid),
+            ("SAI_ROUTER_INTERFACE_ATTR_PORT_ID", port_oid),
             ("SAI_ROUTER_INTERFACE_ATTR_TYPE", "SAI_ROUTER_INTERFACE_TYPE_PORT"),
             ("SAI_ROUTER_INTERFACE_ATTR_VIRTUAL_ROUTER_ID", virtual_router),
         ]);
         switch.asic.set(ROUTER_INTERFACE, &oid, &attributes)?;
-        eprintln!("orchagent: {port}: router interface {oid} created in {virtual_router}");
-        let virtual_router = virtual_router.to_owned();
-        let interface = RouterInterface { oid, virtual_router, addresses: BTreeSet::new() };
-        self.interfaces.insert(port.to_owned(), interface);
-        Ok(Verdict::Done)
+        Ok(oid)
     }
 
     // sonic-swss orchagent/intfsorch.cpp: IntfsOrch::setIntf
@@ -135,8 +145,10 @@ impl IntfsOrch {
         if !interface.addresses.is_empty() {
             return Ok(Verdict::Retry("addresses are left, cannot remove".to_owned()));
         }
-        switch.asic.delete(ROUTER_INTERFACE, &interface.oid)?;
-        eprintln!("orchagent: {port}: router interface {} removed", interface.oid);
+        if let Some(oid) = &interface.oid {
+            switch.asic.delete(ROUTER_INTERFACE, oid)?;
+        }
+        eprintln!("orchagent: {port}: router interface {:?} removed", interface.oid);
         self.interfaces.remove(port);
         Ok(Verdict::Done)
     }

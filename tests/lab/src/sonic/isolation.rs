@@ -26,6 +26,8 @@ pub enum Opening {
     KernelAddress,
     /// The ASIC has a router interface on it in the VRF, with an address or yet without.
     RouterInterface,
+    /// The ASIC routes it in the VRF, but the kernel has its address elsewhere: the switch answers it from there.
+    OutsideVrf,
     /// The ASIC has a router interface on it in the VRF, and bridges it as well: no router ACL helps there.
     BridgePort,
 }
@@ -116,6 +118,11 @@ fn openings(watch: &Watch, asic: &Asic, links: &BTreeMap<String, Link>) -> BTree
         .map(|(port, _)| (port.clone(), Opening::KernelAddress));
     let in_asic = routed.iter().map(|port| (port.clone(), Opening::RouterInterface));
     let unguarded = in_kernel.chain(in_asic).filter(|(port, _)| !is_isolated(port));
+    let elsewhere = links
+        .iter()
+        .filter(|(port, link)| routed.contains(*port) && !link.addresses.is_empty())
+        .filter(|(_, link)| link.master.as_deref() != Some(watch.vrf.as_str()))
+        .map(|(port, _)| (port.clone(), Opening::OutsideVrf));
     let both = routed.intersection(&bridged).map(|port| (port.clone(), Opening::BridgePort));
-    unguarded.chain(both).collect()
+    unguarded.chain(elsewhere).chain(both).collect()
 }

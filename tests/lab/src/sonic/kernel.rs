@@ -53,7 +53,7 @@ pub struct Link {
     pub master: Option<String>,
     /// Its addresses, but for IPv6 link-local ones.
     pub addresses: BTreeSet<IpNet>,
-    /// Is it a port, or a device that holds ports?
+    /// Is it a port, and not a VRF or a loopback?
     pub is_port: bool,
 }
 
@@ -64,6 +64,14 @@ const LONGEST_DEVICE_NAME: usize = 15;
 /// The table of a VRF is looked up at preference 1000, and the local table must come after it.
 // sonic-swss cfgmgr/vrfmgr.cpp: TABLE_LOCAL_PREF
 const LOCAL_TABLE_PREFERENCE: &str = "1001";
+
+/// The bridge that all VLANs share.
+// sonic-swss cfgmgr/vlanmgr.cpp: DOT1Q_BRIDGE_NAME
+pub const BRIDGE: &str = "Bridge";
+
+/// What the name of a loopback begins with.
+// sonic-swss cfgmgr/intfmgr.cpp: LOOPBACK_PREFIX
+pub const LOOPBACK: &str = "Loopback";
 
 impl Kernel {
     /// Moves the rule for the local table behind those of the VRFs, once.
@@ -132,7 +140,38 @@ impl Kernel {
         }
     }
 
-    /// Puts a port into a VRF, or out of any.
+    /// Makes a loopback, unless it is there.
+    // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::addLoopbackIntf
+    pub fn add_loopback(&mut self, name: &str) -> Result<(), Error> {
+        if self.links()?.contains_key(name) {
+            return Ok(());
+        }
+        match self {
+            Self::Real => {
+                ip(&["link", "add", name, "mtu", "65536", "type", "dummy"])?;
+                ip(&["link", "set", name, "up"])?;
+            }
+            Self::Paper(paper) => paper.renew(name),
+        }
+        Ok(())
+    }
+
+    /// Deletes a loopback, with what it has.
+    pub fn delete_loopback(&mut self, name: &str) -> Result<(), Error> {
+        match self {
+            Self::Real => ip(&["link", "del", name]).map(drop),
+            Self::Paper(paper) => {
+                paper.masters.remove(name);
+                paper.addresses.remove(name);
+                match paper.indexes.remove(name) {
+                    Some(_) => Ok(()),
+                    None => Err(refused(&["link", "del", name], "cannot find device")),
+                }
+            }
+        }
+    }
+
+    /// Puts a port into a VRF or a bridge, out of whatever it was in, or out of any.
     pub fn set_master(&mut self, port: &str, vrf: Option<&str>) -> Result<(), Error> {
         match (self, vrf) {
             (Self::Real, Some(vrf)) => ip(&["link", "set", port, "master", vrf]).map(drop),
@@ -141,7 +180,7 @@ impl Kernel {
                 paper.masters.remove(port);
                 Ok(())
             }
-            (Self::Paper(paper), Some(vrf)) if paper.vrfs.contains_key(vrf) => {
+            (Self::Paper(paper), Some(vrf)) if paper.can_hold_ports(vrf) => {
                 paper.masters.insert(port.to_owned(), vrf.to_owned());
                 Ok(())
             }
@@ -234,6 +273,11 @@ impl Kernel {
 }
 
 impl Paper {
+    /// Bridge and LAGs are there when they are named; VRFs are not.
+    fn can_hold_ports(&self, name: &str) -> bool {
+        self.vrfs.contains_key(name) || name == BRIDGE || name.starts_with("PortChannel")
+    }
+
     fn renew(&mut self, name: &str) {
         self.last_index += 1;
         self.indexes.insert(name.to_owned(), self.last_index);
@@ -246,7 +290,7 @@ impl Paper {
                 index: *index,
                 master: self.masters.get(name).cloned(),
                 addresses: addresses.filter(|address| !is_link_local(*address)).collect(),
-                is_port: !self.vrfs.contains_key(name),
+                is_port: !self.vrfs.contains_key(name) && !name.starts_with(LOOPBACK),
             };
             (name.clone(), link)
         };

@@ -6,7 +6,7 @@
 //! Owns: how it is started, and of what it ends.
 //! Must never: write CONFIG_DB (but for the operator's part in a `config reload`), or repair what a rule of SONiC breaks.
 //!
-//! Not played: loopbacks, VLANs, LAGs, VNETs, subports, neighbours and next hops (so nothing but addresses keeps
+//! Not played: VLANs and LAGs beyond their members, VNETs, subports, neighbours and next hops (so nothing but addresses keeps
 //! a router interface), EVPN (a `vni` is accepted as if there were a VTEP), warm start, ports that come later.
 
 mod acl_rows;
@@ -21,6 +21,7 @@ mod intfmgrd;
 mod intfsorch;
 pub mod isolation;
 pub mod kernel;
+mod members;
 mod orchagent;
 mod ports;
 mod queue;
@@ -28,9 +29,11 @@ mod reload;
 mod subscription;
 mod switch;
 mod swss;
+mod vlanmgrd;
 mod vrfmgrd;
 mod vrforch;
 mod wake;
+pub mod yang;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -10,6 +10,7 @@ use super::aclorch::AclOrch;
 use super::daemons::Daemon;
 use super::database;
 use super::intfsorch::IntfsOrch;
+use super::members::Members;
 use super::queue::Queue;
 use super::switch::Switch;
 use super::vrforch::VrfOrch;
@@ -18,6 +19,7 @@ use super::vrforch::VrfOrch;
 pub struct Orchagent {
     vrf_queue: Queue,
     vrfs: VrfOrch,
+    members: Members,
     acls: AclOrch,
     intf_queue: Queue,
     intfs: IntfsOrch,
@@ -29,6 +31,7 @@ impl Orchagent {
         Ok(Self {
             vrf_queue: Queue::default(),
             vrfs: VrfOrch::start(switch)?,
+            members: Members::default(),
             acls,
             intf_queue: Queue::default(),
             intfs: IntfsOrch::default(),
@@ -64,6 +67,7 @@ impl Daemon for Orchagent {
             self.intf_queue.add(&key, task);
         }
         let mut progress = self.run_vrfs(switch)?;
+        progress |= self.members.run(switch)?;
         progress |= self.acls.run(switch)?;
         let Self { vrfs, intfs, .. } = self;
         progress |= self.intf_queue.drain(

@@ -9,7 +9,7 @@ use super::asic::Asic;
 use super::caclmgrd::HostFirewall;
 use super::database::{Database, Databases, Error as DatabaseError};
 use super::isolation::Isolation;
-use super::kernel::Kernel;
+use super::kernel::{Kernel, LOOPBACK};
 use super::ports::Ports;
 
 /// The rows of STATE_DB that a cold start deletes, of those that we write.
@@ -98,6 +98,10 @@ impl Switch {
         for vrf in self.kernel.vrfs()?.iter().filter(|vrf| *vrf != "mgmt") {
             eprintln!("vrfmgrd: {vrf}: left over, deleted");
             self.kernel.delete_vrf(vrf)?;
+        }
+        // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::flushLoopbackIntfs
+        for name in self.kernel.links()?.keys().filter(|name| name.starts_with(LOOPBACK)) {
+            self.kernel.delete_loopback(name)?;
         }
         Ports::create(self)?;
         self.isolation.replaying = true;
