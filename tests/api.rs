@@ -27,9 +27,9 @@ fn a_push_is_taken_answered_and_written_as_far_as_the_facts_go() {
     assert_eq!(text(&answer, "/ports/Ethernet0/gateway"), "2001:db8:b007::1");
     assert_eq!(
         text(&answer, "/ports/Ethernet0/waiting"),
-        "STATE_DB does not show the port ready (PORT_TABLE)"
+        "orchagent does not have the ACL table LEAFBOOT (STATE_DB ACL_TABLE_TABLE is not Active)"
     );
-    // The VRF may be written at once; the port's rows wait for facts that nobody publishes here.
+    // VRF and ACL may be written at once; the port's rows wait for facts that nobody publishes here.
     eventually("the VRF's row", || switch.dump(CONFIG_DB).contains("VRF|Vrfboot: NULL NULL"));
     assert!(!switch.dump(CONFIG_DB).contains("INTERFACE"));
     let (code, one) = agent.get("/v1/ports/Eth1/1");
@@ -202,4 +202,30 @@ fn a_document_that_cannot_be_kept_is_not_taken() {
     assert_eq!(code, 500);
     assert!(text(&answer, "/error").starts_with("the document cannot be kept"), "{answer}");
     assert!(!switch.dump(CONFIG_DB).contains("VRF|"));
+}
+
+#[test]
+fn a_switch_with_several_namespaces_is_refused_with_their_names() {
+    let switch = Switch::start();
+    let global = r#"{"INCLUDES": [{"include": "database_config.json"}, {"namespace": "asic0", "include": "x"}], "VERSION": "1.0"}"#;
+    support::agent::write(&switch.path("database_global.json"), global);
+    let agent = Agent::start(&switch);
+    let (code, answer) = agent.put("/v1/ports", BOOT);
+    assert_eq!(code, 503);
+    eventually("the log names the namespace", || agent.log().contains("several namespaces (asic0)"));
+    drop(answer);
+    std::fs::remove_file(switch.path("database_global.json")).unwrap();
+    eventually("one namespace is served", || agent.put("/v1/ports", BOOT).0 == 202);
+}
+
+#[test]
+fn redis_is_used_over_tcp_and_with_a_password() {
+    let switch = Switch::start_with_password("s3cret");
+    let agent = Agent::start_ready(&switch);
+    assert_eq!(agent.put("/v1/ports", BOOT).0, 202);
+    assert!(!agent.log().contains("s3cret"), "a secret is never logged");
+    agent.kill();
+    support::agent::write(&switch.path("password"), "wrong\n");
+    let (code, answer) = Agent::start(&switch).put("/v1/ports", BOOT);
+    assert_eq!(code, 503, "{answer}");
 }

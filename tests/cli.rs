@@ -84,3 +84,12 @@ fn a_dead_agents_socket_is_taken_over_and_a_file_is_not() {
     assert!(said.contains("leafboot.sock: exists and is not a socket"), "{said}");
     assert_eq!(std::fs::read_to_string(switch.path("leafboot.sock")).unwrap(), "a file");
 }
+
+#[test]
+fn acl_prints_the_rules_for_review() {
+    let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sonic/leafboot.toml");
+    let (code, said) = start("acl", &example);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("DENY_MACHINES              drop     to 2001:db8:b000::/36\n"), "{said}");
+    assert!(said.ends_with("       1  DEFAULT_RULE               drop     everything else\n"), "{said}");
+}

@@ -17,6 +17,7 @@ use leafboot::observed::{Link, Links, Observed};
 use leafboot::plan::Plan;
 use leafboot::serving::{self, Order, RaState, RaStates};
 use leafboot_lab::sonic::isolation::{Gap, Opening, Watch};
+use leafboot_lab::sonic::yang::{self, Release};
 use leafboot_lab::sonic::{Args, Swss, WhichKernel};
 use proptest::prelude::*;
 use support::switch::{CONFIG_DB, Switch};
@@ -34,6 +35,7 @@ enum Claim {
     Tenant,
     TenantAddress,
     AddressOnly,
+    PxeVlan,
     OurBaseOnly,
     OursStale,
 }
@@ -213,7 +215,8 @@ impl World {
         let of_pushed = |row: &str| {
             let mut ports = self.pushed.iter();
             ports.any(|port| {
-                row.starts_with(&format!("INTERFACE|{port}:"))
+                row.starts_with(&format!("VLAN_MEMBER|Vlan4000|{port}:"))
+                    || row.starts_with(&format!("INTERFACE|{port}:"))
                     || row.starts_with(&format!("INTERFACE|{port}|"))
             })
         };
@@ -254,6 +257,13 @@ fn stand(switch: &Switch, port: &str, claim: Claim) {
             switch.cli(CONFIG_DB, &["HSET", &address(&format!("10.0.{number}.1/31")), "NULL", "NULL"]);
         }
         Claim::AddressOnly => drop(switch.cli(CONFIG_DB, &["HSET", &address("10.9.9.1/31"), "NULL", "NULL"])),
+        Claim::PxeVlan => {
+            switch.cli(CONFIG_DB, &["HSET", "VLAN|Vlan4000", "vlanid", "4000"]);
+            switch.cli(
+                CONFIG_DB,
+                &["HSET", &format!("VLAN_MEMBER|Vlan4000|{port}"), "tagging_mode", "untagged"],
+            );
+        }
         Claim::OurBaseOnly => drop(switch.cli(CONFIG_DB, &["HSET", &base, "vrf_name", "Vrfboot"])),
         Claim::OursStale => {
             switch.cli(CONFIG_DB, &["HSET", "VRF|Vrfboot", "NULL", "NULL"]);
@@ -266,16 +276,13 @@ fn stand(switch: &Switch, port: &str, claim: Claim) {
 /// CONFIG_DB as `config save` writes it.
 fn saved(switch: &Switch) -> String {
     let mut tables: BTreeMap<String, BTreeMap<String, serde_json::Value>> = BTreeMap::new();
-    let keys = switch.cli(CONFIG_DB, &["KEYS", "*|*"]);
-    for key in keys.lines().filter(|key| !key.is_empty()) {
+    for (key, fields) in switch.config_rows() {
         let (table, name) = key.split_once('|').unwrap();
-        let fields = switch.cli(CONFIG_DB, &["HGETALL", key]);
-        let words: Vec<&str> = fields.strip_suffix('\n').unwrap_or(&fields).split('\n').collect();
-        let field = |pair: &[&str]| match pair[0].strip_suffix('@') {
-            Some(list) => (list.to_owned(), pair[1].split(',').collect::<Vec<_>>().into()),
-            None => (pair[0].to_owned(), serde_json::Value::from(pair[1])),
+        let field = |(name, value): (String, String)| match name.strip_suffix('@') {
+            Some(list) => (list.to_owned(), value.split(',').collect::<Vec<_>>().into()),
+            None => (name, serde_json::Value::from(value)),
         };
-        let fields: serde_json::Map<_, _> = words.chunks(2).map(field).collect();
+        let fields: serde_json::Map<_, _> = fields.into_iter().map(field).collect();
         tables.entry(table.to_owned()).or_default().insert(name.to_owned(), fields.into());
     }
     serde_json::to_string(&tables).unwrap()
@@ -287,6 +294,7 @@ fn claims() -> impl Strategy<Value = [Claim; 4]> {
         1 => Just(Claim::Tenant),
         1 => Just(Claim::TenantAddress),
         1 => Just(Claim::AddressOnly),
+        1 => Just(Claim::PxeVlan),
         1 => Just(Claim::OurBaseOnly),
         1 => Just(Claim::OursStale),
     ];
@@ -348,5 +356,11 @@ proptest! {
         let own = own_gaps(&world, &claims);
         prop_assert!(own.is_empty(), "isolation gaps: {own:?}");
         prop_assert!(world.swss.host_firewall().deaths.is_empty(), "caclmgrd died");
+        for release in Release::ALL {
+            let complaints = yang::check(release, &world.switch.config_rows());
+            // An address without its base row is somebody's, on a port that nobody has pushed.
+            let ours: Vec<_> = complaints.iter().filter(|text| !text.contains("10.9.9.1")).collect();
+            prop_assert!(ours.is_empty(), "{release:?}: {ours:?}");
+        }
     }
 }

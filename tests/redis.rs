@@ -16,6 +16,7 @@ use leafboot::observed::{Link, Links, Observed, Port};
 use leafboot::plan::Plan;
 use leafboot::serving::RaStates;
 use leafboot_lab::sonic;
+use leafboot_lab::sonic::yang::{self, Release};
 use support::eventually;
 use support::switch::{CONFIG_DB, Switch};
 use tokio::runtime::Runtime;
@@ -30,7 +31,10 @@ struct Bench {
 
 impl Bench {
     fn start() -> Self {
-        let switch = Switch::start();
+        Self::on(Switch::start())
+    }
+
+    fn on(switch: Switch) -> Self {
         switch.cli(CONFIG_DB, &["HSET", "VRF|VrfTenant", "NULL", "NULL"]);
         switch.cli(CONFIG_DB, &["HSET", "LOOPBACK_INTERFACE|Loopback0", "NULL", "NULL"]);
         let database_config = switch.path("database_config.json");
@@ -122,6 +126,9 @@ fn a_port_is_taken_and_given_back_in_sonics_order() {
             "set INTERFACE|Ethernet0|2001:db8:b007:1::1/64",
         ]
     );
+    for release in Release::ALL {
+        assert_eq!(yang::check(release, &bench.switch.config_rows()), Vec::<String>::new(), "{release:?}");
+    }
     let rows = bench.switch.dump(CONFIG_DB);
     assert!(rows.contains("VRF|Vrfboot: NULL NULL"), "{rows}");
     assert!(rows.contains("INTERFACE|Ethernet0: vrf_name Vrfboot"), "{rows}");
@@ -238,4 +245,83 @@ fn the_vrf_is_retired_only_when_it_is_empty_and_sonic_lets_go_of_it() {
         !bench.switch.dump(CONFIG_DB).contains("LEAFBOOT") && !bench.switch.dump("6").contains("LEAFBOOT")
     );
     assert!(retire().0, "what is gone may be retired again");
+}
+
+/// How often Redis has read from a socket since it started: once a round trip, or a little more for a long one.
+fn reads(switch: &Switch) -> u64 {
+    let info = switch.cli(CONFIG_DB, &["INFO", "stats"]);
+    let line = info.lines().find_map(|line| line.strip_prefix("total_reads_processed:")).unwrap();
+    line.trim().parse().unwrap()
+}
+
+/// The round trips of one pass that takes `ports` ports as far as the switch allows.
+fn round_trips(ports: usize) -> u64 {
+    let switch = Switch::start();
+    let commands = (0..ports).map(|port| format!("HSET PORT|Ethernet{} index {port}\n", port * 4));
+    let file = support::agent::write(&switch.path("ports.redis"), &commands.collect::<String>());
+    let load = format!("redis-cli -s {} -n 4 < {}", switch.path("redis.sock").display(), file.display());
+    support::run("sh", &["-c", &load]);
+    let mut bench = Bench::on(switch);
+    let wishes: Vec<(String, String)> = (0..ports)
+        .map(|port| (format!("Ethernet{}", port * 4), format!("2001:db8:b007:{port:x}::/64")))
+        .collect();
+    let wishes: Vec<(&str, &str)> =
+        wishes.iter().map(|(port, prefix)| (port.as_str(), prefix.as_str())).collect();
+    let wish = desired(&wishes);
+    bench.settle(&wish);
+    // The model reads too, so the least of many passes is ours.
+    let pass = |bench: &mut Bench| {
+        let before = reads(&bench.switch);
+        bench.pass(&wish);
+        reads(&bench.switch) - before
+    };
+    (0..50).map(|_| pass(&mut bench)).min().unwrap()
+}
+
+#[test]
+fn a_pass_over_120_ports_takes_as_many_round_trips_as_over_one() {
+    let (few, many) = (round_trips(1), round_trips(120));
+    // Redis reads 16 KiB of a socket at a time: a long pipeline is one round trip and a few reads.
+    assert!(many <= few + 8, "{few} round trips for one port, {many} for 120");
+}
+
+#[test]
+fn the_plan_command_says_steps_waits_and_foreign_rows_and_changes_nothing() {
+    let bench = Bench::start();
+    let config = support::agent::settings(&bench.switch);
+    let document = support::agent::write(
+        &bench.switch.path("push.json"),
+        r#"{"ports": {"Eth1/1": {"state": "boot", "prefix": "2001:db8:b007:1::/64"}}}"#,
+    );
+    let plan = |more: &[&str]| {
+        let mut arguments = vec!["plan", "--config", config.to_str().unwrap()];
+        arguments.extend(more);
+        let output = support::agent::leafboot(&arguments);
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let rows = bench.switch.dump(CONFIG_DB);
+    let (code, said) = plan(&[]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("no document was ever accepted here; give one with --desired"), "{said}");
+
+    let desired = document.to_str().unwrap();
+    let (code, said) = plan(&["--desired", desired]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("set VRF|Vrfboot\n") && said.contains("set ACL_TABLE|LEAFBOOT "), "{said}");
+    assert!(said.contains("Ethernet0 waits: the rows of the ACL LEAFBOOT are being written\n"), "{said}");
+    assert!(said.contains("foreign: VRF|VrfTenant\n"), "{said}");
+    let (code, json) = plan(&["--desired", desired, "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, json["foreign"][0].as_str()), (Some(2), Some("VRF|VrfTenant")));
+    assert!(json["steps"].as_array().unwrap().iter().any(|step| step["set"] == "VRF|Vrfboot"), "{json}");
+
+    support::agent::write(&document, r#"{"ports": {}}"#);
+    let (code, said) = plan(&["--desired", desired]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.starts_with("nothing to do\n"), "{said}");
+    support::agent::write(&document, r#"{"ports": {"Ethernet9": {"state": "boot"}}}"#);
+    let (code, said) = plan(&["--desired", desired]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("push.json: Ethernet9: port: \"Ethernet9\" is not a port of this leaf"), "{said}");
+    assert_eq!(bench.switch.dump(CONFIG_DB), rows, "nothing was changed");
 }

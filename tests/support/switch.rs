@@ -1,5 +1,6 @@
 //! A switch's databases: a real redis-server as SONiC configures it, and its `database_config.json`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -33,12 +34,34 @@ impl Switch {
     /// A switch with empty databases.
     pub fn start_unloaded() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let redis = Self::redis(&directory);
+        let redis = Self::redis(&directory, &["--port", "0"]);
         let switch = Self { directory, redis };
         let socket = switch.path("redis.sock");
+        switch.describe(&serde_json::json!({
+            "hostname": "127.0.0.1", "port": 6379, "unix_socket_path": socket, "persistence_for_warm_boot": "yes",
+        }));
+        switch
+    }
+
+    /// A switch whose Redis wants a password and is described by its TCP port, as some builds have it.
+    pub fn start_with_password(password: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let redis = Self::redis(&directory, &["--port", &free.to_string(), "--bind", "127.0.0.1"]);
+        let switch = Self { directory, redis };
+        let file = switch.path("password");
+        std::fs::write(&file, format!("{password}\n")).unwrap();
+        switch.describe(&serde_json::json!({"hostname": "127.0.0.1", "port": free, "password_path": file}));
+        switch.cli(CONFIG_DB, &["HSET", "PORT|Ethernet0", "index", "1"]);
+        switch.cli(CONFIG_DB, &["SET", "CONFIG_DB_INITIALIZED", "1"]);
+        switch.cli(CONFIG_DB, &["CONFIG", "SET", "requirepass", password]);
+        switch
+    }
+
+    /// Writes `database_config.json` for one instance.
+    fn describe(&self, instance: &serde_json::Value) {
         let config = serde_json::json!({
-            "INSTANCES": {"redis": {"hostname": "127.0.0.1", "port": 6379, "unix_socket_path": socket,
-                                    "persistence_for_warm_boot": "yes"}},
+            "INSTANCES": {"redis": instance},
             "DATABASES": {
                 "APPL_DB": {"id": 0, "separator": ":", "instance": "redis"},
                 "ASIC_DB": {"id": 1, "separator": ":", "instance": "redis"},
@@ -48,14 +71,14 @@ impl Switch {
             },
             "VERSION": "1.0",
         });
-        std::fs::write(switch.path("database_config.json"), config.to_string()).unwrap();
-        switch
+        std::fs::write(self.path("database_config.json"), config.to_string()).unwrap();
     }
 
-    fn redis(directory: &TempDir) -> Child {
+    fn redis(directory: &TempDir, options: &[&str]) -> Child {
         let socket = directory.path().join("redis.sock");
         let child = Command::new("redis-server")
-            .args(["--port", "0", "--save", "", "--databases", "100", "--notify-keyspace-events", "AKE"])
+            .args(["--save", "", "--databases", "100", "--notify-keyspace-events", "AKE"])
+            .args(options)
             .arg("--unixsocket")
             .arg(&socket)
             .current_dir(directory.path())
@@ -87,6 +110,19 @@ impl Switch {
         keys.iter().map(|key| format!("{key}: {}\n", self.row(database, key))).collect()
     }
 
+    /// CONFIG_DB's rows, as they stand in Redis.
+    pub fn config_rows(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+        let keys = self.cli(CONFIG_DB, &["KEYS", "*|*"]);
+        let keys = keys.lines().filter(|key| !key.is_empty());
+        keys.map(|key| (key.to_owned(), self.fields(key))).collect()
+    }
+
+    fn fields(&self, key: &str) -> BTreeMap<String, String> {
+        let fields = self.cli(CONFIG_DB, &["HGETALL", key]);
+        let words: Vec<&str> = fields.strip_suffix('\n').unwrap_or(&fields).split('\n').collect();
+        words.chunks(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())).collect()
+    }
+
     fn row(&self, database: &str, key: &str) -> String {
         match self.cli(database, &["TYPE", key]).trim() {
             "hash" => self.cli(database, &["HGETALL", key]).replace('\n', " "),
@@ -102,7 +138,7 @@ impl Switch {
 
     /// Starts redis-server again, empty.
     pub fn start_redis(&mut self) {
-        self.redis = Self::redis(&self.directory);
+        self.redis = Self::redis(&self.directory, &["--port", "0"]);
     }
 }
 
