@@ -91,20 +91,19 @@ impl Daemons {
     }
 
     /// Runs whoever's time has come.
-    pub fn run_due(&mut self, switch: &mut Switch) -> Result<bool, Error> {
-        let mut progress = false;
+    pub fn run_due(&mut self, switch: &mut Switch) -> Result<(), Error> {
         for (daemon, wake) in &mut self.0 {
             if daemon.has_news(switch) {
                 wake.event(Instant::now());
             }
             if wake.rings(Instant::now()) {
-                progress |= daemon.run(switch)?;
+                daemon.run(switch)?;
             }
         }
-        Ok(progress)
+        Ok(())
     }
 
-    /// Runs everybody, as if everybody's time had come.
+    /// Runs everybody, as if everybody's time had come, and says whether anything was settled.
     pub fn run_all(&mut self, switch: &mut Switch) -> Result<bool, Error> {
         let mut progress = false;
         for (daemon, wake) in &mut self.0 {

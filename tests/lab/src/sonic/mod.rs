@@ -4,10 +4,12 @@
 //! ever, leaves a router interface in the old VRF, or exits.
 //!
 //! Owns: how it is started, and of what it ends.
-//! Must never: write CONFIG_DB (but for the operator's part in a `config reload`), or repair what a rule of SONiC breaks.
+//! Must never: repair what a rule of SONiC breaks, or write CONFIG_DB, but for the operator's part in a `config reload`.
 //!
-//! Not played: VLANs and LAGs beyond their members, VNETs, subports, neighbours and next hops (so nothing but addresses keeps
-//! a router interface), EVPN (a `vni` is accepted as if there were a VTEP), warm start, ports that come later.
+//! Not played: VLANs and LAGs beyond their members, VNETs, subports, neighbours and next hops (so nothing but addresses
+//! and loopbacks keeps a virtual router), EVPN (a `vni` is accepted as if there were a VTEP), warm start, ports that come
+//! later, ACLs from APPL_DB, ACL_TABLE_TYPE rows, a full TCAM, and what caclmgrd does to ip6tables. A real kernel's ports
+//! keep their index over a restart; caclmgrd restarts with swss.
 
 mod acl_rows;
 mod aclorch;

@@ -21,6 +21,9 @@ use super::{Args, Error, WhichKernel};
 
 const POLL_CONFIG_DB: Duration = Duration::from_millis(100);
 
+/// So long after a start every daemon has tried twice what it had to put off. What comes later is no replay any more.
+const REPLAY: Duration = Duration::from_millis(2000);
+
 /// SONiC on one switch.
 pub struct Swss {
     databases: Databases,
@@ -29,6 +32,7 @@ pub struct Swss {
     events: Events,
     /// Nothing while swss is stopped and waits for CONFIG_DB.
     daemons: Option<Daemons>,
+    booted: Instant,
 }
 
 impl Swss {
@@ -42,7 +46,7 @@ impl Swss {
         let switch = Switch::open(&databases, kernel)?;
         let events = Events::start(&databases, Vec::new())?;
         let delay = Duration::from_millis(args.delay_ms);
-        let mut swss = Self { databases, delay, switch, events, daemons: None };
+        let mut swss = Self { databases, delay, switch, events, daemons: None, booted: Instant::now() };
         if !swss.boot()? {
             eprintln!("swss: waiting for CONFIG_DB_INITIALIZED");
         }
@@ -52,22 +56,16 @@ impl Swss {
     /// Runs the daemons whose time has come, then waits for the next event, but not longer than this.
     pub fn run_once(&mut self, timeout: Duration) -> Result<(), Error> {
         let mut until = Instant::now() + timeout;
-        let mut progress = true;
         if self.boot()? {
             if let Some(daemons) = &mut self.daemons {
-                progress = daemons.run_due(&mut self.switch)?;
+                daemons.run_due(&mut self.switch)?;
                 until = daemons.due().map_or(until, |due| until.min(due));
             }
         } else {
             until = until.min(Instant::now() + POLL_CONFIG_DB);
         }
-        match self.events.next(until)? {
-            Some(message) => self.deliver(&message),
-            None => {
-                self.switch.isolation.replaying &= progress;
-                Ok(())
-            }
-        }
+        self.switch.isolation.replaying &= self.booted.elapsed() < REPLAY;
+        self.events.next(until)?.map_or(Ok(()), |message| self.deliver(&message))
     }
 
     /// Runs until nothing is left that can be done: every event is there, and every retry is due now. Nothing sleeps.
@@ -154,6 +152,7 @@ impl Swss {
         // Subscribed first, read then. What was announced to the daemons before us is none of ours.
         self.events = Events::start(&self.databases, Daemons::patterns(&self.switch.config))?;
         self.daemons = Some(Daemons::start(&mut self.switch, self.delay)?);
+        self.booted = Instant::now();
         eprintln!("swss: started");
         Ok(true)
     }

@@ -3,11 +3,12 @@
 //! Owns: those tests. Must never: run the model on a thread of its own.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use leafboot_lab::sonic::Swss;
 use leafboot_lab::sonic::isolation::{Opening, Watch};
 
-use crate::leaf::Leaf;
+use crate::leaf::{Leaf, until};
 
 const TABLE: &str = "ACL_TABLE|boot";
 const DENY: &str = "ACL_RULE|boot|deny";
@@ -264,4 +265,21 @@ fn a_gap_of_the_replay_is_told_from_one_of_the_agent() {
     leaf.set(DENY, &DENY_ALL);
     swss.run_until_idle().unwrap();
     assert!(swss.isolation_gaps().last().is_some_and(|gap| !gap.in_replay));
+}
+
+#[test]
+fn step_by_step_the_replay_ends_too() {
+    let (mut leaf, mut swss) = guarded();
+    leaf.set("VRF|Vrfboot", &[]);
+    leaf.set("INTERFACE|Ethernet0", &[("vrf_name", "Vrfboot")]);
+    leaf.set("INTERFACE|Ethernet0|2001:db8:0:1::1/64", &[]);
+    watch(&mut swss, &["deny"]);
+    swss.restart().unwrap();
+    let mut step = |leaf: &mut Leaf| {
+        leaf.set(DENY, &DENY_ALL);
+        swss.run_once(Duration::from_millis(50)).unwrap();
+        swss.isolation_gaps().last().map(|gap| gap.in_replay)
+    };
+    assert!(until("a gap", || step(&mut leaf)));
+    until("a gap after the replay", || (step(&mut leaf) == Some(false)).then_some(()));
 }
