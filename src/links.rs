@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use ipnet::Ipv6Net;
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
@@ -39,10 +39,19 @@ pub async fn run(published: watch::Sender<Links>) -> Result<(), LinksError> {
     let follow = async {
         let mut kernel = Kernel::dump(&handle).await?;
         publish(&published, &kernel);
-        while let Some((message, _)) = events.next().await {
-            if let NetlinkPayload::InnerMessage(change) = message.payload {
-                kernel.apply(change);
-            } else if let NetlinkPayload::Overrun(_) = message.payload {
+        while let Some((first, _)) = events.next().await {
+            let mut overrun = false;
+            let mut next = Some(first);
+            // What has come meanwhile is one change: a leaf of many ports is not looked through for each message.
+            while let Some(message) = next {
+                if let NetlinkPayload::InnerMessage(change) = message.payload {
+                    kernel.apply(change);
+                } else if let NetlinkPayload::Overrun(_) = message.payload {
+                    overrun = true;
+                }
+                next = events.next().now_or_never().flatten().map(|(message, _)| message);
+            }
+            if overrun {
                 // Events were lost (netlink(7), ENOBUFS): only a fresh dump knows what is.
                 kernel = Kernel::dump(&handle).await?;
             }

@@ -6,8 +6,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PURE: [&str; 13] = [
+const PURE: [&str; 15] = [
     "config.rs",
+    "config/ra.rs",
     "desired.rs",
     "net.rs",
     "observed.rs",
@@ -17,6 +18,7 @@ const PURE: [&str; 13] = [
     "status.rs",
     "cli.rs",
     "ra/engine.rs",
+    "ra/options.rs",
     "ra/packet.rs",
     "relay/claim.rs",
     "relay/decide.rs",
