@@ -89,6 +89,7 @@ struct Device {
     mac: Option<Mac>,
     mtu: u32,
     up: bool,
+    carriers: u32,
     controller: Option<u32>,
 }
 
@@ -116,8 +117,12 @@ impl Kernel {
                 self.addresses.remove(&link.header.index);
             }
         } else if let RouteNetlinkMessage::NewAddress(address) = change {
+            let addresses = self.addresses.entry(address.header.index).or_default();
             if let Some(net) = usable(&address) {
-                self.addresses.entry(address.header.index).or_default().insert(net);
+                addresses.insert(net);
+            } else if let Some(net) = network(&address) {
+                // Duplicate address detection has begun again, or found one.
+                addresses.remove(&net);
             }
         } else if let RouteNetlinkMessage::DelAddress(address) = change
             && let Some(net) = network(&address)
@@ -141,6 +146,7 @@ impl Kernel {
                 mac: device.mac?,
                 mtu: device.mtu,
                 up: device.up,
+                carriers: device.carriers,
                 vrf: device.controller.and_then(|index| Some(self.devices.get(&index)?.name.clone())),
                 link_local: link_local.first().map(Ipv6Net::addr),
                 addresses,
@@ -162,6 +168,8 @@ fn device(link: LinkMessage) -> Device {
             device.mac = <[u8; 6]>::try_from(bytes).ok().map(Mac);
         } else if let LinkAttribute::Mtu(mtu) = attribute {
             device.mtu = mtu;
+        } else if let LinkAttribute::CarrierUpCount(carriers) = attribute {
+            device.carriers = carriers;
         } else if let LinkAttribute::Controller(index) = attribute {
             device.controller = Some(index).filter(|index| *index != 0);
         }

@@ -158,7 +158,7 @@ impl Engine {
     fn change(&mut self, new: &Serving, now: Instant) {
         let Some(before) = self.serving.clone().filter(|before| before != new) else { return };
         let earliest = self.last_multicast.map_or(now, |last| now.max(last + MIN_DELAY_BETWEEN_RAS));
-        if before.ifindex != new.ifindex {
+        if (before.ifindex, before.carriers) != (new.ifindex, new.carriers) {
             self.former = None;
             self.begin(new, now, now);
         } else if before.link_local != new.link_local {

@@ -46,6 +46,7 @@ fn s(seconds: u64) -> Duration {
 fn serving() -> Serving {
     Serving {
         ifindex: 7,
+        carriers: 1,
         mac: Mac([0x52, 0x54, 0, 0, 0, 2]),
         mtu: 9100,
         link_local: "fe80::1".parse().unwrap(),
@@ -92,13 +93,14 @@ fn the_transition_table() {
     let new_prefix = Serving { prefix: "2001:db8:b007:9::/64".parse().unwrap(), ..serving() };
     let new_address = Serving { link_local: "fe80::2".parse().unwrap(), ..serving() };
     let new_netdev = Serving { ifindex: 8, ..serving() };
+    let new_carrier = Serving { carriers: 2, ..serving() };
     let new_mtu = Serving { mtu: 1400, ..serving() };
     let cease = Some(Order::Cease(serving()));
     let former = Send::Former(serving().link_local);
     let f = Send::Final;
     // (before, event) → (at once, afterwards, answers)
     type Row<'a> = (&'a str, Option<Order>, &'a [Send], &'a [Send], bool);
-    let table: [Row<'_>; 18] = [
+    let table: [Row<'_>; 19] = [
         ("silent", None, &[], &[], false),
         ("silent", serve(serving()), &[ALL], &[ALL, ALL], true),
         ("silent", cease.clone(), &[f], &[f, f], false),
@@ -108,6 +110,7 @@ fn the_transition_table() {
         ("advertising", serve(new_mtu), &[], &[ALL, ALL], true),
         ("advertising", serve(new_address.clone()), &[former, ALL], &[former, former, ALL, ALL], true),
         ("advertising", serve(new_netdev.clone()), &[ALL], &[ALL, ALL], true),
+        ("advertising", serve(new_carrier), &[ALL], &[ALL, ALL], true),
         ("advertising", cease.clone(), &[f], &[f, f], false),
         ("ceasing", None, &[], &[], false),
         ("ceasing", serve(serving()), &[ALL], &[ALL, ALL], true),

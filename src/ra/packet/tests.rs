@@ -60,6 +60,7 @@ fn all_settings() -> Ra {
 fn serving() -> Serving {
     Serving {
         ifindex: 7,
+        carriers: 1,
         mac: Mac([0x52, 0x54, 0, 0xaa, 0xbb, 0xcc]),
         mtu: 9100,
         link_local: link_local(),
