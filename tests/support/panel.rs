@@ -47,7 +47,8 @@ impl Panel {
         panel
     }
 
-    fn cable(&self, port: usize) -> String {
+    /// The ip(8) commands that plug a port in and bring the leaf's end up.
+    pub fn cable(&self, port: usize) -> String {
         let (machines, mac) = (self.machines.id(), machine_mac(port));
         let [a, b, c, d, e, f] = mac;
         format!(
@@ -83,6 +84,11 @@ impl Panel {
             doing()
         };
         std::thread::scope(|scope| scope.spawn(there).join().unwrap())
+    }
+
+    /// The process whose network namespace is the machines'.
+    pub fn pid(&self) -> u32 {
+        self.machines.id()
     }
 
     fn namespace(&self) -> String {
