@@ -3,31 +3,29 @@
 //!
 //! Must never: read a file, or let a setting through that an RFC or SONiC forbids.
 
-use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
 
 use ipnet::Ipv6Net;
 use serde::Deserialize;
 use thiserror::Error;
 use toml::Spanned;
 
-use crate::net::{AclName, HttpOrigin, LeafPrefix, PrefixError, VrfName};
+use crate::net::{HttpOrigin, LeafPrefix, PrefixError, VrfName};
+use acl::RawAcl;
+use ra::RawRa;
+
+pub use acl::Acl;
+pub use ra::{Ra, Route};
+
+mod acl;
+mod ra;
 
 const DEFAULT_DATABASE_CONFIG: &str = "/var/run/redis/sonic-db/database_config.json";
 const DEFAULT_SOCKET: &str = "/run/leafboot/leafboot.sock";
 const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/leafboot";
 const DEFAULT_VRF: &str = "Vrfboot";
 const DEFAULT_RELAY_PORT: u16 = 80;
-const DEFAULT_ACL_TABLE: &str = "LEAFBOOT";
-/// Short, because a machine that boots must not wait, and its port has nobody else to disturb.
-const DEFAULT_INTERVAL: (&str, &str) = ("4s", "10s");
-/// Outlives a restart or an upgrade of the agent many times over.
-const DEFAULT_ROUTER_LIFETIME: &str = "30m";
-/// RFC 9096 3.4: preferred at most 2700 s, valid at most 5400 s for prefixes that may go.
-const DEFAULT_PREFIX_LIFETIME: (&str, &str) = ("45m", "90m");
-const DEFAULT_MTU: u16 = 1500;
 
 /// A setting that cannot be used: which key, on which line of the file, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -52,6 +50,16 @@ pub enum ConfigError {
         key: &'static str,
         /// What to write.
         hint: &'static str,
+    },
+    /// The advertisement that `[ra]` describes must go in one packet (RFC 8200 5, RFC 6980 5).
+    #[error(
+        "ra: the advertisement has up to {size} bytes, more than the {room} that go through every IPv6 link in one piece (RFC 8200 5; RFC 6980 5 forbids fragments): fewer routes, search names or servers"
+    )]
+    TooLarge {
+        /// The advertisement's bytes.
+        size: usize,
+        /// The most that fit.
+        room: usize,
     },
 }
 
@@ -87,38 +95,6 @@ pub struct Boot {
     pub supernet: Ipv6Net,
     /// Ports that are never taken, by name or alias (uplinks).
     pub protected: Vec<String>,
-}
-
-/// What machines may reach beside the relay and the DNS servers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Acl {
-    /// The boot ACL's name.
-    pub table: AclName,
-    /// The partition cache: any TCP port.
-    pub cache: Vec<Ipv6Net>,
-    /// The control plane: everything.
-    pub control_plane: Vec<Ipv6Net>,
-    /// NTP servers.
-    pub ntp: Vec<Ipv6Net>,
-}
-
-/// Router Advertisement settings (RFC 4861 6.2.1), the same for every port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ra {
-    /// MinRtrAdvInterval, 3 s to 0.75 × `interval_max`.
-    pub interval_min: Duration,
-    /// MaxRtrAdvInterval, 4 s to 1800 s.
-    pub interval_max: Duration,
-    /// AdvDefaultLifetime, `interval_max` to 9000 s.
-    pub router_lifetime: Duration,
-    /// AdvPreferredLifetime, at most `prefix_valid`.
-    pub prefix_preferred: Duration,
-    /// AdvValidLifetime.
-    pub prefix_valid: Duration,
-    /// AdvLinkMTU, 1280 (RFC 8200 5) to 9216 bytes.
-    pub mtu: u16,
-    /// Recursive DNS servers (RFC 8106 5.1); at most 8.
-    pub dns: Vec<Ipv6Addr>,
 }
 
 /// The relay's listener and what stands behind it.
@@ -191,27 +167,6 @@ struct RawBoot {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-struct RawAcl {
-    table: Option<Spanned<String>>,
-    cache: Option<Spanned<Vec<String>>>,
-    control_plane: Option<Spanned<Vec<String>>>,
-    ntp: Option<Spanned<Vec<String>>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct RawRa {
-    interval_min: Option<Spanned<String>>,
-    interval_max: Option<Spanned<String>>,
-    router_lifetime: Option<Spanned<String>>,
-    prefix_preferred: Option<Spanned<String>>,
-    prefix_valid: Option<Spanned<String>>,
-    mtu: Option<Spanned<u16>>,
-    dns: Option<Spanned<Vec<String>>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
 struct RawRelay {
     port: Option<Spanned<u16>>,
     boot_service: Option<Spanned<String>>,
@@ -262,74 +217,6 @@ impl Checker<'_> {
                 }
             })?,
             protected: raw.protected,
-        })
-    }
-
-    fn acl(&self, raw: RawAcl) -> Result<Acl, ConfigError> {
-        let prefixes = |key, raw: Option<Spanned<Vec<String>>>| {
-            self.value(key, &raw.unwrap_or_else(|| unwritten(Vec::new())), |texts| prefixes(texts))
-        };
-        Ok(Acl {
-            table: self.parsed("acl.table", &or_default(raw.table, DEFAULT_ACL_TABLE))?,
-            cache: prefixes("acl.cache", raw.cache)?,
-            control_plane: prefixes("acl.control_plane", raw.control_plane)?,
-            ntp: prefixes("acl.ntp", raw.ntp)?,
-        })
-    }
-
-    fn ra(&self, raw: RawRa) -> Result<Ra, ConfigError> {
-        // RFC 4861 6.2.1: MaxRtrAdvInterval 4..1800 s, MinRtrAdvInterval 3 s..0.75 × max,
-        // AdvDefaultLifetime max..9000 s. A lifetime of 0 would say «no router here» while there is one.
-        let interval_max = or_default(raw.interval_max, DEFAULT_INTERVAL.1);
-        let max = self.seconds("ra.interval_max", &interval_max, 4, 1800, "RFC 4861 6.2.1")?;
-        let interval_min = or_default(raw.interval_min, DEFAULT_INTERVAL.0);
-        let min = self.seconds(
-            "ra.interval_min",
-            &interval_min,
-            3,
-            max * 3 / 4,
-            "RFC 4861 6.2.1: 3 s to 0.75 × interval_max",
-        )?;
-        let lifetime = or_default(raw.router_lifetime, DEFAULT_ROUTER_LIFETIME);
-        let valid = or_default(raw.prefix_valid, DEFAULT_PREFIX_LIFETIME.1);
-        let valid_s = self.seconds(
-            "ra.prefix_valid",
-            &valid,
-            max,
-            u64::from(u32::MAX) - 1,
-            "RFC 4861 4.6.2, from interval_max on",
-        )?;
-        let preferred = or_default(raw.prefix_preferred, DEFAULT_PREFIX_LIFETIME.0);
-        let preferred_s = self.seconds(
-            "ra.prefix_preferred",
-            &preferred,
-            max,
-            valid_s,
-            "RFC 4861 6.2.1: interval_max to prefix_valid",
-        )?;
-        let router_s = self.seconds(
-            "ra.router_lifetime",
-            &lifetime,
-            max,
-            9000,
-            "RFC 4861 6.2.1: interval_max to 9000 s",
-        )?;
-        Ok(Ra {
-            interval_min: Duration::from_secs(min),
-            interval_max: Duration::from_secs(max),
-            router_lifetime: Duration::from_secs(router_s),
-            prefix_preferred: Duration::from_secs(preferred_s),
-            prefix_valid: Duration::from_secs(valid_s),
-            mtu: self.value("ra.mtu", &or_default(raw.mtu, DEFAULT_MTU), |mtu| {
-                // RFC 8200 5: no IPv6 link is smaller than 1280. 9216: the largest frame of a SONiC port.
-                if (1280..=9216).contains(mtu) {
-                    Ok(*mtu)
-                } else {
-                    Err(format!("{mtu} is not between 1280 (RFC 8200 5) and 9216"))
-                }
-            })?,
-            dns: self
-                .value("ra.dns", &raw.dns.unwrap_or_else(|| unwritten(Vec::new())), |dns| dns_servers(dns))?,
         })
     }
 
@@ -447,47 +334,6 @@ fn leaf_name(name: &str) -> Result<String, String> {
 fn absolute(path: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(path);
     if path.is_absolute() { Ok(path) } else { Err(format!("{} is not an absolute path", path.display())) }
-}
-
-/// Destinations of the boot ACL: at most 16 of a kind, or the switch's TCAM pays for what a shorter prefix would say.
-fn prefixes(texts: &[String]) -> Result<Vec<Ipv6Net>, String> {
-    if texts.len() > 16 {
-        return Err(format!(
-            "{} prefixes are more than the 16 that are worth their TCAM entries",
-            texts.len()
-        ));
-    }
-    texts.iter().map(|text| destination(text)).collect()
-}
-
-/// A prefix without host bits, or an address. Everything (`::/0`) is not a destination but the end of isolation.
-fn destination(text: &str) -> Result<Ipv6Net, String> {
-    let net = match (text.parse::<Ipv6Net>(), text.parse::<Ipv6Addr>()) {
-        (Ok(net), _) => net,
-        (_, Ok(address)) => Ipv6Net::new_assert(address, 128),
-        (Err(_), Err(_)) => return Err(format!("{text:?} is not an IPv6 prefix or address")),
-    };
-    if net.trunc() != net {
-        Err(PrefixError::HostBits(net, net.trunc()).to_string())
-    } else if net.prefix_len() < 16 {
-        Err(format!("{net} is shorter than /16: it would let machines reach nearly everything"))
-    } else {
-        Ok(net)
-    }
-}
-
-/// At most 8 servers: more than any resolver asks, and the advertisement stays far below 1280 bytes.
-fn dns_servers(servers: &[String]) -> Result<Vec<Ipv6Addr>, String> {
-    if servers.len() > 8 {
-        return Err(format!("{} servers are more than the 8 that fit", servers.len()));
-    }
-    servers
-        .iter()
-        .map(|server| match server.parse::<Ipv6Addr>() {
-            Ok(address) if !address.is_multicast() && !address.is_unspecified() => Ok(address),
-            Ok(_) | Err(_) => Err(format!("{server:?} is not a unicast IPv6 address")),
-        })
-        .collect()
 }
 
 #[cfg(test)]

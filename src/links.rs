@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use ipnet::Ipv6Net;
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
@@ -39,10 +39,19 @@ pub async fn run(published: watch::Sender<Links>) -> Result<(), LinksError> {
     let follow = async {
         let mut kernel = Kernel::dump(&handle).await?;
         publish(&published, &kernel);
-        while let Some((message, _)) = events.next().await {
-            if let NetlinkPayload::InnerMessage(change) = message.payload {
-                kernel.apply(change);
-            } else if let NetlinkPayload::Overrun(_) = message.payload {
+        while let Some((first, _)) = events.next().await {
+            let mut overrun = false;
+            let mut next = Some(first);
+            // What has come meanwhile is one change: a leaf of many ports is not looked through for each message.
+            while let Some(message) = next {
+                if let NetlinkPayload::InnerMessage(change) = message.payload {
+                    kernel.apply(change);
+                } else if let NetlinkPayload::Overrun(_) = message.payload {
+                    overrun = true;
+                }
+                next = events.next().now_or_never().flatten().map(|(message, _)| message);
+            }
+            if overrun {
                 // Events were lost (netlink(7), ENOBUFS): only a fresh dump knows what is.
                 kernel = Kernel::dump(&handle).await?;
             }
@@ -89,6 +98,7 @@ struct Device {
     mac: Option<Mac>,
     mtu: u32,
     up: bool,
+    carriers: u32,
     controller: Option<u32>,
 }
 
@@ -116,8 +126,12 @@ impl Kernel {
                 self.addresses.remove(&link.header.index);
             }
         } else if let RouteNetlinkMessage::NewAddress(address) = change {
+            let addresses = self.addresses.entry(address.header.index).or_default();
             if let Some(net) = usable(&address) {
-                self.addresses.entry(address.header.index).or_default().insert(net);
+                addresses.insert(net);
+            } else if let Some(net) = network(&address) {
+                // Duplicate address detection has begun again, or found one.
+                addresses.remove(&net);
             }
         } else if let RouteNetlinkMessage::DelAddress(address) = change
             && let Some(net) = network(&address)
@@ -141,6 +155,7 @@ impl Kernel {
                 mac: device.mac?,
                 mtu: device.mtu,
                 up: device.up,
+                carriers: device.carriers,
                 vrf: device.controller.and_then(|index| Some(self.devices.get(&index)?.name.clone())),
                 link_local: link_local.first().map(Ipv6Net::addr),
                 addresses,
@@ -162,6 +177,8 @@ fn device(link: LinkMessage) -> Device {
             device.mac = <[u8; 6]>::try_from(bytes).ok().map(Mac);
         } else if let LinkAttribute::Mtu(mtu) = attribute {
             device.mtu = mtu;
+        } else if let LinkAttribute::CarrierUpCount(carriers) = attribute {
+            device.carriers = carriers;
         } else if let LinkAttribute::Controller(index) = attribute {
             device.controller = Some(index).filter(|index| *index != 0);
         }

@@ -57,6 +57,7 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
         .with_ansi(false)
         .with_target(false)
         .init();
+    ra::socket::raise_descriptor_limit();
     let socket = api::bind(&config.socket)?;
     info!(version = env!("CARGO_PKG_VERSION"), leaf = config.leaf, socket = %config.socket.display(), "starts");
 

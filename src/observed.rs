@@ -121,6 +121,8 @@ pub struct Link {
     pub mtu: u32,
     /// Administratively up and with a carrier.
     pub up: bool,
+    /// How often it has got a carrier: a loss of less than a second may show nowhere else (`net/core/link_watch.c`).
+    pub carriers: u32,
     /// The VRF device that it is a member of.
     pub vrf: Option<String>,
     /// Its link-local address, once that is usable (not tentative).

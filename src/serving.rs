@@ -24,6 +24,8 @@ pub enum Order {
 pub struct Serving {
     /// The kernel's number of the port.
     pub ifindex: u32,
+    /// How often the port has got a carrier: another number means that another machine may be on it.
+    pub carriers: u32,
     /// The port's Ethernet address.
     pub mac: Mac,
     /// The port's MTU in bytes.
@@ -59,8 +61,8 @@ pub fn order(desired: Option<&Desired>, port: &PortName, link: &Link, vrf: &VrfN
         return None;
     }
     let serving = |prefix| {
-        let Link { ifindex, mac, mtu, .. } = *link;
-        Some(Serving { ifindex, mac, mtu, link_local: link.link_local?, prefix })
+        let Link { ifindex, carriers, mac, mtu, .. } = *link;
+        Some(Serving { ifindex, carriers, mac, mtu, link_local: link.link_local?, prefix })
     };
     match desired.ports.get(port) {
         Some(prefix) if has_gateway(link, *prefix) => serving(*prefix).map(Order::Serve),
@@ -99,6 +101,7 @@ mod tests {
             mac: Mac([0x52, 0x54, 0, 0, 0, 1]),
             mtu: 9100,
             up: true,
+            carriers: 1,
             vrf: Some("Vrfboot".to_owned()),
             link_local: Some("fe80::5054:ff:fe00:1".parse().unwrap()),
             addresses: BTreeSet::from([prefix("2001:db8:b007::/64").gateway_net()]),

@@ -187,6 +187,7 @@ impl World {
                 mac: Mac([2, 0, 0, 0, 0, 1]),
                 mtu: 9100,
                 up: true,
+                carriers: 0,
                 vrf: link.master,
                 link_local: Some("fe80::1".parse().unwrap()),
                 addresses: addresses.collect(),

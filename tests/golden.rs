@@ -161,6 +161,7 @@ fn links(case: &ObservedCase) -> Links {
         mac: Mac([0x52, 0x54, 0, 0, 0, 1]),
         mtu: 9100,
         up: true,
+        carriers: 1,
         vrf: case.vrf.clone(),
         link_local: Some("fe80::5054:ff:fe00:1".parse().unwrap()),
         addresses: case.addresses.iter().copied().collect(),

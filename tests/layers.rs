@@ -6,14 +6,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PURE: [&str; 19] = [
+const PURE: [&str; 22] = [
     "acl.rs",
+    "config/acl.rs",
     "plan/acl.rs",
     "plan/enter.rs",
     "plan/leave.rs",
     "plan/retire.rs",
     "plan/waiting.rs",
     "config.rs",
+    "config/ra.rs",
     "desired.rs",
     "net.rs",
     "observed.rs",
@@ -23,6 +25,7 @@ const PURE: [&str; 19] = [
     "status.rs",
     "cli.rs",
     "ra/engine.rs",
+    "ra/options.rs",
     "ra/packet.rs",
     "relay/claim.rs",
     "relay/decide.rs",

@@ -92,6 +92,7 @@ fn links(observed: &Observed) -> Links {
         mac: Mac([2, 0, 0, 0, 0, 1]),
         mtu: 9100,
         up: false,
+        carriers: 1,
         vrf: port.bound.clone(),
         link_local: None,
         addresses: port.bound_addresses.iter().map(|prefix| prefix.gateway_net()).collect(),

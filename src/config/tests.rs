@@ -1,5 +1,7 @@
 //! Each setting at its limits: what is taken, and that a refusal names key, line and rule.
 
+use std::time::Duration;
+
 use super::*;
 
 const LEAST: &str = r#"leaf = "leaf01"
@@ -55,6 +57,37 @@ fn a_bad_value_names_key_line_and_rule() {
         ("[ra]\nprefix_preferred = \"2h\"\n", "line 8: ra.prefix_preferred: 2h is not between"),
         ("[ra]\ninterval_max = \"4500ms\"\n", "line 8: ra.interval_max: 4500ms is not a whole number"),
         ("[ra]\ndns = [\"192.0.2.1\"]\n", "line 8: ra.dns: \"192.0.2.1\" is not a unicast IPv6 address"),
+        (
+            "[ra]\nra_delay_max = \"501ms\"\n",
+            "line 8: ra.ra_delay_max: 501ms is more than 500 ms (RFC 4861 6.2.6",
+        ),
+        (
+            "[ra]\nreachable_time = \"2h\"\n",
+            "line 8: ra.reachable_time: 2h is more than 3600000 ms (RFC 4861 6.2.1",
+        ),
+        (
+            "[ra]\nretrans_timer = \"50d\"\n",
+            "line 8: ra.retrans_timer: 50d is more than 4294967295 ms (RFC 4861 4.2",
+        ),
+        (
+            "[ra]\npreference = \"best\"\n",
+            "line 8: ra.preference: \"best\" is not low, medium or high (RFC 4191 2.1)",
+        ),
+        ("[ra]\nsearch = [\"a..b\"]\n", "line 8: ra.search: \"a..b\" is not a domain name (RFC 8106 5.2"),
+        ("[ra]\nroutes = [\"2001:db8::1/32\"]\n", "line 8: ra.routes: 2001:db8::1/32 has bits set"),
+        (
+            "[ra]\nroutes = [\"::/0\", \"::/0\"]\n",
+            "line 8: ra.routes: ::/0 stands there twice (RFC 4191 2.3)",
+        ),
+        (
+            "[ra]\npref64 = \"64:ff9b::/97\"\n",
+            "line 8: ra.pref64: /97 is not /96, /64, /56, /48, /40 or /32 (RFC 8781 4)",
+        ),
+        (
+            "[ra]\ncaptive_portal = \"portal\"\n",
+            "line 8: ra.captive_portal: \"portal\" is not an https URI (RFC 8910",
+        ),
+        ("[ra]\nmanaged = 1\n", "TOML parse error at line 8"),
         ("[api]\nsocket = \"run/x\"\n", "line 8: api.socket: run/x is not an absolute path"),
         ("port = 0\n", "line 7: relay.port: 0 is not a TCP port"),
     ];
@@ -78,4 +111,45 @@ fn names_and_prefixes_are_checked() {
 fn a_socket_path_must_fit_its_address() {
     let error = refused(&format!("[api]\nsocket = \"/{}\"\n", "x".repeat(107)));
     assert!(error.contains("108 bytes are too long"), "{error}");
+}
+
+#[test]
+fn an_advertisement_that_does_not_fit_one_packet_is_refused() {
+    let names: Vec<String> = (0..20).map(|i| format!("\"{}.example\"", "x".repeat(40 + i))).collect();
+    let error = refused(&format!("[ra]\nsearch = [{}]\n", names.join(", ")));
+    assert!(error.contains("more than the 1240") && error.contains("RFC 6980 5"), "{error}");
+}
+
+#[test]
+fn more_routes_than_a_link_may_have_are_refused() {
+    let routes: Vec<String> = (0..18).map(|i| format!("\"2001:db8:{i}::/48\"")).collect();
+    let error = refused(&format!("[ra]\nroutes = [{}]\n", routes.join(", ")));
+    assert!(error.contains("18 routes are more than 17 (RFC 4191 4)"), "{error}");
+}
+
+#[test]
+fn every_advertisement_setting_is_taken() {
+    let text = r#"[ra]
+ra_delay_max = "500ms"
+preference = "high"
+managed = true
+other = true
+home_agent = true
+hop_limit = 255
+reachable_time = "1h"
+retrans_timer = "4294967295ms"
+prefix_delegation = true
+search = ["boot.example."]
+routes = ["2001:db8::/32", { prefix = "::/0", preference = "low" }]
+pref64 = "64:ff9b::/96"
+captive_portal = "https://portal.example/api"
+"#;
+    let ra = Config::parse(&format!("{LEAST}{text}")).unwrap().ra;
+    assert_eq!(ra.delay_max, Duration::from_millis(500));
+    assert!(ra.managed && ra.other && ra.home_agent && ra.prefix_delegation);
+    assert_eq!((ra.hop_limit, ra.search), (255, vec!["boot.example".to_owned()]));
+    assert_eq!(
+        ra.routes.iter().map(|route| route.prefix.to_string()).collect::<Vec<_>>(),
+        ["2001:db8::/32", "::/0"]
+    );
 }

@@ -1,22 +1,46 @@
-//! Pure: when one port advertises, and to whom (RFC 4861 6.2.4, 6.2.6). Time and randomness are arguments.
+//! Pure: when one port advertises, what, and to whom (RFC 4861 6.2). Time and randomness are arguments.
 //!
-//! Must never: send more than one multicast advertisement in MIN_DELAY_BETWEEN_RAS, or answer a flood with a flood.
+//! Must never: answer a flood with a flood, or send two multicast advertisements within MIN_DELAY_BETWEEN_RAS (RFC 4861
+//! 6.2.6, 10), but for these three, which no solicitation can bring about:
+//!
+//! - the first one when the port becomes an advertising interface (6.2.4): another carrier, netdev, link-local address, or
+//!   an order after a silence. Whoever is on it now has not seen the one before.
+//! - the first final one (6.2.5): the machine must not use the router any more from then on. The others keep the delay.
+//! - those from a former link-local address (6.2.8): to its neighbours that is another router.
+//!
+//! ```text
+//!              Serve                       Cease
+//!   Silent ───────────▶ Advertising ───────────────▶ Ceasing: up to 3 final ones, the first at once
+//!     ▲  ▲ ◀── None ──────┘   ▲                       │   │
+//!     │  └────────────────────┼───────── None ────────┘   │
+//!     └── Cease: Ceasing      └───────── Serve ───────────┘
+//! ```
 
+use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
+use super::packet::{Advertisement, OLD_PREFIXES_MAX};
 use crate::config::Ra;
+use crate::net::BootPrefix;
+use crate::serving::{Order, Serving};
 
 /// RFC 4861 10.
 const MAX_INITIAL_RTR_ADVERT_INTERVAL: Duration = Duration::from_secs(16);
 /// RFC 4861 10.
 const MAX_INITIAL_RTR_ADVERTISEMENTS: u8 = 3;
 /// RFC 4861 10.
+const MAX_FINAL_RTR_ADVERTISEMENTS: u8 = 3;
+/// RFC 4861 10.
 const MIN_DELAY_BETWEEN_RAS: Duration = Duration::from_secs(3);
-/// Unicast answers that one port's machine may have at once. An honest client solicits at most 6 times in 16 s.
-const ANSWER_BURST: u32 = 20;
-/// Time until one more answer is earned.
-const ANSWER_PERIOD: Duration = Duration::from_millis(100);
+/// RFC 4862 5.5.3 e: no machine keeps an address longer than this after it has heard of lifetime 0.
+const TWO_HOURS: Duration = Duration::from_secs(2 * 60 * 60);
+/// Messages that one port's machine may send at once. An honest client solicits at most 6 times in 16 s.
+const BURST: u32 = 20;
+/// Time until one more message is earned; as long a port that has none left is not listened to.
+const PERIOD: Duration = Duration::from_millis(100);
+/// How often a port's machine is said to advertise.
+const ROGUE_PERIOD: Duration = Duration::from_secs(60);
 
 /// Whom an advertisement goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,15 +51,48 @@ pub enum Destination {
     Machine(Ipv6Addr),
 }
 
-/// One port's schedule.
+/// An advertisement that is to be sent now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Send {
+    /// The port's current one.
+    Current(Destination),
+    /// A final one: every lifetime is 0.
+    Final,
+    /// From the port's former address: no router is there any more. The rest is as the current one says.
+    Former(Ipv6Addr),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Silent,
+    Advertising { initial_left: u8, next: Instant },
+    Ceasing { left: u8, next: Instant },
+}
+
+/// A link-local address that the port had (RFC 4861 6.2.8).
+#[derive(Debug, Clone, Copy)]
+struct Former {
+    address: Ipv6Addr,
+    left: u8,
+    next: Instant,
+}
+
+/// One port's schedule, for as long as the agent knows the port.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    interval_min: Duration,
-    interval_max: Duration,
-    initial_left: u8,
+    settings: Ra,
+    phase: Phase,
+    /// As last ordered.
+    serving: Option<Serving>,
     last_multicast: Option<Instant>,
-    next_multicast: Instant,
-    answers: Budget,
+    /// Answers that wait for their random delay.
+    answers: BTreeMap<Ipv6Addr, Instant>,
+    former: Option<Former>,
+    /// Prefixes that machines may still have an address in, until when (RFC 9096 3.5).
+    old: Vec<(BootPrefix, Instant)>,
+    told_until: Option<Instant>,
+    budget: Budget,
+    rogue_told: Option<Instant>,
 }
 
 /// A token bucket.
@@ -46,75 +103,209 @@ struct Budget {
 }
 
 impl Engine {
-    /// A port that begins to advertise: its first advertisement is due at once.
+    /// A silent port.
     pub fn new(settings: &Ra, now: Instant) -> Self {
         Self {
-            interval_min: settings.interval_min,
-            interval_max: settings.interval_max,
-            initial_left: MAX_INITIAL_RTR_ADVERTISEMENTS,
+            settings: settings.clone(),
+            phase: Phase::Silent,
+            serving: None,
             last_multicast: None,
-            next_multicast: now,
-            answers: Budget { left: ANSWER_BURST, earned: now },
+            answers: BTreeMap::new(),
+            former: None,
+            old: Vec::new(),
+            told_until: None,
+            budget: Budget { left: BURST, earned: now },
+            rogue_told: None,
         }
     }
 
-    /// When `due` is to be asked next.
-    pub fn deadline(&self) -> Instant {
-        self.next_multicast
+    /// Takes the port's order; what follows from it comes out of `due`.
+    pub fn order(&mut self, order: Option<&Order>, now: Instant) {
+        match (order, self.phase) {
+            (None, _) => {
+                self.phase = Phase::Silent;
+                self.answers.clear();
+                self.former = None;
+            }
+            (Some(Order::Serve(new)), Phase::Silent | Phase::Ceasing { .. }) => self.begin(new, now, now),
+            (Some(Order::Serve(new)), Phase::Advertising { .. }) => self.change(new, now),
+            // RFC 4861 6.2.5: up to three final ones, and no answers any more.
+            (Some(Order::Cease(old)), Phase::Silent | Phase::Advertising { .. }) => {
+                self.serving = Some(old.clone());
+                self.answers.clear();
+                self.phase = Phase::Ceasing { left: MAX_FINAL_RTR_ADVERTISEMENTS, next: now };
+            }
+            (Some(Order::Cease(_)), Phase::Ceasing { .. }) => {}
+        }
     }
 
-    /// The advertisement that is due at `now`, if any. `random` is uniform over its whole range.
-    pub fn due(&mut self, now: Instant, random: u32) -> Option<Destination> {
-        (now >= self.next_multicast).then(|| self.multicast(now, random))
+    /// Starts the initial phase with an advertisement at `first` (RFC 4861 6.2.4).
+    fn begin(&mut self, new: &Serving, first: Instant, now: Instant) {
+        let told = self.told_until.filter(|until| *until > now);
+        if let (Some(before), Some(until)) = (&self.serving, told)
+            && before.prefix != new.prefix
+        {
+            // RFC 9096 3.5: advertised with lifetimes 0 for as long as a machine may have an address in it.
+            self.old.insert(0, (before.prefix, until.min(now + TWO_HOURS)));
+            self.old.truncate(OLD_PREFIXES_MAX);
+        }
+        self.old.retain(|(prefix, until)| *prefix != new.prefix && *until > now);
+        self.serving = Some(new.clone());
+        self.phase = Phase::Advertising { initial_left: MAX_INITIAL_RTR_ADVERTISEMENTS, next: first };
     }
 
-    /// The answer to a valid solicitation from `from`, if it is to be sent now. `can_answer`: the machine told its
+    /// What changes while the port advertises is told as in the beginning (RFC 4861 6.2.4).
+    fn change(&mut self, new: &Serving, now: Instant) {
+        let Some(before) = self.serving.clone().filter(|before| before != new) else { return };
+        let earliest = self.last_multicast.map_or(now, |last| now.max(last + MIN_DELAY_BETWEEN_RAS));
+        if (before.ifindex, before.carriers) != (new.ifindex, new.carriers) {
+            self.former = None;
+            self.begin(new, now, now);
+        } else if before.link_local != new.link_local {
+            // RFC 4861 6.2.8: a few from the old address with lifetime 0, a few from the new one.
+            let (address, left) = (before.link_local, MAX_FINAL_RTR_ADVERTISEMENTS);
+            self.former = Some(Former { address, left, next: now });
+            self.begin(new, now, now);
+        } else {
+            self.begin(new, earliest, now);
+        }
+    }
+
+    /// When `due` is to be asked next; never, while the port is silent.
+    pub fn deadline(&self) -> Option<Instant> {
+        let phase = match self.phase {
+            Phase::Silent => None,
+            Phase::Advertising { next, .. } => Some(next),
+            Phase::Ceasing { left, next } => (left > 0).then_some(next),
+        };
+        let answer = self.answers.values().min().copied();
+        let former = self.former.map(|former| former.next);
+        [phase, answer, former].into_iter().flatten().min()
+    }
+
+    /// The advertisement that is due at `now`, if any; ask until there is none. `random` is uniform over its range.
+    pub fn due(&mut self, now: Instant, random: u32) -> Option<Send> {
+        if let Some(mut former) = self.former.filter(|former| now >= former.next) {
+            former.left -= 1;
+            former.next = now + MIN_DELAY_BETWEEN_RAS;
+            self.former = (former.left > 0).then_some(former);
+            return Some(Send::Former(former.address));
+        }
+        let answer = self.answers.iter().find(|(_, at)| now >= **at).map(|(address, _)| *address);
+        if let Some(address) = answer {
+            self.answers.remove(&address);
+            self.told_until = Some(now + self.settings.prefix_valid);
+            return Some(Send::Current(Destination::Machine(address)));
+        }
+        match self.phase {
+            Phase::Advertising { initial_left, next } if now >= next => {
+                self.phase = self.after_multicast(initial_left.saturating_sub(1), now, random);
+                self.told_until = Some(now + self.settings.prefix_valid);
+                self.last_multicast = Some(now);
+                Some(Send::Current(Destination::AllNodes))
+            }
+            Phase::Ceasing { left: left @ 1.., next } if now >= next => {
+                self.phase = Phase::Ceasing { left: left - 1, next: now + MIN_DELAY_BETWEEN_RAS };
+                self.last_multicast = Some(now);
+                Some(Send::Final)
+            }
+            Phase::Silent | Phase::Advertising { .. } | Phase::Ceasing { .. } => None,
+        }
+    }
+
+    /// RFC 4861 6.2.4: the next one at a time uniform in [MinRtrAdvInterval, MaxRtrAdvInterval], the initial ones at
+    /// most MAX_INITIAL_RTR_ADVERT_INTERVAL apart.
+    fn after_multicast(&self, initial_left: u8, now: Instant, random: u32) -> Phase {
+        let Ra { interval_min, interval_max, .. } = self.settings;
+        let mut interval = interval_min + part(interval_max.saturating_sub(interval_min), random);
+        if initial_left > 0 {
+            interval = interval.min(MAX_INITIAL_RTR_ADVERT_INTERVAL);
+        }
+        Phase::Advertising { initial_left, next: now + interval.max(MIN_DELAY_BETWEEN_RAS) }
+    }
+
+    /// Schedules the answer to a valid solicitation from `from`; `due` has it. `can_answer`: the machine told its
     /// Ethernet address, so a unicast answer needs no resolution, which some SONiC releases do not get done in a VRF.
     ///
     /// RFC 4861 6.2.6 wants a random delay of up to MAX_RA_DELAY_TIME, so that many routers do not answer at once. A
-    /// boot port has one router and one machine that waits for it: the delay is 0, which lies in that range.
-    pub fn solicited(
-        &mut self,
-        from: Ipv6Addr,
-        can_answer: bool,
-        now: Instant,
-        random: u32,
-    ) -> Option<Destination> {
+    /// boot port has one router and one machine that waits for it: by default the delay is 0, which lies in that range.
+    pub fn solicited(&mut self, from: Ipv6Addr, can_answer: bool, now: Instant, random: u32) {
+        let Phase::Advertising { next, .. } = &mut self.phase else { return };
+        let delay = part(self.settings.delay_max, random);
         // An address from beyond the link would make this a way to send packets to others.
         if can_answer && from.is_unicast_link_local() {
-            return self.answers.take(now).then_some(Destination::Machine(from));
-        }
-        match self.last_multicast.map(|last| last + MIN_DELAY_BETWEEN_RAS) {
-            Some(earliest) if now < earliest => {
-                // One advertisement answers all that asked meanwhile.
-                self.next_multicast = self.next_multicast.min(earliest);
-                None
+            if self.answers.len() < OUTSTANDING_MAX {
+                self.answers.entry(from).or_insert(now + delay);
             }
-            _ => Some(self.multicast(now, random)),
+            return;
+        }
+        // One advertisement answers all that asked meanwhile, as soon as it may be sent; a random delay is ignored
+        // where one is due before it (RFC 4861 6.2.6).
+        let earliest = self.last_multicast.map_or(now, |last| now.max(last + MIN_DELAY_BETWEEN_RAS));
+        *next = (*next).min(earliest + delay);
+    }
+
+    /// The last multicast one could not be sent: it is due again at once.
+    pub fn unsent(&mut self, now: Instant) {
+        match &mut self.phase {
+            Phase::Silent => {}
+            Phase::Advertising { initial_left, next } => {
+                (*initial_left, *next) = ((*initial_left + 1).min(MAX_INITIAL_RTR_ADVERTISEMENTS), now);
+            }
+            Phase::Ceasing { left, next } => {
+                (*left, *next) = ((*left + 1).min(MAX_FINAL_RTR_ADVERTISEMENTS), now);
+            }
         }
     }
 
-    /// Counts a multicast advertisement at `now` and schedules the next, uniformly in [min, max].
-    fn multicast(&mut self, now: Instant, random: u32) -> Destination {
-        let range = self.interval_max.saturating_sub(self.interval_min);
-        let mut interval = self.interval_min + range.mul_f64(f64::from(random) / f64::from(u32::MAX));
-        self.initial_left = self.initial_left.saturating_sub(1);
-        if self.initial_left > 0 {
-            interval = interval.min(MAX_INITIAL_RTR_ADVERT_INTERVAL);
-        }
-        self.last_multicast = Some(now);
-        self.next_multicast = now + interval.max(MIN_DELAY_BETWEEN_RAS);
-        Destination::AllNodes
+    /// Counts a message that came in; whether it is worth a look, or the port's machine sends too many.
+    pub fn hears(&mut self, now: Instant) -> bool {
+        self.budget.take(now)
     }
+
+    /// How long not to listen to a machine that sends too many.
+    pub fn deaf_for(&self) -> Duration {
+        PERIOD
+    }
+
+    /// Whether to say now that the port's machine sends Router Advertisements.
+    pub fn reports_rogue(&mut self, now: Instant) -> bool {
+        let due = self.rogue_told.is_none_or(|told| now >= told + ROGUE_PERIOD);
+        if due {
+            self.rogue_told = Some(now);
+        }
+        due
+    }
+
+    /// What the advertisement says, and from which address; none for a port that has had no order.
+    pub fn advertisement(&self, send: Send, now: Instant) -> Option<(Ipv6Addr, Advertisement)> {
+        let serving = self.serving.as_ref()?;
+        let old: Vec<BootPrefix> =
+            self.old.iter().filter(|(_, until)| *until > now).map(|(prefix, _)| *prefix).collect();
+        let current = Advertisement::new(&self.settings, serving, &old);
+        Some(match send {
+            Send::Current(_) => (serving.link_local, current),
+            Send::Final => (serving.link_local, current.ceasing()),
+            Send::Former(address) => (address, Advertisement { options: Vec::new(), ..current.ceasing() }),
+        })
+    }
+}
+
+/// Machines that wait for a delayed answer at once; a boot port has one.
+const OUTSTANDING_MAX: usize = 8;
+
+/// A part of a time that is uniform in [0, 1].
+fn part(time: Duration, random: u32) -> Duration {
+    time.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 impl Budget {
     fn take(&mut self, now: Instant) -> bool {
         let elapsed = now.saturating_duration_since(self.earned);
-        let periods = u32::try_from(elapsed.as_millis() / ANSWER_PERIOD.as_millis()).unwrap_or(u32::MAX);
+        let periods = u32::try_from(elapsed.as_millis() / PERIOD.as_millis()).unwrap_or(u32::MAX);
         if periods > 0 {
-            self.left = self.left.saturating_add(periods).min(ANSWER_BURST);
-            self.earned = if self.left == ANSWER_BURST { now } else { self.earned + ANSWER_PERIOD * periods };
+            self.left = self.left.saturating_add(periods).min(BURST);
+            self.earned = if self.left == BURST { now } else { self.earned + PERIOD * periods };
         }
         let may = self.left > 0;
         self.left = self.left.saturating_sub(1);

@@ -1,15 +1,15 @@
-//! The wire format of Router Solicitations and Router Advertisements (RFC 4861 4.1, 4.2, 4.6; RFC 8106 5.1).
+//! The wire format of Router Solicitations and Router Advertisements (RFC 4861 4.1, 4.2, 6.1; RFC 4191 2.2; RFC 6980).
 //!
-//! Must never: panic on a packet, or take one that RFC 4861 6.1.1 says to discard.
+//! Must never: panic on a packet, or take one that RFC 4861 6.1 or RFC 6980 5 says to discard.
 //!
 //! ```text
-//!  Router Advertisement                     options, each in units of 8 bytes
+//!  Router Advertisement                     options (`options`), each in units of 8 bytes
 //!  0       1       2               4         0       1       2
 //!  +-------+-------+---------------+        +-------+-------+----------- - -
 //!  |  134  |   0   |   checksum    |        | type  |length | ...
 //!  +-------+-------+---------------+        +-------+-------+----------- - -
-//!  |hop lim|M|O|Prf| router lifetime|        1 source link-layer address, 3 prefix information,
-//!  +-------+-------+---------------+        5 MTU, 25 recursive DNS servers
+//!  |hop lim|MOHPrf | router lifetime|
+//!  +-------+-------+---------------+
 //!  |        reachable time         |
 //!  +-------------------------------+
 //!  |         retrans timer         |
@@ -19,22 +19,65 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
+use ipnet::Ipv6Net;
 use thiserror::Error;
 
+use super::options::{NdOption, Options, PrefixInformation};
 use crate::config::Ra;
-use crate::net::{BootPrefix, Mac};
+use crate::net::BootPrefix;
+use crate::serving::Serving;
 
 /// ICMPv6 type of a Router Solicitation (RFC 4861 4.1).
 pub const ROUTER_SOLICITATION: u8 = 133;
-const ROUTER_ADVERTISEMENT: u8 = 134;
-const SOURCE_LINK_LAYER_ADDRESS: u8 = 1;
-const PREFIX_INFORMATION: u8 = 3;
-const MTU: u8 = 5;
-const RDNSS: u8 = 25;
-/// On-link and autonomous (RFC 4861 4.6.2): the machine forms an address in the prefix.
-const L_AND_A: u8 = 0xc0;
-/// The hop limit that machines are told to send with (IANA's current default, RFC 1700).
-const CUR_HOP_LIMIT: u8 = 64;
+/// ICMPv6 type of a Router Advertisement (RFC 4861 4.2).
+pub const ROUTER_ADVERTISEMENT: u8 = 134;
+/// Old prefixes that an advertisement has room for (RFC 9096 3.5).
+pub const OLD_PREFIXES_MAX: usize = 4;
+
+/// RFC 4861 4.2, RFC 6275 7.1.
+const FLAG_M: u8 = 0x80;
+const FLAG_O: u8 = 0x40;
+const FLAG_H: u8 = 0x20;
+
+/// How a packet came in, beside its ICMPv6 message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Envelope {
+    /// The sender's address.
+    pub from: Ipv6Addr,
+    /// Its hop limit.
+    pub hop_limit: u8,
+    /// It had a fragment header.
+    pub fragment: bool,
+}
+
+/// Why a packet is silently discarded (RFC 4861 6.1.1, 6.1.2; RFC 6980 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Invalid {
+    /// It was forwarded, or sent from beyond the link.
+    #[error("hop limit {0} is not 255")]
+    HopLimit(u8),
+    /// Fragments hide what they carry from those who filter; an atomic one (a single fragment) is one too.
+    #[error("it came in fragments")]
+    Fragment,
+    /// Neither solicitation nor advertisement, or not the one that is wanted.
+    #[error("ICMPv6 type {0} is another message")]
+    Type(u8),
+    /// The code is not 0.
+    #[error("ICMPv6 code {0} is not 0")]
+    Code(u8),
+    /// Shorter than a solicitation's 8 bytes or an advertisement's 16.
+    #[error("{0} bytes are too few")]
+    Short(usize),
+    /// An option has length 0 or runs past the packet's end.
+    #[error("option {0} has length 0 or runs past the end")]
+    OptionLength(u8),
+    /// A machine without an address cannot have one on the link.
+    #[error("a source link-layer address option from the unspecified address")]
+    SourceFromUnspecified,
+    /// Routers advertise from a link-local address.
+    #[error("an advertisement from {0}, not a link-local address")]
+    Source(Ipv6Addr),
+}
 
 /// A valid Router Solicitation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,132 +86,241 @@ pub struct Solicitation {
     pub has_source_link_layer_address: bool,
 }
 
-/// Why a packet is silently discarded (RFC 4861 6.1.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum Invalid {
-    /// It was forwarded, or sent from beyond the link.
-    #[error("hop limit {0} is not 255")]
-    HopLimit(u8),
-    /// Not a Router Solicitation.
-    #[error("ICMPv6 type {0} is not 133")]
-    Type(u8),
-    /// The code is not 0.
-    #[error("ICMPv6 code {0} is not 0")]
-    Code(u8),
-    /// Shorter than a solicitation's 8 bytes.
-    #[error("{0} bytes are fewer than 8")]
-    Short(usize),
-    /// An option has length 0 or runs past the packet's end.
-    #[error("option {0} has length 0 or runs past the end")]
-    OptionLength(u8),
-    /// A machine without an address cannot have one on the link.
-    #[error("a source link-layer address option from the unspecified address")]
-    SourceFromUnspecified,
-}
-
 impl Solicitation {
-    /// Decodes an ICMPv6 message that came from `from` with `hop_limit`. The kernel has checked its checksum
-    /// (raw ICMPv6 sockets deliver no other).
-    pub fn decode(message: &[u8], from: Ipv6Addr, hop_limit: u8) -> Result<Self, Invalid> {
-        if hop_limit != 255 {
-            return Err(Invalid::HopLimit(hop_limit));
-        }
-        let (&[kind, code, ..], mut options) =
-            message.split_first_chunk::<8>().ok_or(Invalid::Short(message.len()))?;
-        if kind != ROUTER_SOLICITATION {
-            return Err(Invalid::Type(kind));
-        }
-        if code != 0 {
-            return Err(Invalid::Code(code));
-        }
+    /// Decodes an ICMPv6 message. The kernel has checked its checksum (raw ICMPv6 sockets deliver no other). The
+    /// reserved field and unknown options are ignored (RFC 4861 6.1.1).
+    pub fn decode(message: &[u8], envelope: &Envelope) -> Result<Self, Invalid> {
+        let (_, options) = header::<8>(message, ROUTER_SOLICITATION, envelope)?;
         let mut has_source_link_layer_address = false;
-        while let [option, rest @ ..] = options {
-            let length = rest.first().map_or(0, |units| usize::from(*units) * 8);
-            if length == 0 || length > options.len() {
-                return Err(Invalid::OptionLength(*option));
+        for option in Options(options) {
+            let option = option?;
+            if NdOption::is_source_link_layer_address(option) {
+                if envelope.from.is_unspecified() {
+                    return Err(Invalid::SourceFromUnspecified);
+                }
+                has_source_link_layer_address |= NdOption::decode(option).is_some();
             }
-            has_source_link_layer_address |= *option == SOURCE_LINK_LAYER_ADDRESS;
-            options = options.get(length..).unwrap_or_default();
-        }
-        if has_source_link_layer_address && from.is_unspecified() {
-            return Err(Invalid::SourceFromUnspecified);
         }
         Ok(Self { has_source_link_layer_address })
     }
 }
 
-/// What a Router Advertisement says. M and O are 0: there is no DHCPv6 server, and iPXE would wait for one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Advertisement {
-    /// How long the leaf is a default router; 0: it is none any more.
-    pub router_lifetime: Duration,
-    /// The port's Ethernet address.
-    pub source: Mac,
-    /// The link's MTU in bytes.
-    pub mtu: u32,
-    /// The machine's /64.
-    pub prefix: BootPrefix,
-    /// How long an address in the prefix is to be used for new connections.
-    pub prefix_preferred: Duration,
-    /// How long an address in the prefix is valid.
-    pub prefix_valid: Duration,
-    /// Recursive DNS servers, the first is asked first; valid as long as the router.
-    pub dns: Vec<Ipv6Addr>,
+/// The checks that both messages need; returns their fixed part and their options.
+fn header<'a, const FIXED: usize>(
+    message: &'a [u8],
+    kind: u8,
+    envelope: &Envelope,
+) -> Result<(&'a [u8; FIXED], &'a [u8]), Invalid> {
+    if envelope.hop_limit != 255 {
+        return Err(Invalid::HopLimit(envelope.hop_limit));
+    }
+    // RFC 6980 5: nodes must silently ignore neighbour discovery messages that came in fragments.
+    if envelope.fragment {
+        return Err(Invalid::Fragment);
+    }
+    match message {
+        [other, ..] if *other != kind => Err(Invalid::Type(*other)),
+        [_, code, ..] if *code != 0 => Err(Invalid::Code(*code)),
+        _ => message.split_first_chunk::<FIXED>().ok_or(Invalid::Short(message.len())),
+    }
 }
 
-impl Advertisement {
-    /// What a port advertises: the leaf's settings, the port's prefix and address, no more MTU than the port has.
-    pub fn new(settings: &Ra, prefix: BootPrefix, source: Mac, port_mtu: u32) -> Self {
-        Self {
-            router_lifetime: settings.router_lifetime,
-            source,
-            mtu: port_mtu.min(settings.mtu.into()),
-            prefix,
-            prefix_preferred: settings.prefix_preferred,
-            prefix_valid: settings.prefix_valid,
-            dns: settings.dns.clone(),
+/// RFC 4191 2.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preference {
+    /// 11
+    Low,
+    /// 00
+    Medium,
+    /// 01
+    High,
+}
+
+impl Preference {
+    /// Where it stands in a header's or an option's flags.
+    pub fn bits(self) -> u8 {
+        match self {
+            Self::Medium => 0,
+            Self::High => 0x08,
+            Self::Low => 0x18,
         }
     }
 
-    /// The same with every lifetime 0: the router goes, and what it told with it (RFC 4861 6.2.5, RFC 9096 3.5).
+    /// None for the reserved value 10.
+    pub fn from_bits(flags: u8) -> Option<Self> {
+        match flags & 0x18 {
+            0 => Some(Self::Medium),
+            0x08 => Some(Self::High),
+            0x18 => Some(Self::Low),
+            _ => None,
+        }
+    }
+}
+
+/// What a Router Advertisement says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advertisement {
+    /// What machines send with; 0: unspecified.
+    pub hop_limit: u8,
+    /// M: addresses come by DHCPv6.
+    pub managed: bool,
+    /// O: other settings come by DHCPv6.
+    pub other: bool,
+    /// H: the router is a home agent.
+    pub home_agent: bool,
+    /// Among several default routers.
+    pub preference: Preference,
+    /// Seconds that the sender is a default router; 0: it is none any more.
+    pub router_lifetime: u16,
+    /// Milliseconds; 0: unspecified.
+    pub reachable_time: u32,
+    /// Milliseconds; 0: unspecified.
+    pub retrans_timer: u32,
+    /// Everything else, in the order that it is sent in.
+    pub options: Vec<NdOption>,
+}
+
+impl Advertisement {
+    /// What a port advertises: the leaf's settings, the port's prefix and address, no more MTU than the port has; and
+    /// each old prefix with lifetimes 0, its flags unchanged (RFC 9096 3.5).
+    pub fn new(settings: &Ra, serving: &Serving, old: &[BootPrefix]) -> Self {
+        let prefix = |prefix: BootPrefix, valid, preferred| {
+            NdOption::Prefix(PrefixInformation {
+                prefix: prefix.net(),
+                on_link: true,
+                autonomous: true,
+                delegation: settings.prefix_delegation,
+                valid,
+                preferred,
+            })
+        };
+        let (valid, preferred) = (seconds(settings.prefix_valid), seconds(settings.prefix_preferred));
+        let mut options = vec![
+            NdOption::SourceLinkLayerAddress(serving.mac),
+            NdOption::Mtu(serving.mtu.min(settings.mtu.into())),
+            prefix(serving.prefix, valid, preferred),
+        ];
+        options.extend(old.iter().take(OLD_PREFIXES_MAX).map(|old| prefix(*old, 0, 0)));
+        options.extend(same_on_every_port(settings));
+        Self {
+            hop_limit: settings.hop_limit,
+            managed: settings.managed,
+            other: settings.other,
+            home_agent: settings.home_agent,
+            preference: settings.preference,
+            router_lifetime: u16::try_from(settings.router_lifetime.as_secs()).unwrap_or(u16::MAX),
+            reachable_time: milliseconds(settings.reachable_time),
+            retrans_timer: milliseconds(settings.retrans_timer),
+            options,
+        }
+    }
+
+    /// The same with every lifetime 0: the router goes, and what it told with it (RFC 4861 6.2.5; RFC 9096 3.5; RFC 4191
+    /// 4: its routes; RFC 8106 5.1, RFC 8781 4). RFC 4191 2.2: without a lifetime the preference must be medium.
     pub fn ceasing(mut self) -> Self {
-        self.router_lifetime = Duration::ZERO;
-        self.prefix_preferred = Duration::ZERO;
-        self.prefix_valid = Duration::ZERO;
+        self.router_lifetime = 0;
+        self.preference = Preference::Medium;
+        for option in &mut self.options {
+            match option {
+                NdOption::Prefix(information) => (information.valid, information.preferred) = (0, 0),
+                NdOption::Route { lifetime, .. }
+                | NdOption::Rdnss { lifetime, .. }
+                | NdOption::Dnssl { lifetime, .. } => *lifetime = 0,
+                NdOption::Pref64 { lifetime, .. } => *lifetime = 0,
+                NdOption::SourceLinkLayerAddress(_) | NdOption::Mtu(_) | NdOption::CaptivePortal(_) => {}
+            }
+        }
         self
     }
 
     /// The ICMPv6 message; the kernel fills in its checksum.
     pub fn encode(&self) -> Vec<u8> {
-        let lifetime = seconds(self.router_lifetime);
-        let mut message = vec![ROUTER_ADVERTISEMENT, 0, 0, 0, CUR_HOP_LIMIT, 0];
-        message.extend(u16::try_from(lifetime).unwrap_or(u16::MAX).to_be_bytes());
-        // Reachable time and retransmission timer: 0, unspecified by this router.
-        message.extend([0; 8]);
-        message.extend([SOURCE_LINK_LAYER_ADDRESS, 1]);
-        message.extend(self.source.0);
-        message.extend([MTU, 1, 0, 0]);
-        message.extend(self.mtu.to_be_bytes());
-        message.extend([PREFIX_INFORMATION, 4, 64, L_AND_A]);
-        message.extend(seconds(self.prefix_valid).to_be_bytes());
-        message.extend(seconds(self.prefix_preferred).to_be_bytes());
-        message.extend([0; 4]);
-        message.extend(self.prefix.net().addr().octets());
-        if !self.dns.is_empty() {
-            let units = self.dns.len() * 2 + 1;
-            message.extend([RDNSS, u8::try_from(units).unwrap_or(u8::MAX), 0, 0]);
-            message.extend(lifetime.to_be_bytes());
-            for server in &self.dns {
-                message.extend(server.octets());
-            }
-        }
+        let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+        let flags = flag(self.managed, FLAG_M)
+            | flag(self.other, FLAG_O)
+            | flag(self.home_agent, FLAG_H)
+            | self.preference.bits();
+        let mut message = Vec::with_capacity(256);
+        message.extend([ROUTER_ADVERTISEMENT, 0, 0, 0, self.hop_limit, flags]);
+        message.extend(self.router_lifetime.to_be_bytes());
+        message.extend(self.reachable_time.to_be_bytes());
+        message.extend(self.retrans_timer.to_be_bytes());
+        self.options.iter().for_each(|option| option.encode(&mut message));
         message
     }
+
+    /// Decodes an ICMPv6 message (RFC 4861 6.1.2); options that are unknown or damaged in themselves are left out.
+    pub fn decode(message: &[u8], envelope: &Envelope) -> Result<Self, Invalid> {
+        let (fixed, options) = header::<16>(message, ROUTER_ADVERTISEMENT, envelope)?;
+        if !envelope.from.is_unicast_link_local() {
+            return Err(Invalid::Source(envelope.from));
+        }
+        let [_, _, _, _, hop_limit, flags, l0, l1, r0, r1, r2, r3, t0, t1, t2, t3] = *fixed;
+        let options: Vec<&[u8]> = Options(options).collect::<Result<_, _>>()?;
+        Ok(Self {
+            hop_limit,
+            managed: flags & FLAG_M != 0,
+            other: flags & FLAG_O != 0,
+            home_agent: flags & FLAG_H != 0,
+            // RFC 4191 2.2: the reserved value is taken as medium.
+            preference: Preference::from_bits(flags).unwrap_or(Preference::Medium),
+            router_lifetime: u16::from_be_bytes([l0, l1]),
+            reachable_time: u32::from_be_bytes([r0, r1, r2, r3]),
+            retrans_timer: u32::from_be_bytes([t0, t1, t2, t3]),
+            options: options.into_iter().filter_map(NdOption::decode).collect(),
+        })
+    }
+
+    /// The prefixes that it announces.
+    pub fn prefixes(&self) -> impl Iterator<Item = Ipv6Net> {
+        self.options.iter().filter_map(|option| {
+            if let NdOption::Prefix(information) = option { Some(information.prefix) } else { None }
+        })
+    }
+}
+
+/// The options that do not depend on the port.
+fn same_on_every_port(settings: &Ra) -> Vec<NdOption> {
+    let lifetime = seconds(settings.router_lifetime);
+    // RFC 8106 5.1, RFC 8781 4: by default at least three times MaxRtrAdvInterval.
+    let information = lifetime.max(seconds(settings.interval_max * 3));
+    let mut options = Vec::new();
+    options.extend(settings.routes.iter().map(|route| NdOption::Route {
+        prefix: route.prefix,
+        preference: route.preference,
+        lifetime,
+    }));
+    if !settings.dns.is_empty() {
+        options.push(NdOption::Rdnss { lifetime: information, servers: settings.dns.clone() });
+    }
+    if !settings.search.is_empty() {
+        options.push(NdOption::Dnssl { lifetime: information, names: settings.search.clone() });
+    }
+    options.extend(settings.pref64.map(|prefix| {
+        // RFC 8781 4.1: rounded up to a multiple of 8, at most 65528.
+        let lifetime = information.next_multiple_of(8).min(65528);
+        NdOption::Pref64 { lifetime: u16::try_from(lifetime).unwrap_or(65528), prefix }
+    }));
+    options.extend(settings.captive_portal.clone().map(NdOption::CaptivePortal));
+    options
+}
+
+/// The most bytes that an advertisement with these settings has.
+pub fn largest(settings: &Ra) -> usize {
+    const HEADER_ADDRESS_MTU: usize = 16 + 8 + 8;
+    const PREFIX: usize = 32;
+    let mut options = Vec::new();
+    same_on_every_port(settings).iter().for_each(|option| option.encode(&mut options));
+    HEADER_ADDRESS_MTU + PREFIX * (1 + OLD_PREFIXES_MAX) + options.len()
 }
 
 /// Whole seconds, as the wire has them.
 fn seconds(time: Duration) -> u32 {
     u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+}
+
+fn milliseconds(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! What the integration tests share: a real redis-server with SONiC's tables, the real binary, real HTTP clients.
 #![allow(dead_code, reason = "every test file uses its part")]
 
+pub mod advertiser;
 pub mod agent;
 pub mod cable;
+pub mod panel;
+pub mod solicitor;
 pub mod switch;
 
 use std::process::{Command, Output};

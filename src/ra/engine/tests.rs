@@ -1,20 +1,37 @@
 //! The schedule with invented time: nothing sleeps.
 
 use super::*;
+use crate::net::Mac;
+use crate::ra::options::NdOption;
+use crate::ra::packet::Preference;
 use proptest::prelude::*;
 
 const LEAST: u32 = 0;
 const MOST: u32 = u32::MAX;
+const ALL: Send = Send::Current(Destination::AllNodes);
 
 fn settings(min: u64, max: u64) -> Ra {
     Ra {
-        interval_min: Duration::from_secs(min),
-        interval_max: Duration::from_secs(max),
-        router_lifetime: Duration::from_secs(1800),
-        prefix_preferred: Duration::from_secs(2700),
-        prefix_valid: Duration::from_secs(5400),
+        interval_min: s(min),
+        interval_max: s(max),
+        delay_max: Duration::ZERO,
+        router_lifetime: s(1800),
+        preference: Preference::Medium,
+        managed: false,
+        other: false,
+        home_agent: false,
+        hop_limit: 64,
+        reachable_time: Duration::ZERO,
+        retrans_timer: Duration::ZERO,
+        prefix_preferred: s(2700),
+        prefix_valid: s(5400),
+        prefix_delegation: false,
         mtu: 1500,
         dns: Vec::new(),
+        search: Vec::new(),
+        routes: Vec::new(),
+        pref64: None,
+        captive_portal: None,
     }
 }
 
@@ -26,34 +43,144 @@ fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+fn serving() -> Serving {
+    Serving {
+        ifindex: 7,
+        carriers: 1,
+        mac: Mac([0x52, 0x54, 0, 0, 0, 2]),
+        mtu: 9100,
+        link_local: "fe80::1".parse().unwrap(),
+        prefix: "2001:db8:b007::/64".parse().unwrap(),
+    }
+}
+
+fn serve(serving: Serving) -> Option<Order> {
+    Some(Order::Serve(serving))
+}
+
+/// An engine that was ordered to serve at `now`, and has sent nothing yet.
+fn started(settings: &Ra, now: Instant) -> Engine {
+    let mut engine = Engine::new(settings, now);
+    engine.order(serve(serving()).as_ref(), now);
+    engine
+}
+
+/// All that is due at `now`.
+fn all_due(engine: &mut Engine, now: Instant) -> Vec<Send> {
+    std::iter::from_fn(|| engine.due(now, MOST)).collect()
+}
+
+/// The old prefixes that an advertisement at `now` withdraws.
+fn withdrawn(engine: &Engine, now: Instant) -> Vec<String> {
+    let (_, advertisement) = engine.advertisement(ALL, now).unwrap();
+    let prefix = |option: &NdOption| {
+        if let NdOption::Prefix(prefix) = option
+            && (prefix.valid, prefix.preferred) == (0, 0)
+        {
+            assert!(prefix.on_link && prefix.autonomous, "RFC 9096 3.5: flags unchanged");
+            Some(prefix.prefix.to_string())
+        } else {
+            None
+        }
+    };
+    advertisement.options.iter().filter_map(prefix).collect()
+}
+
+/// Each phase × each event: what is sent at once, what is sent in the 20 s after it, and whether a machine that then
+/// asks is answered.
+#[test]
+fn the_transition_table() {
+    let new_prefix = Serving { prefix: "2001:db8:b007:9::/64".parse().unwrap(), ..serving() };
+    let new_address = Serving { link_local: "fe80::2".parse().unwrap(), ..serving() };
+    let new_netdev = Serving { ifindex: 8, ..serving() };
+    let new_carrier = Serving { carriers: 2, ..serving() };
+    let new_mtu = Serving { mtu: 1400, ..serving() };
+    let cease = Some(Order::Cease(serving()));
+    let former = Send::Former(serving().link_local);
+    let f = Send::Final;
+    // (before, event) → (at once, afterwards, answers)
+    type Row<'a> = (&'a str, Option<Order>, &'a [Send], &'a [Send], bool);
+    let table: [Row<'_>; 19] = [
+        ("silent", None, &[], &[], false),
+        ("silent", serve(serving()), &[ALL], &[ALL, ALL], true),
+        ("silent", cease.clone(), &[f], &[f, f], false),
+        ("advertising", None, &[], &[], false),
+        ("advertising", serve(serving()), &[], &[ALL, ALL], true),
+        ("advertising", serve(new_prefix.clone()), &[], &[ALL, ALL], true),
+        ("advertising", serve(new_mtu), &[], &[ALL, ALL], true),
+        ("advertising", serve(new_address.clone()), &[former, ALL], &[former, former, ALL, ALL], true),
+        ("advertising", serve(new_netdev.clone()), &[ALL], &[ALL, ALL], true),
+        ("advertising", serve(new_carrier), &[ALL], &[ALL, ALL], true),
+        ("advertising", cease.clone(), &[f], &[f, f], false),
+        ("ceasing", None, &[], &[], false),
+        ("ceasing", serve(serving()), &[ALL], &[ALL, ALL], true),
+        ("ceasing", serve(new_prefix), &[ALL], &[ALL, ALL], true),
+        ("ceasing", cease.clone(), &[], &[f, f], false),
+        ("ceased", None, &[], &[], false),
+        ("ceased", serve(new_address), &[ALL], &[ALL, ALL], true),
+        ("ceased", serve(new_netdev), &[ALL], &[ALL, ALL], true),
+        ("ceased", cease.clone(), &[], &[], false),
+    ];
+    for (before, event, at_once, afterwards, answers) in table {
+        let mut now = Instant::now();
+        let mut engine = Engine::new(&settings(7, 10), now);
+        if before != "silent" {
+            engine.order(serve(serving()).as_ref(), now);
+            assert_eq!(all_due(&mut engine, now), [ALL]);
+        }
+        if before.starts_with("ceas") {
+            engine.order(cease.as_ref(), now);
+            assert_eq!(all_due(&mut engine, now), [f]);
+        }
+        if before == "ceased" {
+            for _ in 0..2 {
+                now += s(3);
+                assert_eq!(all_due(&mut engine, now), [f]);
+            }
+        }
+        engine.order(event.as_ref(), now);
+        assert_eq!(all_due(&mut engine, now), at_once, "{before}, {event:?}: at once");
+        let mut later = Vec::new();
+        let end = now + s(20);
+        while let Some(at) = engine.deadline().filter(|at| *at <= end) {
+            later.extend(all_due(&mut engine, at));
+        }
+        assert_eq!(later, afterwards, "{before}, {event:?}: afterwards");
+        engine.solicited(machine(), true, end, LEAST);
+        let answered = all_due(&mut engine, end).contains(&Send::Current(Destination::Machine(machine())));
+        assert_eq!(answered, answers, "{before}, {event:?}: answers");
+    }
+}
+
 #[test]
 fn the_first_advertisement_is_due_at_once() {
     let now = Instant::now();
-    let mut engine = Engine::new(&settings(4, 10), now);
-    assert_eq!(engine.deadline(), now);
-    assert_eq!(engine.due(now, LEAST), Some(Destination::AllNodes));
+    let mut engine = started(&settings(4, 10), now);
+    assert_eq!(engine.deadline(), Some(now));
+    assert_eq!(engine.due(now, LEAST), Some(ALL));
     assert_eq!(engine.due(now, LEAST), None);
 }
 
 #[test]
 fn unsolicited_ones_keep_within_the_interval() {
     let now = Instant::now();
-    let mut engine = Engine::new(&settings(4, 10), now);
+    let mut engine = started(&settings(4, 10), now);
     engine.due(now, LEAST);
-    assert_eq!(engine.deadline(), now + s(4));
+    assert_eq!(engine.deadline(), Some(now + s(4)));
     engine.due(now + s(4), MOST);
-    assert_eq!(engine.deadline(), now + s(14));
+    assert_eq!(engine.deadline(), Some(now + s(14)));
     assert_eq!(engine.due(now + s(13), LEAST), None);
 }
 
 #[test]
 fn the_initial_ones_are_at_most_16_seconds_apart() {
     let now = Instant::now();
-    let mut engine = Engine::new(&settings(198, 600), now);
+    let mut engine = started(&settings(198, 600), now);
     let mut at = Vec::new();
     for _ in 0..4 {
-        at.push(engine.deadline());
-        engine.due(engine.deadline(), MOST);
+        let due = engine.deadline().unwrap();
+        at.push(due);
+        engine.due(due, MOST);
     }
     assert_eq!(at, [now, now + s(16), now + s(32), now + s(632)]);
 }
@@ -61,61 +188,139 @@ fn the_initial_ones_are_at_most_16_seconds_apart() {
 #[test]
 fn a_machine_that_told_its_address_is_answered_at_once_and_alone() {
     let now = Instant::now();
-    let mut engine = Engine::new(&settings(4, 10), now);
+    let mut engine = started(&settings(4, 10), now);
     engine.due(now, LEAST);
     let before = engine.deadline();
-    assert_eq!(engine.solicited(machine(), true, now, LEAST), Some(Destination::Machine(machine())));
+    engine.solicited(machine(), true, now, LEAST);
+    assert_eq!(engine.due(now, LEAST), Some(Send::Current(Destination::Machine(machine()))));
     assert_eq!(engine.deadline(), before, "a unicast answer moves no schedule");
 }
 
 #[test]
 fn others_are_answered_to_all_nodes_three_seconds_apart() {
     let now = Instant::now();
-    let mut engine = Engine::new(&settings(198, 600), now);
+    let mut engine = started(&settings(198, 600), now);
     engine.due(now, MOST);
     let soon = now + Duration::from_millis(10);
-    assert_eq!(engine.solicited(Ipv6Addr::UNSPECIFIED, false, soon, MOST), None);
-    assert_eq!(engine.solicited(machine(), false, soon, MOST), None);
-    assert_eq!(engine.deadline(), now + s(3), "one answer for both, as soon as it may be sent");
-    assert_eq!(engine.due(now + s(3), MOST), Some(Destination::AllNodes));
+    engine.solicited(Ipv6Addr::UNSPECIFIED, false, soon, MOST);
+    engine.solicited(machine(), false, soon, MOST);
+    engine.solicited("2001:db8::1".parse().unwrap(), true, soon, MOST);
+    assert_eq!(all_due(&mut engine, soon), []);
+    assert_eq!(engine.deadline(), Some(now + s(3)), "one answer for all, as soon as it may be sent");
+    assert_eq!(all_due(&mut engine, now + s(3)), [ALL]);
     let later = now + s(6);
-    assert_eq!(engine.solicited(Ipv6Addr::UNSPECIFIED, false, later, MOST), Some(Destination::AllNodes));
+    engine.solicited(Ipv6Addr::UNSPECIFIED, false, later, MOST);
+    assert_eq!(all_due(&mut engine, later), [ALL]);
+}
+
+#[test]
+fn a_configured_delay_is_random_and_one_answer_serves_many_solicitations() {
+    let now = Instant::now();
+    let mut engine = started(&Ra { delay_max: Duration::from_millis(500), ..settings(198, 600) }, now);
+    engine.due(now, MOST);
+    engine.solicited(machine(), true, now, MOST / 2);
+    engine.solicited(machine(), true, now + Duration::from_millis(100), MOST);
+    let due = engine.deadline().unwrap() - now;
+    assert!(due > Duration::from_millis(249) && due < Duration::from_millis(251), "{due:?}");
+    assert_eq!(all_due(&mut engine, now + due), [Send::Current(Destination::Machine(machine()))]);
+    // RFC 4861 6.2.6: MIN_DELAY_BETWEEN_RAS plus the random value after the last one.
+    engine.solicited(Ipv6Addr::UNSPECIFIED, false, now + s(1), MOST);
+    assert_eq!(engine.deadline(), Some(now + s(3) + Duration::from_millis(500)));
+}
+
+#[test]
+fn an_old_prefix_is_withdrawn_as_long_as_somebody_may_have_an_address_in_it() {
+    let mut now = Instant::now();
+    let mut engine = started(&settings(4, 10), now);
+    all_due(&mut engine, now);
+    engine.order(Some(Order::Cease(serving())).as_ref(), now);
+    engine.order(None, now);
+    let second = Serving { prefix: "2001:db8:b007:9::/64".parse().unwrap(), ..serving() };
+    now += s(400);
+    engine.order(serve(second).as_ref(), now);
+    assert_eq!(withdrawn(&engine, now), ["2001:db8:b007::/64"]);
+    assert_eq!(withdrawn(&engine, now + s(4999)), ["2001:db8:b007::/64"]);
+    assert_eq!(withdrawn(&engine, now + s(5001)), Vec::<String>::new(), "its valid lifetime is over");
+    all_due(&mut engine, now);
+    engine.order(serve(serving()).as_ref(), now);
+    assert_eq!(withdrawn(&engine, now), ["2001:db8:b007:9::/64"], "the first is current again");
+}
+
+#[test]
+fn no_more_old_prefixes_are_kept_than_an_advertisement_has_room_for() {
+    let now = Instant::now();
+    let mut engine = started(&settings(4, 10), now);
+    for i in 1..20 {
+        all_due(&mut engine, now + s(10 * i));
+        let prefix = format!("2001:db8:b007:{i}::/64").parse().unwrap();
+        engine.order(serve(Serving { prefix, ..serving() }).as_ref(), now + s(10 * i));
+    }
+    assert_eq!(withdrawn(&engine, now + s(191)).len(), OLD_PREFIXES_MAX);
+}
+
+#[test]
+fn what_could_not_be_sent_is_due_again() {
+    let now = Instant::now();
+    let mut engine = started(&settings(4, 10), now);
+    assert_eq!(all_due(&mut engine, now), [ALL]);
+    engine.unsent(now);
+    assert_eq!(all_due(&mut engine, now), [ALL]);
+    engine.order(Some(Order::Cease(serving())).as_ref(), now);
+    assert_eq!(all_due(&mut engine, now), [Send::Final]);
+    engine.unsent(now);
+    assert_eq!(all_due(&mut engine, now), [Send::Final]);
+    assert_eq!(all_due(&mut engine, now + s(3)), [Send::Final]);
+    assert_eq!(all_due(&mut engine, now + s(6)), [Send::Final]);
+    assert_eq!(engine.deadline(), None);
+}
+
+#[test]
+fn a_former_address_is_no_router_any_more_but_takes_no_prefix_with_it() {
+    let now = Instant::now();
+    let engine = started(&settings(4, 10), now);
+    let old = "fe80::2".parse().unwrap();
+    let (from, advertisement) = engine.advertisement(Send::Former(old), now).unwrap();
+    assert_eq!((from, advertisement.router_lifetime, advertisement.options), (old, 0, Vec::new()));
 }
 
 #[test]
 fn a_flood_gets_its_budget_and_no_more() {
     let now = Instant::now();
-    let mut engine = Engine::new(&settings(4, 10), now);
-    let answered = (0..100_000u32)
-        .filter(|i| {
-            engine.solicited(machine(), true, now + Duration::from_micros(u64::from(*i) * 50), 0).is_some()
-        })
-        .count();
-    assert_eq!(answered, 20 + 49, "burst, and one each 100 ms of 5 s");
-    assert!(
-        engine.solicited(machine(), true, now + s(60), 0).is_some(),
-        "an honest machine is heard after it"
-    );
+    let mut engine = started(&settings(4, 10), now);
+    let heard =
+        (0..100_000u32).filter(|i| engine.hears(now + Duration::from_micros(u64::from(*i) * 50))).count();
+    assert_eq!(heard, 20 + 49, "burst, and one each 100 ms of 5 s");
+    assert!(engine.hears(now + s(60)), "an honest machine is heard after it");
+}
+
+#[test]
+fn a_rogue_is_reported_once_a_minute() {
+    let now = Instant::now();
+    let mut engine = started(&settings(4, 10), now);
+    let told: Vec<u64> = (0..130).filter(|i| engine.reports_rogue(now + s(*i))).collect();
+    assert_eq!(told, [0, 60, 120]);
 }
 
 proptest! {
     #[test]
     fn multicasts_are_never_closer_than_three_seconds(
         events in proptest::collection::vec((0u64..5000, any::<bool>(), any::<bool>(), any::<u32>()), 1..200),
+        delay in 0u64..=500,
     ) {
         let mut now = Instant::now();
-        let mut engine = Engine::new(&settings(3, 4), now);
+        let mut engine = started(&Ra { delay_max: Duration::from_millis(delay), ..settings(3, 4) }, now);
         let mut last: Option<Instant> = None;
         for (ms, unspecified, told, random) in events {
             now += Duration::from_millis(ms);
             let from = if unspecified { Ipv6Addr::UNSPECIFIED } else { machine() };
-            for sent in [engine.due(now, random), engine.solicited(from, told, now, random)] {
-                if sent == Some(Destination::AllNodes) {
+            engine.solicited(from, told, now, random);
+            for sent in all_due(&mut engine, now) {
+                if sent == ALL {
                     prop_assert!(last.is_none_or(|last| now - last >= s(3)));
                     last = Some(now);
                 }
             }
-            prop_assert!(engine.deadline() <= now + s(600));
+            prop_assert!(engine.deadline().unwrap() <= now + s(600));
         }
     }
 }

@@ -1,0 +1,325 @@
+//! The `[ra]` settings: what every port advertises, each in the range that its RFC gives it.
+//!
+//! Must never: let an advertisement through that does not fit the smallest IPv6 MTU in one piece.
+
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use ipnet::Ipv6Net;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{Checker, ConfigError, or_default, unwritten};
+use crate::ra::packet::{self, Preference};
+
+/// Short, because a machine that boots must not wait, and its port has nobody else to disturb.
+const DEFAULT_INTERVAL: (&str, &str) = ("4s", "10s");
+/// Outlives a restart or an upgrade of the agent many times over.
+const DEFAULT_ROUTER_LIFETIME: &str = "30m";
+/// RFC 9096 3.4: preferred at most 2700 s, valid at most 5400 s for prefixes that may go.
+const DEFAULT_PREFIX_LIFETIME: (&str, &str) = ("45m", "90m");
+const DEFAULT_MTU: u16 = 1500;
+/// IANA's current default (RFC 4861 6.2.1, RFC 1700).
+const DEFAULT_HOP_LIMIT: u8 = 64;
+const UNSPECIFIED: &str = "0s";
+/// RFC 8200 5: every IPv6 link carries packets of 1280 bytes; 40 of them are the IPv6 header.
+const ROOM: usize = 1280 - 40;
+
+/// Router Advertisement settings (RFC 4861 6.2.1), the same for every port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ra {
+    /// MinRtrAdvInterval, 3 s to 0.75 × `interval_max`.
+    pub interval_min: Duration,
+    /// MaxRtrAdvInterval, 4 s to 1800 s.
+    pub interval_max: Duration,
+    /// The longest random delay of a solicited answer, 0 to MAX_RA_DELAY_TIME (RFC 4861 6.2.6, 10).
+    pub delay_max: Duration,
+    /// AdvDefaultLifetime, `interval_max` to 9000 s.
+    pub router_lifetime: Duration,
+    /// Among several default routers (RFC 4191 2.2).
+    pub preference: Preference,
+    /// AdvManagedFlag: addresses come by DHCPv6.
+    pub managed: bool,
+    /// AdvOtherConfigFlag: other settings come by DHCPv6.
+    pub other: bool,
+    /// The router is a Mobile IPv6 home agent (RFC 6275 7.1).
+    pub home_agent: bool,
+    /// AdvCurHopLimit; 0: unspecified.
+    pub hop_limit: u8,
+    /// AdvReachableTime, at most an hour; 0: unspecified.
+    pub reachable_time: Duration,
+    /// AdvRetransTimer; 0: unspecified.
+    pub retrans_timer: Duration,
+    /// AdvPreferredLifetime, at most `prefix_valid`.
+    pub prefix_preferred: Duration,
+    /// AdvValidLifetime.
+    pub prefix_valid: Duration,
+    /// The prefix's P flag: DHCPv6 prefix delegation is preferred to an address in it (RFC 9762 4).
+    pub prefix_delegation: bool,
+    /// AdvLinkMTU, 1280 (RFC 8200 5) to 9216 bytes.
+    pub mtu: u16,
+    /// Recursive DNS servers (RFC 8106 5.1); at most 8.
+    pub dns: Vec<Ipv6Addr>,
+    /// DNS search list (RFC 8106 5.2).
+    pub search: Vec<String>,
+    /// Routes beside the default one (RFC 4191 2.3); at most 17.
+    pub routes: Vec<Route>,
+    /// The NAT64 prefix (RFC 8781 4).
+    pub pref64: Option<Ipv6Net>,
+    /// The captive portal's API (RFC 8910 2.3).
+    pub captive_portal: Option<String>,
+}
+
+/// A more specific route that is advertised (RFC 4191 2.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// Where to.
+    pub prefix: Ipv6Net,
+    /// Among the same route through several routers.
+    pub preference: Preference,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRa {
+    interval_min: Option<Spanned<String>>,
+    interval_max: Option<Spanned<String>>,
+    ra_delay_max: Option<Spanned<String>>,
+    router_lifetime: Option<Spanned<String>>,
+    preference: Option<Spanned<String>>,
+    #[serde(default)]
+    managed: bool,
+    #[serde(default)]
+    other: bool,
+    #[serde(default)]
+    home_agent: bool,
+    hop_limit: Option<Spanned<u8>>,
+    reachable_time: Option<Spanned<String>>,
+    retrans_timer: Option<Spanned<String>>,
+    prefix_preferred: Option<Spanned<String>>,
+    prefix_valid: Option<Spanned<String>>,
+    #[serde(default)]
+    prefix_delegation: bool,
+    mtu: Option<Spanned<u16>>,
+    dns: Option<Spanned<Vec<String>>>,
+    search: Option<Spanned<Vec<String>>>,
+    routes: Option<Spanned<Vec<RawRoute>>>,
+    pref64: Option<Spanned<String>>,
+    captive_portal: Option<Spanned<String>>,
+}
+
+/// `"2001:db8::/32"`, or `{ prefix = "2001:db8::/32", preference = "high" }`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawRoute {
+    Prefix(String),
+    Preferred(RawPreferred),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPreferred {
+    prefix: String,
+    preference: String,
+}
+
+/// The lifetimes in seconds.
+struct Times {
+    interval: (u64, u64),
+    router: u64,
+    preferred: u64,
+    valid: u64,
+}
+
+impl Checker<'_> {
+    pub(super) fn ra(&self, raw: RawRa) -> Result<Ra, ConfigError> {
+        let times = self.times(&raw)?;
+        let ra = Ra {
+            interval_min: Duration::from_secs(times.interval.0),
+            interval_max: Duration::from_secs(times.interval.1),
+            router_lifetime: Duration::from_secs(times.router),
+            prefix_preferred: Duration::from_secs(times.preferred),
+            prefix_valid: Duration::from_secs(times.valid),
+            // RFC 4861 10: MAX_RA_DELAY_TIME is 0.5 s.
+            delay_max: self.millis("ra.ra_delay_max", raw.ra_delay_max, 500, "RFC 4861 6.2.6, 10")?,
+            // RFC 4861 6.2.1: AdvReachableTime is at most 3,600,000 ms.
+            reachable_time: self.millis(
+                "ra.reachable_time",
+                raw.reachable_time,
+                3_600_000,
+                "RFC 4861 6.2.1",
+            )?,
+            retrans_timer: self.millis(
+                "ra.retrans_timer",
+                raw.retrans_timer,
+                u32::MAX.into(),
+                "RFC 4861 4.2: 32 bits",
+            )?,
+            preference: self
+                .value("ra.preference", &or_default(raw.preference, "medium"), |text| preference(text))?,
+            managed: raw.managed,
+            other: raw.other,
+            home_agent: raw.home_agent,
+            hop_limit: *or_default(raw.hop_limit, DEFAULT_HOP_LIMIT).get_ref(),
+            prefix_delegation: raw.prefix_delegation,
+            mtu: self.value("ra.mtu", &or_default(raw.mtu, DEFAULT_MTU), |mtu| {
+                // RFC 8200 5: no IPv6 link is smaller than 1280. 9216: the largest frame of a SONiC port.
+                if (1280..=9216).contains(mtu) {
+                    Ok(*mtu)
+                } else {
+                    Err(format!("{mtu} is not between 1280 (RFC 8200 5) and 9216"))
+                }
+            })?,
+            dns: self.value("ra.dns", &list(raw.dns), |dns| dns_servers(dns))?,
+            search: self.value("ra.search", &list(raw.search), |names| search_list(names))?,
+            routes: self.value("ra.routes", &list(raw.routes), |list| routes(list))?,
+            pref64: raw.pref64.map(|raw| self.value("ra.pref64", &raw, |text| pref64(text))).transpose()?,
+            captive_portal: raw
+                .captive_portal
+                .map(|raw| self.value("ra.captive_portal", &raw, |text| captive_portal(text)))
+                .transpose()?,
+        };
+        // RFC 6980 5: neighbour discovery is never fragmented.
+        match packet::largest(&ra) {
+            ..=ROOM => Ok(ra),
+            size => Err(ConfigError::TooLarge { size, room: ROOM }),
+        }
+    }
+
+    /// RFC 4861 6.2.1: MaxRtrAdvInterval 4..1800 s, MinRtrAdvInterval 3 s..0.75 × max, AdvDefaultLifetime
+    /// max..9000 s. A lifetime of 0 would say «no router here» while there is one.
+    fn times(&self, raw: &RawRa) -> Result<Times, ConfigError> {
+        let time = |raw: &Option<Spanned<String>>, default: &str| or_default(raw.clone(), default);
+        let interval_max = time(&raw.interval_max, DEFAULT_INTERVAL.1);
+        let max = self.seconds("ra.interval_max", &interval_max, 4, 1800, "RFC 4861 6.2.1")?;
+        let interval_min = time(&raw.interval_min, DEFAULT_INTERVAL.0);
+        let rule = "RFC 4861 6.2.1: 3 s to 0.75 × interval_max";
+        let min = self.seconds("ra.interval_min", &interval_min, 3, max * 3 / 4, rule)?;
+        let valid = time(&raw.prefix_valid, DEFAULT_PREFIX_LIFETIME.1);
+        let rule = "RFC 4861 4.6.2, from interval_max on";
+        let valid = self.seconds("ra.prefix_valid", &valid, max, u64::from(u32::MAX) - 1, rule)?;
+        let preferred = time(&raw.prefix_preferred, DEFAULT_PREFIX_LIFETIME.0);
+        let rule = "RFC 4861 6.2.1: interval_max to prefix_valid";
+        let preferred = self.seconds("ra.prefix_preferred", &preferred, max, valid, rule)?;
+        let router = time(&raw.router_lifetime, DEFAULT_ROUTER_LIFETIME);
+        let rule = "RFC 4861 6.2.1: interval_max to 9000 s";
+        let router = self.seconds("ra.router_lifetime", &router, max, 9000, rule)?;
+        Ok(Times { interval: (min, max), router, preferred, valid })
+    }
+
+    /// A duration such as `"500ms"`, at most `most` milliseconds; without one, 0.
+    fn millis(
+        &self,
+        key: &'static str,
+        raw: Option<Spanned<String>>,
+        most: u64,
+        rule: &str,
+    ) -> Result<Duration, ConfigError> {
+        self.value(key, &or_default(raw, UNSPECIFIED), |text| {
+            let time =
+                humantime::parse_duration(text).map_err(|e| format!("{text:?}: {e}; write \"500ms\""))?;
+            if time.subsec_nanos() % 1_000_000 != 0 {
+                Err(format!("{text} is not a whole number of milliseconds"))
+            } else if time <= Duration::from_millis(most) {
+                Ok(time)
+            } else {
+                Err(format!("{text} is more than {most} ms ({rule})"))
+            }
+        })
+    }
+}
+
+fn list<T>(raw: Option<Spanned<Vec<T>>>) -> Spanned<Vec<T>> {
+    raw.unwrap_or_else(|| unwritten(Vec::new()))
+}
+
+/// RFC 4191 2.1: the fourth value, 10, is reserved and must not be sent.
+fn preference(text: &str) -> Result<Preference, String> {
+    match text {
+        "low" => Ok(Preference::Low),
+        "medium" => Ok(Preference::Medium),
+        "high" => Ok(Preference::High),
+        other => Err(format!("{other:?} is not low, medium or high (RFC 4191 2.1)")),
+    }
+}
+
+/// At most 8 servers: more than any resolver asks.
+fn dns_servers(servers: &[String]) -> Result<Vec<Ipv6Addr>, String> {
+    if servers.len() > 8 {
+        return Err(format!("{} servers are more than the 8 that fit", servers.len()));
+    }
+    servers
+        .iter()
+        .map(|server| match server.parse::<Ipv6Addr>() {
+            Ok(address) if !address.is_multicast() && !address.is_unspecified() => Ok(address),
+            Ok(_) | Err(_) => Err(format!("{server:?} is not a unicast IPv6 address")),
+        })
+        .collect()
+}
+
+/// RFC 8106 5.2: names as RFC 1035 3.1 encodes them, labels of 1 to 63 bytes, 255 bytes in all.
+fn search_list(names: &[String]) -> Result<Vec<String>, String> {
+    names
+        .iter()
+        .map(|written| {
+            let name = written.strip_suffix('.').unwrap_or(written);
+            let label = |label: &str| {
+                (1..=63).contains(&label.len())
+                    && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            };
+            if name.len() <= 253 && name.split('.').all(label) {
+                Ok(name.to_owned())
+            } else {
+                Err(format!("{written:?} is not a domain name (RFC 8106 5.2, RFC 1035 2.3.4)"))
+            }
+        })
+        .collect()
+}
+
+/// RFC 4191 2.3, 4: never the same prefix twice, and at most 17 routes.
+fn routes(raw: &[RawRoute]) -> Result<Vec<Route>, String> {
+    let mut routes: Vec<Route> = Vec::new();
+    for route in raw {
+        let (text, preferred) = match route {
+            RawRoute::Prefix(prefix) => (prefix, Preference::Medium),
+            RawRoute::Preferred(raw) => (&raw.prefix, preference(&raw.preference)?),
+        };
+        let prefix = network(text)?;
+        if routes.iter().any(|route| route.prefix == prefix) {
+            return Err(format!("{prefix} stands there twice (RFC 4191 2.3)"));
+        }
+        routes.push(Route { prefix, preference: preferred });
+    }
+    if routes.len() > 17 {
+        return Err(format!("{} routes are more than 17 (RFC 4191 4)", routes.len()));
+    }
+    Ok(routes)
+}
+
+fn network(text: &str) -> Result<Ipv6Net, String> {
+    match text.parse::<Ipv6Net>() {
+        Ok(net) if net.trunc() == net => Ok(net),
+        Ok(net) => Err(format!("{text} has bits set behind its length: {}", net.trunc())),
+        Err(_) => Err(format!("{text:?} is not an IPv6 prefix such as 2001:db8::/32")),
+    }
+}
+
+/// RFC 8781 4: a NAT64 prefix has one of six lengths.
+fn pref64(text: &str) -> Result<Ipv6Net, String> {
+    let net = network(text)?;
+    if matches!(net.prefix_len(), 32 | 40 | 48 | 56 | 64 | 96) {
+        Ok(net)
+    } else {
+        Err(format!("/{} is not /96, /64, /56, /48, /40 or /32 (RFC 8781 4)", net.prefix_len()))
+    }
+}
+
+/// RFC 8910 2: the URI of the portal's API, or the name that says that there is none.
+fn captive_portal(text: &str) -> Result<String, String> {
+    let known = ["https://", "http://", "urn:ietf:params:capport:unrestricted"];
+    if known.iter().any(|start| text.starts_with(start)) && text.bytes().all(|b| b.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is not an https URI (RFC 8910 2)"))
+    }
+}

@@ -1,0 +1,186 @@
+//! What a port's advertisements do when its order, its address, its carrier or its device changes, and in a flood.
+
+use std::time::{Duration, SystemTime};
+
+use leafboot::ra::options::NdOption;
+use leafboot::ra::packet::{Advertisement, Envelope, Preference};
+use leafboot::serving::RaState;
+
+use super::{LONG, cases::gaps};
+use crate::support::advertiser::{Leafboot, leafboot_settings, wish};
+use crate::support::eventually;
+use crate::support::panel::{Panel, batch, prefix};
+use crate::support::solicitor::{Seen, Solicitor};
+
+/// More than any of it takes on a busy machine; the bench has the figures.
+const SOON: Duration = Duration::from_secs(2);
+
+fn decoded(seen: &Seen) -> Advertisement {
+    let envelope = Envelope { from: seen.from, hop_limit: seen.hop_limit, fragment: false };
+    Advertisement::decode(&seen.message, &envelope).unwrap()
+}
+
+fn started(ports: usize) -> (Panel, Leafboot, Vec<Solicitor>) {
+    let panel = Panel::plug(ports);
+    let solicitors: Vec<Solicitor> = (0..ports).map(|port| Solicitor::open(&panel, port)).collect();
+    let leafboot = Leafboot::start(leafboot_settings(LONG), 0..ports);
+    for solicitor in &solicitors {
+        assert!(solicitor.advertisement(SOON).is_some(), "the first advertisement");
+    }
+    (panel, leafboot, solicitors)
+}
+
+/// RFC 4861 6.2.5, v6LC 2.2.8; RFC 4191 2.2, 4, v6LC 2.2.21 E.
+#[test]
+fn a_released_port_sends_three_final_ones_and_is_silent() {
+    let (_panel, leafboot, solicitors) = started(2);
+    let [released, kept] = &solicitors[..] else { panic!() };
+    leafboot.desired.send_replace(wish([(1, prefix(1))].into_iter()));
+    let first = released.advertisement(SOON).expect("the first final one comes at once");
+    eventually("it has ceased, before the others are sent", || {
+        leafboot.states.borrow().get(&"Ethernet0".parse().unwrap()) == Some(&RaState::Ceased)
+    });
+    released.send(&released.good());
+    released.send(&released.unspecified());
+    let mut finals = vec![first];
+    finals.extend(released.advertisements(Duration::from_secs(10)));
+    assert_eq!(finals.len(), 3, "MAX_FINAL_RTR_ADVERTISEMENTS, and no answer");
+    assert!(gaps(&finals).iter().all(|gap| *gap >= 2.99), "{:?}", gaps(&finals));
+    for seen in &finals {
+        let last = decoded(seen);
+        assert!(seen.is_multicast());
+        assert_eq!((last.router_lifetime, last.preference), (0, Preference::Medium));
+        let gone = |option: &NdOption| match option {
+            NdOption::Prefix(prefix) => (prefix.valid, prefix.preferred) == (0, 0),
+            NdOption::Route { lifetime, .. }
+            | NdOption::Rdnss { lifetime, .. }
+            | NdOption::Dnssl { lifetime, .. } => *lifetime == 0,
+            NdOption::SourceLinkLayerAddress(_)
+            | NdOption::Mtu(_)
+            | NdOption::CaptivePortal(_)
+            | NdOption::Pref64 { .. } => true,
+        };
+        assert!(last.options.iter().all(gone), "{last:?}");
+    }
+    kept.drain();
+    kept.send(&kept.good());
+    assert!(kept.advertisement(SOON).is_some(), "the other port goes on");
+}
+
+/// RFC 9096 3.5: the old prefix is withdrawn beside the new one.
+#[test]
+fn a_renumbered_port_withdraws_its_old_prefix() {
+    let (_panel, leafboot, solicitors) = started(1);
+    leafboot.desired.send_replace(wish([(0, "2001:db8:9::/64".to_owned())].into_iter()));
+    let last = solicitors[0].advertisement(SOON).expect("a final one for the old prefix");
+    assert_eq!(last.router_lifetime(), 0);
+    batch("address add 2001:db8:9::1/64 dev Ethernet0 nodad\naddress del 2001:db8::1/64 dev Ethernet0\n");
+    let next = decoded(&solicitors[0].advertisement(SOON).expect("one with the new prefix"));
+    let prefixes = next.options.iter().filter_map(|option| {
+        if let NdOption::Prefix(prefix) = option {
+            Some((prefix.prefix.to_string(), prefix.valid))
+        } else {
+            None
+        }
+    });
+    assert_eq!(
+        prefixes.collect::<Vec<_>>(),
+        [("2001:db8:9::/64".to_owned(), 5400), ("2001:db8::/64".to_owned(), 0)]
+    );
+}
+
+/// RFC 4861 6.2.8.
+#[test]
+fn a_new_link_local_address_ends_the_old_router() {
+    let (_panel, _leafboot, solicitors) = started(1);
+    solicitors[0].send(&solicitors[0].good());
+    let before = solicitors[0].advertisement(SOON).unwrap().from;
+    batch(&format!("address add fe80::7/64 dev Ethernet0 nodad\naddress del {before}/64 dev Ethernet0\n"));
+    let seen = solicitors[0].advertisements(Duration::from_secs(8));
+    let of = |from: &str| -> Vec<u16> {
+        let from: std::net::Ipv6Addr = from.parse().unwrap();
+        seen.iter().filter(|seen| seen.from == from).map(Seen::router_lifetime).collect()
+    };
+    assert_eq!(of(&before.to_string()), [0, 0, 0], "a few from the old one");
+    assert!(!of("fe80::7").is_empty() && of("fe80::7").iter().all(|lifetime| *lifetime == 1800));
+}
+
+/// The kernel shows a loss of less than a second late or, but for its count of carriers, not at all.
+#[test]
+fn a_carrier_that_returns_is_told_however_short_it_was_gone() {
+    let (panel, _leafboot, solicitors) = started(1);
+    for pause in [1100, 100, 20, 5, 0, 20, 100] {
+        panel.carrier(0, false);
+        std::thread::sleep(Duration::from_millis(pause));
+        solicitors[0].drain();
+        let up = SystemTime::now();
+        panel.carrier(0, true);
+        let first = solicitors[0].advertisement(SOON).expect("an advertisement on the new carrier");
+        assert!(first.at >= up);
+    }
+    solicitors[0].send(&solicitors[0].good());
+    assert!(solicitors[0].advertisement(SOON).is_some());
+}
+
+#[test]
+fn a_recreated_device_is_served_again() {
+    let (panel, _leafboot, _) = started(1);
+    for _ in 0..3 {
+        panel.replace(0);
+        let solicitor = Solicitor::open(&panel, 0);
+        solicitor.send(&solicitor.good());
+        assert!(solicitor.advertisement(SOON).is_some(), "on the new device");
+    }
+}
+
+/// A flood gets its budget; other ports and the agent's CPU do not notice.
+#[test]
+fn a_flood_on_one_port_is_its_own() {
+    let (_panel, _leafboot, solicitors) = started(2);
+    let [flooding, other] = &solicitors[..] else { panic!() };
+    for solicitor in &solicitors {
+        solicitor.drain();
+    }
+    let solicitation = flooding.good();
+    let end = std::time::Instant::now() + Duration::from_secs(2);
+    let mut sent = 0;
+    let mut answered = 0;
+    while std::time::Instant::now() < end {
+        for _ in 0..500 {
+            flooding.send(&solicitation);
+        }
+        sent += 500;
+        answered += flooding.advertisements(Duration::from_millis(1)).len();
+        if sent % 10_000 == 0 {
+            other.send(&other.good());
+            assert!(other.advertisement(SOON).is_some(), "the other port is answered");
+        }
+    }
+    answered += flooding.advertisements(Duration::from_millis(300)).len();
+    assert!((20..=50).contains(&answered), "{answered} answers to {sent}: 20 at once and 10/s");
+    flooding.send(&solicitation);
+    assert!(flooding.advertisement(SOON).is_some(), "after it the machine is heard");
+}
+
+/// RFC 4861 6.1.2, 6.2.7: a machine that plays router is an event, once a minute; leafboot sends on.
+#[test]
+fn a_rogue_advertisement_is_an_event_and_no_more() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let writer = log.reopen().unwrap();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+    // The tasks' thread is not this one: the process's default it is; no other test of this file reads a log.
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let (_panel, _leafboot, solicitors) = started(1);
+    let mut rogue = solicitors[0].good();
+    rogue.message = vec![134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0];
+    for _ in 0..3 {
+        solicitors[0].send(&rogue);
+    }
+    let said = || std::fs::read_to_string(log.path()).unwrap();
+    eventually("the rogue is named", || said().contains("rogue Router Advertisement"));
+    let expected = format!("from={}", solicitors[0].address);
+    let lines: Vec<String> =
+        said().lines().filter(|line| line.contains("rogue")).map(str::to_owned).collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("WARN") && lines[0].contains("port=Ethernet0") && lines[0].contains(&expected));
+}

@@ -1,0 +1,191 @@
+//! Router Advertisement daemons on a `Panel`'s ports: leafboot's own tasks, radvd and BIRD, with the same settings.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use leafboot::config::Config;
+use leafboot::desired::{Desired, Origin};
+use leafboot::observed::Links;
+use leafboot::serving::RaStates;
+use leafboot::{links, ra};
+use tokio::sync::watch;
+
+use super::panel::prefix;
+
+/// What the daemons advertise beside each port's prefix.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// MinRtrAdvInterval and MaxRtrAdvInterval in seconds.
+    pub interval: (u32, u32),
+}
+
+/// leafboot's settings file.
+pub fn leafboot_settings(settings: Settings) -> String {
+    let (min, max) = settings.interval;
+    format!(
+        r#"leaf = "leaf01"
+[boot]
+prefix = "2001:db8:b007::/57"
+[ra]
+interval_min = "{min}s"
+interval_max = "{max}s"
+preference = "high"
+dns = ["2001:db8:ffff::53"]
+search = ["boot.example"]
+routes = [{{ prefix = "2001:db8:aaaa::/64", preference = "low" }}, "2001:db8:aaaa:b::/80", "2001:db8::/32", "::/0"]
+[relay]
+boot_service = "http://[2001:db8:ffff::80]:8080"
+cache = "http://images.metal-stack.io"
+"#
+    )
+}
+
+/// radvd's settings file for the same.
+pub fn radvd_settings(settings: Settings, ports: usize) -> String {
+    let (min, max) = settings.interval;
+    let port = |port: usize| {
+        let (prefix, dns) = (prefix(port), 1800.max(max * 3));
+        let route = |prefix: &str, preference: &str| {
+            format!("route {prefix} {{ AdvRouteLifetime 1800; AdvRoutePreference {preference}; }};")
+        };
+        format!(
+            "interface Ethernet{port} {{ AdvSendAdvert on; MinRtrAdvInterval {min}; MaxRtrAdvInterval {max}; \
+             AdvDefaultLifetime 1800; AdvLinkMTU 1500; AdvDefaultPreference high; AdvCurHopLimit 64; \
+             prefix {prefix} {{ AdvValidLifetime 5400; AdvPreferredLifetime 2700; }}; \
+             {} {} {} {} RDNSS 2001:db8:ffff::53 {{ AdvRDNSSLifetime {dns}; }}; DNSSL boot.example {{ AdvDNSSLLifetime {dns}; }}; }};\n",
+            route("2001:db8:aaaa::/64", "low"),
+            route("2001:db8:aaaa:b::/80", "medium"),
+            route("2001:db8::/32", "medium"),
+            route("::/0", "medium"),
+        )
+    };
+    (0..ports).map(port).collect()
+}
+
+/// BIRD's settings file for the same (it has no source link-layer address option, and no preference per route here).
+pub fn bird_settings(settings: Settings, ports: usize) -> String {
+    let (min, max) = settings.interval;
+    let port = |port: usize| {
+        format!(
+            "interface \"Ethernet{port}\" {{ min ra interval {min}; max ra interval {max}; link mtu 1500; \
+             default lifetime 1800; default preference high; solicited ra unicast yes; \
+             prefix {} {{ valid lifetime 5400; preferred lifetime 2700; }}; \
+             rdnss 2001:db8:ffff::53; dnssl \"boot.example\"; }};\n",
+            prefix(port)
+        )
+    };
+    let ports: String = (0..ports).map(port).collect();
+    format!("router id 192.0.2.1;\nprotocol device {{ scan time 60; }}\nprotocol radv {{\n{ports}}}\n")
+}
+
+/// A daemon from Debian; ends with the test.
+pub struct Daemon(pub Child);
+
+impl Daemon {
+    /// Starts radvd with a settings file that is written to `directory`.
+    pub fn radvd(directory: &Path, settings: Settings, ports: usize) -> Self {
+        let (file, pid) = (directory.join("radvd.conf"), directory.join("radvd.pid"));
+        std::fs::write(&file, radvd_settings(settings, ports)).unwrap();
+        let mut command = Command::new("radvd");
+        command.args(["--nodaemon", "--logmethod", "stderr_clean", "--username", "root", "--config"]);
+        Self::start(command.arg(&file).arg("--pidfile").arg(&pid))
+    }
+
+    /// Starts BIRD with a settings file that is written to `directory`.
+    pub fn bird(directory: &Path, settings: Settings, ports: usize) -> Self {
+        let file = directory.join("bird.conf");
+        std::fs::write(&file, bird_settings(settings, ports)).unwrap();
+        let mut command = Command::new("bird");
+        Self::start(command.arg("-f").arg("-c").arg(&file).arg("-s").arg(directory.join("bird.ctl")))
+    }
+
+    /// Starts a program in the calling thread's namespace.
+    pub fn start(command: &mut Command) -> Self {
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        Self(
+            child.unwrap_or_else(|e| panic!("{command:?}: {e}; install it with apt-get install radvd bird2")),
+        )
+    }
+
+    /// Asks it to end.
+    pub fn terminate(&self) {
+        super::run("kill", &["-TERM", &self.0.id().to_string()]);
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Every one of `ports` boots with its own prefix.
+pub fn wish(ports: impl Iterator<Item = (usize, String)>) -> Option<Desired> {
+    let ports =
+        ports.map(|(port, prefix)| (format!("Ethernet{port}").parse().unwrap(), prefix.parse().unwrap()));
+    Some(Desired { generation: 1, origin: Origin::Pushed, ports: ports.collect() })
+}
+
+/// leafboot's own tasks: the kernel's view and the advertisements. This computer's kernel may have no VRF: every port
+/// is shown as a member of the boot VRF.
+pub async fn leafboot(
+    settings: &str,
+    desired: watch::Receiver<Option<Desired>>,
+    states: watch::Sender<RaStates>,
+) {
+    let config = Arc::new(Config::parse(settings).unwrap());
+    let (raw_out, mut raw) = watch::channel(Links::new());
+    let (links_out, links_in) = watch::channel(Links::new());
+    let in_boot_vrf = async {
+        while raw.changed().await.is_ok() {
+            let mut links = raw.borrow_and_update().clone();
+            links.values_mut().for_each(|link| link.vrf = Some("Vrfboot".to_owned()));
+            links_out.send_replace(links);
+        }
+    };
+    tokio::select! {
+        end = links::run(raw_out) => panic!("{end:?}"),
+        () = ra::task::run(config, desired, links_in, states) => {}
+        () = in_boot_vrf => {}
+    }
+}
+
+/// leafboot's tasks on a thread of their own, in the calling thread's namespace.
+pub struct Leafboot {
+    /// What metal-core wants.
+    pub desired: watch::Sender<Option<Desired>>,
+    /// How far each port is.
+    pub states: watch::Receiver<RaStates>,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Leafboot {
+    /// Starts them; every port of `ports` boots.
+    pub fn start(settings: String, ports: impl Iterator<Item = usize>) -> Self {
+        let (desired, desired_in) = watch::channel(wish(ports.map(|port| (port, prefix(port)))));
+        let (states_out, states) = watch::channel(RaStates::new());
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                tokio::select! {
+                    () = leafboot(&settings, desired_in, states_out) => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        Self { desired, states, stop: Some(stop), thread: Some(thread) }
+    }
+}
+
+impl Drop for Leafboot {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
