@@ -248,6 +248,25 @@ fn the_vrf_is_retired_only_when_it_is_empty_and_sonic_lets_go_of_it() {
     assert!(retire().0, "what is gone may be retired again");
 }
 
+#[test]
+fn acl_rules_and_ports_that_were_deleted_by_hand_come_back() {
+    let mut bench = Bench::start();
+    let wish = desired(&[("Ethernet0", A)]);
+    bench.settle(&wish);
+    let rules = bench.observe().acl.active_rules;
+    // What `acl-loader update full` does.
+    let rows = bench.switch.cli(CONFIG_DB, &["KEYS", "ACL_RULE|*"]);
+    let mut delete = vec!["DEL"];
+    delete.extend(rows.lines());
+    bench.switch.cli(CONFIG_DB, &delete);
+    bench.settle(&wish);
+    assert_eq!(bench.observe().acl.active_rules, rules);
+
+    bench.switch.cli(CONFIG_DB, &["HSET", "ACL_TABLE|LEAFBOOT", "ports@", ""]);
+    bench.settle(&wish);
+    assert_eq!(bench.switch.cli(CONFIG_DB, &["HGET", "ACL_TABLE|LEAFBOOT", "ports@"]), "Ethernet0\n");
+}
+
 /// How often Redis has read from a socket since it started: once a round trip, or a little more for a long one.
 fn reads(switch: &Switch) -> u64 {
     let info = switch.cli(CONFIG_DB, &["INFO", "stats"]);
