@@ -15,7 +15,7 @@ use super::claim::Claim;
 use super::server::{self, Service};
 use crate::config::Config;
 use crate::desired::Desired;
-use crate::net::PortName;
+use crate::net::{BootPrefix, PortName};
 use crate::observed::Links;
 use crate::serving::{self, Order, Serving};
 
@@ -24,8 +24,16 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// A port that is served; dropping it closes its listener. Requests that are under way end by themselves.
 struct Listener {
-    serving: Serving,
+    ifindex: u32,
+    prefix: BootPrefix,
     task: AbortHandle,
+}
+
+impl Listener {
+    /// Whether it still stands where it should: a carrier that comes and goes, or another link-local address, leave it.
+    fn serves(&self, serving: &Serving) -> bool {
+        (self.ifindex, self.prefix) == (serving.ifindex, serving.prefix)
+    }
 }
 
 impl Drop for Listener {
@@ -48,11 +56,11 @@ pub async fn run(
             &config.boot.vrf,
         );
         listeners.retain(|port, listener| {
-            matches!(orders.get(port), Some(Order::Serve(serving)) if *serving == listener.serving)
+            matches!(orders.get(port), Some(Order::Serve(serving)) if listener.serves(serving))
         });
         for (port, order) in orders {
             if let Order::Serve(serving) = order {
-                listeners.entry(port).or_insert_with_key(|port| start(port, serving, &config));
+                listeners.entry(port).or_insert_with_key(|port| start(port, &serving, &config));
             }
         }
         tokio::select! {
@@ -62,10 +70,14 @@ pub async fn run(
     }
 }
 
-fn start(port: &PortName, serving: Serving, config: &Config) -> Listener {
+fn start(port: &PortName, serving: &Serving, config: &Config) -> Listener {
     let claim = Claim { leaf: config.leaf.clone(), port: port.clone(), prefix: serving.prefix };
     let service = Arc::new(Service { claim, settings: config.relay.clone() });
-    Listener { serving, task: tokio::spawn(listen(service)).abort_handle() }
+    Listener {
+        ifindex: serving.ifindex,
+        prefix: serving.prefix,
+        task: tokio::spawn(listen(service)).abort_handle(),
+    }
 }
 
 /// Listens on one port until its listener is dropped: an error is this port's alone, and is tried again.
