@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
+use super::frame::{self, Neighbour};
 use super::packet::{Advertisement, OLD_PREFIXES_MAX};
 use crate::config::Ra;
 use crate::net::BootPrefix;
@@ -39,26 +40,21 @@ const TWO_HOURS: Duration = Duration::from_secs(2 * 60 * 60);
 const BURST: u32 = 20;
 /// Time until one more message is earned; as long a port that has none left is not listened to.
 const PERIOD: Duration = Duration::from_millis(100);
+/// Times in a port's interval that an unsolicited advertisement is due at one of.
+const SLOTS: u32 = 16;
 /// How often a port's machine is said to advertise.
 const ROGUE_PERIOD: Duration = Duration::from_secs(60);
-
-/// Whom an advertisement goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Destination {
-    /// All nodes on the port, ff02::1.
-    AllNodes,
-    /// The machine that asked.
-    Machine(Ipv6Addr),
-}
 
 /// An advertisement that is to be sent now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Send {
-    /// The port's current one.
-    Current(Destination),
-    /// A final one: every lifetime is 0.
+    /// The port's current one, to all nodes.
+    Current,
+    /// The same, to the machine that asked.
+    Answer(Neighbour),
+    /// A final one, to all nodes: every lifetime is 0.
     Final,
-    /// From the port's former address: no router is there any more. The rest is as the current one says.
+    /// From the port's former address, to all nodes: no router is there any more. The rest is as the current one says.
     Former(Ipv6Addr),
 }
 
@@ -81,12 +77,13 @@ struct Former {
 #[derive(Debug, Clone)]
 pub struct Engine {
     settings: Ra,
+    epoch: Instant,
     phase: Phase,
     /// As last ordered.
     serving: Option<Serving>,
     last_multicast: Option<Instant>,
     /// Answers that wait for their random delay.
-    answers: BTreeMap<Ipv6Addr, Instant>,
+    answers: BTreeMap<Neighbour, Instant>,
     former: Option<Former>,
     /// Prefixes that machines may still have an address in, until when (RFC 9096 3.5).
     old: Vec<(BootPrefix, Instant)>,
@@ -103,10 +100,11 @@ struct Budget {
 }
 
 impl Engine {
-    /// A silent port.
-    pub fn new(settings: &Ra, now: Instant) -> Self {
+    /// A silent port. `epoch` is the same for every port, and now or before.
+    pub fn new(settings: &Ra, epoch: Instant) -> Self {
         Self {
             settings: settings.clone(),
+            epoch,
             phase: Phase::Silent,
             serving: None,
             last_multicast: None,
@@ -114,7 +112,7 @@ impl Engine {
             former: None,
             old: Vec::new(),
             told_until: None,
-            budget: Budget { left: BURST, earned: now },
+            budget: Budget { left: BURST, earned: epoch },
             rogue_told: None,
         }
     }
@@ -191,18 +189,18 @@ impl Engine {
             self.former = (former.left > 0).then_some(former);
             return Some(Send::Former(former.address));
         }
-        let answer = self.answers.iter().find(|(_, at)| now >= **at).map(|(address, _)| *address);
-        if let Some(address) = answer {
-            self.answers.remove(&address);
+        let answer = self.answers.iter().find(|(_, at)| now >= **at).map(|(machine, _)| *machine);
+        if let Some(machine) = answer {
+            self.answers.remove(&machine);
             self.told_until = Some(now + self.settings.prefix_valid);
-            return Some(Send::Current(Destination::Machine(address)));
+            return Some(Send::Answer(machine));
         }
         match self.phase {
             Phase::Advertising { initial_left, next } if now >= next => {
                 self.phase = self.after_multicast(initial_left.saturating_sub(1), now, random);
                 self.told_until = Some(now + self.settings.prefix_valid);
                 self.last_multicast = Some(now);
-                Some(Send::Current(Destination::AllNodes))
+                Some(Send::Current)
             }
             Phase::Ceasing { left: left @ 1.., next } if now >= next => {
                 self.phase = Phase::Ceasing { left: left - 1, next: now + MIN_DELAY_BETWEEN_RAS };
@@ -215,46 +213,58 @@ impl Engine {
 
     /// RFC 4861 6.2.4: the next one at a time uniform in [MinRtrAdvInterval, MaxRtrAdvInterval], the initial ones at
     /// most MAX_INITIAL_RTR_ADVERT_INTERVAL apart.
+    ///
+    /// It is one of `SLOTS` times in that range, which are the same for all ports: each time that the agent wakes up, the
+    /// ports of one slot send. The RFC's random time keeps the routers of one link from falling into step; a boot port
+    /// has one router, and what one port sends meets nobody of another port.
     fn after_multicast(&self, initial_left: u8, now: Instant, random: u32) -> Phase {
         let Ra { interval_min, interval_max, .. } = self.settings;
-        let mut interval = interval_min + part(interval_max.saturating_sub(interval_min), random);
+        let slot = (interval_max.saturating_sub(interval_min) / SLOTS).as_nanos().max(1);
+        let first = (now + interval_min).saturating_duration_since(self.epoch).as_nanos().div_ceil(slot);
+        let chosen = (u128::from(random) * u128::from(SLOTS)) >> u32::BITS;
+        let since_epoch = u64::try_from((first + chosen) * slot).unwrap_or(u64::MAX);
+        let mut next = self.epoch + Duration::from_nanos(since_epoch);
         if initial_left > 0 {
-            interval = interval.min(MAX_INITIAL_RTR_ADVERT_INTERVAL);
+            next = next.min(now + MAX_INITIAL_RTR_ADVERT_INTERVAL);
         }
-        Phase::Advertising { initial_left, next: now + interval.max(MIN_DELAY_BETWEEN_RAS) }
+        Phase::Advertising { initial_left, next: next.max(now + MIN_DELAY_BETWEEN_RAS) }
     }
 
-    /// Schedules the answer to a valid solicitation from `from`; `due` has it. `can_answer`: the machine told its
-    /// Ethernet address, so a unicast answer needs no resolution, which some SONiC releases do not get done in a VRF.
+    /// Schedules the answer to a valid solicitation; `due` has it. It goes to the Ethernet address that the solicitation
+    /// came from, so nobody has to resolve one, and it cannot reach anybody beyond the port.
     ///
     /// RFC 4861 6.2.6 wants a random delay of up to MAX_RA_DELAY_TIME, so that many routers do not answer at once. A
     /// boot port has one router and one machine that waits for it: by default the delay is 0, which lies in that range.
-    pub fn solicited(&mut self, from: Ipv6Addr, can_answer: bool, now: Instant, random: u32) {
+    pub fn solicited(&mut self, from: Neighbour, now: Instant, random: u32) {
         let Phase::Advertising { next, .. } = &mut self.phase else { return };
         let delay = part(self.settings.delay_max, random);
-        // An address from beyond the link would make this a way to send packets to others.
-        if can_answer && from.is_unicast_link_local() {
+        if !from.address.is_unspecified() {
             if self.answers.len() < OUTSTANDING_MAX {
                 self.answers.entry(from).or_insert(now + delay);
             }
             return;
         }
-        // One advertisement answers all that asked meanwhile, as soon as it may be sent; a random delay is ignored
-        // where one is due before it (RFC 4861 6.2.6).
+        // A machine without an address can be told with all nodes only. One advertisement answers all that asked
+        // meanwhile, as soon as it may be sent; a random delay is ignored where one is due before it (RFC 4861 6.2.6).
         let earliest = self.last_multicast.map_or(now, |last| now.max(last + MIN_DELAY_BETWEEN_RAS));
         *next = (*next).min(earliest + delay);
     }
 
-    /// The last multicast one could not be sent: it is due again at once.
-    pub fn unsent(&mut self, now: Instant) {
-        match &mut self.phase {
-            Phase::Silent => {}
-            Phase::Advertising { initial_left, next } => {
+    /// What `due` gave last could not be sent: it is due again at once.
+    pub fn unsent(&mut self, send: Send, now: Instant) {
+        match (send, &mut self.phase) {
+            (Send::Current, Phase::Advertising { initial_left, next }) => {
                 (*initial_left, *next) = ((*initial_left + 1).min(MAX_INITIAL_RTR_ADVERTISEMENTS), now);
             }
-            Phase::Ceasing { left, next } => {
-                (*left, *next) = ((*left + 1).min(MAX_FINAL_RTR_ADVERTISEMENTS), now);
+            (Send::Final, Phase::Ceasing { left, next }) => (*left, *next) = (*left + 1, now),
+            (Send::Answer(machine), Phase::Advertising { .. }) => {
+                self.answers.insert(machine, now);
             }
+            (Send::Former(address), _) => {
+                let left = self.former.map_or(0, |former| former.left) + 1;
+                self.former = Some(Former { address, left, next: now });
+            }
+            (Send::Current | Send::Final | Send::Answer(_), _) => {}
         }
     }
 
@@ -277,14 +287,22 @@ impl Engine {
         due
     }
 
-    /// What the advertisement says, and from which address; none for a port that has had no order.
-    pub fn advertisement(&self, send: Send, now: Instant) -> Option<(Ipv6Addr, Advertisement)> {
+    /// The frame of an advertisement; none for a port that has had no order.
+    pub fn frame(&self, send: Send, now: Instant) -> Option<Vec<u8>> {
+        let mac = self.serving.as_ref()?.mac;
+        let (address, advertisement) = self.advertisement(send, now)?;
+        let to = if let Send::Answer(machine) = send { machine } else { Neighbour::ALL_NODES };
+        Some(frame::encode(Neighbour { mac, address }, to, &advertisement.encode()))
+    }
+
+    /// What an advertisement says, and from which address.
+    fn advertisement(&self, send: Send, now: Instant) -> Option<(Ipv6Addr, Advertisement)> {
         let serving = self.serving.as_ref()?;
         let old: Vec<BootPrefix> =
             self.old.iter().filter(|(_, until)| *until > now).map(|(prefix, _)| *prefix).collect();
         let current = Advertisement::new(&self.settings, serving, &old);
         Some(match send {
-            Send::Current(_) => (serving.link_local, current),
+            Send::Current | Send::Answer(_) => (serving.link_local, current),
             Send::Final => (serving.link_local, current.ceasing()),
             Send::Former(address) => (address, Advertisement { options: Vec::new(), ..current.ceasing() }),
         })

@@ -22,6 +22,7 @@ use std::time::Duration;
 use ipnet::Ipv6Net;
 use thiserror::Error;
 
+use super::frame::Neighbour;
 use super::options::{NdOption, Options, PrefixInformation};
 use crate::config::Ra;
 use crate::net::BootPrefix;
@@ -42,23 +43,31 @@ const FLAG_H: u8 = 0x20;
 /// How a packet came in, beside its ICMPv6 message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Envelope {
-    /// The sender's address.
-    pub from: Ipv6Addr,
+    /// Its sender.
+    pub from: Neighbour,
     /// Its hop limit.
     pub hop_limit: u8,
-    /// It had a fragment header.
-    pub fragment: bool,
 }
 
 /// Why a packet is silently discarded (RFC 4861 6.1.1, 6.1.2; RFC 6980 5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Invalid {
+    /// The frame carries something else.
+    #[error("it is not IPv6")]
+    NotIpv6,
+    /// Between IPv6 header and message stands another one, such as that of a fragment (44), be it the only one: it hides
+    /// what it carries from those who filter.
+    #[error("header {0} stands before the message")]
+    Header(u8),
+    /// To a multicast group of others.
+    #[error("it is for {0}")]
+    Destination(Ipv6Addr),
+    /// Damaged on its way.
+    #[error("its checksum is wrong")]
+    Checksum,
     /// It was forwarded, or sent from beyond the link.
     #[error("hop limit {0} is not 255")]
     HopLimit(u8),
-    /// Fragments hide what they carry from those who filter; an atomic one (a single fragment) is one too.
-    #[error("it came in fragments")]
-    Fragment,
     /// Neither solicitation nor advertisement, or not the one that is wanted.
     #[error("ICMPv6 type {0} is another message")]
     Type(u8),
@@ -74,35 +83,25 @@ pub enum Invalid {
     /// A machine without an address cannot have one on the link.
     #[error("a source link-layer address option from the unspecified address")]
     SourceFromUnspecified,
-    /// Routers advertise from a link-local address.
-    #[error("an advertisement from {0}, not a link-local address")]
+    /// Routers advertise from a link-local address; nobody solicits from a multicast one.
+    #[error("{0} is no source of such a message")]
     Source(Ipv6Addr),
 }
 
-/// A valid Router Solicitation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Solicitation {
-    /// The machine told its Ethernet address, so the kernel can answer it without asking for it.
-    pub has_source_link_layer_address: bool,
-}
-
-impl Solicitation {
-    /// Decodes an ICMPv6 message. The kernel has checked its checksum (raw ICMPv6 sockets deliver no other). The
-    /// reserved field and unknown options are ignored (RFC 4861 6.1.1).
-    pub fn decode(message: &[u8], envelope: &Envelope) -> Result<Self, Invalid> {
-        let (_, options) = header::<8>(message, ROUTER_SOLICITATION, envelope)?;
-        let mut has_source_link_layer_address = false;
-        for option in Options(options) {
-            let option = option?;
-            if NdOption::is_source_link_layer_address(option) {
-                if envelope.from.is_unspecified() {
-                    return Err(Invalid::SourceFromUnspecified);
-                }
-                has_source_link_layer_address |= NdOption::decode(option).is_some();
-            }
-        }
-        Ok(Self { has_source_link_layer_address })
+/// Whether an ICMPv6 message is a valid Router Solicitation. The reserved field and unknown options are ignored (RFC
+/// 4861 6.1.1).
+pub fn check_solicitation(message: &[u8], envelope: &Envelope) -> Result<(), Invalid> {
+    let (_, options) = header::<8>(message, ROUTER_SOLICITATION, envelope)?;
+    let from = envelope.from.address;
+    if from.is_multicast() {
+        return Err(Invalid::Source(from));
     }
+    for option in Options(options) {
+        if NdOption::is_source_link_layer_address(option?) && from.is_unspecified() {
+            return Err(Invalid::SourceFromUnspecified);
+        }
+    }
+    Ok(())
 }
 
 /// The checks that both messages need; returns their fixed part and their options.
@@ -113,10 +112,6 @@ fn header<'a, const FIXED: usize>(
 ) -> Result<(&'a [u8; FIXED], &'a [u8]), Invalid> {
     if envelope.hop_limit != 255 {
         return Err(Invalid::HopLimit(envelope.hop_limit));
-    }
-    // RFC 6980 5: nodes must silently ignore neighbour discovery messages that came in fragments.
-    if envelope.fragment {
-        return Err(Invalid::Fragment);
     }
     match message {
         [other, ..] if *other != kind => Err(Invalid::Type(*other)),
@@ -233,7 +228,7 @@ impl Advertisement {
         self
     }
 
-    /// The ICMPv6 message; the kernel fills in its checksum.
+    /// The ICMPv6 message; its frame has the checksum.
     pub fn encode(&self) -> Vec<u8> {
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
         let flags = flag(self.managed, FLAG_M)
@@ -252,8 +247,9 @@ impl Advertisement {
     /// Decodes an ICMPv6 message (RFC 4861 6.1.2); options that are unknown or damaged in themselves are left out.
     pub fn decode(message: &[u8], envelope: &Envelope) -> Result<Self, Invalid> {
         let (fixed, options) = header::<16>(message, ROUTER_ADVERTISEMENT, envelope)?;
-        if !envelope.from.is_unicast_link_local() {
-            return Err(Invalid::Source(envelope.from));
+        let from = envelope.from.address;
+        if !from.is_unicast_link_local() {
+            return Err(Invalid::Source(from));
         }
         let [_, _, _, _, hop_limit, flags, l0, l1, r0, r1, r2, r3, t0, t1, t2, t3] = *fixed;
         let options: Vec<&[u8]> = Options(options).collect::<Result<_, _>>()?;

@@ -1,82 +1,56 @@
-//! The raw ICMPv6 socket of one port: receives Router Solicitations, sends Router Advertisements.
+//! The packet socket of one port, which receives Router Solicitations and sends Router Advertisements as whole frames;
+//! and `Ears`, which wait for all of them at once.
 //!
-//! Bound to the port, never to the VRF: neighbour discovery is not re-injected on a VRF device, so a socket bound
-//! there hears nothing. One socket each, so that a flood fills its own port's queue only; each costs one descriptor,
-//! some 2 KiB of kernel memory, and at most `RECEIVE_BUFFER` twice while packets wait.
+//! Not a raw ICMPv6 socket: with one of those, the kernel looks for the route to ff02::1 among those of all ports, one
+//! after the other, and asks for a machine's Ethernet address, which some SONiC releases do not get done in a VRF. A
+//! frame goes out where its socket is bound, to the Ethernet address that the solicitation came from. A socket each,
+//! bound to the port (a VRF makes no difference to it), so that a flood fills its own port's queue only; each costs one
+//! descriptor, some 2 KiB of kernel memory, and at most `RECEIVE_BUFFER` twice while frames wait.
+//!
+//! The kernel learns its neighbours (RFC 4861 6.2.6) and joins ff02::2 (6.2.2) by itself on a port that forwards.
 //!
 //! Must never: decode or decide.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{Ipv6Addr, SocketAddrV6};
-use std::os::fd::AsRawFd;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, IntoRawFd};
 
-use nix::libc::{self, IPPROTO_ICMPV6, IPPROTO_IPV6, IPV6_RECVFRAGSIZE, in6_addr, in6_pktinfo};
+use nix::libc::{self, PACKET_QDISC_BYPASS, SKF_AD_OFF, SKF_AD_PKTTYPE, SOL_PACKET};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg, sendmsg, setsockopt, sockopt,
-};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use nix::sys::socket::{setsockopt, sockopt};
+use pnet_datalink::{ChannelType, Config, NetworkInterface};
+use socket2::{Domain, SockFilter, Socket, Type};
+use tokio::net::unix::pipe;
 
-use super::packet::{Envelope, ROUTER_ADVERTISEMENT, ROUTER_SOLICITATION};
-use crate::net::PortName;
+use super::packet::{ROUTER_ADVERTISEMENT, ROUTER_SOLICITATION};
 
-const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
-/// RFC 4861 4.1, 4.2: every neighbour discovery packet has this hop limit, so that none comes from beyond the link.
-const HOP_LIMIT: u32 = 255;
-/// Room for some 40 solicitations; what a flood adds is dropped by the kernel, on this port only, without waking us.
+/// Room for some 20 solicitations; what a flood adds is dropped by the kernel, on this port only, without waking us.
 const RECEIVE_BUFFER: usize = 16 * 1024;
-/// The largest frame of a SONiC port; longer messages come in fragments, which are discarded anyway.
-const LARGEST: usize = 9216;
-/// `ICMP6_FILTER` of RFC 3542 3.2, `linux/icmpv6.h`.
-const ICMP6_FILTER: libc::c_int = 1;
+/// The largest frame of a SONiC port, with its Ethernet header.
+pub const LARGEST: usize = 9216 + 14;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
 
-// RFC 3542 3.2: one bit for each ICMPv6 type; a 1 blocks it (Linux).
+// packet(7): straight to the device. A queue that waits for the kernel to notice a carrier would drop the frame.
 #[derive(Clone)]
-struct Icmp6Filter;
-nix::setsockopt_impl!(Icmp6Filter, IPPROTO_ICMPV6, ICMP6_FILTER, [u32; 8], sockopt::SetStruct<[u32; 8]>);
-
-// Linux tells the size of the largest fragment of a packet that had a fragment header, atomic ones included.
-#[derive(Clone)]
-struct RecvFragSize;
-nix::setsockopt_impl!(RecvFragSize, IPPROTO_IPV6, IPV6_RECVFRAGSIZE, bool, sockopt::SetBool);
-
-/// A message as it came in.
-#[derive(Debug)]
-pub struct Received {
-    /// What the kernel says about it.
-    pub envelope: Envelope,
-    /// The ICMPv6 message.
-    pub message: Vec<u8>,
-}
+struct QdiscBypass;
+nix::setsockopt_impl!(QdiscBypass, SOL_PACKET, PACKET_QDISC_BYPASS, bool, sockopt::SetBool);
 
 /// A port's socket.
 pub struct RaSocket {
-    /// A raw socket. tokio has no type of its own for one; as a datagram socket it waits for it all the same, and
-    /// messages go in and out through `recvmsg` and `sendmsg` only.
-    socket: UdpSocket,
+    socket: Socket,
     ifindex: u32,
 }
 
 impl RaSocket {
     /// Opens a socket on a port. Needs CAP_NET_RAW.
-    pub fn open(port: &PortName, ifindex: u32) -> io::Result<Self> {
-        let kind = Type::RAW.nonblocking();
-        let socket = Socket::new(Domain::IPV6, kind, Some(Protocol::from(IPPROTO_ICMPV6)))?;
-        setsockopt(&socket, Icmp6Filter, &only([ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT]))?;
-        socket.bind_device(Some(port.as_str().as_bytes()))?;
+    pub fn open(ifindex: u32) -> io::Result<Self> {
+        // Of protocol 0 it hears nothing before it is bound.
+        let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None)?;
+        socket.attach_filter(&solicitations_and_advertisements())?;
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-        socket.set_unicast_hops_v6(HOP_LIMIT)?;
-        socket.set_multicast_hops_v6(HOP_LIMIT)?;
-        socket.set_multicast_loop_v6(false)?;
-        // RFC 4861 6.2.2: the kernel joins it on a port that forwards; without that nothing would be heard.
-        socket.join_multicast_v6(&ALL_ROUTERS, ifindex)?;
-        setsockopt(&socket, sockopt::Ipv6RecvHopLimit, &true)?;
-        setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
-        setsockopt(&socket, RecvFragSize, &true)?;
-        Ok(Self { socket: UdpSocket::from_std(socket.into())?, ifindex })
+        setsockopt(&socket, QdiscBypass, &true)?;
+        bind(&socket, ifindex)?;
+        Ok(Self { socket, ifindex })
     }
 
     /// The kernel's number of the device that the socket was opened on.
@@ -84,58 +58,119 @@ impl RaSocket {
         self.ifindex
     }
 
-    /// Waits for the next message. Cancel-safe.
-    pub async fn receive(&self) -> io::Result<Received> {
+    /// The next frame's length; none while there is no frame.
+    pub fn receive(&self, frame: &mut [u8; LARGEST]) -> io::Result<Option<usize>> {
+        match (&self.socket).read(frame) {
+            Ok(length) => Ok(Some(length)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends a frame.
+    pub fn send(&self, frame: &[u8]) -> io::Result<()> {
+        self.socket.send(frame).map(|_| ())
+    }
+}
+
+/// Binds a packet socket to a device. pnet does it with a descriptor of its own, which it then closes; neither the
+/// standard library nor nix can without unsafe code.
+fn bind(socket: &Socket, ifindex: u32) -> io::Result<()> {
+    let device = NetworkInterface {
+        name: String::new(),
+        description: String::new(),
+        index: ifindex,
+        mac: None,
+        ips: Vec::new(),
+        flags: 0,
+    };
+    let config = Config {
+        socket_fd: Some(socket.try_clone()?.into_raw_fd()),
+        channel_type: ChannelType::Layer3(ETHERTYPE_IPV6),
+        promiscuous: false,
+        read_buffer_size: 0,
+        write_buffer_size: 0,
+        ..Config::default()
+    };
+    pnet_datalink::channel(&device, config).map(drop)
+}
+
+/// The kernel's filter: frames to this port's or to a multicast address that are IPv6, with ICMPv6 right behind the
+/// header, a Router Solicitation or a Router Advertisement; nothing else on the port wakes us. With the IPv6 header
+/// that must be followed by ICMPv6, fragments are gone, even atomic ones (RFC 6980 5), and all that hides from those who
+/// filter behind other headers (RFC 7113 2.1).
+fn solicitations_and_advertisements() -> [SockFilter; 10] {
+    const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
+    const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    const ICMPV6: u32 = 58;
+    let load = |at: u32| SockFilter::new(LOAD_BYTE, 0, 0, at);
+    let equal = |value: u32, then: u8, otherwise: u8| SockFilter::new(IF_EQUAL, then, otherwise, value);
+    [
+        load((SKF_AD_OFF + SKF_AD_PKTTYPE).cast_unsigned()),
+        equal(libc::PACKET_HOST.into(), 1, 0),
+        equal(libc::PACKET_MULTICAST.into(), 0, 6),
+        load(14 + 6),
+        equal(ICMPV6, 0, 4),
+        load(14 + 40),
+        equal(ROUTER_SOLICITATION.into(), 1, 0),
+        equal(ROUTER_ADVERTISEMENT.into(), 0, 1),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+        SockFilter::new(RETURN, 0, 0, 0),
+    ]
+}
+
+/// Waits for all sockets at once.
+pub struct Ears {
+    epoll: Epoll,
+    /// The same epoll. tokio has no safe type of its own for one; as a pipe it waits for it all the same.
+    ready: pipe::Receiver,
+}
+
+impl Ears {
+    /// That hear nothing yet.
+    pub fn new() -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let ready = pipe::Receiver::from_owned_fd_unchecked(epoll.0.try_clone()?)?;
+        Ok(Self { epoll, ready })
+    }
+
+    /// Listens to a socket, until it is closed; `key` names it.
+    pub fn open(&self, socket: &RaSocket, key: usize) -> io::Result<()> {
+        Ok(self.epoll.add(&socket.socket, event(EpollFlags::EPOLLIN, key))?)
+    }
+
+    /// Listens to a socket no more, or again.
+    pub fn plug(&self, socket: &RaSocket, key: usize, deaf: bool) -> io::Result<()> {
+        let flags = if deaf { EpollFlags::empty() } else { EpollFlags::EPOLLIN };
+        Ok(self.epoll.modify(socket.socket.as_fd(), &mut event(flags, key))?)
+    }
+
+    /// Waits until some sockets have a frame or an error; returns their keys. Cancel-safe.
+    pub async fn heard(&self) -> io::Result<Vec<usize>> {
+        const AT_ONCE: usize = 64;
+        let mut events = [EpollEvent::empty(); AT_ONCE];
         loop {
-            let received = self.socket.async_io(Interest::READABLE, || receive(&self.socket)).await?;
-            // Between `socket` and `bind_device` the socket heard every port.
-            if received.0 == self.ifindex {
-                return Ok(received.1);
+            self.ready.readable().await?;
+            let none = || io::Error::from(io::ErrorKind::WouldBlock);
+            let wait = || match self.epoll.wait(&mut events, EpollTimeout::ZERO)? {
+                0 => Err(none()),
+                count => Ok(count),
+            };
+            match self.ready.try_io(wait) {
+                Ok(count) => {
+                    let key = |event: &EpollEvent| usize::try_from(event.data()).unwrap_or(usize::MAX);
+                    return Ok(events.iter().take(count).map(key).collect());
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
             }
         }
     }
+}
 
-    /// Drops what waits, as far as a full receive buffer goes.
-    pub fn drain(&self) {
-        const MOST: usize = 256;
-        let mut byte = [0];
-        let again =
-            |byte: &mut [u8]| nix::sys::socket::recv(self.socket.as_raw_fd(), byte, MsgFlags::MSG_DONTWAIT);
-        for _ in 0..MOST {
-            if again(&mut byte).is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Sends a message to all nodes on the port.
-    pub fn multicast(&self, from: Ipv6Addr, message: &[u8]) -> io::Result<()> {
-        self.send(from, ALL_NODES, message)
-    }
-
-    /// Sends a message to all nodes on the port from an address that the port may have no more.
-    pub fn multicast_from_former(&self, from: Ipv6Addr, message: &[u8]) -> io::Result<()> {
-        let socket = SockRef::from(&self.socket);
-        socket.set_freebind_v6(true)?;
-        let sent = self.multicast(from, message);
-        socket.set_freebind_v6(false)?;
-        sent
-    }
-
-    /// Sends a message to one address, from the port's link-local address (RFC 4861 6.1.2).
-    pub fn send(&self, from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> io::Result<()> {
-        let to = SockaddrIn6::from(SocketAddrV6::new(to, 0, 0, self.ifindex));
-        let source =
-            in6_pktinfo { ipi6_addr: in6_addr { s6_addr: from.octets() }, ipi6_ifindex: self.ifindex };
-        sendmsg(
-            self.socket.as_raw_fd(),
-            &[IoSlice::new(message)],
-            &[ControlMessage::Ipv6PacketInfo(&source)],
-            MsgFlags::MSG_DONTWAIT,
-            Some(&to),
-        )?;
-        Ok(())
-    }
+fn event(flags: EpollFlags, key: usize) -> EpollEvent {
+    EpollEvent::new(flags, key as u64)
 }
 
 /// Lets the process have as many descriptors as it may: a port takes two (this socket and the relay's), and the usual
@@ -144,39 +179,4 @@ pub fn raise_descriptor_limit() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
-}
-
-/// The next message, and the ifindex of the device that it came in on.
-fn receive(socket: &UdpSocket) -> io::Result<(u32, Received)> {
-    let mut message = [0; LARGEST];
-    let mut control = nix::cmsg_space!(libc::c_int, in6_pktinfo, libc::c_int);
-    let mut buffers = [IoSliceMut::new(&mut message)];
-    let received =
-        recvmsg::<SockaddrIn6>(socket.as_raw_fd(), &mut buffers, Some(&mut control), MsgFlags::MSG_DONTWAIT)?;
-    let (mut hop_limit, mut fragment, mut ifindex) = (0, false, 0);
-    for control in received.cmsgs()? {
-        if let ControlMessageOwned::Ipv6HopLimit(limit) = control {
-            hop_limit = u8::try_from(limit).unwrap_or(0);
-        } else if let ControlMessageOwned::Ipv6PacketInfo(info) = control {
-            ifindex = info.ipi6_ifindex;
-        } else if let ControlMessageOwned::Unknown(unknown) = control {
-            let header = unknown.cmsg_header;
-            fragment |= (header.cmsg_level, header.cmsg_type) == (IPPROTO_IPV6, IPV6_RECVFRAGSIZE);
-        }
-    }
-    let from = received.address.map_or(Ipv6Addr::UNSPECIFIED, |address| address.ip());
-    let length = received.bytes;
-    let message = message.get(..length).unwrap_or_default().to_vec();
-    Ok((ifindex, Received { envelope: Envelope { from, hop_limit, fragment }, message }))
-}
-
-/// A filter that lets two ICMPv6 types through, so that nothing else on the port wakes us.
-fn only(kinds: [u8; 2]) -> [u32; 8] {
-    let mut blocked = [u32::MAX; 8];
-    for kind in kinds {
-        if let Some(word) = blocked.get_mut(usize::from(kind / 32)) {
-            *word &= !(1 << (kind % 32));
-        }
-    }
-    blocked
 }

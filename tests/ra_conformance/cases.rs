@@ -160,7 +160,7 @@ fn valid(seen: Seen) -> Result<Seen, String> {
 }
 
 fn decoded(seen: &Seen) -> Result<Advertisement, String> {
-    let envelope = Envelope { from: seen.from, hop_limit: seen.hop_limit, fragment: false };
+    let envelope = Envelope { from: seen.sender(), hop_limit: seen.hop_limit };
     Advertisement::decode(&seen.message, &envelope).map_err(|invalid| invalid.to_string())
 }
 

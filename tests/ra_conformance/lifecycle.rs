@@ -16,7 +16,7 @@ use crate::support::solicitor::{Seen, Solicitor};
 const SOON: Duration = Duration::from_secs(2);
 
 fn decoded(seen: &Seen) -> Advertisement {
-    let envelope = Envelope { from: seen.from, hop_limit: seen.hop_limit, fragment: false };
+    let envelope = Envelope { from: seen.sender(), hop_limit: seen.hop_limit };
     Advertisement::decode(&seen.message, &envelope).unwrap()
 }
 

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use leafboot::net::Mac;
+use leafboot::ra::frame::Neighbour;
+
 use super::panel::{Panel, machine_mac};
 
 const ETHERTYPE: [u8; 2] = [0x86, 0xdd];
@@ -46,6 +49,8 @@ pub struct Solicitation {
 pub struct Seen {
     /// When the kernel had it.
     pub at: SystemTime,
+    /// The Ethernet addresses of its destination and its source.
+    pub ethernet: ([u8; 6], [u8; 6]),
     /// Its source.
     pub from: Ipv6Addr,
     /// Its destination.
@@ -62,6 +67,11 @@ impl Seen {
     /// To all nodes.
     pub fn is_multicast(&self) -> bool {
         self.to.is_multicast()
+    }
+
+    /// Its sender.
+    pub fn sender(&self) -> Neighbour {
+        Neighbour { mac: Mac(self.ethernet.1), address: self.from }
     }
 
     /// Seconds that its sender is a router.
@@ -214,7 +224,9 @@ fn advertisement(at: SystemTime, frame: &[u8]) -> Option<Seen> {
         return None;
     }
     let checksum = checksum(from, to, message) == 0;
-    Some(Seen { at, from, to, hop_limit: packet[7], checksum, message: message.to_vec() })
+    let mac = |range: std::ops::Range<usize>| <[u8; 6]>::try_from(frame.get(range)?).ok();
+    let ethernet = (mac(0..6)?, mac(6..12)?);
+    Some(Seen { at, ethernet, from, to, hop_limit: packet[7], checksum, message: message.to_vec() })
 }
 
 /// RFC 4443 2.3. Over a message whose checksum is right it is 0.

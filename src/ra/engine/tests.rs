@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 const LEAST: u32 = 0;
 const MOST: u32 = u32::MAX;
-const ALL: Send = Send::Current(Destination::AllNodes);
+const ALL: Send = Send::Current;
 
 fn settings(min: u64, max: u64) -> Ra {
     Ra {
@@ -35,8 +35,12 @@ fn settings(min: u64, max: u64) -> Ra {
     }
 }
 
-fn machine() -> Ipv6Addr {
-    "fe80::5054:ff:fe00:1".parse().unwrap()
+fn machine() -> Neighbour {
+    at("fe80::5054:ff:fe00:1")
+}
+
+fn at(address: &str) -> Neighbour {
+    Neighbour { mac: Mac([0x52, 0x54, 0, 0, 0, 1]), address: address.parse().unwrap() }
 }
 
 fn s(seconds: u64) -> Duration {
@@ -146,8 +150,8 @@ fn the_transition_table() {
             later.extend(all_due(&mut engine, at));
         }
         assert_eq!(later, afterwards, "{before}, {event:?}: afterwards");
-        engine.solicited(machine(), true, end, LEAST);
-        let answered = all_due(&mut engine, end).contains(&Send::Current(Destination::Machine(machine())));
+        engine.solicited(machine(), end, LEAST);
+        let answered = all_due(&mut engine, end).contains(&Send::Answer(machine()));
         assert_eq!(answered, answers, "{before}, {event:?}: answers");
     }
 }
@@ -161,15 +165,27 @@ fn the_first_advertisement_is_due_at_once() {
     assert_eq!(engine.due(now, LEAST), None);
 }
 
+/// RFC 4861 6.2.4: uniform in [4 s, 10 s], at one of 16 times that all ports share.
 #[test]
-fn unsolicited_ones_keep_within_the_interval() {
-    let now = Instant::now();
-    let mut engine = started(&settings(4, 10), now);
-    engine.due(now, LEAST);
-    assert_eq!(engine.deadline(), Some(now + s(4)));
-    engine.due(now + s(4), MOST);
-    assert_eq!(engine.deadline(), Some(now + s(14)));
-    assert_eq!(engine.due(now + s(13), LEAST), None);
+fn unsolicited_ones_keep_within_the_interval_on_slots_of_all_ports() {
+    let epoch = Instant::now();
+    let mut engine = started(&settings(4, 10), epoch);
+    engine.due(epoch, LEAST);
+    let slot = s(6) / 16;
+    let now = epoch + Duration::from_millis(1);
+    let at: Vec<Instant> = (0..=64u32)
+        .map(|part| {
+            let random = u32::try_from(u64::from(part) * u64::from(MOST) / 64).unwrap();
+            engine.unsent(ALL, now);
+            assert_eq!(engine.due(now, random), Some(ALL));
+            engine.deadline().unwrap()
+        })
+        .collect();
+    assert!(at.iter().all(|at| (now + s(4)..=now + s(10)).contains(at)));
+    assert!(at.iter().all(|at| (*at - epoch).as_nanos() % slot.as_nanos() == 0));
+    let times: std::collections::BTreeSet<Instant> = at.into_iter().collect();
+    assert_eq!(times.len(), 16);
+    assert_eq!(engine.due(*times.first().unwrap() - s(1), LEAST), None);
 }
 
 #[test]
@@ -182,17 +198,18 @@ fn the_initial_ones_are_at_most_16_seconds_apart() {
         at.push(due);
         engine.due(due, MOST);
     }
-    assert_eq!(at, [now, now + s(16), now + s(32), now + s(632)]);
+    assert_eq!(at[..3], [now, now + s(16), now + s(32)]);
+    assert!(at[3] > now + s(32 + 570) && at[3] <= now + s(32 + 600));
 }
 
 #[test]
-fn a_machine_that_told_its_address_is_answered_at_once_and_alone() {
+fn a_machine_that_has_an_address_is_answered_at_once_and_alone() {
     let now = Instant::now();
     let mut engine = started(&settings(4, 10), now);
     engine.due(now, LEAST);
     let before = engine.deadline();
-    engine.solicited(machine(), true, now, LEAST);
-    assert_eq!(engine.due(now, LEAST), Some(Send::Current(Destination::Machine(machine()))));
+    engine.solicited(machine(), now, LEAST);
+    assert_eq!(engine.due(now, LEAST), Some(Send::Answer(machine())));
     assert_eq!(engine.deadline(), before, "a unicast answer moves no schedule");
 }
 
@@ -202,14 +219,13 @@ fn others_are_answered_to_all_nodes_three_seconds_apart() {
     let mut engine = started(&settings(198, 600), now);
     engine.due(now, MOST);
     let soon = now + Duration::from_millis(10);
-    engine.solicited(Ipv6Addr::UNSPECIFIED, false, soon, MOST);
-    engine.solicited(machine(), false, soon, MOST);
-    engine.solicited("2001:db8::1".parse().unwrap(), true, soon, MOST);
+    engine.solicited(at("::"), soon, MOST);
+    engine.solicited(at("::"), soon, MOST);
     assert_eq!(all_due(&mut engine, soon), []);
     assert_eq!(engine.deadline(), Some(now + s(3)), "one answer for all, as soon as it may be sent");
     assert_eq!(all_due(&mut engine, now + s(3)), [ALL]);
     let later = now + s(6);
-    engine.solicited(Ipv6Addr::UNSPECIFIED, false, later, MOST);
+    engine.solicited(at("::"), later, MOST);
     assert_eq!(all_due(&mut engine, later), [ALL]);
 }
 
@@ -218,13 +234,13 @@ fn a_configured_delay_is_random_and_one_answer_serves_many_solicitations() {
     let now = Instant::now();
     let mut engine = started(&Ra { delay_max: Duration::from_millis(500), ..settings(198, 600) }, now);
     engine.due(now, MOST);
-    engine.solicited(machine(), true, now, MOST / 2);
-    engine.solicited(machine(), true, now + Duration::from_millis(100), MOST);
+    engine.solicited(machine(), now, MOST / 2);
+    engine.solicited(machine(), now + Duration::from_millis(100), MOST);
     let due = engine.deadline().unwrap() - now;
     assert!(due > Duration::from_millis(249) && due < Duration::from_millis(251), "{due:?}");
-    assert_eq!(all_due(&mut engine, now + due), [Send::Current(Destination::Machine(machine()))]);
+    assert_eq!(all_due(&mut engine, now + due), [Send::Answer(machine())]);
     // RFC 4861 6.2.6: MIN_DELAY_BETWEEN_RAS plus the random value after the last one.
-    engine.solicited(Ipv6Addr::UNSPECIFIED, false, now + s(1), MOST);
+    engine.solicited(at("::"), now + s(1), MOST);
     assert_eq!(engine.deadline(), Some(now + s(3) + Duration::from_millis(500)));
 }
 
@@ -263,11 +279,25 @@ fn what_could_not_be_sent_is_due_again() {
     let now = Instant::now();
     let mut engine = started(&settings(4, 10), now);
     assert_eq!(all_due(&mut engine, now), [ALL]);
-    engine.unsent(now);
+    engine.unsent(ALL, now);
     assert_eq!(all_due(&mut engine, now), [ALL]);
+    engine.solicited(machine(), now, LEAST);
+    let answer = Send::Answer(machine());
+    assert_eq!(all_due(&mut engine, now), [answer]);
+    engine.unsent(answer, now);
+    assert_eq!(all_due(&mut engine, now), [answer]);
+    let new_address = Serving { link_local: "fe80::2".parse().unwrap(), ..serving() };
+    engine.order(serve(new_address).as_ref(), now);
+    let former = Send::Former(serving().link_local);
+    assert_eq!(all_due(&mut engine, now), [former, ALL]);
+    engine.unsent(former, now);
+    assert_eq!(all_due(&mut engine, now), [former]);
+    engine.order(None, now);
     engine.order(Some(Order::Cease(serving())).as_ref(), now);
     assert_eq!(all_due(&mut engine, now), [Send::Final]);
-    engine.unsent(now);
+    engine.unsent(answer, now);
+    engine.unsent(ALL, now);
+    engine.unsent(Send::Final, now);
     assert_eq!(all_due(&mut engine, now), [Send::Final]);
     assert_eq!(all_due(&mut engine, now + s(3)), [Send::Final]);
     assert_eq!(all_due(&mut engine, now + s(6)), [Send::Final]);
@@ -304,16 +334,15 @@ fn a_rogue_is_reported_once_a_minute() {
 proptest! {
     #[test]
     fn multicasts_are_never_closer_than_three_seconds(
-        events in proptest::collection::vec((0u64..5000, any::<bool>(), any::<bool>(), any::<u32>()), 1..200),
+        events in proptest::collection::vec((0u64..5000, any::<bool>(), any::<u32>()), 1..200),
         delay in 0u64..=500,
     ) {
         let mut now = Instant::now();
         let mut engine = started(&Ra { delay_max: Duration::from_millis(delay), ..settings(3, 4) }, now);
         let mut last: Option<Instant> = None;
-        for (ms, unspecified, told, random) in events {
+        for (ms, unspecified, random) in events {
             now += Duration::from_millis(ms);
-            let from = if unspecified { Ipv6Addr::UNSPECIFIED } else { machine() };
-            engine.solicited(from, told, now, random);
+            engine.solicited(if unspecified { at("::") } else { machine() }, now, random);
             for sent in all_due(&mut engine, now) {
                 if sent == ALL {
                     prop_assert!(last.is_none_or(|last| now - last >= s(3)));
