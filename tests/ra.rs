@@ -12,6 +12,7 @@ use leafboot::config::Config;
 use leafboot::desired::{Desired, Origin};
 use leafboot::observed::{Link, Links};
 use leafboot::ra;
+use leafboot::ra::socket::RaSocket;
 use leafboot::serving::{RaState, RaStates};
 use support::cable::Cable;
 use tokio::sync::watch;
@@ -158,4 +159,39 @@ async fn a_stopped_agent_sends_no_final_advertisement() {
     port.task.abort();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(default().contains("proto ra"), "the machine keeps its router");
+}
+
+/// What the kernel says when the port is not what it was: an error of this port, tried again, and never the end.
+#[tokio::test]
+async fn an_error_of_the_socket_is_tried_again() {
+    let port = Port::start(only);
+    let default = || port.cable.machine("ip", &["-6", "route", "show", "default"]);
+    port.eventually("the machine has a router", || default().contains("proto ra")).await;
+    let usual = port.cable.link();
+    let ifindex = usual.ifindex;
+    let socket = RaSocket::open(ifindex).unwrap();
+    let error = |socket: &RaSocket| socket.send(&[0; 60]).unwrap_err().raw_os_error();
+    let reordered = |mtu| port.links.send_replace(only(Link { mtu, ..usual.clone() }));
+
+    // No carrier, and the kernel's view has not said so yet.
+    port.cable.machine("ip", &["link", "set", "eth0", "down"]);
+    assert_eq!(error(&socket), Some(nix::libc::ENOBUFS));
+    reordered(1400);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    port.cable.machine("ip", &["link", "set", "eth0", "up"]);
+    port.eventually("the machine has a router again", || default().contains("proto ra")).await;
+
+    support::run("ip", &["link", "set", "Ethernet0", "down"]);
+    assert_eq!(error(&socket), Some(nix::libc::ENETDOWN));
+    reordered(1390);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    support::run("ip", &["link", "set", "Ethernet0", "up"]);
+    assert!(port.solicit(5).await.contains("2001:db8:b007::/64"), "it is heard and answered again");
+
+    support::run("ip", &["link", "delete", "Ethernet0"]);
+    assert!(RaSocket::open(ifindex).is_err_and(|error| error.raw_os_error() == Some(nix::libc::ENODEV)));
+    reordered(1380);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!port.task.is_finished());
+    port.task.abort();
 }

@@ -7,6 +7,10 @@
 mod cases;
 #[path = "ra_conformance/lifecycle.rs"]
 mod lifecycle;
+#[path = "ra_conformance/neighbours.rs"]
+mod neighbours;
+#[path = "ra_conformance/settings.rs"]
+mod settings;
 mod support;
 
 use std::time::Duration;

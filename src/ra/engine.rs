@@ -287,6 +287,11 @@ impl Engine {
         due
     }
 
+    /// In what an advertisement that the port has heard contradicts its own (RFC 4861 6.2.7).
+    pub fn contradictions(&self, heard: &Advertisement, now: Instant) -> Vec<&'static str> {
+        self.advertisement(Send::Current, now).map_or_else(Vec::new, |(_, own)| own.contradictions(heard))
+    }
+
     /// The frame of an advertisement; none for a port that has had no order.
     pub fn frame(&self, send: Send, now: Instant) -> Option<Vec<u8>> {
         let mac = self.serving.as_ref()?.mac;

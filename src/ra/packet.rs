@@ -267,10 +267,40 @@ impl Advertisement {
         })
     }
 
+    /// In what an advertisement that was heard contradicts this one (RFC 4861 6.2.7): what either leaves unspecified
+    /// contradicts nothing.
+    pub fn contradictions(&self, heard: &Self) -> Vec<&'static str> {
+        let differ = |own: u32, other: u32| own != other && own != 0 && other != 0;
+        let mtu = |of: &Self| {
+            of.options
+                .iter()
+                .find_map(|option| if let NdOption::Mtu(mtu) = option { Some(*mtu) } else { None })
+        };
+        let lifetimes = heard.prefix_informations().any(|other| {
+            self.prefix_informations().any(|own| {
+                own.prefix == other.prefix && (own.valid, own.preferred) != (other.valid, other.preferred)
+            })
+        });
+        let found = [
+            ("hop limit", differ(self.hop_limit.into(), heard.hop_limit.into())),
+            ("M", self.managed != heard.managed),
+            ("O", self.other != heard.other),
+            ("reachable time", differ(self.reachable_time, heard.reachable_time)),
+            ("retrans timer", differ(self.retrans_timer, heard.retrans_timer)),
+            ("MTU", differ(mtu(self).unwrap_or(0), mtu(heard).unwrap_or(0))),
+            ("prefix lifetimes", lifetimes),
+        ];
+        found.iter().filter(|(_, differs)| *differs).map(|(what, _)| *what).collect()
+    }
+
     /// The prefixes that it announces.
     pub fn prefixes(&self) -> impl Iterator<Item = Ipv6Net> {
+        self.prefix_informations().map(|information| information.prefix)
+    }
+
+    fn prefix_informations(&self) -> impl Iterator<Item = &PrefixInformation> {
         self.options.iter().filter_map(|option| {
-            if let NdOption::Prefix(information) = option { Some(information.prefix) } else { None }
+            if let NdOption::Prefix(information) = option { Some(information) } else { None }
         })
     }
 }

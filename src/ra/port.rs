@@ -177,7 +177,7 @@ impl Port {
         }
     }
 
-    /// RFC 4861 6.2.7 wants a log of what contradicts; on a boot port every other router does.
+    /// RFC 4861 6.2.7 wants a log of what contradicts one's own; on a boot port every other router does.
     fn see_rogue(&mut self, message: &[u8], envelope: &Envelope, now: Instant) {
         if let Ok(rogue) = Advertisement::decode(message, envelope)
             && self.engine.reports_rogue(now)
@@ -185,7 +185,9 @@ impl Port {
             let (port, from, mac) = (&self.name, envelope.from.address, envelope.from.mac);
             let prefixes: Vec<String> = rogue.prefixes().map(|prefix| prefix.to_string()).collect();
             let lifetime = rogue.router_lifetime;
-            warn!(%port, %from, %mac, lifetime, prefixes = prefixes.join(" "), "rogue Router Advertisement");
+            let contradicts = self.engine.contradictions(&rogue, now).join(", ");
+            let prefixes = prefixes.join(" ");
+            warn!(%port, %from, %mac, lifetime, prefixes, contradicts, "rogue Router Advertisement");
         }
     }
 }

@@ -124,6 +124,23 @@ fn a_carrier_that_returns_is_told_at_once() {
     }
 }
 
+/// Whatever of 1,000 losses the kernel shows, the answer stays right, and each carrier that stays is told.
+#[test]
+fn a_thousand_flaps_leave_the_answer_right() {
+    let (panel, _leafboot, solicitors) = started(1);
+    let machine = &solicitors[0];
+    let before = {
+        machine.send(&machine.good());
+        machine.advertisement(SOON).unwrap()
+    };
+    panel.machines(&"link set eth0 down\nlink set eth0 up\n".repeat(1000));
+    assert!(machine.advertisement(SOON).is_some(), "the last carrier is told");
+    machine.drain();
+    machine.send(&machine.good());
+    let after = machine.advertisement(SOON).expect("an answer");
+    assert_eq!((after.from, after.message), (before.from, before.message));
+}
+
 #[test]
 fn a_recreated_device_is_served_again() {
     let (panel, _leafboot, _) = started(1);
@@ -174,7 +191,8 @@ fn a_rogue_advertisement_is_an_event_and_no_more() {
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let (_panel, _leafboot, solicitors) = started(1);
     let mut rogue = solicitors[0].good();
-    rogue.message = vec![134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0];
+    rogue.message = vec![134, 0, 0, 0, 32, 0x80, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0];
+    rogue.message.extend([5, 1, 0, 0, 0, 0, 0x05, 0x00]);
     for _ in 0..3 {
         solicitors[0].send(&rogue);
     }
@@ -185,4 +203,5 @@ fn a_rogue_advertisement_is_an_event_and_no_more() {
         said().lines().filter(|line| line.contains("rogue")).map(str::to_owned).collect();
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains("WARN") && lines[0].contains("port=Ethernet0") && lines[0].contains(&expected));
+    assert!(lines[0].contains("contradicts=\"hop limit, M, MTU\""), "RFC 4861 6.2.7: {}", lines[0]);
 }

@@ -215,6 +215,30 @@ fn invalid_advertisements_are_no_rogues() {
     assert_eq!(Advertisement::decode(&bytes, &far), Err(Invalid::HopLimit(64)));
 }
 
+/// RFC 4861 6.2.7.
+#[test]
+fn a_contradiction_is_named_and_what_is_unspecified_is_none() {
+    let own = Advertisement::new(&all_settings(), &serving(), &[]);
+    assert_eq!(own.contradictions(&own), Vec::<&str>::new());
+    let silent =
+        Advertisement { hop_limit: 0, reachable_time: 0, retrans_timer: 0, options: vec![], ..own.clone() };
+    assert_eq!(own.contradictions(&silent), Vec::<&str>::new());
+    let other = Advertisement {
+        hop_limit: 1,
+        managed: false,
+        other: false,
+        reachable_time: 1,
+        retrans_timer: 1,
+        ..Advertisement::new(
+            &Ra { mtu: 1400, prefix_valid: Duration::from_secs(9), ..settings() },
+            &serving(),
+            &[],
+        )
+    };
+    let all = ["hop limit", "M", "O", "reachable time", "retrans timer", "MTU", "prefix lifetimes"];
+    assert_eq!(own.contradictions(&other), all);
+}
+
 #[test]
 fn options_that_their_rfc_says_to_ignore_are_left_out() {
     for option in [
