@@ -1,40 +1,56 @@
-//! How fast, how cheap: leafboot's Router Advertisements beside radvd's and BIRD's, in the same run and namespaces.
+//! How fast, how cheap: leafboot's Router Advertisements beside those of Debian's daemons, in the same run and namespaces.
 //!
-//! `tests/bench/ra` runs it; it needs root, radvd and bird2. Prints Markdown. Judges nothing: a computer is noisy.
+//! `tests/bench/ra` runs it. Prints the README's tables. Judges nothing: a computer is noisy.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench that cannot go on ends")]
 
-#[path = "ra/measure.rs"]
-mod measure;
+#[path = "ra/agent.rs"]
+mod agent;
+#[path = "ra/cost.rs"]
+mod cost;
+#[path = "ra/report.rs"]
+mod report;
 #[path = "../tests/support/mod.rs"]
 mod support;
+#[path = "ra/time.rs"]
+mod time;
 
-use std::io::Write;
-use std::process::{Child, Command, Stdio};
+use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::process::Command;
 use std::time::Duration;
 
 use nix::libc;
+use socket2::{Domain, Protocol, Socket, Type};
 use support::advertiser::{Daemon, Settings, leafboot, leafboot_settings, wish};
 use support::panel::prefix;
 
 /// What stands on the leaf's side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
-    /// A raw socket and a loop, nothing else: as fast as it can be.
-    Echo,
     /// leafboot's tasks: the kernel's view and the advertisements.
     Leafboot,
     /// Debian's radvd.
     Radvd,
     /// Debian's BIRD, `solicited ra unicast yes`.
     Bird,
+    /// Debian's FRR: zebra.
+    Frr,
+    /// Debian's dnsmasq.
+    Dnsmasq,
+    /// Raw ICMPv6 sockets and a loop, nothing else: what the kernel takes for an advertisement that goes its way.
+    Bare,
 }
 
 impl Peer {
+    /// As the tables have them.
+    pub const ALL: [Self; 6] =
+        [Self::Leafboot, Self::Radvd, Self::Bird, Self::Frr, Self::Dnsmasq, Self::Bare];
+
     /// Starts it on `ports` ports of the calling thread's namespace.
     pub fn start(self, ports: usize, interval: (u32, u32)) -> Daemon {
         let settings = Settings { interval };
-        let directory = std::env::temp_dir().join(format!("leafboot-bench-{}", std::process::id()));
+        let directory = std::env::temp_dir().join(format!("leafboot-bench-{}-{self:?}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let own = |mode: &str| {
             let (min, max) = interval;
@@ -42,41 +58,13 @@ impl Peer {
             Daemon::start(Command::new(std::env::current_exe().unwrap()).args(arguments))
         };
         match self {
-            Self::Echo => own("echo"),
             Self::Leafboot => own("serve"),
             Self::Radvd => Daemon::radvd(&directory, settings, ports),
             Self::Bird => Daemon::bird(&directory, settings, ports),
+            Self::Frr => Daemon::frr(&directory, settings, ports),
+            Self::Dnsmasq => Daemon::dnsmasq(&directory, settings),
+            Self::Bare => own("bare"),
         }
-    }
-}
-
-/// ip(8) that waits for commands: what it does begins when it is told, not when a process has started.
-pub struct Ip(Child);
-
-impl Ip {
-    /// In the namespace of the process `pid`, or in one's own.
-    pub fn wait(pid: Option<u32>) -> Self {
-        let mut command = Command::new("nsenter");
-        if let Some(pid) = pid {
-            command.args(["--net", "--target", &pid.to_string()]);
-        }
-        let child = command.args(["ip", "-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(100));
-        Self(child)
-    }
-
-    /// Does one thing.
-    pub fn tell(&mut self, line: &str) {
-        let input = self.0.stdin.as_mut().unwrap();
-        input.write_all(line.as_bytes()).unwrap();
-        input.write_all(b"\n").unwrap();
-    }
-}
-
-impl Drop for Ip {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
@@ -103,17 +91,33 @@ fn serve(ports: usize, interval: (u32, u32)) {
     });
 }
 
-/// Answers each solicitation with 16 bytes of advertisement.
-fn echo() {
-    use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::from(libc::IPPROTO_ICMPV6))).unwrap();
-    socket.set_unicast_hops_v6(255).unwrap();
-    let socket = std::net::UdpSocket::from(std::os::fd::OwnedFd::from(socket));
+/// 200 bytes of advertisement: to each port in turn, as often as a daemon would, and to who solicits.
+fn bare(ports: usize, (min, max): (u32, u32)) {
+    let socket = || {
+        let socket =
+            Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::from(libc::IPPROTO_ICMPV6))).unwrap();
+        socket.set_unicast_hops_v6(255).unwrap();
+        socket.set_multicast_hops_v6(255).unwrap();
+        UdpSocket::from(OwnedFd::from(socket))
+    };
+    let mut advertisement = [0; 200];
+    advertisement[..8].copy_from_slice(&[134, 0, 0, 0, 64, 0, 7, 8]);
+    if max < 60 {
+        let all = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+        let port = |port: usize| nix::net::if_::if_nametoindex(format!("Ethernet{port}").as_str()).unwrap();
+        let ports: Vec<(UdpSocket, u32)> = (0..ports).map(|number| (socket(), port(number))).collect();
+        let pause = Duration::from_secs((min + max).into()) / 2 / u32::try_from(ports.len()).unwrap();
+        for (socket, ifindex) in ports.iter().cycle() {
+            let _ = socket.send_to(&advertisement, SocketAddrV6::new(all, 0, 0, *ifindex));
+            std::thread::sleep(pause);
+        }
+    }
+    let socket = socket();
     let mut message = [0; 1500];
     loop {
         let (length, from) = socket.recv_from(&mut message).unwrap();
         if length >= 8 && message[0] == 133 {
-            let _ = socket.send_to(&[134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0], from);
+            let _ = socket.send_to(&advertisement, from);
         }
     }
 }
@@ -121,12 +125,19 @@ fn echo() {
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let number = |i: usize| arguments.get(i).and_then(|text| text.parse().ok()).unwrap_or(1u32);
-    match arguments.first().map(String::as_str) {
-        Some("serve") => serve(usize::try_from(number(1)).unwrap(), (number(2), number(3))),
-        Some("echo") => echo(),
-        only => {
+    let (ports, interval) = (usize::try_from(number(1)).unwrap(), (number(2), number(3)));
+    let one = arguments.first().map(String::as_str);
+    match one {
+        Some("serve") => serve(ports, interval),
+        Some("bare") => bare(ports, interval),
+        _ => {
             leafboot::ra::socket::raise_descriptor_limit();
-            measure::all(only);
+            let _neighbours = report::Neighbours::raise();
+            for (name, measurement) in time::ALL.into_iter().chain(cost::ALL) {
+                if one.is_none_or(|one| one == name) {
+                    measurement();
+                }
+            }
         }
     }
 }

@@ -10,7 +10,7 @@
 //!       store             ▼                ▼                        │     serving (pure): which port serves now
 //!         ▲        ┌─────────────┐     watch<RaStates>              │        engine │(pure) decide, claim (pure)
 //!         │        │  reconcile  │◀─────────────────────────────────┘               ▼            ▼
-//!         │        └──────┬──────┘                                           raw ICMPv6   relay/server, upstream
+//!         │        └──────┬──────┘                                           raw frames   relay/server, upstream
 //!         │  observe ▲    │ Plan::new(desired, observed)   pure                                  │
 //!         │      ┌───┴──┐ ▼                                                                       ▼
 //!         │      │  db  │◀── steps                                             partition cache, boot service
@@ -19,9 +19,9 @@
 //! ```
 //!
 //! Words (`net`, `rows`) are used by pure files (`acl`, `config`, `desired`, `observed`, `plan`, `serving`, `status`,
-//! `ra::packet`, `ra::options`, `ra::engine`, `relay::decide`, `relay::claim`), those by edges (`db`, `links`, `store`,
-//! `api`, `ra::socket`, `relay::server`, `relay::upstream`), those by tasks (`reconcile`, `preview`, `retire`, `ra::task`,
-//! `relay::task`), and those by `main`. `tests/layers.rs` keeps it so.
+//! `ra::frame`, `ra::packet`, `ra::options`, `ra::engine`, `relay::decide`, `relay::claim`), those by edges (`db`,
+//! `links`, `store`, `api`, `ra::socket`, `relay::server`, `relay::upstream`), those by tasks (`reconcile`,
+//! `preview`, `retire`, `ra::port`, `ra::task`, `relay::task`), and those by `main`. `tests/layers.rs` keeps it so.
 
 pub mod acl;
 pub mod api;

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PURE: [&str; 22] = [
+const PURE: [&str; 23] = [
     "acl.rs",
     "config/acl.rs",
     "plan/acl.rs",
@@ -25,6 +25,7 @@ const PURE: [&str; 22] = [
     "status.rs",
     "cli.rs",
     "ra/engine.rs",
+    "ra/frame.rs",
     "ra/options.rs",
     "ra/packet.rs",
     "relay/claim.rs",
@@ -85,6 +86,7 @@ fn each_edges_library_has_one_home() {
         ("rtnetlink::", "links.rs"),
         ("std::fs", "store.rs api.rs main.rs db.rs preview.rs"),
         ("use nix::", "socket.rs"),
+        ("pnet_datalink", "socket.rs"),
     ];
     for path in files(&source()) {
         let name = path.file_name().unwrap().to_str().unwrap();

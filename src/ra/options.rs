@@ -246,7 +246,7 @@ fn encode_name(name: &str, message: &mut Vec<u8>) {
     message.push(0);
 }
 
-/// Names one after the other, then zeros; none where one runs past the end or is compressed.
+/// Names one after the other, then zeros; none where one runs past the end, is compressed, or cannot be written with dots.
 fn decode_names(mut bytes: &[u8]) -> Option<Vec<String>> {
     let (mut names, mut name) = (Vec::new(), String::new());
     while let [length, rest @ ..] = bytes {
@@ -255,7 +255,7 @@ fn decode_names(mut bytes: &[u8]) -> Option<Vec<String>> {
             ([], true) => {}
             ([], false) => names.push(std::mem::take(&mut name)),
             (label, first) => {
-                if label.len() > 63 {
+                if label.len() > 63 || label.contains(&b'.') {
                     return None;
                 }
                 if !first {

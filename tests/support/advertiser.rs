@@ -100,12 +100,45 @@ impl Daemon {
         Self::start(command.arg("-f").arg("-c").arg(&file).arg("-s").arg(directory.join("bird.ctl")))
     }
 
+    /// Starts FRR's zebra with a settings file that is written to `directory`. It has no MinRtrAdvInterval, answers to
+    /// all nodes, and sends no resolvers here.
+    pub fn frr(directory: &Path, settings: Settings, ports: usize) -> Self {
+        let file = directory.join("zebra.conf");
+        let port = |port: usize| {
+            format!(
+                "interface Ethernet{port}\n no ipv6 nd suppress-ra\n ipv6 nd ra-interval {}\n \
+                 ipv6 nd ra-lifetime 1800\n ipv6 nd prefix {} 5400 2700\n",
+                settings.interval.1,
+                prefix(port)
+            )
+        };
+        std::fs::write(&file, (0..ports).map(port).collect::<String>()).unwrap();
+        let mut command = Command::new("/usr/lib/frr/zebra");
+        command.args(["-u", "root", "-g", "root", "-P", "0", "-f"]).arg(&file);
+        command.arg("-i").arg(directory.join("zebra.pid")).arg("-z").arg(directory.join("zserv.api"));
+        Self::start(command.arg("--vty_socket").arg(directory))
+    }
+
+    /// Starts dnsmasq with a settings file that is written to `directory`. It has no MinRtrAdvInterval, and sends no
+    /// resolvers here.
+    pub fn dnsmasq(directory: &Path, settings: Settings) -> Self {
+        let file = directory.join("dnsmasq.conf");
+        let interval = settings.interval.1;
+        let text = format!(
+            "port=0\nuser=root\nleasefile-ro\nenable-ra\nquiet-ra\nra-param=Ethernet*,high,{interval},1800\n\
+             dhcp-range=::,constructor:Ethernet*,ra-only,64,90m\npid-file={}\n",
+            directory.join("dnsmasq.pid").display()
+        );
+        std::fs::write(&file, text).unwrap();
+        Self::start(Command::new("dnsmasq").arg("--keep-in-foreground").arg("--conf-file").arg(&file))
+    }
+
     /// Starts a program in the calling thread's namespace.
     pub fn start(command: &mut Command) -> Self {
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        Self(
-            child.unwrap_or_else(|e| panic!("{command:?}: {e}; install it with apt-get install radvd bird2")),
-        )
+        Self(child.unwrap_or_else(|e| {
+            panic!("{command:?}: {e}; install it with apt-get install radvd bird2 frr dnsmasq-base")
+        }))
     }
 
     /// Asks it to end.

@@ -90,41 +90,45 @@ fn withdrawn(engine: &Engine, now: Instant) -> Vec<String> {
     advertisement.options.iter().filter_map(prefix).collect()
 }
 
-/// Each phase × each event: what is sent at once, what is sent in the 20 s after it, and whether a machine that then
-/// asks is answered.
+/// Each of the 4 phases × each of the 8 orders that there can be: what is sent at once, what is sent in the 20 s after
+/// it, and whether a machine that then asks is answered.
 #[test]
 fn the_transition_table() {
-    let new_prefix = Serving { prefix: "2001:db8:b007:9::/64".parse().unwrap(), ..serving() };
-    let new_address = Serving { link_local: "fe80::2".parse().unwrap(), ..serving() };
-    let new_netdev = Serving { ifindex: 8, ..serving() };
-    let new_carrier = Serving { carriers: 2, ..serving() };
-    let new_mtu = Serving { mtu: 1400, ..serving() };
     let cease = Some(Order::Cease(serving()));
+    let serves = [
+        serving(),
+        Serving { prefix: "2001:db8:b007:9::/64".parse().unwrap(), ..serving() },
+        Serving { link_local: "fe80::2".parse().unwrap(), ..serving() },
+        Serving { mtu: 1400, ..serving() },
+        Serving { ifindex: 8, ..serving() },
+        Serving { carriers: 2, ..serving() },
+    ]
+    .map(serve);
+    let [same, new_prefix, new_address, new_mtu, new_netdev, new_carrier] = serves.clone();
     let former = Send::Former(serving().link_local);
     let f = Send::Final;
     // (before, event) → (at once, afterwards, answers)
     type Row<'a> = (&'a str, Option<Order>, &'a [Send], &'a [Send], bool);
-    let table: [Row<'_>; 19] = [
+    let mut table: Vec<Row<'_>> = vec![
         ("silent", None, &[], &[], false),
-        ("silent", serve(serving()), &[ALL], &[ALL, ALL], true),
         ("silent", cease.clone(), &[f], &[f, f], false),
         ("advertising", None, &[], &[], false),
-        ("advertising", serve(serving()), &[], &[ALL, ALL], true),
-        ("advertising", serve(new_prefix.clone()), &[], &[ALL, ALL], true),
-        ("advertising", serve(new_mtu), &[], &[ALL, ALL], true),
-        ("advertising", serve(new_address.clone()), &[former, ALL], &[former, former, ALL, ALL], true),
-        ("advertising", serve(new_netdev.clone()), &[ALL], &[ALL, ALL], true),
-        ("advertising", serve(new_carrier), &[ALL], &[ALL, ALL], true),
+        ("advertising", same, &[], &[ALL, ALL], true),
+        ("advertising", new_prefix, &[], &[ALL, ALL], true),
+        ("advertising", new_mtu, &[], &[ALL, ALL], true),
+        ("advertising", new_address, &[former, ALL], &[former, former, ALL, ALL], true),
+        ("advertising", new_netdev, &[ALL], &[ALL, ALL], true),
+        ("advertising", new_carrier, &[ALL], &[ALL, ALL], true),
         ("advertising", cease.clone(), &[f], &[f, f], false),
         ("ceasing", None, &[], &[], false),
-        ("ceasing", serve(serving()), &[ALL], &[ALL, ALL], true),
-        ("ceasing", serve(new_prefix), &[ALL], &[ALL, ALL], true),
         ("ceasing", cease.clone(), &[], &[f, f], false),
         ("ceased", None, &[], &[], false),
-        ("ceased", serve(new_address), &[ALL], &[ALL, ALL], true),
-        ("ceased", serve(new_netdev), &[ALL], &[ALL, ALL], true),
         ("ceased", cease.clone(), &[], &[], false),
     ];
+    for before in ["silent", "ceasing", "ceased"] {
+        table.extend(serves.iter().map(|serve| (before, serve.clone(), &[ALL][..], &[ALL, ALL][..], true)));
+    }
+    assert_eq!(table.len(), 4 * 8);
     for (before, event, at_once, afterwards, answers) in table {
         let mut now = Instant::now();
         let mut engine = Engine::new(&settings(7, 10), now);

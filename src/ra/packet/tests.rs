@@ -248,6 +248,7 @@ fn options_that_their_rfc_says_to_ignore_are_left_out() {
         &[38, 2, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], // RFC 8781 4: unassigned length
         &[31, 2, 0, 0, 0, 0, 0, 1, 9, b'x', 0, 0, 0, 0, 0, 0], // a label past the end
         &[31, 2, 0, 0, 0, 0, 0, 1, 0xc0, 0, 0, 0, 0, 0, 0, 0], // RFC 8106 5.2: compressed
+        &[31, 2, 0, 0, 0, 0, 0, 1, 3, b'x', b'.', b'y', 0, 0, 0, 0], // a dot within a label
         &[3, 1, 64, 0xc0, 0, 0, 0, 0],   // too short
         &[253, 1, 0, 0, 0, 0, 0, 0],
     ] {

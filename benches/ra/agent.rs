@@ -1,0 +1,61 @@
+//! The whole agent's memory: the real binary with a real redis-server and the laboratory's SONiC, 256 ports pushed. This
+//! computer's kernel may have no VRF: then no port serves, and the agent is without its sockets, which are the kernel's
+//! memory, and their tasks.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use leafboot_lab::sonic;
+
+use crate::cost::rss;
+use crate::support::advertiser::Daemon;
+use crate::support::agent::{LEAFBOOT, settings, write};
+use crate::support::panel::Panel;
+use crate::support::switch::{CONFIG_DB, Switch};
+use crate::support::{eventually, output};
+
+const PORTS: usize = 256;
+
+/// Resident memory in kB, once every port is bound in CONFIG_DB, or after 30 s.
+pub fn memory() -> u64 {
+    let _panel = Panel::plug(PORTS);
+    let switch = Switch::start();
+    for port in 0..PORTS {
+        let (name, index) = (format!("PORT|Ethernet{port}"), (port + 1).to_string());
+        switch.cli(CONFIG_DB, &["HSET", &name, "index", &index, "admin_status", "up"]);
+    }
+    let text = std::fs::read_to_string(settings(&switch)).unwrap();
+    let config =
+        write(&switch.path("leafboot.toml"), &text.replace("2001:db8:b007::/57", "2001:db8:b000::/48"));
+    let database_config = switch.path("database_config.json");
+    let args = sonic::Args { database_config, kernel: sonic::WhichKernel::Paper, delay_ms: 0 };
+    // It ends with redis-server.
+    let model = std::thread::spawn(move || sonic::run(args));
+    let agent = Daemon::start(Command::new(LEAFBOOT).args(["run", "--config"]).arg(&config));
+    let socket = switch.path("leafboot.sock");
+    let ports: Vec<String> = (0..PORTS)
+        .filter(|port| *port != 120)
+        .map(|port| format!("\"Ethernet{port}\": {{\"state\": \"boot\"}}"))
+        .collect();
+    let document = format!("{{\"ports\": {{{}}}}}", ports.join(", "));
+    eventually("the push is taken", || push(&socket, &document));
+    let rows = || switch.cli(CONFIG_DB, &["KEYS", "INTERFACE|Ethernet*|*"]).lines().count();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while rows() < ports.len() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    eprintln!("whole agent: {} of {} ports have their address row", rows(), ports.len());
+    std::thread::sleep(Duration::from_secs(2));
+    let memory = rss(agent.0.id());
+    drop((agent, switch));
+    let _ = model.join();
+    memory
+}
+
+fn push(socket: &Path, document: &str) -> bool {
+    let curl = ["-sS", "-o", "/dev/null", "-w", "%{http_code}", "--unix-socket", socket.to_str().unwrap()];
+    let body = ["-X", "PUT", "--data-binary", document, "http://leafboot/v1/ports"];
+    let said = output("curl", &[&curl[..], &body].concat()).stdout;
+    matches!(&said[..], b"200" | b"202")
+}

@@ -1,0 +1,209 @@
+//! How long a machine waits: for an answer, for the first advertisement, for the last one.
+
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, SystemTime};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::Peer;
+use crate::report::{
+    Figures, LONG, Measurement, apart, figures_row, first_on_all, machines, ms, quantile, row, settled, table,
+};
+use crate::support::panel::{Panel, prefix};
+use crate::support::run;
+use crate::support::solicitor::Solicitor;
+
+/// In the table's order.
+pub const ALL: [Measurement; 4] =
+    [("latency", latency), ("link", link), ("start", start), ("release", release)];
+
+/// Those that advertise by themselves.
+const DAEMONS: [Peer; 5] = [Peer::Leafboot, Peer::Radvd, Peer::Bird, Peer::Frr, Peer::Dnsmasq];
+
+/// From the solicitation's way into the cable to the answer's arrival; 10 answers/s at most on one port.
+fn latency() {
+    table("ms: median / p99 (or worst)");
+    for (ports, probes, pace) in [(1, 60, 100), (256, 512, 6), (512, 512, 6)] {
+        let all: Vec<Figures> = apart(move || {
+            let panel = Panel::plug(ports);
+            let machines = machines(&panel);
+            let one = |peer: Peer| {
+                let _daemon = settled(peer, &panel, &machines, LONG);
+                machines.iter().for_each(Solicitor::drain);
+                let ask = |probe: usize| {
+                    let machine = &machines[probe % ports];
+                    let sent = machine.send(&machine.good());
+                    let seen = machine.advertisement(Duration::from_millis(300));
+                    sleep(Duration::from_millis(pace));
+                    seen.map(|seen| ms(sent, &seen))
+                };
+                Figures { peer, seen: (0..probes).filter_map(ask).collect(), wanted: probes }
+            };
+            Peer::ALL.into_iter().map(one).collect()
+        });
+        let bare = all.last().map_or(f64::NAN, |bare| quantile(&bare.seen, 0.5));
+        let s = if ports == 1 { "" } else { "s" };
+        let (most, worst, goal) = if ports == 1 {
+            (0.1, f64::INFINITY, "≤ 0.10, ≤ 3 × bare")
+        } else {
+            (0.25, 0.55, "≤ 0.25 / ≤ 0.55")
+        };
+        figures_row(&format!("RS→RA, {ports} port{s}"), &all, 0.99, goal, |own| {
+            let median = quantile(&own.seen, 0.5);
+            median <= most && median <= 3.0 * bare && quantile(&own.seen, 0.99) <= worst
+        });
+    }
+}
+
+/// ip(8) that waits for commands: what it does begins when it is told, not when a process has started.
+struct Ip(Child);
+
+impl Ip {
+    /// In the namespace of the process `pid`, or in one's own.
+    fn wait(pid: Option<u32>) -> Self {
+        let mut command = Command::new("nsenter");
+        if let Some(pid) = pid {
+            command.args(["--net", "--target", &pid.to_string()]);
+        }
+        let child = command.args(["ip", "-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+        sleep(Duration::from_millis(100));
+        Self(child)
+    }
+
+    fn tell(&mut self, line: &str) {
+        let input = self.0.stdin.as_mut().unwrap();
+        input.write_all(line.as_bytes()).unwrap();
+        input.write_all(b"\n").unwrap();
+    }
+}
+
+impl Drop for Ip {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A port whose other end waits already comes up on the leaf, and gets its gateway address; and a carrier that returns.
+fn link() {
+    const TIMES: usize = 6;
+    let measured: Vec<[Figures; 3]> = [Peer::Leafboot, Peer::Radvd, Peer::Bird]
+        .into_iter()
+        .map(|peer| apart(move || link_of(peer, TIMES)))
+        .collect();
+    let rows = [
+        ("first RA on a new port", "≤ 8", 8.0),
+        ("first RA after carrier returns", "≤ 3, never missed", 3.0),
+        ("device recreated", "≤ 10", 10.0),
+    ];
+    let mut columns: Vec<Vec<Figures>> = rows.iter().map(|_| Vec::new()).collect();
+    for peer in measured {
+        for (column, figures) in columns.iter_mut().zip(peer) {
+            column.push(figures);
+        }
+    }
+    for ((what, goal, most), all) in rows.into_iter().zip(columns) {
+        figures_row(what, &all, 1.0, goal, |own| quantile(&own.seen, 0.5) <= most);
+    }
+}
+
+fn link_of(peer: Peer, times: usize) -> [Figures; 3] {
+    let panel = Panel::plug(times);
+    let machines = machines(&panel);
+    let (mut leaf, mut far) = (Ip::wait(None), Ip::wait(Some(panel.pid())));
+    let carrier = {
+        let _daemon = settled(peer, &panel, &machines, LONG);
+        let returned = |(port, machine): (usize, &Solicitor)| {
+            far.tell(&format!("link set eth{port} down"));
+            sleep(Duration::from_millis(1200));
+            machine.drain();
+            let begun = SystemTime::now();
+            far.tell(&format!("link set eth{port} up"));
+            machine.advertisement(Duration::from_secs(3)).map(|seen| ms(begun, &seen))
+        };
+        machines.iter().enumerate().filter_map(returned).collect()
+    };
+    (0..times).for_each(|port| drop(run("ip", &["link", "delete", &format!("Ethernet{port}")])));
+    let _daemon = peer.start(times, LONG);
+    sleep(Duration::from_secs(1));
+    let mut turn = || -> Vec<f64> {
+        let appear = |port: usize| {
+            leaf.tell(&panel.cable(port).replace(&format!("\nlink set Ethernet{port} up\n"), ""));
+            sleep(Duration::from_millis(50));
+            panel.carrier(port, true);
+            let machine = Solicitor::open(&panel, port);
+            let begun = SystemTime::now();
+            let gateway = prefix(port).replace("::/64", "::1/64");
+            leaf.tell(&format!("link set Ethernet{port} up\naddress add {gateway} dev Ethernet{port} nodad"));
+            let seen = machine.advertisement(Duration::from_secs(3));
+            leaf.tell(&format!("link delete Ethernet{port}"));
+            sleep(Duration::from_millis(100));
+            seen.map(|seen| ms(begun, &seen))
+        };
+        (0..times).filter_map(appear).collect()
+    };
+    [turn(), carrier, turn()].map(|seen| Figures { peer, seen, wanted: times })
+}
+
+/// From the process's start to the last of 256 ports' first advertisement.
+fn start() {
+    const TIMES: usize = 3;
+    let all: Vec<Figures> = apart(|| {
+        let panel = Panel::plug(256);
+        let machines = machines(&panel);
+        let one = |peer: Peer| {
+            let seen = |_| {
+                machines.iter().for_each(Solicitor::drain);
+                let begun = SystemTime::now();
+                let _daemon = peer.start(256, LONG);
+                let first = first_on_all(&machines, begun, |_| true);
+                (first.len() == 256).then(|| first.into_iter().fold(0.0, f64::max))
+            };
+            Figures { peer, seen: (0..TIMES).filter_map(seen).collect(), wanted: TIMES }
+        };
+        DAEMONS.into_iter().map(one).collect()
+    });
+    let met = |own: &Figures| quantile(&own.seen, 0.5) <= 60.0;
+    figures_row("start, last of 256 ports' first RA", &all, 1.0, "≤ 60", met);
+}
+
+/// From the signal to the last of 256 ports' first final advertisement.
+fn release() {
+    const TIMES: usize = 3;
+    let mut finals = Vec::new();
+    let all: Vec<Figures> = apart(|| {
+        let panel = Panel::plug(256);
+        let machines = machines(&panel);
+        let one = |peer: Peer| {
+            let mut seen = Vec::new();
+            for turn in 0..TIMES {
+                let daemon = peer.start(256, LONG);
+                first_on_all(&machines, SystemTime::now(), |_| true);
+                sleep(Duration::from_millis(500));
+                machines.iter().for_each(Solicitor::drain);
+                let begun = SystemTime::now();
+                kill(Pid::from_raw(i32::try_from(daemon.0.id()).unwrap()), Signal::SIGTERM).unwrap();
+                let is_final = |lifetime: u16| lifetime == 0;
+                let last = first_on_all(&machines, begun, |seen| is_final(seen.router_lifetime()));
+                if last.len() == 256 {
+                    seen.push(last.into_iter().fold(0.0, f64::max));
+                }
+                if turn == TIMES - 1 {
+                    let more = machines[0].advertisements(Duration::from_millis(6500));
+                    let more = more.iter().filter(|seen| is_final(seen.router_lifetime())).count();
+                    finals.push((peer, more + usize::from(!seen.is_empty())));
+                }
+            }
+            Figures { peer, seen, wanted: TIMES }
+        };
+        DAEMONS.into_iter().map(one).collect()
+    });
+    let met = |own: &Figures| quantile(&own.seen, 0.5) <= 6.0;
+    figures_row("release, last of 256 ports' first final RA", &all, 1.0, "≤ 6", met);
+    let of = |peer| finals.iter().find(|(of, _)| *of == peer).map(|(_, count)| *count);
+    let cell = |peer| of(peer).map(|count: usize| count.to_string());
+    row("final RAs per port", cell, "up to 3", of(Peer::Leafboot) == Some(3));
+}
