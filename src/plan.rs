@@ -148,7 +148,7 @@ impl View<'_> {
         let vrf = &self.observed.vrf;
         let is_wanted = !self.desired.ports.is_empty() && !vrf.row && !vrf.in_kernel && !vrf.in_asic;
         let is_open = |(name, port): (&PortName, &Port)| {
-            port.base == Base::Ours && self.guard.why_open(name, port).is_some()
+            port.base == Base::Ours && self.guard.why_unguarded(name, port).is_some()
         };
         let opens_a_port = self.observed.ports.iter().any(is_open);
         (is_wanted && !opens_a_port).then(|| Step::Set(RowKey::Vrf(self.vrf().clone()), Fields::new()))

@@ -63,6 +63,9 @@ struct AclCase {
     gateways: BTreeMap<PortName, BootPrefix>,
     /// STATE_DB: `status` of the table and of every rule; none: no row.
     status: Option<String>,
+    /// STATE_DB: the rules that have no row although the others have.
+    #[serde(default)]
+    pending: BTreeSet<String>,
     /// ASIC_DB: the ports that the table is bound to.
     bound: Vec<String>,
 }
@@ -135,13 +138,18 @@ fn add_acl(snapshot: &mut Snapshot, case: &AclCase) {
     let mut state = |key: String| snapshot.state.extend(status.clone().map(|status| (key, status)));
     state("ACL_TABLE_TABLE|LEAFBOOT".to_owned());
     for rule in rules {
-        state(format!("ACL_RULE_TABLE|LEAFBOOT|{}", rule.name));
+        let is_pending = case.pending.contains(&rule.name);
+        if !is_pending {
+            state(format!("ACL_RULE_TABLE|LEAFBOOT|{}", rule.name));
+        }
         snapshot.config.insert(format!("ACL_RULE|LEAFBOOT|{}", rule.name), rows::acl_rule_fields(&rule));
         let entry = row(&[
             ("SAI_ACL_ENTRY_ATTR_TABLE_ID", "oid:0x7"),
             ("SAI_ACL_ENTRY_ATTR_PRIORITY", &rule.priority.to_string()),
         ]);
-        snapshot.asic.insert(format!("ASIC_STATE:SAI_OBJECT_TYPE_ACL_ENTRY:{}", rule.name), entry);
+        if !is_pending {
+            snapshot.asic.insert(format!("ASIC_STATE:SAI_OBJECT_TYPE_ACL_ENTRY:{}", rule.name), entry);
+        }
     }
     for port in &case.bound {
         let group = format!("oid:0xb{port}");

@@ -6,7 +6,7 @@ use super::{Step, Waiting, has_traces, holds};
 use crate::acl;
 use crate::config::Config;
 use crate::desired::{Desired, Origin};
-use crate::net::{AclName, PortName};
+use crate::net::{AclName, BootPrefix, PortName};
 use crate::observed::{Base, Observed, Port};
 use crate::rows::{self, Fields, RowKey};
 
@@ -16,10 +16,20 @@ pub(super) struct Guard<'a> {
     observed: &'a Observed,
     /// The ports that the table's row lists now.
     listed: BTreeSet<PortName>,
-    /// The priorities by which the ASIC's table is known.
-    priorities: BTreeSet<u32>,
+    rules: WantedRules,
     /// What all ports wait for.
     waiting: Option<Waiting>,
+}
+
+/// Every rule that is to stand, as its row's fields.
+#[derive(Default)]
+struct WantedRules {
+    /// The rules of all ports, by their names.
+    shared: BTreeMap<String, Fields>,
+    /// The priorities by which the ASIC's table is known: those of the shared rules.
+    priorities: BTreeSet<u32>,
+    /// Each port's own rule.
+    gateways: BTreeMap<PortName, (String, Fields)>,
 }
 
 impl<'a> Guard<'a> {
@@ -29,16 +39,10 @@ impl<'a> Guard<'a> {
     /// a table's row makes it rebuild the leaf's ip6tables, so all ports that come and go now are one change.
     pub(super) fn new(desired: &Desired, observed: &'a Observed, config: &'a Config) -> (Self, Vec<Step>) {
         let name = &config.acl.table;
-        let rules = wanted_rules(desired, config);
         let row = observed.acl.table.as_ref();
         let listed = row.map(listed_ports).unwrap_or_default();
-        let mut guard = Self {
-            name,
-            observed,
-            listed,
-            priorities: acl::rules(config).iter().map(|rule| rule.priority).collect(),
-            waiting: None,
-        };
+        let rules = WantedRules::new(desired, config);
+        let mut guard = Self { name, observed, listed, rules, waiting: None };
         let is_foreign = row.is_some_and(|row| !rows::is_acl_table_of_our_kind(row));
         if is_foreign {
             guard.waiting = Some(Waiting::AclForeign(name.clone()));
@@ -48,13 +52,19 @@ impl<'a> Guard<'a> {
         if desired.ports.is_empty() && guard.listed.is_empty() {
             return (guard, Vec::new());
         }
-        let steps = guard.steps(desired, config, &rules);
-        guard.waiting = guard.why_unready(&rules, &steps);
+        guard.waiting = guard.why_unready();
+        let steps = guard.steps(desired, config);
         (guard, steps)
     }
 
-    /// Why no port may go a step further into the boot VRF: nothing, when the ACL stands before this one in the ASIC.
+    /// Why a port may not go a step further into the boot VRF: nothing, when the ACL stands before it in the ASIC.
     pub(super) fn why_open(&self, name: &PortName, port: &Port) -> Option<Waiting> {
+        let own = || self.rules.gateways.get(name).and_then(|(rule, row)| self.why_inactive(rule, row));
+        self.why_unguarded(name, port).or_else(own)
+    }
+
+    /// Why a port is not isolated. Its own rule does not count: it only permits, so a port without it is shut too far.
+    pub(super) fn why_unguarded(&self, name: &PortName, port: &Port) -> Option<Waiting> {
         if let Some(waiting) = &self.waiting {
             return Some(waiting.clone());
         }
@@ -63,7 +73,7 @@ impl<'a> Guard<'a> {
         }
         let is_ours = |table: &String| {
             let entries = self.observed.acl.asic_tables.get(table);
-            entries.is_some_and(|entries| entries.is_superset(&self.priorities))
+            entries.is_some_and(|entries| entries.is_superset(&self.rules.priorities))
         };
         let is_bound = port.acl_tables.iter().any(is_ours);
         (!is_bound).then(|| Waiting::AclBound(self.name.clone()))
@@ -74,29 +84,27 @@ impl<'a> Guard<'a> {
         self.listed.contains(name).then(|| Waiting::AclUnbound(self.name.clone()))
     }
 
-    fn steps(&self, desired: &Desired, config: &Config, rules: &BTreeMap<String, Fields>) -> Vec<Step> {
+    fn steps(&self, desired: &Desired, config: &Config) -> Vec<Step> {
         let mut steps = Vec::new();
-        let ports = self.wanted_ports(desired, config);
-        let table = rows::acl_table_fields(&ports);
         let row = self.observed.acl.table.as_ref();
-        // The table is empty until its rules stand; afterwards only its port list changes.
+        // The table is empty until the rules of all ports stand; afterwards only its port list changes.
+        let stands = self.rules.shared.iter().all(|(rule, fields)| self.says(rule, fields));
         let first = rows::acl_table_fields(&BTreeSet::new());
-        let missing = rules.iter().filter(|(rule, fields)| !says(self.observed.acl.rules.get(*rule), fields));
-        let missing: Vec<_> = missing.collect();
+        let table = rows::acl_table_fields(&self.wanted_ports(desired, config));
         match row {
             None => steps.push(Step::Set(RowKey::AclTable(self.name.clone()), first)),
-            Some(row)
-                if missing.is_empty() && rows::acl_table_ports(row) != rows::acl_table_ports(&table) =>
-            {
+            Some(row) if stands && rows::acl_table_ports(row) != rows::acl_table_ports(&table) => {
                 steps.push(Step::Set(RowKey::AclTable(self.name.clone()), table));
             }
             Some(_) => {}
         }
         let key = |rule: &String| RowKey::AclRule(self.name.clone(), rule.clone());
-        steps.extend(missing.iter().map(|(rule, fields)| Step::Set(key(rule), (*fields).clone())));
+        let missing = self.rules.all().filter(|(rule, fields)| !self.says(rule, fields));
+        steps.extend(missing.map(|(rule, fields)| Step::Set(key(rule), fields.clone())));
         // A rule that nobody wants any more may be a memory's: only an order takes it away.
         if desired.origin == Origin::Pushed {
-            let stale = self.observed.acl.rules.keys().filter(|rule| !rules.contains_key(*rule));
+            let is_wanted = |name: &String| self.rules.all().any(|(rule, _)| rule == name);
+            let stale = self.observed.acl.rules.keys().filter(|rule| !is_wanted(rule));
             steps.extend(stale.map(|rule| Step::Delete(key(rule))));
         }
         steps
@@ -115,29 +123,58 @@ impl<'a> Guard<'a> {
         self.observed.ports.iter().filter(wants).map(|(name, _)| name.clone()).collect()
     }
 
-    fn why_unready(&self, rules: &BTreeMap<String, Fields>, steps: &[Step]) -> Option<Waiting> {
-        let is_rule = |step: &Step| matches!(step, Step::Set(RowKey::AclRule(..), _));
-        let inactive = rules.keys().find(|rule| !self.observed.acl.active_rules.contains(*rule));
-        if self.observed.acl.table.is_none() || steps.iter().any(is_rule) {
-            Some(Waiting::AclRows(self.name.clone()))
-        } else if !self.observed.acl.table_active {
-            Some(Waiting::AclTable(self.name.clone()))
-        } else {
-            inactive.map(|rule| Waiting::AclRule(self.name.clone(), rule.clone()))
+    /// Why the table and the rules of all ports do not stand.
+    fn why_unready(&self) -> Option<Waiting> {
+        let acl = &self.observed.acl;
+        let inactive = self.rules.shared.iter().find_map(|(rule, fields)| self.why_inactive(rule, fields));
+        match (&acl.table, inactive) {
+            (None, _) => Some(Waiting::AclRows(self.name.clone())),
+            (Some(_), Some(Waiting::AclRule(..)) | None) if !acl.table_active => {
+                Some(Waiting::AclTable(self.name.clone()))
+            }
+            (Some(_), inactive) => inactive,
         }
+    }
+
+    /// Why a rule does not stand.
+    fn why_inactive(&self, rule: &str, fields: &Fields) -> Option<Waiting> {
+        if !self.says(rule, fields) {
+            return Some(Waiting::AclRows(self.name.clone()));
+        }
+        let is_active = self.observed.acl.active_rules.contains(rule);
+        (!is_active).then(|| Waiting::AclRule(self.name.clone(), rule.to_owned()))
+    }
+
+    /// Whether a rule's row says what it is to say; what else somebody has put into it is not compared, or it would be
+    /// written over and over again.
+    fn says(&self, rule: &str, fields: &Fields) -> bool {
+        let row = self.observed.acl.rules.get(rule);
+        row.is_some_and(|row| fields.iter().all(|(name, value)| row.get(name) == Some(value)))
+    }
+}
+
+impl WantedRules {
+    fn new(desired: &Desired, config: &Config) -> Self {
+        let rules = acl::rules(config);
+        let gateway = |(port, prefix): (&PortName, &BootPrefix)| {
+            let rule = acl::gateway_rule(config, port, *prefix);
+            (port.clone(), (rule.name.clone(), rows::acl_rule_fields(&rule)))
+        };
+        Self {
+            shared: rules.iter().map(|rule| (rule.name.clone(), rows::acl_rule_fields(rule))).collect(),
+            priorities: rules.iter().map(|rule| rule.priority).collect(),
+            gateways: desired.ports.iter().map(gateway).collect(),
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&String, &Fields)> {
+        self.shared.iter().chain(self.gateways.values().map(|(rule, fields)| (rule, fields)))
     }
 }
 
 /// The ports that a row lists, as far as they are front-panel ports.
 fn listed_ports(row: &Fields) -> BTreeSet<PortName> {
     rows::acl_table_ports(row).iter().filter_map(|name| name.parse().ok()).collect()
-}
-
-/// Every rule that is to stand, as its row's fields.
-fn wanted_rules(desired: &Desired, config: &Config) -> BTreeMap<String, Fields> {
-    let gateways = desired.ports.iter().map(|(port, prefix)| acl::gateway_rule(config, port, *prefix));
-    let rules = acl::rules(config).into_iter().chain(gateways);
-    rules.map(|rule| (rule.name.clone(), rows::acl_rule_fields(&rule))).collect()
 }
 
 /// Whether nobody else has the port, down to the ASIC: an ACL on a tenant's port would cut the tenant off, and one on a
@@ -148,10 +185,4 @@ fn is_unclaimed(port: &Port) -> bool {
     let is_routed = port.bound.is_some() || port.router_interface || is_addressed;
     let is_free = port.base == Base::Absent && !is_routed;
     port.lag.is_none() && !is_bridged && (is_free || port.base == Base::Ours)
-}
-
-/// Whether a row says what it is to say; what else somebody has put into it is not compared, or it would be written
-/// over and over again.
-fn says(row: Option<&Fields>, fields: &Fields) -> bool {
-    row.is_some_and(|row| fields.iter().all(|(name, value)| row.get(name) == Some(value)))
 }
