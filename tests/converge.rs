@@ -27,7 +27,7 @@ use tokio::runtime::Runtime;
 const PORTS: [&str; 4] = ["Ethernet0", "Ethernet4", "Ethernet8", "Ethernet12"];
 
 /// More than any way in or out has waits: a plan that is not done by then never is.
-const PASSES: usize = 60;
+const PASSES: usize = 120;
 
 /// What stands on a port before leafboot comes.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +54,8 @@ enum Event {
     Sonic,
     /// SONiC does one thing.
     SonicStep,
+    /// orchagent comes to its ACLs later than to all else, or no longer.
+    AclsWait(bool),
     RestartSwss,
     /// `config save`.
     Save,
@@ -114,6 +116,7 @@ impl World {
             Event::Kill => self.kill(),
             Event::Sonic => self.swss.run_until_idle().unwrap(),
             Event::SonicStep => self.swss.run_once(std::time::Duration::ZERO).unwrap(),
+            Event::AclsWait(wait) => self.swss.let_acls_wait(*wait),
             Event::RestartSwss => self.swss.restart().unwrap(),
             Event::Save => self.saved = saved(&self.switch),
             Event::Reload => {
@@ -200,11 +203,13 @@ impl World {
     /// Passes until nothing is left to do or to wait for.
     fn settle(&mut self) {
         let mut last = Plan::default();
-        for _ in 0..PASSES {
+        for number in 0..PASSES {
             last = self.pass();
             if last.steps.is_empty() && last.waiting.is_empty() {
                 return;
             }
+            // Two times of three the interfaces come before the ACLs that were to guard them.
+            self.swss.let_acls_wait(number % 3 != 0);
             self.swss.run_until_idle().unwrap();
         }
         panic!("not settled after {PASSES} passes: {last}\n{}", self.switch.dump(CONFIG_DB));
@@ -314,6 +319,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         8 => Just(Event::Pass),
         4 => Just(Event::Sonic),
         4 => Just(Event::SonicStep),
+        2 => any::<bool>().prop_map(Event::AclsWait),
         2 => Just(Event::Kill),
         1 => Just(Event::RestartSwss),
         1 => Just(Event::Save),
@@ -328,7 +334,7 @@ fn runs() -> ProptestConfig {
     let asked =
         std::env::var("CONVERGE_CASES").ok().map(|cases| cases.parse().expect("CONVERGE_CASES is a number"));
     ProptestConfig {
-        cases: asked.unwrap_or(24),
+        cases: asked.unwrap_or(48),
         rng_seed: if asked.is_some() { RngSeed::Random } else { RngSeed::Fixed(20) },
         max_shrink_iters: 40,
         failure_persistence: None,
