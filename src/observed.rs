@@ -61,8 +61,8 @@ pub struct Acl {
     pub table_active: bool,
     /// STATE_DB: the rules that orchagent has.
     pub active_rules: BTreeSet<String>,
-    /// ASIC_DB: every ACL table's object with the priorities of its entries. The ASIC knows no names.
-    pub asic_tables: BTreeMap<String, BTreeSet<u32>>,
+    /// ASIC_DB: every ACL table's object with the number of its entries by priority. The ASIC knows no names.
+    pub asic_tables: BTreeMap<String, BTreeMap<u32, usize>>,
 }
 
 /// One front-panel port's rows and facts.
@@ -247,7 +247,8 @@ impl Observed {
             if let AsicRow::GroupMember(group, table) = row {
                 members.entry(group).or_default().insert((*table).to_owned());
             } else if let AsicRow::AclEntry(table, priority) = row {
-                self.acl.asic_tables.entry((*table).to_owned()).or_default().insert(*priority);
+                let entries = self.acl.asic_tables.entry((*table).to_owned()).or_default();
+                *entries.entry(*priority).or_default() += 1;
             }
         }
         let names: BTreeMap<&str, &str> =

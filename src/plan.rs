@@ -5,6 +5,7 @@
 //! just pushed, the port's own claims are ours to clear away; on any other port nothing is.
 
 mod acl;
+mod acl_rules;
 mod enter;
 mod leave;
 mod retire;
@@ -40,6 +41,8 @@ pub struct Plan {
 pub enum Step {
     /// Writes the row's fields.
     Set(RowKey, Fields),
+    /// Takes fields out of the row.
+    Clear(RowKey, BTreeSet<String>),
     /// Deletes the row.
     Delete(RowKey),
 }
@@ -103,7 +106,7 @@ impl Plan {
 impl Step {
     /// The port that the step is about; none for a row that all ports share.
     pub fn port(&self) -> Option<&PortName> {
-        let (Self::Set(key, _) | Self::Delete(key)) = self;
+        let (Self::Set(key, _) | Self::Clear(key, _) | Self::Delete(key)) = self;
         match key {
             RowKey::Vrf(_) | RowKey::AclTable(_) | RowKey::AclRule(..) => None,
             RowKey::Interface(port)
@@ -161,6 +164,10 @@ impl fmt::Display for Step {
             Self::Set(key, fields) => {
                 write!(f, "set {key}")?;
                 fields.iter().try_for_each(|(name, value)| write!(f, " {name}={value}"))
+            }
+            Self::Clear(key, fields) => {
+                write!(f, "clear {key}")?;
+                fields.iter().try_for_each(|name| write!(f, " {name}"))
             }
             Self::Delete(key) => write!(f, "delete {key}"),
         }

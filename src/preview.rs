@@ -92,6 +92,7 @@ impl Preview {
     pub fn json(&self) -> Value {
         let step = |step: &Step| match step {
             Step::Set(key, fields) => json!({ "set": key.to_string(), "fields": fields }),
+            Step::Clear(key, fields) => json!({ "clear": key.to_string(), "fields": fields }),
             Step::Delete(key) => json!({ "delete": key.to_string() }),
         };
         let waiting = self.plan.waiting.iter();

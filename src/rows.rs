@@ -25,6 +25,9 @@ const VRF_NAME: &str = "vrf_name";
 /// `ACL_TABLE` field: the ports that the table is bound to, comma-separated.
 const ACL_PORTS: &str = "ports@";
 
+/// `ACL_TABLE` field by which our table is known, whatever else somebody has made of it.
+const ACL_DESCRIPTION: (&str, &str) = ("policy_desc", "machines that boot (leafboot)");
+
 /// What is read of each database in one pass: glob patterns of keys.
 pub mod patterns {
     /// CONFIG_DB: the ports, our tables, and the tables in which others claim a port.
@@ -104,7 +107,7 @@ pub fn interface_fields(vrf: &VrfName) -> Fields {
 /// Our ACL table's fields. An empty port list is the text «», which is SONiC's way to park a table.
 pub fn acl_table_fields(ports: &BTreeSet<PortName>) -> Fields {
     fields([
-        ("policy_desc", "machines that boot (leafboot)".to_owned()),
+        (ACL_DESCRIPTION.0, ACL_DESCRIPTION.1.to_owned()),
         ("type", "L3V6".to_owned()),
         ("stage", "ingress".to_owned()),
         (ACL_PORTS, ports.iter().map(PortName::as_str).collect::<Vec<_>>().join(",")),
@@ -117,10 +120,23 @@ pub fn acl_table_ports(fields: &Fields) -> BTreeSet<String> {
     list.split(',').filter(|port| !port.is_empty()).map(str::to_owned).collect()
 }
 
-/// Whether an ACL table's row is of our kind; one that is not was written by somebody else.
-pub fn is_acl_table_of_our_kind(fields: &Fields) -> bool {
-    let is = |name: &str, value: &str| fields.get(name).is_some_and(|got| got.eq_ignore_ascii_case(value));
-    is("type", "L3V6") && is("stage", "ingress")
+/// Whether an ACL table's row is ours, perhaps half-written or edited. One that does not say so and is of another kind was
+/// written by somebody else.
+pub fn is_our_acl_table(row: &Fields) -> bool {
+    let could_be = |name: &str, value: &str| row.get(name).is_none_or(|got| got.eq_ignore_ascii_case(value));
+    let is_marked = row.get(ACL_DESCRIPTION.0).is_some_and(|text| text == ACL_DESCRIPTION.1);
+    is_marked || (could_be("type", "L3V6") && could_be("stage", "ingress"))
+}
+
+/// Whether two rows of an ACL table say the same; in which order they list the ports says nothing.
+pub fn is_same_acl_table(row: &Fields, other: &Fields) -> bool {
+    let mut sorted = row.clone();
+    if let (Some(ports), Some(others)) = (sorted.get_mut(ACL_PORTS), other.get(ACL_PORTS))
+        && acl_table_ports(row) == acl_table_ports(other)
+    {
+        ports.clone_from(others);
+    }
+    sorted == *other
 }
 
 /// A rule's fields. `IP_PROTOCOL`, not `NEXT_HEADER`: SONiC's YANG models know only the former
@@ -324,7 +340,7 @@ mod tests {
         let ports = BTreeSet::from(["Ethernet0".parse().unwrap(), "Ethernet4".parse().unwrap()]);
         let row = acl_table_fields(&ports);
         assert_eq!(row["ports@"], "Ethernet0,Ethernet4");
-        assert!(is_acl_table_of_our_kind(&row));
+        assert!(is_our_acl_table(&row));
         assert_eq!(acl_table_ports(&row).len(), 2);
         let parked = acl_table_fields(&BTreeSet::new());
         assert_eq!((parked["ports@"].as_str(), acl_table_ports(&parked).len()), ("", 0));

@@ -63,6 +63,27 @@ enum Event {
     Reload,
     /// Somebody deletes a port's base row, or its address rows.
     Delete(usize, bool),
+    /// Somebody changes the boot ACL's rows, and SONiC follows.
+    Meddle(Meddling),
+}
+
+/// What somebody does to the boot ACL.
+#[derive(Debug, Clone, Copy)]
+enum Meddling {
+    /// Changes the table's stage and changes it back.
+    StageAndBack,
+    /// Changes the table's type.
+    OtherType,
+    /// Puts a field into the table's row that it does not have.
+    StrangeField,
+    /// Deletes the table's row.
+    TableGone,
+    /// `acl-loader update full`: deletes every rule.
+    RulesGone,
+    /// Adds a match to the last rule.
+    RuleNarrowed,
+    /// Deletes half of a rule's row.
+    RuleHalved,
 }
 
 struct World {
@@ -75,6 +96,10 @@ struct World {
     ra: RaStates,
     saved: String,
     pushed: BTreeSet<&'static str>,
+    /// The isolation gaps that somebody's meddling has made.
+    forgiven: BTreeSet<usize>,
+    /// Ports that were open when somebody meddled: whoever mends their ACL leaves it open for a moment.
+    meddled: BTreeSet<String>,
 }
 
 impl World {
@@ -106,7 +131,8 @@ impl World {
         let saved = saved(&switch);
         swss.watch_isolation(Watch { vrf: "Vrfboot".to_owned(), acl_table: "LEAFBOOT".to_owned(), rules });
         let (desired, ra, pushed) = (None, RaStates::new(), BTreeSet::new());
-        Self { switch, swss, runtime, db, config, desired, ra, saved, pushed }
+        let (forgiven, meddled) = (BTreeSet::new(), BTreeSet::new());
+        Self { switch, swss, runtime, db, config, desired, ra, saved, pushed, forgiven, meddled }
     }
 
     fn happen(&mut self, event: &Event) {
@@ -123,8 +149,13 @@ impl World {
                 self.swss.empty_config().unwrap();
                 self.pass();
                 self.swss.reload(&self.saved.clone()).unwrap();
+                // It may have been saved with what somebody has made of the ACL.
+                if !self.meddled.is_empty() {
+                    self.meddled.extend(PORTS.map(str::to_owned));
+                }
             }
             Event::Delete(port, base) => self.delete(PORTS[*port], *base),
+            Event::Meddle(meddling) => self.meddle(*meddling),
         }
     }
 
@@ -161,6 +192,41 @@ impl World {
                 self.switch.cli(CONFIG_DB, &["DEL", key]);
             }
         }
+    }
+
+    fn meddle(&mut self, meddling: Meddling) {
+        self.swss.let_acls_wait(false);
+        self.swss.run_until_idle().unwrap();
+        let (table, rule) = ("ACL_TABLE|LEAFBOOT", |name: &str| format!("ACL_RULE|LEAFBOOT|{name}"));
+        let rows = self.switch.config_rows();
+        if !rows.contains_key(table) || !rows.contains_key(&rule("DEFAULT_RULE")) {
+            return;
+        }
+        let links = self.links();
+        let open = links.iter().filter(|(_, link)| serving::is_in(link, &self.config.boot.vrf));
+        self.meddled.extend(open.map(|(port, _)| port.to_string()));
+        let before = self.swss.isolation_gaps().len();
+        let rules = rows.keys().filter(|key| key.starts_with(&rule(""))).map(String::as_str);
+        let commands: Vec<Vec<&str>> = match meddling {
+            Meddling::StageAndBack => {
+                vec![vec!["HSET", table, "stage", "egress"], vec!["HSET", table, "stage", "ingress"]]
+            }
+            Meddling::OtherType => vec![vec!["HSET", table, "type", "L3"]],
+            Meddling::StrangeField => vec![vec!["HSET", table, "owner", "me"]],
+            Meddling::TableGone => vec![vec!["DEL", table]],
+            Meddling::RulesGone => vec![["DEL"].into_iter().chain(rules).collect()],
+            Meddling::RuleNarrowed => {
+                vec![vec!["HSET", "ACL_RULE|LEAFBOOT|DEFAULT_RULE", "L4_DST_PORT", "9"]]
+            }
+            Meddling::RuleHalved => {
+                vec![vec!["HDEL", "ACL_RULE|LEAFBOOT|DENY_MACHINES", "DST_IPV6", "IP_TYPE"]]
+            }
+        };
+        for command in commands {
+            self.switch.cli(CONFIG_DB, &command);
+            self.swss.run_until_idle().unwrap();
+        }
+        self.forgiven.extend(before..self.swss.isolation_gaps().len());
     }
 
     /// One pass of the reconciler, with a kernel and advertisements that follow at once.
@@ -236,8 +302,9 @@ impl World {
     }
 }
 
-/// The isolation gaps that leafboot answers for: not those that it found when it came, and not those of SONiC's own
-/// replay of CONFIG_DB, in which the order is SONiC's.
+/// The isolation gaps that leafboot answers for: not those that it found when it came, not those of SONiC's own replay of
+/// CONFIG_DB, in which the order is SONiC's, and not those of somebody's meddling and of its mending, as long as no port
+/// is opened.
 fn own_gaps<'a>(world: &'a World, claims: &[Claim; 4]) -> Vec<&'a Gap> {
     let mut found = BTreeSet::new();
     for (port, claim) in PORTS.iter().zip(claims) {
@@ -245,7 +312,10 @@ fn own_gaps<'a>(world: &'a World, claims: &[Claim; 4]) -> Vec<&'a Gap> {
             found.extend([(*port, Opening::KernelAddress), (*port, Opening::RouterInterface)]);
         }
     }
-    let mut own = world.swss.isolation_gaps().iter().filter(|gap| !gap.in_replay).collect::<Vec<_>>();
+    let of_mending = |gap: &Gap| world.meddled.contains(&gap.port) && gap.after.contains("ACL_");
+    let gaps = world.swss.isolation_gaps().iter().enumerate();
+    let gaps = gaps.filter(|(number, _)| !world.forgiven.contains(number)).map(|(_, gap)| gap);
+    let mut own = gaps.filter(|gap| !gap.in_replay && !of_mending(gap)).collect::<Vec<_>>();
     own.retain(|gap| !found.remove(&(gap.port.as_str(), gap.opening)));
     own
 }
@@ -313,6 +383,18 @@ fn wishes() -> impl Strategy<Value = [Option<u8>; 4]> {
     [wish.clone(), wish.clone(), wish.clone(), wish]
 }
 
+fn meddlings() -> impl Strategy<Value = Meddling> {
+    prop_oneof![
+        Just(Meddling::StageAndBack),
+        Just(Meddling::OtherType),
+        Just(Meddling::StrangeField),
+        Just(Meddling::TableGone),
+        Just(Meddling::RulesGone),
+        Just(Meddling::RuleNarrowed),
+        Just(Meddling::RuleHalved),
+    ]
+}
+
 fn events() -> impl Strategy<Value = Vec<Event>> {
     let event = prop_oneof![
         2 => wishes().prop_map(Event::Push),
@@ -325,6 +407,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => Just(Event::Save),
         1 => Just(Event::Reload),
         1 => (0usize..4, any::<bool>()).prop_map(|(port, base)| Event::Delete(port, base)),
+        2 => meddlings().prop_map(Event::Meddle),
     ];
     proptest::collection::vec(event, 0..40)
 }

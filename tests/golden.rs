@@ -66,6 +66,9 @@ struct AclCase {
     /// STATE_DB: the rules that have no row although the others have.
     #[serde(default)]
     pending: BTreeSet<String>,
+    /// ASIC_DB: the rules that have no entry although STATE_DB says so; `*`: none has.
+    #[serde(default)]
+    lost: BTreeSet<String>,
     /// ASIC_DB: the ports that the table is bound to.
     bound: Vec<String>,
 }
@@ -104,7 +107,9 @@ fn object(port: &str) -> String {
 fn snapshot(case: &ObservedCase) -> Snapshot {
     let without_null = |rows: &Rows| {
         let mut rows = rows.clone();
-        rows.values_mut().for_each(|fields| drop(fields.remove("NULL")));
+        for fields in rows.values_mut().filter(|fields| fields.len() == 1) {
+            fields.remove("NULL");
+        }
         rows
     };
     let mut snapshot = Snapshot {
@@ -133,7 +138,12 @@ fn snapshot(case: &ObservedCase) -> Snapshot {
 fn add_acl(snapshot: &mut Snapshot, case: &AclCase) {
     let gateways = case.gateways.iter().map(|(port, prefix)| acl::gateway_rule(&config(), port, *prefix));
     let rules: Vec<_> = acl::rules(&config()).into_iter().chain(gateways).collect();
-    snapshot.config.insert("ACL_TABLE|LEAFBOOT".to_owned(), rows::acl_table_fields(&case.ports));
+    // A row that the case spells out itself is as it says.
+    let config = &mut snapshot.config;
+    let mut stand = |key: String, fields| {
+        config.entry(key).or_insert(fields);
+    };
+    stand("ACL_TABLE|LEAFBOOT".to_owned(), rows::acl_table_fields(&case.ports));
     let status = case.status.as_deref().map(|status| row(&[("status", status)]));
     let mut state = |key: String| snapshot.state.extend(status.clone().map(|status| (key, status)));
     state("ACL_TABLE_TABLE|LEAFBOOT".to_owned());
@@ -142,12 +152,12 @@ fn add_acl(snapshot: &mut Snapshot, case: &AclCase) {
         if !is_pending {
             state(format!("ACL_RULE_TABLE|LEAFBOOT|{}", rule.name));
         }
-        snapshot.config.insert(format!("ACL_RULE|LEAFBOOT|{}", rule.name), rows::acl_rule_fields(&rule));
+        stand(format!("ACL_RULE|LEAFBOOT|{}", rule.name), rows::acl_rule_fields(&rule));
         let entry = row(&[
             ("SAI_ACL_ENTRY_ATTR_TABLE_ID", "oid:0x7"),
             ("SAI_ACL_ENTRY_ATTR_PRIORITY", &rule.priority.to_string()),
         ]);
-        if !is_pending {
+        if !is_pending && !case.lost.contains("*") && !case.lost.contains(&rule.name) {
             snapshot.asic.insert(format!("ASIC_STATE:SAI_OBJECT_TYPE_ACL_ENTRY:{}", rule.name), entry);
         }
     }

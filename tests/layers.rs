@@ -6,10 +6,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PURE: [&str; 22] = [
+const PURE: [&str; 23] = [
     "acl.rs",
     "config/acl.rs",
     "plan/acl.rs",
+    "plan/acl_rules.rs",
     "plan/enter.rs",
     "plan/leave.rs",
     "plan/retire.rs",

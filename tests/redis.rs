@@ -267,6 +267,23 @@ fn acl_rules_and_ports_that_were_deleted_by_hand_come_back() {
     assert_eq!(bench.switch.cli(CONFIG_DB, &["HGET", "ACL_TABLE|LEAFBOOT", "ports@"]), "Ethernet0\n");
 }
 
+#[test]
+fn rules_that_orchagent_has_lost_come_back_although_state_db_says_active() {
+    let mut bench = Bench::start();
+    let wish = desired(&[("Ethernet0", A)]);
+    bench.settle(&wish);
+    let before = bench.observe().acl;
+    let entries = |acl: &leafboot::observed::Acl| acl.asic_tables.values().cloned().collect::<Vec<_>>();
+    for stage in ["egress", "ingress"] {
+        bench.switch.cli(CONFIG_DB, &["HSET", "ACL_TABLE|LEAFBOOT", "stage", stage]);
+        eventually("orchagent has made the table again", || bench.observe().acl.asic_tables.is_empty());
+    }
+    assert_eq!(bench.observe().acl.active_rules, before.active_rules, "STATE_DB is not told");
+    let steps = bench.settle(&wish);
+    assert!(steps.iter().all(|step| step.starts_with("set ACL_RULE|LEAFBOOT|")), "{steps:?}");
+    assert_eq!(entries(&bench.observe().acl), entries(&before));
+}
+
 /// How often Redis has read from a socket since it started: once a round trip, or a little more for a long one.
 fn reads(switch: &Switch) -> u64 {
     let info = switch.cli(CONFIG_DB, &["INFO", "stats"]);

@@ -1,35 +1,26 @@
 //! The boot ACL comes before everything else of a port, and goes after everything else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use super::acl_rules::{WantedRule, WantedRules};
 use super::{Step, Waiting, has_traces, holds};
-use crate::acl;
 use crate::config::Config;
 use crate::desired::{Desired, Origin};
-use crate::net::{AclName, BootPrefix, PortName};
-use crate::observed::{Base, Observed, Port};
+use crate::net::{AclName, PortName};
+use crate::observed::{Acl, Base, Observed, Port};
 use crate::rows::{self, Fields, RowKey};
 
 /// How far the boot ACL is, for every port.
 pub(super) struct Guard<'a> {
     name: &'a AclName,
-    observed: &'a Observed,
+    acl: &'a Acl,
     /// The ports that the table's row lists now.
     listed: BTreeSet<PortName>,
     rules: WantedRules,
+    /// The rules that orchagent says it has, and the ASIC does not.
+    lost: BTreeSet<String>,
     /// What all ports wait for.
     waiting: Option<Waiting>,
-}
-
-/// Every rule that is to stand, as its row's fields.
-#[derive(Default)]
-struct WantedRules {
-    /// The rules of all ports, by their names.
-    shared: BTreeMap<String, Fields>,
-    /// The priorities by which the ASIC's table is known: those of the shared rules.
-    priorities: BTreeSet<u32>,
-    /// Each port's own rule.
-    gateways: BTreeMap<PortName, (String, Fields)>,
 }
 
 impl<'a> Guard<'a> {
@@ -38,13 +29,11 @@ impl<'a> Guard<'a> {
     /// Table before rules: caclmgrd dies of a rule whose table has no row (`scripts/caclmgrd: run`), and each change of
     /// a table's row makes it rebuild the leaf's ip6tables, so all ports that come and go now are one change.
     pub(super) fn new(desired: &Desired, observed: &'a Observed, config: &'a Config) -> (Self, Vec<Step>) {
-        let name = &config.acl.table;
-        let row = observed.acl.table.as_ref();
-        let listed = row.map(listed_ports).unwrap_or_default();
+        let (name, acl) = (&config.acl.table, &observed.acl);
         let rules = WantedRules::new(desired, config);
-        let mut guard = Self { name, observed, listed, rules, waiting: None };
-        let is_foreign = row.is_some_and(|row| !rows::is_acl_table_of_our_kind(row));
-        if is_foreign {
+        let listed = acl.table.as_ref().map(listed_ports).unwrap_or_default();
+        let mut guard = Self { name, acl, listed, lost: rules.lost(acl), rules, waiting: None };
+        if acl.table.as_ref().is_some_and(|row| !rows::is_our_acl_table(row)) {
             guard.waiting = Some(Waiting::AclForeign(name.clone()));
             return (guard, Vec::new());
         }
@@ -53,13 +42,14 @@ impl<'a> Guard<'a> {
             return (guard, Vec::new());
         }
         guard.waiting = guard.why_unready();
-        let steps = guard.steps(desired, config);
+        let mut steps = guard.table_steps(guard.wanted_ports(desired, observed, config));
+        steps.extend(guard.rule_steps(desired.origin));
         (guard, steps)
     }
 
     /// Why a port may not go a step further into the boot VRF: nothing, when the ACL stands before it in the ASIC.
     pub(super) fn why_open(&self, name: &PortName, port: &Port) -> Option<Waiting> {
-        let own = || self.rules.gateways.get(name).and_then(|(rule, row)| self.why_inactive(rule, row));
+        let own = || self.rules.gateways.get(name).and_then(|rule| self.why_inactive(rule));
         self.why_unguarded(name, port).or_else(own)
     }
 
@@ -71,11 +61,11 @@ impl<'a> Guard<'a> {
         if !self.listed.contains(name) {
             return Some(Waiting::AclRows(self.name.clone()));
         }
-        let is_ours = |table: &String| {
-            let entries = self.observed.acl.asic_tables.get(table);
-            entries.is_some_and(|entries| entries.is_superset(&self.rules.priorities))
+        let has_all = |table: &String| {
+            let entries = self.acl.asic_tables.get(table);
+            entries.is_some_and(|entries| self.rules.count_in(entries) == self.rules.shared.len())
         };
-        let is_bound = port.acl_tables.iter().any(is_ours);
+        let is_bound = port.acl_tables.iter().any(has_all);
         (!is_bound).then(|| Waiting::AclBound(self.name.clone()))
     }
 
@@ -84,27 +74,30 @@ impl<'a> Guard<'a> {
         self.listed.contains(name).then(|| Waiting::AclUnbound(self.name.clone()))
     }
 
-    fn steps(&self, desired: &Desired, config: &Config) -> Vec<Step> {
+    /// The table's row. It lists no further port until the rules of all ports stand.
+    fn table_steps(&self, ports: BTreeSet<PortName>) -> Vec<Step> {
+        let key = RowKey::AclTable(self.name.clone());
+        let Some(row) = &self.acl.table else {
+            return vec![Step::Set(key, rows::acl_table_fields(&BTreeSet::new()))];
+        };
+        let stand = self.rules.shared.iter().all(|rule| self.is_written(rule));
+        let table = rows::acl_table_fields(if stand { &ports } else { &self.listed });
+        mended(key, row, table, rows::is_same_acl_table)
+    }
+
+    fn rule_steps(&self, origin: Origin) -> Vec<Step> {
+        let key = |rule: &str| RowKey::AclRule(self.name.clone(), rule.to_owned());
         let mut steps = Vec::new();
-        let row = self.observed.acl.table.as_ref();
-        // The table is empty until the rules of all ports stand; afterwards only its port list changes.
-        let stands = self.rules.shared.iter().all(|(rule, fields)| self.says(rule, fields));
-        let first = rows::acl_table_fields(&BTreeSet::new());
-        let table = rows::acl_table_fields(&self.wanted_ports(desired, config));
-        match row {
-            None => steps.push(Step::Set(RowKey::AclTable(self.name.clone()), first)),
-            Some(row) if stands && rows::acl_table_ports(row) != rows::acl_table_ports(&table) => {
-                steps.push(Step::Set(RowKey::AclTable(self.name.clone()), table));
-            }
-            Some(_) => {}
+        for rule in self.rules.all().filter(|rule| !self.is_written(rule)) {
+            steps.extend(match self.acl.rules.get(&rule.name) {
+                Some(row) if row != &rule.row => mended(key(&rule.name), row, rule.row.clone(), Fields::eq),
+                _ => vec![Step::Set(key(&rule.name), rule.row.clone())],
+            });
         }
-        let key = |rule: &String| RowKey::AclRule(self.name.clone(), rule.clone());
-        let missing = self.rules.all().filter(|(rule, fields)| !self.says(rule, fields));
-        steps.extend(missing.map(|(rule, fields)| Step::Set(key(rule), fields.clone())));
         // A rule that nobody wants any more may be a memory's: only an order takes it away.
-        if desired.origin == Origin::Pushed {
-            let is_wanted = |name: &String| self.rules.all().any(|(rule, _)| rule == name);
-            let stale = self.observed.acl.rules.keys().filter(|rule| !is_wanted(rule));
+        if origin == Origin::Pushed {
+            let is_wanted = |name: &String| self.rules.all().any(|rule| rule.name == *name);
+            let stale = self.acl.rules.keys().filter(|rule| !is_wanted(rule));
             steps.extend(stale.map(|rule| Step::Delete(key(rule))));
         }
         steps
@@ -112,7 +105,7 @@ impl<'a> Guard<'a> {
 
     /// The ports that the table is to list: those that nothing else claims any more and that are to boot, and those
     /// that are still on their way out.
-    fn wanted_ports(&self, desired: &Desired, config: &Config) -> BTreeSet<PortName> {
+    fn wanted_ports(&self, desired: &Desired, observed: &Observed, config: &Config) -> BTreeSet<PortName> {
         let vrf = &config.boot.vrf;
         let wants = |(name, port): &(&PortName, &Port)| {
             let to_boot = desired.ports.contains_key(*name) && is_unclaimed(port);
@@ -120,56 +113,58 @@ impl<'a> Guard<'a> {
             let leaving = self.listed.contains(*name) && (kept || has_traces(port));
             to_boot || leaving || holds(port, vrf)
         };
-        self.observed.ports.iter().filter(wants).map(|(name, _)| name.clone()).collect()
+        observed.ports.iter().filter(wants).map(|(name, _)| name.clone()).collect()
     }
 
     /// Why the table and the rules of all ports do not stand.
     fn why_unready(&self) -> Option<Waiting> {
-        let acl = &self.observed.acl;
-        let inactive = self.rules.shared.iter().find_map(|(rule, fields)| self.why_inactive(rule, fields));
-        match (&acl.table, inactive) {
-            (None, _) => Some(Waiting::AclRows(self.name.clone())),
-            (Some(_), Some(Waiting::AclRule(..)) | None) if !acl.table_active => {
-                Some(Waiting::AclTable(self.name.clone()))
-            }
-            (Some(_), inactive) => inactive,
+        let inactive = || self.rules.shared.iter().find_map(|rule| self.why_inactive(rule));
+        // But for its ports the row is as it is to be.
+        let stands = self.table_steps(self.listed.clone()).is_empty();
+        if !stands || !self.rules.shared.iter().all(|rule| self.is_written(rule)) {
+            Some(Waiting::AclRows(self.name.clone()))
+        } else if !self.acl.table_active {
+            Some(Waiting::AclTable(self.name.clone()))
+        } else {
+            inactive()
         }
     }
 
     /// Why a rule does not stand.
-    fn why_inactive(&self, rule: &str, fields: &Fields) -> Option<Waiting> {
-        if !self.says(rule, fields) {
+    fn why_inactive(&self, rule: &WantedRule) -> Option<Waiting> {
+        if !self.is_written(rule) {
             return Some(Waiting::AclRows(self.name.clone()));
         }
-        let is_active = self.observed.acl.active_rules.contains(rule);
-        (!is_active).then(|| Waiting::AclRule(self.name.clone(), rule.to_owned()))
+        let is_active = self.acl.active_rules.contains(&rule.name);
+        (!is_active).then(|| Waiting::AclRule(self.name.clone(), rule.name.clone()))
     }
 
-    /// Whether a rule's row says what it is to say; what else somebody has put into it is not compared, or it would be
-    /// written over and over again.
-    fn says(&self, rule: &str, fields: &Fields) -> bool {
-        let row = self.observed.acl.rules.get(rule);
-        row.is_some_and(|row| fields.iter().all(|(name, value)| row.get(name) == Some(value)))
+    /// Whether nothing is to be written of a rule: its row says it, and orchagent has not lost it.
+    fn is_written(&self, rule: &WantedRule) -> bool {
+        self.acl.rules.get(&rule.name) == Some(&rule.row) && !self.lost.contains(&rule.name)
     }
 }
 
-impl WantedRules {
-    fn new(desired: &Desired, config: &Config) -> Self {
-        let rules = acl::rules(config);
-        let gateway = |(port, prefix): (&PortName, &BootPrefix)| {
-            let rule = acl::gateway_rule(config, port, *prefix);
-            (port.clone(), (rule.name.clone(), rows::acl_rule_fields(&rule)))
-        };
-        Self {
-            shared: rules.iter().map(|rule| (rule.name.clone(), rows::acl_rule_fields(rule))).collect(),
-            priorities: rules.iter().map(|rule| rule.priority).collect(),
-            gateways: desired.ports.iter().map(gateway).collect(),
-        }
+/// Writes a row over what somebody has made of it, then takes away what is none of ours: one more match in a rule makes
+/// another rule of it, and a table with a field that it does not know is no table to orchagent (`orchagent/aclorch.cpp:
+/// AclOrch::doAclTableTask`).
+fn mended(
+    key: RowKey,
+    row: &Fields,
+    wanted: Fields,
+    is_same: impl Fn(&Fields, &Fields) -> bool,
+) -> Vec<Step> {
+    let others: BTreeSet<String> = row.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
+    let ours = row.iter().filter(|(name, _)| wanted.contains_key(*name));
+    let ours: Fields = ours.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let mut steps = Vec::new();
+    if !is_same(&ours, &wanted) {
+        steps.push(Step::Set(key.clone(), wanted));
     }
-
-    fn all(&self) -> impl Iterator<Item = (&String, &Fields)> {
-        self.shared.iter().chain(self.gateways.values().map(|(rule, fields)| (rule, fields)))
+    if !others.is_empty() {
+        steps.push(Step::Clear(key, others));
     }
+    steps
 }
 
 /// The ports that a row lists, as far as they are front-panel ports.

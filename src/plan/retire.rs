@@ -42,7 +42,7 @@ impl Retirement {
             steps.push(Step::Delete(RowKey::Vrf(vrf.clone())));
         }
         let acl = &observed.acl;
-        let ours = acl.table.as_ref().is_some_and(rows::is_acl_table_of_our_kind);
+        let ours = acl.table.as_ref().is_some_and(rows::is_our_acl_table);
         let table = &config.acl.table;
         if ours && !acl.rules.is_empty() {
             let rule = |rule: &String| Step::Delete(RowKey::AclRule(table.clone(), rule.clone()));
