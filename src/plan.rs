@@ -6,6 +6,7 @@
 
 mod acl;
 mod acl_rules;
+mod anycast;
 mod enter;
 mod leave;
 mod retire;
@@ -16,7 +17,7 @@ use std::fmt;
 
 use crate::config::Config;
 use crate::desired::{Desired, Origin};
-use crate::net::{PortName, VrfName};
+use crate::net::{LoopbackName, PortName, VrfName};
 use crate::observed::{Base, Links, Observed, Port};
 use crate::rows::{Fields, RowKey};
 use crate::serving::RaStates;
@@ -32,6 +33,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Ports that need a fact first.
     pub waiting: BTreeMap<PortName, Waiting>,
+    /// The fact that the anycast address needs first.
+    pub anycast: Option<(LoopbackName, Waiting)>,
     /// Desired ports that have all they need.
     pub unchanged: BTreeSet<PortName>,
 }
@@ -74,6 +77,11 @@ impl Plan {
         plan.steps = steps;
         let view = View { observed, links, ra, config, desired, guard };
         plan.steps.extend(view.vrf_step());
+        match view.anycast() {
+            Need::Steps(steps) => plan.steps.extend(steps),
+            Need::Fact(waiting) => plan.anycast = Some((config.boot.loopback.clone(), waiting)),
+            Need::Nothing => {}
+        }
         for (name, port) in &observed.ports {
             let want = desired.ports.get(name).copied();
             let need = match want {
@@ -108,7 +116,11 @@ impl Step {
     pub fn port(&self) -> Option<&PortName> {
         let (Self::Set(key, _) | Self::Clear(key, _) | Self::Delete(key)) = self;
         match key {
-            RowKey::Vrf(_) | RowKey::AclTable(_) | RowKey::AclRule(..) => None,
+            RowKey::Vrf(_)
+            | RowKey::AclTable(_)
+            | RowKey::AclRule(..)
+            | RowKey::Loopback(_)
+            | RowKey::LoopbackAddress(..) => None,
             RowKey::Interface(port)
             | RowKey::Address(port, _)
             | RowKey::OtherAddress(port, _)
@@ -178,6 +190,9 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for step in &self.steps {
             writeln!(f, "{step}")?;
+        }
+        if let Some((loopback, waiting)) = &self.anycast {
+            writeln!(f, "{loopback} waits: {waiting}")?;
         }
         for (port, waiting) in &self.waiting {
             writeln!(f, "{port} waits: {waiting}")?;

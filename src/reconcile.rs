@@ -126,7 +126,7 @@ async fn pass(
 ) -> Result<(), DbError> {
     let vrf = &config.boot.vrf;
     let snapshot = db.snapshot().await?;
-    let observed = Observed::new(&snapshot, vrf, &config.acl.table);
+    let observed = Observed::new(&snapshot, config);
     let desired = inputs.desired.borrow_and_update().clone();
     let links = inputs.links.borrow_and_update().clone();
     let ra = inputs.ra.borrow_and_update().clone();

@@ -8,7 +8,7 @@ use std::fmt;
 use ipnet::Ipv6Net;
 
 use crate::acl::{Action, Rule};
-use crate::net::{AclName, BootPrefix, PortName, VrfName};
+use crate::net::{AclName, BootPrefix, LoopbackName, PortName, VrfName};
 
 /// One row's fields by name. A row without fields is empty here and `{"NULL": "NULL"}` in Redis.
 pub type Fields = BTreeMap<String, String>;
@@ -31,10 +31,11 @@ const ACL_DESCRIPTION: (&str, &str) = ("policy_desc", "machines that boot (leafb
 /// What is read of each database in one pass: glob patterns of keys.
 pub mod patterns {
     /// CONFIG_DB: the ports, our tables, and the tables in which others claim a port.
-    pub const CONFIG: [&str; 7] = [
+    pub const CONFIG: [&str; 8] = [
         "PORT|*",
         "VRF|*",
         "INTERFACE|*",
+        "LOOPBACK_INTERFACE|*",
         "ACL_TABLE|*",
         "ACL_RULE|*",
         "VLAN_MEMBER|*",
@@ -81,6 +82,10 @@ pub enum RowKey {
     Address(PortName, BootPrefix),
     /// Somebody else's address row on a port, as it is spelled. Only ever deleted.
     OtherAddress(PortName, String),
+    /// The base row `LOOPBACK_INTERFACE|<loopback>`.
+    Loopback(LoopbackName),
+    /// The address row `LOOPBACK_INTERFACE|<loopback>|<address>`.
+    LoopbackAddress(LoopbackName, String),
     /// `VLAN_MEMBER|<vlan>|<port>`. Only ever deleted.
     VlanMember(String, PortName),
 }
@@ -94,12 +99,14 @@ impl fmt::Display for RowKey {
             Self::Interface(port) => write!(f, "INTERFACE|{port}"),
             Self::Address(port, prefix) => write!(f, "INTERFACE|{port}|{}", prefix.gateway_net()),
             Self::OtherAddress(port, address) => write!(f, "INTERFACE|{port}|{address}"),
+            Self::Loopback(name) => write!(f, "LOOPBACK_INTERFACE|{name}"),
+            Self::LoopbackAddress(name, address) => write!(f, "LOOPBACK_INTERFACE|{name}|{address}"),
             Self::VlanMember(vlan, port) => write!(f, "VLAN_MEMBER|{vlan}|{port}"),
         }
     }
 }
 
-/// Our base row's fields.
+/// The fields of our base row, of a port and of the loopback.
 pub fn interface_fields(vrf: &VrfName) -> Fields {
     fields([(VRF_NAME, vrf.to_string())])
 }
@@ -178,6 +185,10 @@ pub enum Row<'a> {
     Interface(&'a str),
     /// The same tables, address row, with the address as it is spelled.
     Address(&'a str, &'a str),
+    /// CONFIG_DB `LOOPBACK_INTERFACE`, base row.
+    Loopback(&'a str),
+    /// The same table, address row, with the address as it is spelled.
+    LoopbackAddress(&'a str, &'a str),
     /// CONFIG_DB `ACL_TABLE` or STATE_DB `ACL_TABLE_TABLE`.
     AclTable(&'a str),
     /// CONFIG_DB `ACL_RULE` or STATE_DB `ACL_RULE_TABLE`: table and rule.
@@ -207,6 +218,8 @@ impl<'a> Row<'a> {
             ("VRF", None) => Some(Self::Vrf(first)),
             ("INTERFACE" | "INTERFACE_TABLE", None) => Some(Self::Interface(first)),
             ("INTERFACE" | "INTERFACE_TABLE", Some(address)) => Some(Self::Address(first, address)),
+            ("LOOPBACK_INTERFACE", None) => Some(Self::Loopback(first)),
+            ("LOOPBACK_INTERFACE", Some(address)) => Some(Self::LoopbackAddress(first, address)),
             ("ACL_TABLE" | "ACL_TABLE_TABLE", None) => Some(Self::AclTable(first)),
             ("ACL_RULE" | "ACL_RULE_TABLE", Some(rule)) => Some(Self::AclRule(first, rule)),
             ("VLAN_MEMBER" | "VLAN_MEMBER_TABLE", Some(port)) => Some(Self::VlanMember(first, port)),
@@ -247,6 +260,12 @@ pub fn index(fields: &Fields) -> Option<u32> {
 /// Whether orchagent has an ACL table or rule in the ASIC (STATE_DB; `orchagent/aclorch.cpp`).
 pub fn is_active(fields: &Fields) -> bool {
     fields.get("status").is_some_and(|status| status == "Active")
+}
+
+/// Whether orchagent has refused an ACL rule: it forgets the row, and takes it only when it is written again. One that is
+/// `Pending creation` it tries again by itself.
+pub fn is_refused(fields: &Fields) -> bool {
+    fields.get("status").is_some_and(|status| status == "Inactive")
 }
 
 /// What an ASIC_DB row says of a port's object.

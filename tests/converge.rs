@@ -61,8 +61,10 @@ enum Event {
     Save,
     /// `config reload` of what was saved last, or of what there is.
     Reload,
-    /// Somebody deletes a port's base row, or its address rows.
+    /// Somebody deletes the base row, or the address rows, of a port or of the loopback.
     Delete(usize, bool),
+    /// Somebody deletes the boot VRF's row.
+    DeleteVrf,
     /// Somebody changes the boot ACL's rows, and SONiC follows.
     Meddle(Meddling),
 }
@@ -100,6 +102,8 @@ struct World {
     forgiven: BTreeSet<usize>,
     /// Ports that were open when somebody meddled: whoever mends their ACL leaves it open for a moment.
     meddled: BTreeSet<String>,
+    /// Somebody has deleted the table under its rules, so caclmgrd may die of them.
+    is_orphaned: bool,
 }
 
 impl World {
@@ -124,15 +128,16 @@ impl World {
         let mut swss = Swss::start(&args).unwrap();
         swss.run_until_idle().unwrap();
         let settings = std::fs::read_to_string(support::agent::settings(&switch)).unwrap();
-        let config = Config::parse(&settings).unwrap();
+        let anycast = "anycast = \"2001:db8:ffff:1::1/127\"\nprotected";
+        let config = Config::parse(&settings.replace("protected", anycast)).unwrap();
         let rules = acl::rules(&config).into_iter().map(|rule| rule.name).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let db = runtime.block_on(Db::connect(&database_config)).unwrap();
         let saved = saved(&switch);
         swss.watch_isolation(Watch { vrf: "Vrfboot".to_owned(), acl_table: "LEAFBOOT".to_owned(), rules });
         let (desired, ra, pushed) = (None, RaStates::new(), BTreeSet::new());
-        let (forgiven, meddled) = (BTreeSet::new(), BTreeSet::new());
-        Self { switch, swss, runtime, db, config, desired, ra, saved, pushed, forgiven, meddled }
+        let (forgiven, meddled, is_orphaned) = (BTreeSet::new(), BTreeSet::new(), false);
+        Self { switch, swss, runtime, db, config, desired, ra, saved, pushed, forgiven, meddled, is_orphaned }
     }
 
     fn happen(&mut self, event: &Event) {
@@ -154,7 +159,11 @@ impl World {
                     self.meddled.extend(PORTS.map(str::to_owned));
                 }
             }
-            Event::Delete(port, base) => self.delete(PORTS[*port], *base),
+            Event::Delete(port, base) => match PORTS.get(*port) {
+                Some(port) => self.delete(&format!("INTERFACE|{port}"), *base),
+                None => self.delete("LOOPBACK_INTERFACE|Loopback64", *base),
+            },
+            Event::DeleteVrf => drop(self.switch.cli(CONFIG_DB, &["DEL", "VRF|Vrfboot"])),
             Event::Meddle(meddling) => self.meddle(*meddling),
         }
     }
@@ -184,11 +193,9 @@ impl World {
         self.db = self.runtime.block_on(Db::connect(&self.config.database_config)).unwrap();
     }
 
-    fn delete(&self, port: &str, base: bool) {
-        for row in self.switch.dump(CONFIG_DB).lines() {
-            let key = row.split(": ").next().unwrap();
-            let is_base = key == format!("INTERFACE|{port}");
-            if (base && is_base) || (!base && key.starts_with(&format!("INTERFACE|{port}|"))) {
+    fn delete(&self, row: &str, base: bool) {
+        for key in self.switch.config_rows().keys() {
+            if (base && key == row) || (!base && key.starts_with(&format!("{row}|"))) {
                 self.switch.cli(CONFIG_DB, &["DEL", key]);
             }
         }
@@ -207,6 +214,7 @@ impl World {
         self.meddled.extend(open.map(|(port, _)| port.to_string()));
         let before = self.swss.isolation_gaps().len();
         let rules = rows.keys().filter(|key| key.starts_with(&rule(""))).map(String::as_str);
+        self.is_orphaned |= matches!(meddling, Meddling::TableGone);
         let commands: Vec<Vec<&str>> = match meddling {
             Meddling::StageAndBack => {
                 vec![vec!["HSET", table, "stage", "egress"], vec!["HSET", table, "stage", "ingress"]]
@@ -233,7 +241,7 @@ impl World {
     fn pass(&mut self) -> Plan {
         let links = self.links();
         let snapshot = self.runtime.block_on(self.db.snapshot()).unwrap();
-        let observed = Observed::new(&snapshot, &self.config.boot.vrf, &self.config.acl.table);
+        let observed = Observed::new(&snapshot, &self.config);
         let plan = Plan::new(self.desired.as_ref(), &observed, &links, &self.ra, &self.config);
         self.runtime.block_on(self.db.apply(&plan.steps)).unwrap();
         let orders = serving::orders(self.desired.as_ref(), &links, &self.config.boot.vrf);
@@ -271,7 +279,7 @@ impl World {
         let mut last = Plan::default();
         for number in 0..PASSES {
             last = self.pass();
-            if last.steps.is_empty() && last.waiting.is_empty() {
+            if last.steps.is_empty() && last.waiting.is_empty() && last.anycast.is_none() {
                 return;
             }
             // Two times of three the interfaces come before the ACLs that were to guard them.
@@ -284,7 +292,10 @@ impl World {
     /// Every row that is nobody's on a pushed port and not leafboot's own.
     fn foreign(&self) -> BTreeSet<String> {
         let dump = self.switch.dump(CONFIG_DB);
-        let is_ours = |row: &str| row.contains("LEAFBOOT") || row.starts_with("VRF|Vrfboot");
+        let is_ours = |row: &str| {
+            let shared = ["VRF|Vrfboot", "LOOPBACK_INTERFACE|Loopback64"];
+            row.contains("LEAFBOOT") || shared.iter().any(|ours| row.starts_with(ours))
+        };
         let of_pushed = |row: &str| {
             let mut ports = self.pushed.iter();
             ports.any(|port| {
@@ -406,7 +417,8 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => Just(Event::RestartSwss),
         1 => Just(Event::Save),
         1 => Just(Event::Reload),
-        1 => (0usize..4, any::<bool>()).prop_map(|(port, base)| Event::Delete(port, base)),
+        1 => (0usize..5, any::<bool>()).prop_map(|(port, base)| Event::Delete(port, base)),
+        1 => Just(Event::DeleteVrf),
         2 => meddlings().prop_map(Event::Meddle),
     ];
     proptest::collection::vec(event, 0..40)
@@ -454,7 +466,8 @@ proptest! {
         }
         let own = own_gaps(&world, &claims);
         prop_assert!(own.is_empty(), "isolation gaps: {own:?}");
-        prop_assert!(world.swss.host_firewall().deaths.is_empty(), "caclmgrd died");
+        let deaths = &world.swss.host_firewall().deaths;
+        prop_assert!(deaths.is_empty() || world.is_orphaned, "caclmgrd died: {deaths:?}");
         for release in Release::ALL {
             let complaints = yang::check(release, &world.switch.config_rows());
             // What somebody has left half-written on a port that is not to boot is not ours to complete.

@@ -37,8 +37,10 @@ impl<'a> Guard<'a> {
             guard.waiting = Some(Waiting::AclForeign(name.clone()));
             return (guard, Vec::new());
         }
-        // Nobody boots: what is there stays until it is retired, and what is being retired does not come back.
-        if desired.ports.is_empty() && guard.listed.is_empty() {
+        // Nobody boots: what is there stays until it is retired, and what is being retired does not come back. Rules whose
+        // table somebody has deleted need it: SONiC's YANG refuses them without, and caclmgrd dies of them.
+        let is_orphaned = acl.table.is_none() && !acl.rules.is_empty();
+        if desired.ports.is_empty() && guard.listed.is_empty() && !is_orphaned {
             return (guard, Vec::new());
         }
         guard.waiting = guard.why_unready();
@@ -88,7 +90,11 @@ impl<'a> Guard<'a> {
     fn rule_steps(&self, origin: Origin) -> Vec<Step> {
         let key = |rule: &str| RowKey::AclRule(self.name.clone(), rule.to_owned());
         let mut steps = Vec::new();
-        for rule in self.rules.all().filter(|rule| !self.is_written(rule)) {
+        // What was refused is tried again once there is a table: the table may have been another one then, or there was
+        // no room in the ASIC.
+        let is_refused =
+            |rule: &WantedRule| self.acl.table_active && self.acl.refused_rules.contains(&rule.name);
+        for rule in self.rules.all().filter(|rule| !self.is_written(rule) || is_refused(rule)) {
             steps.extend(match self.acl.rules.get(&rule.name) {
                 Some(row) if row != &rule.row => mended(key(&rule.name), row, rule.row.clone(), Fields::eq),
                 _ => vec![Step::Set(key(&rule.name), rule.row.clone())],
