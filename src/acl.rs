@@ -113,6 +113,8 @@ pub fn rules(config: &Config) -> Vec<Rule> {
     permit("DNS_TCP", Some(TCP), &dns, Some(53));
     permit("NTP", Some(UDP), &config.acl.ntp, Some(123));
     permit("CACHE", Some(TCP), &config.acl.cache, None);
+    let anycast = config.boot.anycast.map(|anycast| Ipv6Net::new_assert(anycast.address(), 128));
+    permit("RELAY_ANYCAST", Some(TCP), anycast.as_slice(), Some(config.relay.port));
     permit("CONTROL_PLANE", None, &config.acl.control_plane, None);
     for (name, icmpv6_type) in [("ECHO_REQUEST", 128), ("ECHO_REPLY", 129)] {
         tail.push((name.to_owned(), Action::Forward, Match { source: Some(supernet), ..icmp(icmpv6_type) }));

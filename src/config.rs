@@ -11,7 +11,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use toml::Spanned;
 
-use crate::net::{HttpOrigin, LeafPrefix, PrefixError, VrfName};
+use crate::net::{AnycastNet, HttpOrigin, LeafPrefix, LoopbackName, PrefixError, VrfName};
 use acl::RawAcl;
 use ra::RawRa;
 
@@ -25,6 +25,7 @@ const DEFAULT_DATABASE_CONFIG: &str = "/var/run/redis/sonic-db/database_config.j
 const DEFAULT_SOCKET: &str = "/run/leafboot/leafboot.sock";
 const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/leafboot";
 const DEFAULT_VRF: &str = "Vrfboot";
+const DEFAULT_LOOPBACK: &str = "Loopback64";
 const DEFAULT_RELAY_PORT: u16 = 80;
 
 /// A setting that cannot be used: which key, on which line of the file, and why.
@@ -95,6 +96,10 @@ pub struct Boot {
     pub supernet: Ipv6Net,
     /// Ports that are never taken, by name or alias (uplinks).
     pub protected: Vec<String>,
+    /// An address of the relay that all leaves share, outside of `supernet`.
+    pub anycast: Option<AnycastNet>,
+    /// The loopback that carries `anycast`.
+    pub loopback: LoopbackName,
 }
 
 /// The relay's listener and what stands behind it.
@@ -163,6 +168,8 @@ struct RawBoot {
     supernet: Option<Spanned<String>>,
     #[serde(default)]
     protected: Vec<String>,
+    anycast: Option<Spanned<String>>,
+    loopback: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -204,19 +211,22 @@ impl Checker<'_> {
             "prefix = \"2001:db8:b007::/57\", this leaf's share of the boot supernet",
         )?;
         let leaf: LeafPrefix = self.parsed("boot.prefix", &prefix)?;
-        let supernet = raw.supernet.unwrap_or(prefix);
+        let supernet = self.value("boot.supernet", &raw.supernet.unwrap_or(prefix), |text| {
+            let supernet: LeafPrefix = text.parse().map_err(|e: PrefixError| e.to_string())?;
+            if supernet.net().contains(&leaf.net()) {
+                Ok(supernet.net())
+            } else {
+                Err(format!("{supernet} does not contain boot.prefix {leaf}"))
+            }
+        })?;
+        let anycast = raw.anycast.map(|raw| self.value("boot.anycast", &raw, |text| anycast(text, supernet)));
         Ok(Boot {
             vrf: self.parsed("boot.vrf", &or_default(raw.vrf, DEFAULT_VRF))?,
             prefix: leaf,
-            supernet: self.value("boot.supernet", &supernet, |text| {
-                let supernet: LeafPrefix = text.parse().map_err(|e: PrefixError| e.to_string())?;
-                if supernet.net().contains(&leaf.net()) {
-                    Ok(supernet.net())
-                } else {
-                    Err(format!("{supernet} does not contain boot.prefix {leaf}"))
-                }
-            })?,
+            supernet,
             protected: raw.protected,
+            anycast: anycast.transpose()?,
+            loopback: self.parsed("boot.loopback", &or_default(raw.loopback, DEFAULT_LOOPBACK))?,
         })
     }
 
@@ -320,6 +330,16 @@ fn or_default<T, D: Into<T>>(raw: Option<Spanned<T>>, default: D) -> Spanned<T> 
 /// A value that does not stand in the file.
 fn unwritten<T>(value: T) -> Spanned<T> {
     Spanned::new(0..0, value)
+}
+
+/// An anycast address. In one VRF orchagent retries the second of two overlapping addresses for ever
+/// (`orchagent/intfsorch.cpp: IntfsOrch::setIntf`), and the boot ACL keeps machines from all of the supernet.
+fn anycast(text: &str, supernet: Ipv6Net) -> Result<AnycastNet, String> {
+    let anycast: AnycastNet = text.parse().map_err(|e: PrefixError| e.to_string())?;
+    if supernet.contains(&anycast.net()) || anycast.net().contains(&supernet) {
+        return Err(format!("{anycast} overlaps boot.supernet {supernet}, which is the machines'"));
+    }
+    Ok(anycast)
 }
 
 fn leaf_name(name: &str) -> Result<String, String> {

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream::{self, SelectAll};
+use futures_util::{FutureExt, StreamExt};
 use redis::aio::{MultiplexedConnection, PubSubStream};
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, Pipeline, RedisError};
 use serde::Deserialize;
@@ -142,18 +142,21 @@ impl Db {
         })
     }
 
-    /// Reads everything that a pass needs: all databases at the same time, each in two round trips unless it has more
-    /// than `SCAN_COUNT` keys, however many ports there are.
+    /// Reads everything that a pass needs: four round trips one after the other, unless a database has more than
+    /// `SCAN_COUNT` keys, however many ports there are.
     pub async fn snapshot(&mut self) -> Result<Snapshot, DbError> {
         let Self { config, state, asic, counters, .. } = self;
-        let (config, state, asic, port_objects) = tokio::try_join!(
+        let (config, (state, asic), port_objects) = tokio::try_join!(
             async {
                 let initialized: Option<String> =
                     config.run(redis::Cmd::get(rows::CONFIG_DB_INITIALIZED)).await?;
                 Ok((initialized, config.rows(&patterns::CONFIG).await?))
             },
-            state.rows(&patterns::STATE),
-            asic.rows(&patterns::ASIC),
+            async {
+                // In this order: what orchagent says of an ACL's rules is compared with what the ASIC has afterwards.
+                let state = state.rows(&patterns::STATE).await?;
+                Ok((state, asic.rows(&patterns::ASIC).await?))
+            },
             counters.run(redis::Cmd::hgetall(rows::PORT_NAME_MAP)),
         )?;
         let (initialized, config) = config;
@@ -178,6 +181,9 @@ impl Db {
                     let fields: Vec<(&String, &String)> = fields.iter().collect();
                     pipeline.hset_multiple(key.to_string(), &fields).ignore();
                 }
+                Step::Clear(key, fields) => {
+                    pipeline.hdel(key.to_string(), fields.iter().collect::<Vec<_>>()).ignore();
+                }
                 Step::Delete(key) => {
                     pipeline.del(key.to_string()).ignore();
                 }
@@ -186,10 +192,14 @@ impl Db {
         self.config.run_all(&pipeline).await
     }
 
-    /// Waits until a row changes. Returns false when the subscription has ended: the connection is lost.
-    /// Cancel-safe. FLUSHDB emits no event: the caller also needs a timer.
+    /// Waits until a row changes; what has changed until now is one change. Returns false when the subscription has
+    /// ended: the connection is lost. Cancel-safe. FLUSHDB emits no event: the caller also needs a timer.
     pub async fn changed(&mut self) -> bool {
-        self.events.next().await.is_some()
+        let mut alive = self.events.next().await.is_some();
+        while alive && let Some(more) = self.events.next().now_or_never() {
+            alive = more.is_some();
+        }
+        alive
     }
 }
 
@@ -247,8 +257,11 @@ impl Database {
     }
 }
 
+/// What stands for an empty row; beside other fields it is one that somebody has put there.
 fn without_null(mut fields: Fields) -> Fields {
-    fields.remove(NULL);
+    if fields.len() == 1 {
+        fields.remove(NULL);
+    }
     fields
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Must never: know a database, a socket or a clock.
 
+mod anycast;
+
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
@@ -9,6 +11,8 @@ use std::str::FromStr;
 use ipnet::Ipv6Net;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub use self::anycast::{AnycastNet, LoopbackName};
 
 /// Longest name of a kernel network device in bytes (Linux `IFNAMSIZ` less its terminator).
 const DEVICE_NAME_MAX: usize = 15;
@@ -22,6 +26,9 @@ pub enum NameError {
     /// Not an ACL table's name.
     #[error("{0:?} is not an ACL table's name: expected 1 to 32 upper case letters, digits or _")]
     Acl(String),
+    /// Not a loopback's name.
+    #[error("{0:?} is not a loopback's name: expected Loopback followed by 1 to 3 digits")]
+    Loopback(String),
     /// Not a VRF name that SONiC takes.
     #[error(
         "{0:?} is not a VRF name: expected Vrf followed by letters, digits, - or _, at most 15 characters"
@@ -144,6 +151,11 @@ pub enum PrefixError {
     /// A leaf's prefix must hold at least one /64.
     #[error("{0} is longer than /64: it must hold a /64 for each port")]
     TooLong(Ipv6Net),
+    /// An anycast address that no machine could reach.
+    #[error(
+        "{0} is the first address of its prefix, and caclmgrd drops whatever goes to that: write a /127 or shorter with a later address, such as 2001:db8:ffff:1::1/127"
+    )]
+    Dropped(Ipv6Net),
     /// Multicast, link-local, loopback or unspecified space.
     #[error("{0} is not unicast address space that a machine could use beyond its link")]
     NotUnicast(Ipv6Net),

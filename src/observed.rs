@@ -7,8 +7,9 @@ use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 
+use crate::config::Config;
 use crate::desired::{PortRow, PortRows};
-use crate::net::{AclName, BootPrefix, Mac, PortName, VrfName};
+use crate::net::{BootPrefix, Mac, PortName};
 use crate::rows::{self, AsicRow, Fields, Row, Rows};
 
 /// The rows of one pass, as they were read.
@@ -35,6 +36,8 @@ pub struct Observed {
     pub vrf: Vrf,
     /// The boot ACL.
     pub acl: Acl,
+    /// The loopback that carries the anycast address.
+    pub loopback: Loopback,
     /// Every front-panel port.
     pub ports: BTreeMap<PortName, Port>,
 }
@@ -61,8 +64,23 @@ pub struct Acl {
     pub table_active: bool,
     /// STATE_DB: the rules that orchagent has.
     pub active_rules: BTreeSet<String>,
-    /// ASIC_DB: every ACL table's object with the priorities of its entries. The ASIC knows no names.
-    pub asic_tables: BTreeMap<String, BTreeSet<u32>>,
+    /// STATE_DB: the rules that orchagent has refused, for good unless they are written again.
+    pub refused_rules: BTreeSet<String>,
+    /// ASIC_DB: every ACL table's object with the number of its entries by priority. The ASIC knows no names.
+    pub asic_tables: BTreeMap<String, BTreeMap<u32, usize>>,
+}
+
+/// The loopback's rows and facts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Loopback {
+    /// CONFIG_DB: its base `LOOPBACK_INTERFACE` row.
+    pub base: Base,
+    /// CONFIG_DB: its address rows, as they are spelled.
+    pub addresses: BTreeSet<String>,
+    /// STATE_DB: the VRF that intfmgrd has bound it to.
+    pub bound: Option<String>,
+    /// STATE_DB: the addresses that intfmgrd has taken, as they are spelled.
+    pub bound_addresses: BTreeSet<String>,
 }
 
 /// One front-panel port's rows and facts.
@@ -98,7 +116,7 @@ pub struct Port {
     pub acl_tables: BTreeSet<String>,
 }
 
-/// Whose a port's base `INTERFACE` row is.
+/// Whose a base row is, of a port or of the loopback.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Base {
     /// There is none.
@@ -135,8 +153,8 @@ pub struct Link {
 pub type Links = BTreeMap<PortName, Link>;
 
 impl Observed {
-    /// Normalises a snapshot for the boot VRF and the boot ACL of these names.
-    pub fn new(snapshot: &Snapshot, vrf: &VrfName, acl: &AclName) -> Self {
+    /// Normalises a snapshot for the boot VRF, the boot ACL and the loopback that `config` names.
+    pub fn new(snapshot: &Snapshot, config: &Config) -> Self {
         let mut observed = Self { initialized: snapshot.initialized, ..Self::default() };
         for (key, fields) in &snapshot.config {
             if let Some(Row::Port(name)) = Row::parse(key)
@@ -146,7 +164,7 @@ impl Observed {
                 observed.ports.insert(port, Port { row, ..Port::default() });
             }
         }
-        let names = Names { vrf: vrf.as_str(), acl: acl.as_str() };
+        let names = Names::of(config);
         for (key, fields) in &snapshot.config {
             observed.see_config(key, fields, names);
         }
@@ -163,14 +181,17 @@ impl Observed {
     }
 
     /// The keys of a snapshot's CONFIG_DB rows that are somebody else's: seen, and never touched but for a pushed port's.
-    pub fn foreign<'a>(&self, snapshot: &'a Snapshot, vrf: &VrfName, acl: &AclName) -> Vec<&'a str> {
+    pub fn foreign<'a>(&self, snapshot: &'a Snapshot, config: &Config) -> Vec<&'a str> {
+        let names = Names::of(config);
+        let is_our_loopback = |name: &str| name == names.loopback && self.loopback.base == Base::Ours;
         let is_ours = |name: &str| {
             let port = name.parse::<PortName>().ok().and_then(|name| self.ports.get(&name));
             port.is_some_and(|port| port.base == Base::Ours)
         };
         let is_foreign = |key: &&str| match Row::parse(key) {
-            Some(Row::Vrf(name)) => name != vrf.as_str(),
-            Some(Row::AclTable(name) | Row::AclRule(name, _)) => name != acl.as_str(),
+            Some(Row::Vrf(name)) => name != names.vrf,
+            Some(Row::AclTable(name) | Row::AclRule(name, _)) => name != names.acl,
+            Some(Row::Loopback(name) | Row::LoopbackAddress(name, _)) => !is_our_loopback(name),
             Some(Row::Interface(name)) => !is_ours(name),
             Some(Row::Address(name, address)) => !is_ours(name) || rows::gateway_row(address).is_none(),
             Some(Row::VlanMember(..) | Row::LagMember(..)) => true,
@@ -194,12 +215,15 @@ impl Observed {
             Some(Row::AclRule(table, rule)) if table == names.acl => {
                 self.acl.rules.insert(rule.to_owned(), fields.clone());
             }
-            Some(Row::Interface(name)) => self.with_port(name, |port| {
-                port.base = match rows::configured_vrf(fields) {
-                    name if name == names.vrf => Base::Ours,
-                    other => Base::Foreign(other.to_owned()),
-                };
-            }),
+            Some(Row::Interface(name)) => {
+                self.with_port(name, |port| port.base = Base::of(fields, names.vrf));
+            }
+            Some(Row::Loopback(name)) if name == names.loopback => {
+                self.loopback.base = Base::of(fields, names.vrf);
+            }
+            Some(Row::LoopbackAddress(name, address)) if name == names.loopback => {
+                self.loopback.addresses.insert(address.to_owned());
+            }
             Some(Row::Address(name, address)) => self.with_port(name, |port| {
                 match rows::gateway_row(address) {
                     Some(prefix) => port.addresses.insert(prefix),
@@ -219,8 +243,18 @@ impl Observed {
             Some(Row::VrfState(name)) if name == names.vrf => self.vrf.in_kernel = rows::is_ok(fields),
             Some(Row::VrfObject(name)) if name == names.vrf => self.vrf.in_asic = rows::is_ok(fields),
             Some(Row::AclTable(name)) if name == names.acl => self.acl.table_active = rows::is_active(fields),
-            Some(Row::AclRule(table, rule)) if table == names.acl && rows::is_active(fields) => {
-                self.acl.active_rules.insert(rule.to_owned());
+            Some(Row::AclRule(table, rule)) if table == names.acl => {
+                if rows::is_active(fields) {
+                    self.acl.active_rules.insert(rule.to_owned());
+                } else if rows::is_refused(fields) {
+                    self.acl.refused_rules.insert(rule.to_owned());
+                }
+            }
+            Some(Row::Interface(name)) if name == names.loopback => {
+                self.loopback.bound = Some(rows::bound_vrf(fields).to_owned());
+            }
+            Some(Row::Address(name, address)) if name == names.loopback => {
+                self.loopback.bound_addresses.insert(address.to_owned());
             }
             Some(Row::PortState(name)) => self.with_port(name, |port| port.ready = rows::is_ok(fields)),
             Some(Row::Interface(name)) => {
@@ -247,7 +281,8 @@ impl Observed {
             if let AsicRow::GroupMember(group, table) = row {
                 members.entry(group).or_default().insert((*table).to_owned());
             } else if let AsicRow::AclEntry(table, priority) = row {
-                self.acl.asic_tables.entry((*table).to_owned()).or_default().insert(*priority);
+                let entries = self.acl.asic_tables.entry((*table).to_owned()).or_default();
+                *entries.entry(*priority).or_default() += 1;
             }
         }
         let names: BTreeMap<&str, &str> =
@@ -273,4 +308,21 @@ impl Observed {
 struct Names<'a> {
     vrf: &'a str,
     acl: &'a str,
+    loopback: &'a str,
+}
+
+impl<'a> Names<'a> {
+    fn of(config: &'a Config) -> Self {
+        let boot = &config.boot;
+        Self { vrf: boot.vrf.as_str(), acl: config.acl.table.as_str(), loopback: boot.loopback.as_str() }
+    }
+}
+
+impl Base {
+    fn of(row: &Fields, boot_vrf: &str) -> Self {
+        match rows::configured_vrf(row) {
+            vrf if vrf == boot_vrf => Self::Ours,
+            other => Self::Foreign(other.to_owned()),
+        }
+    }
 }

@@ -5,6 +5,8 @@
 //! just pushed, the port's own claims are ours to clear away; on any other port nothing is.
 
 mod acl;
+mod acl_rules;
+mod anycast;
 mod enter;
 mod leave;
 mod retire;
@@ -15,7 +17,7 @@ use std::fmt;
 
 use crate::config::Config;
 use crate::desired::{Desired, Origin};
-use crate::net::{PortName, VrfName};
+use crate::net::{LoopbackName, PortName, VrfName};
 use crate::observed::{Base, Links, Observed, Port};
 use crate::rows::{Fields, RowKey};
 use crate::serving::RaStates;
@@ -31,6 +33,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Ports that need a fact first.
     pub waiting: BTreeMap<PortName, Waiting>,
+    /// The fact that the anycast address needs first.
+    pub anycast: Option<(LoopbackName, Waiting)>,
     /// Desired ports that have all they need.
     pub unchanged: BTreeSet<PortName>,
 }
@@ -40,6 +44,8 @@ pub struct Plan {
 pub enum Step {
     /// Writes the row's fields.
     Set(RowKey, Fields),
+    /// Takes fields out of the row.
+    Clear(RowKey, BTreeSet<String>),
     /// Deletes the row.
     Delete(RowKey),
 }
@@ -71,6 +77,11 @@ impl Plan {
         plan.steps = steps;
         let view = View { observed, links, ra, config, desired, guard };
         plan.steps.extend(view.vrf_step());
+        match view.anycast() {
+            Need::Steps(steps) => plan.steps.extend(steps),
+            Need::Fact(waiting) => plan.anycast = Some((config.boot.loopback.clone(), waiting)),
+            Need::Nothing => {}
+        }
         for (name, port) in &observed.ports {
             let want = desired.ports.get(name).copied();
             let need = match want {
@@ -103,9 +114,13 @@ impl Plan {
 impl Step {
     /// The port that the step is about; none for a row that all ports share.
     pub fn port(&self) -> Option<&PortName> {
-        let (Self::Set(key, _) | Self::Delete(key)) = self;
+        let (Self::Set(key, _) | Self::Clear(key, _) | Self::Delete(key)) = self;
         match key {
-            RowKey::Vrf(_) | RowKey::AclTable(_) | RowKey::AclRule(..) => None,
+            RowKey::Vrf(_)
+            | RowKey::AclTable(_)
+            | RowKey::AclRule(..)
+            | RowKey::Loopback(_)
+            | RowKey::LoopbackAddress(..) => None,
             RowKey::Interface(port)
             | RowKey::Address(port, _)
             | RowKey::OtherAddress(port, _)
@@ -148,7 +163,7 @@ impl View<'_> {
         let vrf = &self.observed.vrf;
         let is_wanted = !self.desired.ports.is_empty() && !vrf.row && !vrf.in_kernel && !vrf.in_asic;
         let is_open = |(name, port): (&PortName, &Port)| {
-            port.base == Base::Ours && self.guard.why_open(name, port).is_some()
+            port.base == Base::Ours && self.guard.why_unguarded(name, port).is_some()
         };
         let opens_a_port = self.observed.ports.iter().any(is_open);
         (is_wanted && !opens_a_port).then(|| Step::Set(RowKey::Vrf(self.vrf().clone()), Fields::new()))
@@ -162,6 +177,10 @@ impl fmt::Display for Step {
                 write!(f, "set {key}")?;
                 fields.iter().try_for_each(|(name, value)| write!(f, " {name}={value}"))
             }
+            Self::Clear(key, fields) => {
+                write!(f, "clear {key}")?;
+                fields.iter().try_for_each(|name| write!(f, " {name}"))
+            }
             Self::Delete(key) => write!(f, "delete {key}"),
         }
     }
@@ -171,6 +190,9 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for step in &self.steps {
             writeln!(f, "{step}")?;
+        }
+        if let Some((loopback, waiting)) = &self.anycast {
+            writeln!(f, "{loopback} waits: {waiting}")?;
         }
         for (port, waiting) in &self.waiting {
             writeln!(f, "{port} waits: {waiting}")?;

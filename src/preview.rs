@@ -60,9 +60,8 @@ pub struct Preview {
 
 /// Plans for the document in `document`, or for the last accepted one, as if it were pushed now.
 pub async fn run(config: &Config, document: Option<&Path>) -> Result<Preview, PreviewError> {
-    let (vrf, acl) = (&config.boot.vrf, &config.acl.table);
     let snapshot = Db::connect(&config.database_config).await?.snapshot().await?;
-    let observed = Observed::new(&snapshot, vrf, acl);
+    let observed = Observed::new(&snapshot, config);
     let desired = match document {
         Some(path) => read(path, &observed.port_rows(), config)?,
         None => Store::new(&config.state_directory).restore()?.ok_or(PreviewError::NoDocument)?,
@@ -71,7 +70,7 @@ pub async fn run(config: &Config, document: Option<&Path>) -> Result<Preview, Pr
     let links = links::now().await?;
     // Whether a machine was told is known to the running agent only: a port that still has to cease says so.
     let plan = Plan::new(Some(&desired), &observed, &links, &RaStates::new(), config);
-    let foreign = observed.foreign(&snapshot, vrf, acl).into_iter().map(str::to_owned).collect();
+    let foreign = observed.foreign(&snapshot, config).into_iter().map(str::to_owned).collect();
     Ok(Preview { plan, foreign })
 }
 
@@ -92,11 +91,14 @@ impl Preview {
     pub fn json(&self) -> Value {
         let step = |step: &Step| match step {
             Step::Set(key, fields) => json!({ "set": key.to_string(), "fields": fields }),
+            Step::Clear(key, fields) => json!({ "clear": key.to_string(), "fields": fields }),
             Step::Delete(key) => json!({ "delete": key.to_string() }),
         };
         let waiting = self.plan.waiting.iter();
-        let waiting: Map<String, Value> =
+        let mut waiting: Map<String, Value> =
             waiting.map(|(port, fact)| (port.to_string(), fact.to_string().into())).collect();
+        let anycast = self.plan.anycast.iter();
+        waiting.extend(anycast.map(|(loopback, fact)| (loopback.to_string(), fact.to_string().into())));
         json!({
             "steps": self.plan.steps.iter().map(step).collect::<Vec<_>>(),
             "waiting": waiting,

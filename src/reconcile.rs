@@ -7,14 +7,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::db::{Db, DbError};
 use crate::desired::{Desired, PortRows};
 use crate::observed::{Links, Observed};
-use crate::plan::Plan;
+use crate::plan::{Plan, Step};
 use crate::serving::RaStates;
 use crate::status::Status;
 
@@ -22,6 +22,9 @@ use crate::status::Status;
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Between attempts to reach databases that are away.
 const RECONNECT: Duration = Duration::from_secs(1);
+/// The same steps again and again: SONiC is slow, or somebody undoes them. Its daemons look again after a second
+/// (`cfgmgr/intfmgrd.cpp: SELECT_TIMEOUT`), so sooner is of no use and keeps them from their work.
+const WRITE_AGAIN: Duration = Duration::from_secs(2);
 
 /// What the reconciler follows.
 #[derive(Clone)]
@@ -55,6 +58,19 @@ enum Woke {
     Lost,
 }
 
+/// What was written last.
+struct Written {
+    steps: Vec<Step>,
+    at: Instant,
+}
+
+impl Written {
+    /// Whether steps are to be written now.
+    fn is_due(&self, steps: &[Step]) -> bool {
+        !steps.is_empty() && (self.steps != steps || self.at.elapsed() >= WRITE_AGAIN)
+    }
+}
+
 /// Reconciles until the process ends.
 pub async fn run(config: &Config, mut inputs: Inputs, outputs: Outputs) {
     loop {
@@ -79,8 +95,9 @@ pub async fn run(config: &Config, mut inputs: Inputs, outputs: Outputs) {
 async fn follow(mut db: Db, config: &Config, inputs: &mut Inputs, outputs: &Outputs) -> Result<(), DbError> {
     info!(database_config = %Path::display(&config.database_config), "connected to SONiC's databases");
     let mut woke = Woke::Connected;
+    let mut written = Written { steps: Vec::new(), at: Instant::now() };
     while woke != Woke::Lost {
-        pass(&mut db, config, inputs, outputs, woke).await?;
+        pass(&mut db, config, inputs, outputs, &mut written, woke).await?;
         woke = wake(&mut db, inputs).await;
     }
     Ok(())
@@ -104,19 +121,23 @@ async fn pass(
     config: &Config,
     inputs: &mut Inputs,
     outputs: &Outputs,
+    written: &mut Written,
     woke: Woke,
 ) -> Result<(), DbError> {
     let vrf = &config.boot.vrf;
     let snapshot = db.snapshot().await?;
-    let observed = Observed::new(&snapshot, vrf, &config.acl.table);
+    let observed = Observed::new(&snapshot, config);
     let desired = inputs.desired.borrow_and_update().clone();
     let links = inputs.links.borrow_and_update().clone();
     let ra = inputs.ra.borrow_and_update().clone();
     let plan = Plan::new(desired.as_ref(), &observed, &links, &ra, config);
-    for step in &plan.steps {
-        info!(%step, ?woke, "writing CONFIG_DB");
+    if written.is_due(&plan.steps) {
+        for step in &plan.steps {
+            info!(%step, ?woke, "writing CONFIG_DB");
+        }
+        db.apply(&plan.steps).await?;
+        *written = Written { steps: plan.steps.clone(), at: Instant::now() };
     }
-    db.apply(&plan.steps).await?;
     outputs.ports.send_replace(observed.initialized.then(|| observed.port_rows()));
     publish(&outputs.status, |before| Status::new(desired.as_ref(), &observed, &plan, &ra, vrf, before));
     Ok(())

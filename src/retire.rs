@@ -59,7 +59,7 @@ pub async fn run(config: &Config, wait: Duration) -> Result<(), RetireError> {
 async fn remove(config: &Config, vrf: &VrfName) -> Result<(), RetireError> {
     let mut db = Db::connect(&config.database_config).await?;
     loop {
-        let observed = Observed::new(&db.snapshot().await?, vrf, &config.acl.table);
+        let observed = Observed::new(&db.snapshot().await?, config);
         if !observed.initialized {
             return Err(RetireError::NotLoaded);
         }

@@ -8,7 +8,7 @@ use std::fmt;
 use ipnet::Ipv6Net;
 
 use crate::acl::{Action, Rule};
-use crate::net::{AclName, BootPrefix, PortName, VrfName};
+use crate::net::{AclName, BootPrefix, LoopbackName, PortName, VrfName};
 
 /// One row's fields by name. A row without fields is empty here and `{"NULL": "NULL"}` in Redis.
 pub type Fields = BTreeMap<String, String>;
@@ -25,13 +25,17 @@ const VRF_NAME: &str = "vrf_name";
 /// `ACL_TABLE` field: the ports that the table is bound to, comma-separated.
 const ACL_PORTS: &str = "ports@";
 
+/// `ACL_TABLE` field by which our table is known, whatever else somebody has made of it.
+const ACL_DESCRIPTION: (&str, &str) = ("policy_desc", "machines that boot (leafboot)");
+
 /// What is read of each database in one pass: glob patterns of keys.
 pub mod patterns {
     /// CONFIG_DB: the ports, our tables, and the tables in which others claim a port.
-    pub const CONFIG: [&str; 7] = [
+    pub const CONFIG: [&str; 8] = [
         "PORT|*",
         "VRF|*",
         "INTERFACE|*",
+        "LOOPBACK_INTERFACE|*",
         "ACL_TABLE|*",
         "ACL_RULE|*",
         "VLAN_MEMBER|*",
@@ -78,6 +82,10 @@ pub enum RowKey {
     Address(PortName, BootPrefix),
     /// Somebody else's address row on a port, as it is spelled. Only ever deleted.
     OtherAddress(PortName, String),
+    /// The base row `LOOPBACK_INTERFACE|<loopback>`.
+    Loopback(LoopbackName),
+    /// The address row `LOOPBACK_INTERFACE|<loopback>|<address>`.
+    LoopbackAddress(LoopbackName, String),
     /// `VLAN_MEMBER|<vlan>|<port>`. Only ever deleted.
     VlanMember(String, PortName),
 }
@@ -91,12 +99,14 @@ impl fmt::Display for RowKey {
             Self::Interface(port) => write!(f, "INTERFACE|{port}"),
             Self::Address(port, prefix) => write!(f, "INTERFACE|{port}|{}", prefix.gateway_net()),
             Self::OtherAddress(port, address) => write!(f, "INTERFACE|{port}|{address}"),
+            Self::Loopback(name) => write!(f, "LOOPBACK_INTERFACE|{name}"),
+            Self::LoopbackAddress(name, address) => write!(f, "LOOPBACK_INTERFACE|{name}|{address}"),
             Self::VlanMember(vlan, port) => write!(f, "VLAN_MEMBER|{vlan}|{port}"),
         }
     }
 }
 
-/// Our base row's fields.
+/// The fields of our base row, of a port and of the loopback.
 pub fn interface_fields(vrf: &VrfName) -> Fields {
     fields([(VRF_NAME, vrf.to_string())])
 }
@@ -104,7 +114,7 @@ pub fn interface_fields(vrf: &VrfName) -> Fields {
 /// Our ACL table's fields. An empty port list is the text «», which is SONiC's way to park a table.
 pub fn acl_table_fields(ports: &BTreeSet<PortName>) -> Fields {
     fields([
-        ("policy_desc", "machines that boot (leafboot)".to_owned()),
+        (ACL_DESCRIPTION.0, ACL_DESCRIPTION.1.to_owned()),
         ("type", "L3V6".to_owned()),
         ("stage", "ingress".to_owned()),
         (ACL_PORTS, ports.iter().map(PortName::as_str).collect::<Vec<_>>().join(",")),
@@ -117,10 +127,23 @@ pub fn acl_table_ports(fields: &Fields) -> BTreeSet<String> {
     list.split(',').filter(|port| !port.is_empty()).map(str::to_owned).collect()
 }
 
-/// Whether an ACL table's row is of our kind; one that is not was written by somebody else.
-pub fn is_acl_table_of_our_kind(fields: &Fields) -> bool {
-    let is = |name: &str, value: &str| fields.get(name).is_some_and(|got| got.eq_ignore_ascii_case(value));
-    is("type", "L3V6") && is("stage", "ingress")
+/// Whether an ACL table's row is ours, perhaps half-written or edited. One that does not say so and is of another kind was
+/// written by somebody else.
+pub fn is_our_acl_table(row: &Fields) -> bool {
+    let could_be = |name: &str, value: &str| row.get(name).is_none_or(|got| got.eq_ignore_ascii_case(value));
+    let is_marked = row.get(ACL_DESCRIPTION.0).is_some_and(|text| text == ACL_DESCRIPTION.1);
+    is_marked || (could_be("type", "L3V6") && could_be("stage", "ingress"))
+}
+
+/// Whether two rows of an ACL table say the same; in which order they list the ports says nothing.
+pub fn is_same_acl_table(row: &Fields, other: &Fields) -> bool {
+    let mut sorted = row.clone();
+    if let (Some(ports), Some(others)) = (sorted.get_mut(ACL_PORTS), other.get(ACL_PORTS))
+        && acl_table_ports(row) == acl_table_ports(other)
+    {
+        ports.clone_from(others);
+    }
+    sorted == *other
 }
 
 /// A rule's fields. `IP_PROTOCOL`, not `NEXT_HEADER`: SONiC's YANG models know only the former
@@ -162,6 +185,10 @@ pub enum Row<'a> {
     Interface(&'a str),
     /// The same tables, address row, with the address as it is spelled.
     Address(&'a str, &'a str),
+    /// CONFIG_DB `LOOPBACK_INTERFACE`, base row.
+    Loopback(&'a str),
+    /// The same table, address row, with the address as it is spelled.
+    LoopbackAddress(&'a str, &'a str),
     /// CONFIG_DB `ACL_TABLE` or STATE_DB `ACL_TABLE_TABLE`.
     AclTable(&'a str),
     /// CONFIG_DB `ACL_RULE` or STATE_DB `ACL_RULE_TABLE`: table and rule.
@@ -191,6 +218,8 @@ impl<'a> Row<'a> {
             ("VRF", None) => Some(Self::Vrf(first)),
             ("INTERFACE" | "INTERFACE_TABLE", None) => Some(Self::Interface(first)),
             ("INTERFACE" | "INTERFACE_TABLE", Some(address)) => Some(Self::Address(first, address)),
+            ("LOOPBACK_INTERFACE", None) => Some(Self::Loopback(first)),
+            ("LOOPBACK_INTERFACE", Some(address)) => Some(Self::LoopbackAddress(first, address)),
             ("ACL_TABLE" | "ACL_TABLE_TABLE", None) => Some(Self::AclTable(first)),
             ("ACL_RULE" | "ACL_RULE_TABLE", Some(rule)) => Some(Self::AclRule(first, rule)),
             ("VLAN_MEMBER" | "VLAN_MEMBER_TABLE", Some(port)) => Some(Self::VlanMember(first, port)),
@@ -231,6 +260,12 @@ pub fn index(fields: &Fields) -> Option<u32> {
 /// Whether orchagent has an ACL table or rule in the ASIC (STATE_DB; `orchagent/aclorch.cpp`).
 pub fn is_active(fields: &Fields) -> bool {
     fields.get("status").is_some_and(|status| status == "Active")
+}
+
+/// Whether orchagent has refused an ACL rule: it forgets the row, and takes it only when it is written again. One that is
+/// `Pending creation` it tries again by itself.
+pub fn is_refused(fields: &Fields) -> bool {
+    fields.get("status").is_some_and(|status| status == "Inactive")
 }
 
 /// What an ASIC_DB row says of a port's object.
@@ -324,7 +359,7 @@ mod tests {
         let ports = BTreeSet::from(["Ethernet0".parse().unwrap(), "Ethernet4".parse().unwrap()]);
         let row = acl_table_fields(&ports);
         assert_eq!(row["ports@"], "Ethernet0,Ethernet4");
-        assert!(is_acl_table_of_our_kind(&row));
+        assert!(is_our_acl_table(&row));
         assert_eq!(acl_table_ports(&row).len(), 2);
         let parked = acl_table_fields(&BTreeSet::new());
         assert_eq!((parked["ports@"].as_str(), acl_table_ports(&parked).len()), ("", 0));

@@ -17,15 +17,18 @@ use leafboot::rows::{self, Fields, Rows};
 use leafboot::serving::{RaState, RaStates};
 use serde::Deserialize;
 
-fn config() -> Config {
+/// leafboot's settings, with an anycast address or without.
+fn config(anycast: Option<&str>) -> Config {
+    let anycast = anycast.map(|anycast| format!("anycast = {anycast:?}\n")).unwrap_or_default();
     let text = r#"leaf = "leaf01"
 [boot]
 prefix = "2001:db8:b007::/57"
+ANYCAST
 [relay]
 boot_service = "http://[2001:db8:ffff::80]:8080"
 cache = "http://images.metal-stack.io"
 "#;
-    Config::parse(text).unwrap()
+    Config::parse(&text.replace("ANYCAST", &anycast)).unwrap()
 }
 
 #[derive(Deserialize)]
@@ -40,6 +43,8 @@ struct DesiredCase {
 #[serde(deny_unknown_fields)]
 struct ObservedCase {
     initialized: bool,
+    /// The setting `boot.anycast`.
+    anycast: Option<String>,
     config: Rows,
     state: Rows,
     /// ASIC_DB: ports that a router interface stands on.
@@ -63,6 +68,15 @@ struct AclCase {
     gateways: BTreeMap<PortName, BootPrefix>,
     /// STATE_DB: `status` of the table and of every rule; none: no row.
     status: Option<String>,
+    /// STATE_DB: the rules that have no row although the others have.
+    #[serde(default)]
+    pending: BTreeSet<String>,
+    /// STATE_DB: the rules that orchagent has refused.
+    #[serde(default)]
+    refused: BTreeSet<String>,
+    /// ASIC_DB: the rules that have no entry although STATE_DB says so; `*`: none has.
+    #[serde(default)]
+    lost: BTreeSet<String>,
     /// ASIC_DB: the ports that the table is bound to.
     bound: Vec<String>,
 }
@@ -101,7 +115,9 @@ fn object(port: &str) -> String {
 fn snapshot(case: &ObservedCase) -> Snapshot {
     let without_null = |rows: &Rows| {
         let mut rows = rows.clone();
-        rows.values_mut().for_each(|fields| drop(fields.remove("NULL")));
+        for fields in rows.values_mut().filter(|fields| fields.len() == 1) {
+            fields.remove("NULL");
+        }
         rows
     };
     let mut snapshot = Snapshot {
@@ -122,26 +138,39 @@ fn snapshot(case: &ObservedCase) -> Snapshot {
         snapshot.port_objects.insert(port.to_owned(), object(port));
     }
     if let Some(acl) = &case.acl {
-        add_acl(&mut snapshot, acl);
+        add_acl(&mut snapshot, acl, &config(case.anycast.as_deref()));
     }
     snapshot
 }
 
-fn add_acl(snapshot: &mut Snapshot, case: &AclCase) {
-    let gateways = case.gateways.iter().map(|(port, prefix)| acl::gateway_rule(&config(), port, *prefix));
-    let rules: Vec<_> = acl::rules(&config()).into_iter().chain(gateways).collect();
-    snapshot.config.insert("ACL_TABLE|LEAFBOOT".to_owned(), rows::acl_table_fields(&case.ports));
+fn add_acl(snapshot: &mut Snapshot, case: &AclCase, settings: &Config) {
+    let gateways = case.gateways.iter().map(|(port, prefix)| acl::gateway_rule(settings, port, *prefix));
+    let rules: Vec<_> = acl::rules(settings).into_iter().chain(gateways).collect();
+    // A row that the case spells out itself is as it says.
+    let config = &mut snapshot.config;
+    let mut stand = |key: String, fields| {
+        config.entry(key).or_insert(fields);
+    };
+    stand("ACL_TABLE|LEAFBOOT".to_owned(), rows::acl_table_fields(&case.ports));
     let status = case.status.as_deref().map(|status| row(&[("status", status)]));
-    let mut state = |key: String| snapshot.state.extend(status.clone().map(|status| (key, status)));
-    state("ACL_TABLE_TABLE|LEAFBOOT".to_owned());
+    snapshot.state.extend(status.clone().map(|status| ("ACL_TABLE_TABLE|LEAFBOOT".to_owned(), status)));
     for rule in rules {
-        state(format!("ACL_RULE_TABLE|LEAFBOOT|{}", rule.name));
-        snapshot.config.insert(format!("ACL_RULE|LEAFBOOT|{}", rule.name), rows::acl_rule_fields(&rule));
+        let is_refused = case.refused.contains(&rule.name);
+        let is_pending = case.pending.contains(&rule.name) || is_refused;
+        let key = format!("ACL_RULE_TABLE|LEAFBOOT|{}", rule.name);
+        if is_refused {
+            snapshot.state.insert(key, row(&[("status", "Inactive")]));
+        } else if !is_pending {
+            snapshot.state.extend(status.clone().map(|status| (key, status)));
+        }
+        stand(format!("ACL_RULE|LEAFBOOT|{}", rule.name), rows::acl_rule_fields(&rule));
         let entry = row(&[
             ("SAI_ACL_ENTRY_ATTR_TABLE_ID", "oid:0x7"),
             ("SAI_ACL_ENTRY_ATTR_PRIORITY", &rule.priority.to_string()),
         ]);
-        snapshot.asic.insert(format!("ASIC_STATE:SAI_OBJECT_TYPE_ACL_ENTRY:{}", rule.name), entry);
+        if !is_pending && !case.lost.contains("*") && !case.lost.contains(&rule.name) {
+            snapshot.asic.insert(format!("ASIC_STATE:SAI_OBJECT_TYPE_ACL_ENTRY:{}", rule.name), entry);
+        }
     }
     for port in &case.bound {
         let group = format!("oid:0xb{port}");
@@ -192,17 +221,17 @@ fn every_case_has_its_plan() {
     let mut wrong = String::new();
     for case in cases() {
         let observed: ObservedCase = read(&case.join("observed.json"));
-        let config = config();
+        let config = config(observed.anycast.as_deref());
         let plan = Plan::new(
             desired(&case).as_ref(),
-            &Observed::new(&snapshot(&observed), &config.boot.vrf, &config.acl.table),
+            &Observed::new(&snapshot(&observed), &config),
             &links(&observed),
             &advertisements(&observed),
             &config,
         );
         for step in &plan.steps {
             let ours = [" VRF|Vrfboot", " ACL_TABLE|LEAFBOOT", " ACL_RULE|LEAFBOOT|"];
-            let of_a_port = [" INTERFACE|Ethernet", " VLAN_MEMBER|"];
+            let of_a_port = [" INTERFACE|Ethernet", " VLAN_MEMBER|", " LOOPBACK_INTERFACE|Loopback64"];
             let is_ours = ours.iter().any(|row| step.to_string().contains(row))
                 || of_a_port.iter().any(|row| step.to_string().contains(row));
             assert!(is_ours, "{}: a step on a foreign row: {step}", case.display());

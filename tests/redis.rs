@@ -56,7 +56,7 @@ impl Bench {
 
     fn observe(&mut self) -> Observed {
         let snapshot = self.runtime.block_on(self.db.snapshot()).unwrap();
-        Observed::new(&snapshot, &self.config.boot.vrf, &self.config.acl.table)
+        Observed::new(&snapshot, &self.config)
     }
 
     /// One pass; the kernel is what SONiC says of it, since the model's is on paper.
@@ -76,7 +76,7 @@ impl Bench {
         loop {
             let (plan, _) = self.pass(desired);
             steps.extend(plan.steps.iter().map(ToString::to_string));
-            if plan.steps.is_empty() && plan.waiting.is_empty() {
+            if plan.steps.is_empty() && plan.waiting.is_empty() && plan.anycast.is_none() {
                 return steps;
             }
             assert!(Instant::now() < deadline, "not settled after 10 s: {plan}");
@@ -267,6 +267,65 @@ fn acl_rules_and_ports_that_were_deleted_by_hand_come_back() {
     assert_eq!(bench.switch.cli(CONFIG_DB, &["HGET", "ACL_TABLE|LEAFBOOT", "ports@"]), "Ethernet0\n");
 }
 
+#[test]
+fn rules_that_orchagent_has_lost_come_back_although_state_db_says_active() {
+    let mut bench = Bench::start();
+    let wish = desired(&[("Ethernet0", A)]);
+    bench.settle(&wish);
+    let before = bench.observe().acl;
+    let entries = |acl: &leafboot::observed::Acl| acl.asic_tables.values().cloned().collect::<Vec<_>>();
+    for stage in ["egress", "ingress"] {
+        bench.switch.cli(CONFIG_DB, &["HSET", "ACL_TABLE|LEAFBOOT", "stage", stage]);
+        eventually("orchagent has made the table again", || bench.observe().acl.asic_tables.is_empty());
+    }
+    assert_eq!(bench.observe().acl.active_rules, before.active_rules, "STATE_DB is not told");
+    let steps = bench.settle(&wish);
+    assert!(steps.iter().all(|step| step.starts_with("set ACL_RULE|LEAFBOOT|")), "{steps:?}");
+    // A rule that was written twice goes and comes once more.
+    eventually("every entry is back", || entries(&bench.observe().acl) == entries(&before));
+}
+
+#[test]
+fn the_anycast_address_is_taken_healed_moved_and_retired() {
+    let mut bench = Bench::start();
+    let file = support::agent::settings(&bench.switch);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let set = |bench: &mut Bench, anycast: &str| {
+        let text = text.replace("protected", &format!("anycast = \"{anycast}\"\nprotected"));
+        bench.config = Config::parse(&text).unwrap();
+        support::agent::write(&file, &text);
+    };
+    set(&mut bench, "2001:db8:ffff:1::1/127");
+    let wish = desired(&[("Ethernet0", A)]);
+    let steps = bench.settle(&wish);
+    let base = "set LOOPBACK_INTERFACE|Loopback64 vrf_name=Vrfboot".to_owned();
+    let address = "set LOOPBACK_INTERFACE|Loopback64|2001:db8:ffff:1::1/127".to_owned();
+    let at = |step: &String| steps.iter().position(|found| found == step).expect("a step");
+    assert!(at(&"set VRF|Vrfboot".to_owned()) < at(&base) && at(&base) < at(&address), "{steps:?}");
+    assert!(steps.iter().any(|step| step.contains("RELAY_ANYCAST_0 DST_IPV6=2001:db8:ffff:1::1/128")));
+    for release in Release::ALL {
+        assert_eq!(yang::check(release, &bench.switch.config_rows()), Vec::<String>::new(), "{release:?}");
+    }
+    for row in ["LOOPBACK_INTERFACE|Loopback64", "LOOPBACK_INTERFACE|Loopback64|2001:db8:ffff:1::1/127"] {
+        bench.switch.cli(CONFIG_DB, &["DEL", row]);
+        bench.settle(&wish);
+        assert!(bench.switch.config_rows().contains_key(row), "{row}");
+    }
+    set(&mut bench, "2001:db8:ffff:2::1/127");
+    bench.settle(&wish);
+    let bound = bench.observe().loopback.bound_addresses;
+    assert_eq!(bound, BTreeSet::from(["2001:db8:ffff:2::1/127".to_owned()]));
+
+    bench.settle(&desired(&[]));
+    assert!(bench.switch.dump(CONFIG_DB).contains("Loopback64"), "a release is not a retirement");
+    let retired = support::agent::leafboot(&["retire", "--config", file.to_str().unwrap(), "--wait", "20s"]);
+    assert!(retired.status.success(), "{}", String::from_utf8_lossy(&retired.stderr));
+    for database in [CONFIG_DB, "6"] {
+        let rows = bench.switch.dump(database);
+        assert!(!rows.contains("Loopback64") && !rows.contains("Vrfboot"), "{rows}");
+    }
+}
+
 /// How often Redis has read from a socket since it started: once a round trip, or a little more for a long one.
 fn reads(switch: &Switch) -> u64 {
     let info = switch.cli(CONFIG_DB, &["INFO", "stats"]);
@@ -332,7 +391,8 @@ fn the_plan_command_says_steps_waits_and_foreign_rows_and_changes_nothing() {
     assert!(said.contains("foreign: VRF|VrfTenant\n"), "{said}");
     let (code, json) = plan(&["--desired", desired, "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!((code, json["foreign"][0].as_str()), (Some(2), Some("VRF|VrfTenant")));
+    let foreign = serde_json::json!(["LOOPBACK_INTERFACE|Loopback0", "VRF|VrfTenant"]);
+    assert_eq!((code, &json["foreign"]), (Some(2), &foreign));
     assert!(json["steps"].as_array().unwrap().iter().any(|step| step["set"] == "VRF|Vrfboot"), "{json}");
 
     support::agent::write(&document, r#"{"ports": {}}"#);

@@ -153,3 +153,31 @@ captive_portal = "https://portal.example/api"
         ["2001:db8::/32", "::/0"]
     );
 }
+
+#[test]
+fn an_anycast_address_lies_outside_of_the_machines_space_and_is_one_that_caclmgrd_lets_through() {
+    let with = |anycast: &str| {
+        let text = format!("{LEAST}[sonic]\n").replace("/57\"\n", &format!("/57\"\nanycast = {anycast:?}\n"));
+        Config::parse(&text)
+    };
+    let boot = with("2001:db8:ffff:1::1/127").unwrap().boot;
+    assert_eq!(
+        (boot.anycast.unwrap().to_string(), boot.loopback.as_str()),
+        ("2001:db8:ffff:1::1/127".to_owned(), "Loopback64")
+    );
+    for (anycast, reason) in [
+        (
+            "2001:db8:ffff:1::1/128",
+            "line 4: boot.anycast: 2001:db8:ffff:1::1/128 is the first address of its prefix",
+        ),
+        (
+            "2001:db8:b007:1::5/64",
+            "line 4: boot.anycast: 2001:db8:b007:1::5/64 overlaps boot.supernet 2001:db8:b007::/57",
+        ),
+        ("2001:db8::1/32", "line 4: boot.anycast: 2001:db8::1/32 overlaps boot.supernet"),
+        ("anycast", "line 4: boot.anycast: \"anycast\" is not an IPv6 prefix"),
+    ] {
+        let error = with(anycast).unwrap_err().to_string();
+        assert!(error.starts_with(reason), "{error}");
+    }
+}

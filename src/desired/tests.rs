@@ -20,6 +20,8 @@ fn boot() -> Boot {
         prefix: "2001:db8:b007::/57".parse().unwrap(),
         supernet: "2001:db8:b000::/36".parse().unwrap(),
         protected: vec!["Eth1/31".to_owned()],
+        anycast: None,
+        loopback: "Loopback64".parse().unwrap(),
     }
 }
 

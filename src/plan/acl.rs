@@ -1,23 +1,24 @@
 //! The boot ACL comes before everything else of a port, and goes after everything else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use super::acl_rules::{WantedRule, WantedRules};
 use super::{Step, Waiting, has_traces, holds};
-use crate::acl;
 use crate::config::Config;
 use crate::desired::{Desired, Origin};
 use crate::net::{AclName, PortName};
-use crate::observed::{Base, Observed, Port};
+use crate::observed::{Acl, Base, Observed, Port};
 use crate::rows::{self, Fields, RowKey};
 
 /// How far the boot ACL is, for every port.
 pub(super) struct Guard<'a> {
     name: &'a AclName,
-    observed: &'a Observed,
+    acl: &'a Acl,
     /// The ports that the table's row lists now.
     listed: BTreeSet<PortName>,
-    /// The priorities by which the ASIC's table is known.
-    priorities: BTreeSet<u32>,
+    rules: WantedRules,
+    /// The rules that orchagent says it has, and the ASIC does not.
+    lost: BTreeSet<String>,
     /// What all ports wait for.
     waiting: Option<Waiting>,
 }
@@ -28,44 +29,45 @@ impl<'a> Guard<'a> {
     /// Table before rules: caclmgrd dies of a rule whose table has no row (`scripts/caclmgrd: run`), and each change of
     /// a table's row makes it rebuild the leaf's ip6tables, so all ports that come and go now are one change.
     pub(super) fn new(desired: &Desired, observed: &'a Observed, config: &'a Config) -> (Self, Vec<Step>) {
-        let name = &config.acl.table;
-        let rules = wanted_rules(desired, config);
-        let row = observed.acl.table.as_ref();
-        let listed = row.map(listed_ports).unwrap_or_default();
-        let mut guard = Self {
-            name,
-            observed,
-            listed,
-            priorities: acl::rules(config).iter().map(|rule| rule.priority).collect(),
-            waiting: None,
-        };
-        let is_foreign = row.is_some_and(|row| !rows::is_acl_table_of_our_kind(row));
-        if is_foreign {
+        let (name, acl) = (&config.acl.table, &observed.acl);
+        let rules = WantedRules::new(desired, config);
+        let listed = acl.table.as_ref().map(listed_ports).unwrap_or_default();
+        let mut guard = Self { name, acl, listed, lost: rules.lost(acl), rules, waiting: None };
+        if acl.table.as_ref().is_some_and(|row| !rows::is_our_acl_table(row)) {
             guard.waiting = Some(Waiting::AclForeign(name.clone()));
             return (guard, Vec::new());
         }
-        // Nobody boots: what is there stays until it is retired, and what is being retired does not come back.
-        if desired.ports.is_empty() && guard.listed.is_empty() {
+        // Nobody boots: what is there stays until it is retired, and what is being retired does not come back. Rules whose
+        // table somebody has deleted need it: SONiC's YANG refuses them without, and caclmgrd dies of them.
+        let is_orphaned = acl.table.is_none() && !acl.rules.is_empty();
+        if desired.ports.is_empty() && guard.listed.is_empty() && !is_orphaned {
             return (guard, Vec::new());
         }
-        let steps = guard.steps(desired, config, &rules);
-        guard.waiting = guard.why_unready(&rules, &steps);
+        guard.waiting = guard.why_unready();
+        let mut steps = guard.table_steps(guard.wanted_ports(desired, observed, config));
+        steps.extend(guard.rule_steps(desired.origin));
         (guard, steps)
     }
 
-    /// Why no port may go a step further into the boot VRF: nothing, when the ACL stands before this one in the ASIC.
+    /// Why a port may not go a step further into the boot VRF: nothing, when the ACL stands before it in the ASIC.
     pub(super) fn why_open(&self, name: &PortName, port: &Port) -> Option<Waiting> {
+        let own = || self.rules.gateways.get(name).and_then(|rule| self.why_inactive(rule));
+        self.why_unguarded(name, port).or_else(own)
+    }
+
+    /// Why a port is not isolated. Its own rule does not count: it only permits, so a port without it is shut too far.
+    pub(super) fn why_unguarded(&self, name: &PortName, port: &Port) -> Option<Waiting> {
         if let Some(waiting) = &self.waiting {
             return Some(waiting.clone());
         }
         if !self.listed.contains(name) {
             return Some(Waiting::AclRows(self.name.clone()));
         }
-        let is_ours = |table: &String| {
-            let entries = self.observed.acl.asic_tables.get(table);
-            entries.is_some_and(|entries| entries.is_superset(&self.priorities))
+        let has_all = |table: &String| {
+            let entries = self.acl.asic_tables.get(table);
+            entries.is_some_and(|entries| self.rules.count_in(entries) == self.rules.shared.len())
         };
-        let is_bound = port.acl_tables.iter().any(is_ours);
+        let is_bound = port.acl_tables.iter().any(has_all);
         (!is_bound).then(|| Waiting::AclBound(self.name.clone()))
     }
 
@@ -74,29 +76,34 @@ impl<'a> Guard<'a> {
         self.listed.contains(name).then(|| Waiting::AclUnbound(self.name.clone()))
     }
 
-    fn steps(&self, desired: &Desired, config: &Config, rules: &BTreeMap<String, Fields>) -> Vec<Step> {
+    /// The table's row. It lists no further port until the rules of all ports stand.
+    fn table_steps(&self, ports: BTreeSet<PortName>) -> Vec<Step> {
+        let key = RowKey::AclTable(self.name.clone());
+        let Some(row) = &self.acl.table else {
+            return vec![Step::Set(key, rows::acl_table_fields(&BTreeSet::new()))];
+        };
+        let stand = self.rules.shared.iter().all(|rule| self.is_written(rule));
+        let table = rows::acl_table_fields(if stand { &ports } else { &self.listed });
+        mended(key, row, table, rows::is_same_acl_table)
+    }
+
+    fn rule_steps(&self, origin: Origin) -> Vec<Step> {
+        let key = |rule: &str| RowKey::AclRule(self.name.clone(), rule.to_owned());
         let mut steps = Vec::new();
-        let ports = self.wanted_ports(desired, config);
-        let table = rows::acl_table_fields(&ports);
-        let row = self.observed.acl.table.as_ref();
-        // The table is empty until its rules stand; afterwards only its port list changes.
-        let first = rows::acl_table_fields(&BTreeSet::new());
-        let missing = rules.iter().filter(|(rule, fields)| !says(self.observed.acl.rules.get(*rule), fields));
-        let missing: Vec<_> = missing.collect();
-        match row {
-            None => steps.push(Step::Set(RowKey::AclTable(self.name.clone()), first)),
-            Some(row)
-                if missing.is_empty() && rows::acl_table_ports(row) != rows::acl_table_ports(&table) =>
-            {
-                steps.push(Step::Set(RowKey::AclTable(self.name.clone()), table));
-            }
-            Some(_) => {}
+        // What was refused is tried again once there is a table: the table may have been another one then, or there was
+        // no room in the ASIC.
+        let is_refused =
+            |rule: &WantedRule| self.acl.table_active && self.acl.refused_rules.contains(&rule.name);
+        for rule in self.rules.all().filter(|rule| !self.is_written(rule) || is_refused(rule)) {
+            steps.extend(match self.acl.rules.get(&rule.name) {
+                Some(row) if row != &rule.row => mended(key(&rule.name), row, rule.row.clone(), Fields::eq),
+                _ => vec![Step::Set(key(&rule.name), rule.row.clone())],
+            });
         }
-        let key = |rule: &String| RowKey::AclRule(self.name.clone(), rule.clone());
-        steps.extend(missing.iter().map(|(rule, fields)| Step::Set(key(rule), (*fields).clone())));
         // A rule that nobody wants any more may be a memory's: only an order takes it away.
-        if desired.origin == Origin::Pushed {
-            let stale = self.observed.acl.rules.keys().filter(|rule| !rules.contains_key(*rule));
+        if origin == Origin::Pushed {
+            let is_wanted = |name: &String| self.rules.all().any(|rule| rule.name == *name);
+            let stale = self.acl.rules.keys().filter(|rule| !is_wanted(rule));
             steps.extend(stale.map(|rule| Step::Delete(key(rule))));
         }
         steps
@@ -104,7 +111,7 @@ impl<'a> Guard<'a> {
 
     /// The ports that the table is to list: those that nothing else claims any more and that are to boot, and those
     /// that are still on their way out.
-    fn wanted_ports(&self, desired: &Desired, config: &Config) -> BTreeSet<PortName> {
+    fn wanted_ports(&self, desired: &Desired, observed: &Observed, config: &Config) -> BTreeSet<PortName> {
         let vrf = &config.boot.vrf;
         let wants = |(name, port): &(&PortName, &Port)| {
             let to_boot = desired.ports.contains_key(*name) && is_unclaimed(port);
@@ -112,32 +119,63 @@ impl<'a> Guard<'a> {
             let leaving = self.listed.contains(*name) && (kept || has_traces(port));
             to_boot || leaving || holds(port, vrf)
         };
-        self.observed.ports.iter().filter(wants).map(|(name, _)| name.clone()).collect()
+        observed.ports.iter().filter(wants).map(|(name, _)| name.clone()).collect()
     }
 
-    fn why_unready(&self, rules: &BTreeMap<String, Fields>, steps: &[Step]) -> Option<Waiting> {
-        let is_rule = |step: &Step| matches!(step, Step::Set(RowKey::AclRule(..), _));
-        let inactive = rules.keys().find(|rule| !self.observed.acl.active_rules.contains(*rule));
-        if self.observed.acl.table.is_none() || steps.iter().any(is_rule) {
+    /// Why the table and the rules of all ports do not stand.
+    fn why_unready(&self) -> Option<Waiting> {
+        let inactive = || self.rules.shared.iter().find_map(|rule| self.why_inactive(rule));
+        // But for its ports the row is as it is to be.
+        let stands = self.table_steps(self.listed.clone()).is_empty();
+        if !stands || !self.rules.shared.iter().all(|rule| self.is_written(rule)) {
             Some(Waiting::AclRows(self.name.clone()))
-        } else if !self.observed.acl.table_active {
+        } else if !self.acl.table_active {
             Some(Waiting::AclTable(self.name.clone()))
         } else {
-            inactive.map(|rule| Waiting::AclRule(self.name.clone(), rule.clone()))
+            inactive()
         }
     }
+
+    /// Why a rule does not stand.
+    fn why_inactive(&self, rule: &WantedRule) -> Option<Waiting> {
+        if !self.is_written(rule) {
+            return Some(Waiting::AclRows(self.name.clone()));
+        }
+        let is_active = self.acl.active_rules.contains(&rule.name);
+        (!is_active).then(|| Waiting::AclRule(self.name.clone(), rule.name.clone()))
+    }
+
+    /// Whether nothing is to be written of a rule: its row says it, and orchagent has not lost it.
+    fn is_written(&self, rule: &WantedRule) -> bool {
+        self.acl.rules.get(&rule.name) == Some(&rule.row) && !self.lost.contains(&rule.name)
+    }
+}
+
+/// Writes a row over what somebody has made of it, then takes away what is none of ours: one more match in a rule makes
+/// another rule of it, and a table with a field that it does not know is no table to orchagent (`orchagent/aclorch.cpp:
+/// AclOrch::doAclTableTask`).
+fn mended(
+    key: RowKey,
+    row: &Fields,
+    wanted: Fields,
+    is_same: impl Fn(&Fields, &Fields) -> bool,
+) -> Vec<Step> {
+    let others: BTreeSet<String> = row.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
+    let ours = row.iter().filter(|(name, _)| wanted.contains_key(*name));
+    let ours: Fields = ours.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let mut steps = Vec::new();
+    if !is_same(&ours, &wanted) {
+        steps.push(Step::Set(key.clone(), wanted));
+    }
+    if !others.is_empty() {
+        steps.push(Step::Clear(key, others));
+    }
+    steps
 }
 
 /// The ports that a row lists, as far as they are front-panel ports.
 fn listed_ports(row: &Fields) -> BTreeSet<PortName> {
     rows::acl_table_ports(row).iter().filter_map(|name| name.parse().ok()).collect()
-}
-
-/// Every rule that is to stand, as its row's fields.
-fn wanted_rules(desired: &Desired, config: &Config) -> BTreeMap<String, Fields> {
-    let gateways = desired.ports.iter().map(|(port, prefix)| acl::gateway_rule(config, port, *prefix));
-    let rules = acl::rules(config).into_iter().chain(gateways);
-    rules.map(|rule| (rule.name.clone(), rows::acl_rule_fields(&rule))).collect()
 }
 
 /// Whether nobody else has the port, down to the ASIC: an ACL on a tenant's port would cut the tenant off, and one on a
@@ -148,10 +186,4 @@ fn is_unclaimed(port: &Port) -> bool {
     let is_routed = port.bound.is_some() || port.router_interface || is_addressed;
     let is_free = port.base == Base::Absent && !is_routed;
     port.lag.is_none() && !is_bridged && (is_free || port.base == Base::Ours)
-}
-
-/// Whether a row says what it is to say; what else somebody has put into it is not compared, or it would be written
-/// over and over again.
-fn says(row: Option<&Fields>, fields: &Fields) -> bool {
-    row.is_some_and(|row| fields.iter().all(|(name, value)| row.get(name) == Some(value)))
 }

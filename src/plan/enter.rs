@@ -20,9 +20,12 @@ impl View<'_> {
                 let unready = self.guard.why_open(name, port).or_else(|| self.why_unready(port));
                 Need::Fact(unready.unwrap_or(Waiting::InterfaceBound))
             }
-            Some(bound) if bound == self.vrf().as_str() => self.enter_bound(name, port, prefix),
+            Some(bound) if bound == self.vrf().as_str() && !self.is_vrf_going() => {
+                self.enter_bound(name, port, prefix)
+            }
             // `cfgmgr/intfmgr.cpp: IntfMgr::doIntfGeneralTask` drops a change of vrf_name for good («can not change
-            // to … directly, skipping»): the row says ours and nothing will happen. The way is through «gone».
+            // to … directly, skipping»): the row says ours and nothing will happen. The way is through «gone». It is too
+            // when the VRF's row was deleted: the VRF goes as soon as nothing is in it, and nothing keeps it.
             Some(_) => self.withdraw(name, port),
         }
     }
@@ -157,11 +160,21 @@ impl View<'_> {
 
     /// Port and VRF must be there before a port goes into the VRF (`IntfMgr::isIntfStateOk`).
     fn why_unready(&self, port: &Port) -> Option<Waiting> {
+        if port.ready { self.why_no_vrf() } else { Some(Waiting::PortReady) }
+    }
+
+    /// Whether SONiC still has the VRF although its row is gone (`cfgmgr/vrfmgr.cpp: VrfMgr::doTask`: a DEL stays pending
+    /// until orchagent has let go, and a SET behind it does not cancel it).
+    pub(super) fn is_vrf_going(&self) -> bool {
+        let vrf = &self.observed.vrf;
+        !vrf.row && (vrf.in_kernel || vrf.in_asic)
+    }
+
+    /// Why nothing can go into the VRF yet.
+    pub(super) fn why_no_vrf(&self) -> Option<Waiting> {
         let vrf = &self.observed.vrf;
         let name = || self.vrf().clone();
-        if !port.ready {
-            Some(Waiting::PortReady)
-        } else if !vrf.row && (vrf.in_kernel || vrf.in_asic) {
+        if self.is_vrf_going() {
             Some(Waiting::VrfGone(name()))
         } else if !vrf.in_kernel || !vrf.in_asic {
             Some(Waiting::VrfReady(name()))

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{Step, holds};
+use super::anycast::withdraw;
+use super::{Need, Step, holds};
 use crate::config::Config;
 use crate::net::PortName;
-use crate::observed::{Observed, Port, Vrf};
+use crate::observed::{Base, Observed, Port, Vrf};
 use crate::rows::{self, RowKey};
 
 /// What is left to do to remove the boot VRF and the boot ACL.
@@ -38,11 +39,20 @@ impl Retirement {
         }
         let mut steps = Vec::new();
         let Vrf { row, in_kernel, in_asic } = observed.vrf;
-        if row {
+        let is_bound = observed.loopback.bound.as_deref() == Some(vrf.as_str());
+        let loopback = match observed.loopback.base {
+            Base::Foreign(_) => Need::Nothing,
+            Base::Absent if !is_bound => Need::Nothing,
+            Base::Ours | Base::Absent => withdraw(&config.boot.loopback, &observed.loopback, vrf),
+        };
+        let is_empty = matches!(loopback, Need::Nothing);
+        if let Need::Steps(of_loopback) = loopback {
+            steps.extend(of_loopback);
+        } else if row && is_empty {
             steps.push(Step::Delete(RowKey::Vrf(vrf.clone())));
         }
         let acl = &observed.acl;
-        let ours = acl.table.as_ref().is_some_and(rows::is_acl_table_of_our_kind);
+        let ours = acl.table.as_ref().is_some_and(rows::is_our_acl_table);
         let table = &config.acl.table;
         if ours && !acl.rules.is_empty() {
             let rule = |rule: &String| Step::Delete(RowKey::AclRule(table.clone(), rule.clone()));
@@ -52,7 +62,13 @@ impl Retirement {
         }
         if !steps.is_empty() {
             Self::Delete(steps)
-        } else if in_kernel || in_asic || ours || !acl.active_rules.is_empty() || acl.table_active {
+        } else if !is_empty
+            || in_kernel
+            || in_asic
+            || ours
+            || !acl.active_rules.is_empty()
+            || acl.table_active
+        {
             Self::Going
         } else {
             Self::Gone

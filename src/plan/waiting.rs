@@ -38,6 +38,14 @@ pub enum Waiting {
         "ACL_TABLE|{0} is somebody else's (not L3V6 ingress): rename it, or set acl.table to another name"
     )]
     AclForeign(AclName),
+    /// Somebody else's loopback has the name of ours.
+    #[error(
+        "its LOOPBACK_INTERFACE row is somebody else's (vrf_name {0:?}): set boot.loopback to another name"
+    )]
+    ForeignLoopback(String),
+    /// intfmgrd has not taken the anycast address.
+    #[error("intfmgrd has not taken the address {0} (STATE_DB INTERFACE_TABLE)")]
+    AnycastBound(String),
     /// The boot ACL's rows are only just written.
     #[error("the rows of the ACL {0} are being written")]
     AclRows(AclName),

@@ -11,6 +11,15 @@ use super::{eventually, run};
 /// The databases that a test may change or compare.
 pub const CONFIG_DB: &str = "4";
 
+/// What stands under a key.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Row {
+    Text(String),
+    /// Fields and values by turns.
+    Hash(Vec<String>),
+}
+
 /// A redis-server with a leaf's ports in CONFIG_DB; ends with the test.
 pub struct Switch {
     pub directory: TempDir,
@@ -104,30 +113,34 @@ impl Switch {
 
     /// Every row of a database, as text, in the keys' order.
     pub fn dump(&self, database: &str) -> String {
-        let keys = self.cli(database, &["KEYS", "*"]);
-        let mut keys: Vec<&str> = keys.lines().filter(|key| !key.is_empty()).collect();
-        keys.sort_unstable();
-        keys.iter().map(|key| format!("{key}: {}\n", self.row(database, key))).collect()
+        let text = |row: &Row| match row {
+            Row::Text(text) => text.clone(),
+            Row::Hash(words) => words.join(" "),
+        };
+        self.rows(database).iter().map(|(key, row)| format!("{key}: {}\n", text(row))).collect()
     }
 
     /// CONFIG_DB's rows, as they stand in Redis.
     pub fn config_rows(&self) -> BTreeMap<String, BTreeMap<String, String>> {
-        let keys = self.cli(CONFIG_DB, &["KEYS", "*|*"]);
-        let keys = keys.lines().filter(|key| !key.is_empty());
-        keys.map(|key| (key.to_owned(), self.fields(key))).collect()
+        let fields = |row| match row {
+            Row::Hash(words) => {
+                Some(words.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect())
+            }
+            Row::Text(_) => None,
+        };
+        let rows = self.rows(CONFIG_DB).into_iter();
+        rows.filter_map(|(key, row)| Some((key, fields(row)?))).collect()
     }
 
-    fn fields(&self, key: &str) -> BTreeMap<String, String> {
-        let fields = self.cli(CONFIG_DB, &["HGETALL", key]);
-        let words: Vec<&str> = fields.strip_suffix('\n').unwrap_or(&fields).split('\n').collect();
-        words.chunks(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())).collect()
-    }
-
-    fn row(&self, database: &str, key: &str) -> String {
-        match self.cli(database, &["TYPE", key]).trim() {
-            "hash" => self.cli(database, &["HGETALL", key]).replace('\n', " "),
-            _ => self.cli(database, &["GET", key]),
-        }
+    /// Every row of a database, in one command: a process for each of them would take the tests' time.
+    fn rows(&self, database: &str) -> BTreeMap<String, Row> {
+        let all = "local all = {}
+            for _, key in ipairs(redis.call('KEYS', '*')) do
+                local is_hash = redis.call('TYPE', key).ok == 'hash'
+                all[key] = redis.call(is_hash and 'HGETALL' or 'GET', key)
+            end
+            return cjson.encode(all)";
+        serde_json::from_str(&self.cli(database, &["EVAL", all, "0"])).unwrap()
     }
 
     /// Ends redis-server, as a crash would.

@@ -57,8 +57,10 @@ impl Daemon for Orchagent {
     }
 
     /// VRFs come twice: one may be needed by an interface, and one may be free to go because of an interface. ACLs come
-    /// from CONFIG_DB without a manager in between, so they overtake what a manager still works on.
-    // sonic-swss orchagent/orchdaemon.cpp: OrchDaemon::start (every orch is tried after every event)
+    /// from CONFIG_DB without a manager in between, so they overtake what a manager still works on; or they come late,
+    /// because one event is selected at a time and others are before them.
+    // sonic-swss orchagent/orchdaemon.cpp: OrchDaemon::start (every orch is tried after every event);
+    // sonic-swss-common common/select.cpp: Select::poll_descriptors
     fn run(&mut self, switch: &mut Switch) -> Result<bool, Error> {
         for (vrf, task) in switch.vrf_table.pop(&mut switch.appl)? {
             self.vrf_queue.add(&vrf, task);
@@ -68,7 +70,9 @@ impl Daemon for Orchagent {
         }
         let mut progress = self.run_vrfs(switch)?;
         progress |= self.members.run(switch)?;
-        progress |= self.acls.run(switch)?;
+        if !switch.acls_wait {
+            progress |= self.acls.run(switch)?;
+        }
         let Self { vrfs, intfs, .. } = self;
         progress |= self.intf_queue.drain(
             |key, reason| eprintln!("orchagent: {key}: waiting: {reason}"),

@@ -50,6 +50,8 @@ pub struct Switch {
     pub vlan_member_table: ApplTable,
     /// APPL_DB LAG_MEMBER_TABLE.
     pub lag_member_table: ApplTable,
+    /// orchagent has not come to its ACL consumers yet.
+    pub acls_wait: bool,
     /// The host's ip6tables.
     pub host_firewall: HostFirewall,
     /// The observer.
@@ -71,6 +73,7 @@ impl Switch {
             intf_table: ApplTable::new("INTF_TABLE"),
             vlan_member_table: ApplTable::new("VLAN_MEMBER_TABLE"),
             lag_member_table: ApplTable::new("LAG_MEMBER_TABLE"),
+            acls_wait: false,
             host_firewall: HostFirewall::default(),
             isolation: Isolation::default(),
         })

@@ -125,6 +125,12 @@ impl Swss {
         self.switch.asic.enforced().remove(port).unwrap_or_default()
     }
 
+    /// From now on orchagent does not come to its ACL consumers, or comes to them again: its select gives it one event at
+    /// a time, and nothing says that those of ACLs are before those of interfaces.
+    pub fn let_acls_wait(&mut self, wait: bool) {
+        self.switch.acls_wait = wait;
+    }
+
     /// Looks after every step from now on whether a port of the boot VRF is open without its ACL.
     pub fn watch_isolation(&mut self, watch: Watch) {
         self.switch.isolation.watch(watch);

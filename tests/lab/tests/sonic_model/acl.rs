@@ -283,3 +283,18 @@ fn step_by_step_the_replay_ends_too() {
     assert!(until("a gap", || step(&mut leaf)));
     until("a gap after the replay", || (step(&mut leaf) == Some(false)).then_some(()));
 }
+
+#[test]
+fn an_interface_may_overtake_the_acl_that_was_to_guard_it() {
+    let (mut leaf, mut swss) = guarded();
+    watch(&mut swss, &["deny"]);
+    swss.let_acls_wait(true);
+    leaf.set(TABLE, &[("ports@", "Ethernet0,Ethernet4")]);
+    leaf.set("VRF|Vrfboot", &[]);
+    leaf.set("INTERFACE|Ethernet4", &[("vrf_name", "Vrfboot")]);
+    swss.run_until_idle().unwrap();
+    assert_eq!(openings(&swss, "Ethernet4"), [Opening::RouterInterface]);
+    swss.let_acls_wait(false);
+    swss.run_until_idle().unwrap();
+    assert!(swss.isolation_gaps().iter().all(|gap| gap.closed.is_some()));
+}

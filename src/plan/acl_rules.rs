@@ -1,0 +1,72 @@
+//! The rules that the boot ACL is to have, and which of them orchagent has lost without saying so.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::acl::{self, Action, Rule};
+use crate::config::Config;
+use crate::desired::Desired;
+use crate::net::PortName;
+use crate::observed::Acl;
+use crate::rows::{self, Fields};
+
+/// Every rule that is to stand.
+pub(super) struct WantedRules {
+    /// The rules of all ports. Those that deny come first, so that a table which has lost its rules is shut first.
+    pub shared: Vec<WantedRule>,
+    /// Each port's own rule.
+    pub gateways: BTreeMap<PortName, WantedRule>,
+}
+
+/// One rule and its row.
+pub(super) struct WantedRule {
+    pub name: String,
+    priority: u32,
+    pub row: Fields,
+}
+
+impl WantedRules {
+    pub fn new(desired: &Desired, config: &Config) -> Self {
+        let mut shared = acl::rules(config);
+        shared.sort_by_key(|rule| rule.action == Action::Forward);
+        let gateways = desired
+            .ports
+            .iter()
+            .map(|(port, prefix)| (port.clone(), WantedRule::new(&acl::gateway_rule(config, port, *prefix))));
+        Self { gateways: gateways.collect(), shared: shared.iter().map(WantedRule::new).collect() }
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &WantedRule> {
+        self.shared.iter().chain(self.gateways.values())
+    }
+
+    /// How many of the shared rules are among the entries of a table of the ASIC.
+    pub fn count_in(&self, entries: &BTreeMap<u32, usize>) -> usize {
+        self.shared.iter().filter(|rule| entries.contains_key(&rule.priority)).count()
+    }
+
+    /// The rules that STATE_DB shows Active and the ASIC does not have.
+    ///
+    /// Whoever changes a table's type or stage, or deletes its row, makes orchagent delete the table with its rules; a
+    /// table that is made again comes without them, and STATE_DB is not told (`orchagent/aclorch.cpp:
+    /// AclOrch::removeAclTable`). Only a new write of a rule's row brings it back (`AclOrch::doAclRuleTask`).
+    pub fn lost(&self, acl: &Acl) -> BTreeSet<String> {
+        let none = BTreeMap::new();
+        // The ASIC knows no names, and other tables may have some of our priorities: ours is the one with most of them.
+        let mut tables = acl.asic_tables.values();
+        let ours = tables.find(|entries| 2 * self.count_in(entries) > self.shared.len()).unwrap_or(&none);
+        let active: Vec<&WantedRule> =
+            self.all().filter(|rule| acl.active_rules.contains(&rule.name)).collect();
+        // The ports' own rules share a priority, so of them only the number is known.
+        let is_lost = |rule: &&&WantedRule| {
+            let wanted = active.iter().filter(|other| other.priority == rule.priority).count();
+            ours.get(&rule.priority).is_none_or(|found| *found < wanted)
+        };
+        active.iter().filter(is_lost).map(|rule| rule.name.clone()).collect()
+    }
+}
+
+impl WantedRule {
+    fn new(rule: &Rule) -> Self {
+        Self { name: rule.name.clone(), priority: rule.priority, row: rows::acl_rule_fields(rule) }
+    }
+}
