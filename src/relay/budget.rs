@@ -37,7 +37,8 @@ impl Meter {
             return Duration::ZERO;
         }
         let (now, burst) = (nanoseconds(now), nanoseconds(BURST));
-        let price = u64::try_from(u128::from(cost) * 1_000_000_000 / u128::from(self.rate)).unwrap_or(u64::MAX);
+        let price =
+            u64::try_from(u128::from(cost) * 1_000_000_000 / u128::from(self.rate)).unwrap_or(u64::MAX);
         let earliest = now.saturating_sub(burst);
         let pay = |paid: u64| Some(paid.max(earliest).saturating_add(price));
         let paid = self.paid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay).unwrap_or_default();

@@ -4,6 +4,7 @@
 //! `upstream` asks the servers behind, `image` serves images, `task` runs a server on each port that serves a machine.
 
 pub mod body;
+pub mod budget;
 pub mod claim;
 pub mod decide;
 pub mod image;

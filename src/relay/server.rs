@@ -52,7 +52,6 @@ pub struct Shared {
     /// The relay's settings.
     pub settings: Relay,
     boot_service: Upstream,
-    cache: Upstream,
     images: Images,
 }
 
@@ -61,8 +60,7 @@ impl Shared {
     pub fn new(settings: &Relay) -> Result<Self, TlsError> {
         Ok(Self {
             boot_service: Upstream::new("boot_service", &settings.boot_service)?,
-            cache: Upstream::new("cache", &settings.cache.upstream)?,
-            images: Images::new(&settings.cache),
+            images: Images::new(&settings.cache)?,
             settings: settings.clone(),
         })
     }
@@ -154,11 +152,9 @@ async fn image(service: &Service, request: &Request<Incoming>) -> Response<Body>
     let asked = ImageRequest {
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
-        headers: HeaderMap::new(),
-        claim: headers(&service.claim, request.headers()),
-        port: service.claim.port.clone(),
+        headers: request.headers().clone(),
     };
-    match service.shared.images.answer(&service.shared.cache, asked).await {
+    match service.shared.images.answer(asked).await {
         Ok(answer) => answer,
         Err(error) => unavailable(&service.claim, &error),
     }

@@ -78,7 +78,11 @@ mod tests {
     use super::*;
 
     fn version(etag: &str) -> Version {
-        Version { etag: Some(etag.to_owned()), last_modified: Some("Sat, 01 Jan 2000 00:00:00 GMT".to_owned()), length: Some(7) }
+        Version {
+            etag: Some(etag.to_owned()),
+            last_modified: Some("Sat, 01 Jan 2000 00:00:00 GMT".to_owned()),
+            length: Some(7),
+        }
     }
 
     #[test]
@@ -98,10 +102,17 @@ mod tests {
     #[test]
     fn conditions_compare_as_the_rfc_says() {
         let weak = version("W/\"a\"");
-        assert!(weak.matches("\"x\", \"a\"") && weak.matches("W/\"a\"") && weak.matches("*") && !weak.matches("\"x\""));
+        assert!(
+            weak.matches("\"x\", \"a\"")
+                && weak.matches("W/\"a\"")
+                && weak.matches("*")
+                && !weak.matches("\"x\"")
+        );
         assert!(!weak.is_for_range("W/\"a\"") && !weak.is_for_range("\"a\""));
         let strong = version("\"a\"");
-        assert!(strong.is_for_range("\"a\"") && !strong.is_for_range("\"b\"") && !strong.is_for_range("W/\"a\""));
+        assert!(
+            strong.is_for_range("\"a\"") && !strong.is_for_range("\"b\"") && !strong.is_for_range("W/\"a\"")
+        );
         assert!(strong.is_for_range("Sat, 01 Jan 2000 00:00:00 GMT"));
         assert!(!strong.is_of("Sun, 02 Jan 2000 00:00:00 GMT"));
         assert!(!Version::default().matches("*") && !Version::default().is_of(""));

@@ -62,8 +62,12 @@ impl Object {
             end: End::Filling,
             room,
         };
-        let object =
-            Arc::new(Self { version, headers, bytes: watch::Sender::new(kept), front: watch::Sender::new(0) });
+        let object = Arc::new(Self {
+            version,
+            headers,
+            bytes: watch::Sender::new(kept),
+            front: watch::Sender::new(0),
+        });
         (Arc::clone(&object), Filler { object })
     }
 

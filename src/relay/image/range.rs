@@ -132,9 +132,17 @@ mod tests {
 
     #[test]
     fn what_is_no_single_range_of_bytes_is_ignored() {
-        for range in
-            ["", "bytes", "bytes=", "bytes=-", "bytes=5-2", "bytes=0-1,3-4", "items=0-1", "bytes=+1-2", "bytes=1-99999999999999999999"]
-        {
+        for range in [
+            "",
+            "bytes",
+            "bytes=",
+            "bytes=-",
+            "bytes=5-2",
+            "bytes=0-1,3-4",
+            "items=0-1",
+            "bytes=+1-2",
+            "bytes=1-99999999999999999999",
+        ] {
             assert_eq!(of(range, 10), Part::Whole, "{range}");
         }
     }
@@ -151,7 +159,11 @@ mod tests {
         assert_eq!(part(&ask("\"new\""), &version, 10), Part::Slice { first: 5, last: 9 });
         let known = Conditions { if_none_match: Some("\"new\"".to_owned()), ..ask("\"new\"") };
         assert_eq!(part(&known, &version, 10), Part::NotModified);
-        let tagged = Conditions { if_none_match: Some("\"x\"".to_owned()), if_modified_since: Some("d".to_owned()), ..Conditions::default() };
+        let tagged = Conditions {
+            if_none_match: Some("\"x\"".to_owned()),
+            if_modified_since: Some("d".to_owned()),
+            ..Conditions::default()
+        };
         let dated = Version { last_modified: Some("d".to_owned()), ..version };
         assert_eq!(part(&tagged, &dated, 10), Part::Whole, "If-None-Match takes precedence");
     }

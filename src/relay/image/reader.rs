@@ -33,14 +33,23 @@ impl<S> Reader<S> {
         Self { stream, patience: Patience::new(rate, window), begun, alarm }
     }
 
-    fn judge(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn judge(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(Ok(bytes)) => self.patience.took(bytes, self.begun.elapsed()),
             Poll::Ready(Err(_)) => {}
             Poll::Pending => loop {
                 match self.patience.full(self.begun.elapsed()) {
                     Ok(left) => self.alarm.as_mut().reset(Instant::now() + left),
-                    Err(_) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "it reads too slowly"))),
+                    Err(_) => {
+                        return Poll::Ready(Err(io::Error::new(
+                            io::ErrorKind::TimedOut,
+                            "it reads too slowly",
+                        )));
+                    }
                 }
                 if self.alarm.as_mut().poll(context).is_pending() {
                     break;
@@ -62,7 +71,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Reader<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Reader<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.judge(context, written)
     }

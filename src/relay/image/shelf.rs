@@ -111,20 +111,21 @@ impl Shelf {
 
     /// What is known of `path`, or the order to ask for it.
     pub fn find(&self, path: &str, now: Instant) -> Found {
-        self.with(|entries| {
+        let (told, outcome) = watch::channel(None);
+        let (telling, known) = self.with(|entries| {
             if let Some(entry) = entries.get_mut(path) {
                 entry.used = now;
                 if entry.holds(now) {
-                    return Found::Asked(entry.outcome.clone());
+                    return (Some(entry.outcome.clone()), None);
                 }
             }
             while entries.len() >= ENTRIES_MAX {
                 remove_least_used(entries, |_| true);
             }
-            let (told, outcome) = watch::channel(None);
             let known = entries.insert(path.to_owned(), Entry { outcome, asked: now, used: now });
-            Found::Ask(told, known.and_then(|entry| entry.object()).filter(|object| object.can_be_joined()))
-        })
+            (None, known.and_then(|entry| entry.object()).filter(|object| object.can_be_joined()))
+        });
+        telling.map_or_else(|| Found::Ask(told, known), Found::Asked)
     }
 
     /// An object of `path` that was confirmed just now; asks nobody.
@@ -172,18 +173,13 @@ impl Shelf {
         }
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut BTreeMap<String, Entry>) -> T) -> T {
-        let mut result = None;
-        let mut change = Some(change);
+    fn with<T: Default>(&self, look: impl FnOnce(&mut BTreeMap<String, Entry>) -> T) -> T {
+        let mut found = T::default();
         self.entries.send_if_modified(|entries| {
-            result = change.take().map(|change| change(entries));
+            found = look(entries);
             false
         });
-        // `send_if_modified` calls its argument once.
-        match result {
-            Some(result) => result,
-            None => unreachable!("the entries were not visited"),
-        }
+        found
     }
 }
 
