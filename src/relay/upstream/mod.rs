@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Bytes;
-use hyper::header::{HOST, HeaderValue};
+use hyper::header::{CONNECTION, HOST, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Version};
 use thiserror::Error;
@@ -305,8 +305,11 @@ impl Upstream {
             None => connecting.await,
         };
         let sender = connected.map_err(unreachable)?;
-        let body = body.take().unwrap_or_else(body::empty);
-        self.exchange(origin, sender, request(origin, parts, body), until).await
+        let mut request = request(origin, parts, body.take().unwrap_or_else(body::empty));
+        if repeat == Repeat::Once {
+            request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        self.exchange(origin, sender, request, until).await
     }
 
     async fn exchange(
