@@ -136,6 +136,8 @@ pub async fn run(cache: Cache, shelf: Arc<Shelf>, path: String, known: Option<Ar
             let kept = only(&head.headers, &[CONTENT_TYPE, CONTENT_ENCODING]);
             let (object, filler) = Object::new(version, kept, room);
             told.send_replace(Some(Outcome::Shared(Arc::clone(&object))));
+            // It holds the object, too.
+            drop(told);
             let transfer = Transfer { cache, shelf, path, whole };
             return transfer.run(object, filler, body).await;
         }
