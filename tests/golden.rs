@@ -24,9 +24,10 @@ fn config(anycast: Option<&str>) -> Config {
 [boot]
 prefix = "2001:db8:b007::/57"
 ANYCAST
-[relay]
-boot_service = "http://[2001:db8:ffff::80]:8080"
-cache = "http://images.metal-stack.io"
+[relay.boot_service]
+origins = ["http://[2001:db8:ffff::80]:8080"]
+[relay.cache]
+name = "http://images.metal-stack.io"
 "#;
     Config::parse(&text.replace("ANYCAST", &anycast)).unwrap()
 }

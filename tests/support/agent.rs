@@ -33,9 +33,10 @@ directory = "{directory}/state"
 [boot]
 prefix = "2001:db8:b007::/57"
 protected = ["Ethernet120"]
-[relay]
-boot_service = "http://[2001:db8:ffff::80]:8080"
-cache = "http://images.metal-stack.io"
+[relay.boot_service]
+origins = ["http://[2001:db8:ffff::80]:8080"]
+[relay.cache]
+name = "http://images.metal-stack.io"
 "#
     );
     write(&switch.path("leafboot.toml"), &text)
@@ -96,6 +97,13 @@ impl Agent {
         let text = run("curl", &all);
         let (body, code) = text.trim_end().rsplit_once('\n').unwrap();
         (code.parse().unwrap(), serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+
+    /// Bytes of memory that it has in use.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
     /// What the agent has logged.

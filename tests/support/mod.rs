@@ -4,6 +4,8 @@
 pub mod advertiser;
 pub mod agent;
 pub mod cable;
+pub mod download;
+pub mod origin;
 pub mod panel;
 pub mod solicitor;
 pub mod switch;

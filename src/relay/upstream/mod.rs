@@ -1,0 +1,364 @@
+//! The relay's client side: asks one of an upstream's origins, the next one where the first cannot be reached.
+//!
+//! `health` says which origin is asked, `origin` connects, `answer` is what comes back.
+//!
+//! Must never: send a request twice that may be sent only once, or wait without a bound where one is set.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Bytes;
+use hyper::header::{CONNECTION, HOST, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Request, Response, StatusCode, Version};
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::body::{self, Body};
+use super::tls::{self, TlsError};
+use crate::config::relay;
+use crate::metrics::Metrics;
+use answer::AnswerBody;
+use health::Health;
+use origin::{Origin, RECEIVE_BUFFER, Sender};
+
+mod answer;
+pub mod health;
+mod origin;
+
+/// Why no origin gave an answer.
+#[derive(Debug, Error)]
+pub enum UpstreamError {
+    /// No connection. Nothing was sent.
+    #[error("{origin} cannot be reached: {reason}")]
+    Connect {
+        /// The origin that was tried last.
+        origin: String,
+        /// What the kernel, the resolver or TLS said.
+        reason: io::Error,
+    },
+    /// No first byte in time.
+    #[error("{origin} did not answer within {} s", .after.as_secs_f32())]
+    Late {
+        /// Who was asked.
+        origin: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The connection broke, or what came was not HTTP.
+    #[error("{origin} broke off: {reason}")]
+    Broken {
+        /// Who was asked.
+        origin: String,
+        /// What went wrong, down to its cause.
+        reason: String,
+    },
+    /// More than was asked for.
+    #[error("the answer of {origin} is longer than {most} bytes")]
+    TooLong {
+        /// Who was asked.
+        origin: String,
+        /// The most bytes that were wanted.
+        most: usize,
+    },
+    /// The deadline was over before anybody could be asked.
+    #[error("there was no time left to ask")]
+    NoTime,
+}
+
+/// How long a whole answer may take where nobody says.
+const COLLECT_MAX: Duration = Duration::from_secs(60);
+
+/// How often a request may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeat {
+    /// To the next origin after any failure before the answer, or when the answer is 502, 503 or 504. The request has
+    /// no body, and GET or HEAD for method.
+    Freely,
+    /// Once: to the next origin only while nothing was sent. It goes over a connection of its own, because one that
+    /// was kept may be closed just then.
+    Once,
+}
+
+/// Servers that all answer the same.
+pub struct Upstream {
+    name: &'static str,
+    origins: Vec<Arc<Origin>>,
+    health: Arc<watch::Sender<Health>>,
+    /// What health's times are counted from.
+    started: Instant,
+    metrics: Option<Arc<Metrics>>,
+    first_byte: Option<Duration>,
+    idle: Option<Duration>,
+}
+
+impl Upstream {
+    /// An upstream by its settings; `name` is the one in logs and metrics (`boot_service`). Connects to nobody yet.
+    pub fn new(name: &'static str, settings: &relay::Upstream) -> Result<Self, TlsError> {
+        Self::with_receive_buffer(name, settings, Some(RECEIVE_BUFFER))
+    }
+
+    /// As `new`; the kernel holds at most `buffer` bytes of an answer that is not read, or what it thinks best.
+    pub fn with_receive_buffer(
+        name: &'static str,
+        settings: &relay::Upstream,
+        buffer: Option<u32>,
+    ) -> Result<Self, TlsError> {
+        let any_tls = settings.origins.iter().any(|origin| origin.is_tls());
+        let client = || tls::client(&settings.ca, settings.identity.as_ref()).map(Arc::new);
+        let tls = any_tls.then(client).transpose()?;
+        let origin = |at| Arc::new(Origin::new(at, settings, tls.as_ref(), buffer));
+        Ok(Self {
+            name,
+            origins: settings.origins.iter().map(origin).collect(),
+            health: Arc::new(watch::Sender::new(Health::new(settings.order, settings.origins.len()))),
+            started: Instant::now(),
+            metrics: None,
+            first_byte: settings.first_byte_timeout,
+            idle: settings.idle_timeout,
+        })
+    }
+
+    /// Counts what its origins do.
+    pub fn counted(mut self, metrics: &Arc<Metrics>) -> Self {
+        for origin in &self.origins {
+            metrics.well(self.name, &origin.at.to_string(), true);
+        }
+        self.metrics = Some(Arc::clone(metrics));
+        self
+    }
+
+    /// Sends a request and returns the answer's head, with a body that fails where the origin's does.
+    ///
+    /// The target is path and query; `Host` is the origin's unless the request has one. The answer's head is there
+    /// before `deadline`; its body is the caller's to bound.
+    pub async fn send(
+        &self,
+        request: Request<Body>,
+        repeat: Repeat,
+        deadline: Option<Instant>,
+    ) -> Result<Response<Body>, UpstreamError> {
+        self.ask_each(request, repeat, deadline, None).await
+    }
+
+    /// Sends a request and returns its whole answer of at most `most` bytes, or an error: a part is never a whole.
+    pub async fn fetch(
+        &self,
+        request: Request<Body>,
+        repeat: Repeat,
+        deadline: Instant,
+        most: usize,
+    ) -> Result<Response<Bytes>, UpstreamError> {
+        let (head, body) = self.ask_each(request, repeat, Some(deadline), Some(most)).await?.into_parts();
+        let whole = body.collect().await.map_err(|reason| UpstreamError::Broken {
+            origin: self.name.to_owned(),
+            reason: reason.to_string(),
+        })?;
+        Ok(Response::from_parts(head, whole.to_bytes()))
+    }
+
+    /// Asks one origin after the other, as `repeat` lets it. With `whole`, an answer is one only when its body is
+    /// there, and no longer.
+    async fn ask_each(
+        &self,
+        request: Request<Body>,
+        repeat: Repeat,
+        deadline: Option<Instant>,
+        whole: Option<usize>,
+    ) -> Result<Response<Body>, UpstreamError> {
+        let (parts, body) = request.into_parts();
+        let mut body = Some(body);
+        let mut last = Err(UpstreamError::NoTime);
+        for index in self.choose() {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                break;
+            }
+            let asked = Instant::now();
+            let mut answer = self.ask(index, &parts, &mut body, repeat, left).await;
+            let first_byte = asked.elapsed();
+            if let (Ok(_), Some(most)) = (&answer, whole) {
+                answer = self.collect(index, answer, most, deadline).await;
+            }
+            let failed = match &answer {
+                Ok(answer) => is_failure(answer.status()),
+                Err(_) => true,
+            };
+            self.judge(index, failed, first_byte);
+            let again = match (&answer, repeat) {
+                (Err(UpstreamError::Connect { .. }), _) => true,
+                (_, Repeat::Freely) => failed,
+                (_, Repeat::Once) => false,
+            };
+            // An answer, whatever it is, says more than a connection that failed.
+            if answer.is_ok() || last.is_err() {
+                last = answer;
+            }
+            if !again {
+                break;
+            }
+        }
+        last
+    }
+
+    /// An answer whose body is there whole.
+    async fn collect(
+        &self,
+        index: usize,
+        answer: Result<Response<Body>, UpstreamError>,
+        most: usize,
+        deadline: Option<Instant>,
+    ) -> Result<Response<Body>, UpstreamError> {
+        let origin = || self.origins[index].at.to_string();
+        let (head, body) = answer?.into_parts();
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let after = left.unwrap_or(COLLECT_MAX);
+        match timeout(after, Limited::new(body, most).collect()).await {
+            Ok(Ok(bytes)) => Ok(Response::from_parts(head, body::whole(bytes.to_bytes()))),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                Err(UpstreamError::TooLong { origin: origin(), most })
+            }
+            Ok(Err(error)) => Err(UpstreamError::Broken { origin: origin(), reason: causes(&*error) }),
+            Err(_) => Err(UpstreamError::Late { origin: origin(), after }),
+        }
+    }
+
+    /// The origins in the order in which they are tried; those whose time aside is over are probed beside.
+    fn choose(&self) -> Vec<usize> {
+        let (mut order, mut due) = (Vec::new(), Vec::new());
+        self.health.send_if_modified(|health| {
+            due = health.due(self.started.elapsed());
+            order = health.choose();
+            false
+        });
+        for index in due {
+            let (origin, health, started) =
+                (Arc::clone(&self.origins[index]), Arc::clone(&self.health), self.started);
+            tokio::spawn(async move {
+                let probe = origin.connect().await;
+                health.send_modify(|health| health.probed(index, probe.is_ok(), started.elapsed()));
+                if let Ok(sender) = probe {
+                    origin.keep(sender);
+                }
+            });
+        }
+        order
+    }
+
+    /// What an origin's answer, or its failure, means for the next request.
+    fn judge(&self, index: usize, failed: bool, first_byte: Duration) {
+        let origin = &self.origins[index].at;
+        let mut changed = false;
+        self.health.send_if_modified(|health| {
+            let was_well = health.is_well(index);
+            match failed {
+                true => health.failed(index, self.started.elapsed()),
+                false => health.answered(index),
+            }
+            changed = was_well == failed;
+            false
+        });
+        if let Some(metrics) = &self.metrics {
+            metrics.asked(self.name, &origin.to_string(), (!failed).then_some(first_byte));
+        }
+        if changed {
+            match failed {
+                true => warn!(upstream = self.name, %origin, "set aside: it fails"),
+                false => info!(upstream = self.name, %origin, "answers again"),
+            }
+            if let Some(metrics) = &self.metrics {
+                metrics.well(self.name, &origin.to_string(), !failed);
+            }
+        }
+    }
+
+    /// One origin's answer. `body` is taken when a connection stands, and not before.
+    async fn ask(
+        &self,
+        index: usize,
+        parts: &Parts,
+        body: &mut Option<Body>,
+        repeat: Repeat,
+        left: Option<Duration>,
+    ) -> Result<Response<Body>, UpstreamError> {
+        let origin = &self.origins[index];
+        let until = left.map(|left| Instant::now() + left);
+        if repeat == Repeat::Freely
+            && let Some(sender) = origin.kept()
+        {
+            match self.exchange(origin, sender, request(origin, parts, body::empty()), until).await {
+                // The origin may have closed it meanwhile: that says nothing of the origin.
+                Err(UpstreamError::Broken { .. }) => {}
+                answer => return answer,
+            }
+        }
+        let unreachable = |reason| UpstreamError::Connect { origin: origin.at.to_string(), reason };
+        let connecting = origin.connect();
+        let connected = match left {
+            Some(left) => {
+                timeout(left, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            }
+            None => connecting.await,
+        };
+        let sender = connected.map_err(unreachable)?;
+        let mut request = request(origin, parts, body.take().unwrap_or_else(body::empty));
+        if repeat == Repeat::Once {
+            request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        self.exchange(origin, sender, request, until).await
+    }
+
+    async fn exchange(
+        &self,
+        origin: &Arc<Origin>,
+        mut sender: Sender,
+        request: Request<Body>,
+        until: Option<Instant>,
+    ) -> Result<Response<Body>, UpstreamError> {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let patience = [self.first_byte, left].into_iter().flatten().min();
+        let answering = async {
+            // A request that goes before the connection is ready would fail.
+            sender.ready().await?;
+            sender.send_request(request).await
+        };
+        let answer = match patience {
+            Some(after) => timeout(after, answering)
+                .await
+                .map_err(|_| UpstreamError::Late { origin: origin.at.to_string(), after })?,
+            None => answering.await,
+        };
+        let answer = answer.map_err(|error| UpstreamError::Broken {
+            origin: origin.at.to_string(),
+            reason: causes(&error),
+        })?;
+        Ok(answer
+            .map(|incoming| AnswerBody::new(incoming, sender, Arc::clone(origin), self.idle).boxed_unsync()))
+    }
+}
+
+/// An error with what caused it: the HTTP library's own texts do not have that.
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// RFC 9110 15.6: the origin, or what is behind it, does not work.
+fn is_failure(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+}
+
+fn request(origin: &Origin, parts: &Parts, body: Body) -> Request<Body> {
+    let mut parts = parts.clone();
+    parts.version = Version::HTTP_11;
+    if !parts.headers.contains_key(HOST)
+        && let Ok(host) = HeaderValue::from_str(&origin.at.authority())
+    {
+        parts.headers.insert(HOST, host);
+    }
+    Request::from_parts(parts, body)
+}
