@@ -18,7 +18,7 @@ use crate::serving::Order;
 /// Frames that are taken at one time: more than a full receive buffer has.
 const AT_ONCE: usize = 64;
 /// The pause after a port's first error, and the longest one.
-const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const RETRY: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
 /// A port that has or had an order.
 pub struct Port {
@@ -114,7 +114,7 @@ impl Port {
         };
         if self.deaf_until.is_some_and(|until| until <= now) {
             self.deaf_until = None;
-            ears.plug(socket, self.key, false)?;
+            ears.listen(socket, self.key, true)?;
         }
         while let Some(send) = self.engine.due(now, fastrand::u32(..)) {
             let Some(frame) = self.engine.frame(send, now) else { break };
@@ -149,7 +149,7 @@ impl Port {
                     // Not listened to, the kernel drops what comes without waking anybody.
                     let until = now + self.engine.deaf_for();
                     self.deaf_until = Some(until);
-                    if ears.plug(socket, self.key, true).is_err() {
+                    if ears.listen(socket, self.key, false).is_err() {
                         self.failed(now);
                     }
                 }

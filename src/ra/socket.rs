@@ -140,9 +140,9 @@ impl Ears {
         Ok(self.epoll.add(&socket.socket, event(EpollFlags::EPOLLIN, key))?)
     }
 
-    /// Listens to a socket no more, or again.
-    pub fn plug(&self, socket: &RaSocket, key: usize, deaf: bool) -> io::Result<()> {
-        let flags = if deaf { EpollFlags::empty() } else { EpollFlags::EPOLLIN };
+    /// Goes on listening to a socket, or has a rest from all but its errors.
+    pub fn listen(&self, socket: &RaSocket, key: usize, listens: bool) -> io::Result<()> {
+        let flags = if listens { EpollFlags::EPOLLIN } else { EpollFlags::empty() };
         Ok(self.epoll.modify(socket.socket.as_fd(), &mut event(flags, key))?)
     }
 

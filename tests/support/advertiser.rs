@@ -1,5 +1,7 @@
 //! Router Advertisement daemons on a `Panel`'s ports: leafboot's own tasks, radvd and BIRD, with the same settings.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -115,7 +117,9 @@ impl Daemon {
         };
         std::fs::write(&file, (0..ports).map(port).collect::<String>()).unwrap();
         let mut command = Command::new("/usr/lib/frr/zebra");
-        command.args(["-u", "root", "-g", "root", "-P", "0", "-f"]).arg(&file);
+        // It insists on its own user, who has to write there.
+        std::fs::set_permissions(directory, Permissions::from_mode(0o777)).unwrap();
+        command.args(["-P", "0", "-f"]).arg(&file);
         command.arg("-i").arg(directory.join("zebra.pid")).arg("-z").arg(directory.join("zserv.api"));
         Self::start(command.arg("--vty_socket").arg(directory))
     }
@@ -131,7 +135,11 @@ impl Daemon {
             directory.join("dnsmasq.pid").display()
         );
         std::fs::write(&file, text).unwrap();
-        Self::start(Command::new("dnsmasq").arg("--keep-in-foreground").arg("--conf-file").arg(&file))
+        Self::start(
+            Command::new("dnsmasq")
+                .arg("--keep-in-foreground")
+                .arg(format!("--conf-file={}", file.display())),
+        )
     }
 
     /// Starts a program in the calling thread's namespace.

@@ -105,23 +105,23 @@ fn the_transition_table() {
     ]
     .map(serve);
     let [same, new_prefix, new_address, new_mtu, new_netdev, new_carrier] = serves.clone();
-    let former = Send::Former(serving().link_local);
-    let f = Send::Final;
+    const FORMER: Send = Send::Former(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
+    const F: Send = Send::Final;
     // (before, event) → (at once, afterwards, answers)
     type Row<'a> = (&'a str, Option<Order>, &'a [Send], &'a [Send], bool);
     let mut table: Vec<Row<'_>> = vec![
         ("silent", None, &[], &[], false),
-        ("silent", cease.clone(), &[f], &[f, f], false),
+        ("silent", cease.clone(), &[F], &[F, F], false),
         ("advertising", None, &[], &[], false),
         ("advertising", same, &[], &[ALL, ALL], true),
         ("advertising", new_prefix, &[], &[ALL, ALL], true),
         ("advertising", new_mtu, &[], &[ALL, ALL], true),
-        ("advertising", new_address, &[former, ALL], &[former, former, ALL, ALL], true),
+        ("advertising", new_address, &[FORMER, ALL], &[FORMER, FORMER, ALL, ALL], true),
         ("advertising", new_netdev, &[ALL], &[ALL, ALL], true),
         ("advertising", new_carrier, &[ALL], &[ALL, ALL], true),
-        ("advertising", cease.clone(), &[f], &[f, f], false),
+        ("advertising", cease.clone(), &[F], &[F, F], false),
         ("ceasing", None, &[], &[], false),
-        ("ceasing", cease.clone(), &[], &[f, f], false),
+        ("ceasing", cease.clone(), &[], &[F, F], false),
         ("ceased", None, &[], &[], false),
         ("ceased", cease.clone(), &[], &[], false),
     ];
@@ -138,12 +138,12 @@ fn the_transition_table() {
         }
         if before.starts_with("ceas") {
             engine.order(cease.as_ref(), now);
-            assert_eq!(all_due(&mut engine, now), [f]);
+            assert_eq!(all_due(&mut engine, now), [F]);
         }
         if before == "ceased" {
             for _ in 0..2 {
                 now += s(3);
-                assert_eq!(all_due(&mut engine, now), [f]);
+                assert_eq!(all_due(&mut engine, now), [F]);
             }
         }
         engine.order(event.as_ref(), now);
@@ -186,7 +186,7 @@ fn unsolicited_ones_keep_within_the_interval_on_slots_of_all_ports() {
         })
         .collect();
     assert!(at.iter().all(|at| (now + s(4)..=now + s(10)).contains(at)));
-    assert!(at.iter().all(|at| (*at - epoch).as_nanos() % slot.as_nanos() == 0));
+    assert!(at.iter().all(|at| (*at - epoch).as_nanos().is_multiple_of(slot.as_nanos())));
     let times: std::collections::BTreeSet<Instant> = at.into_iter().collect();
     assert_eq!(times.len(), 16);
     assert_eq!(engine.due(*times.first().unwrap() - s(1), LEAST), None);

@@ -220,8 +220,7 @@ fn invalid_advertisements_are_no_rogues() {
 fn a_contradiction_is_named_and_what_is_unspecified_is_none() {
     let own = Advertisement::new(&all_settings(), &serving(), &[]);
     assert_eq!(own.contradictions(&own), Vec::<&str>::new());
-    let silent =
-        Advertisement { hop_limit: 0, reachable_time: 0, retrans_timer: 0, options: vec![], ..own.clone() };
+    let silent = Advertisement { hop_limit: 0, reachable_time: 0, retrans_timer: 0, options: vec![], ..own };
     assert_eq!(own.contradictions(&silent), Vec::<&str>::new());
     let other = Advertisement {
         hop_limit: 1,
