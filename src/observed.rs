@@ -66,8 +66,8 @@ pub struct Acl {
     pub active_rules: BTreeSet<String>,
     /// STATE_DB: the rules that orchagent has refused, for good unless they are written again.
     pub refused_rules: BTreeSet<String>,
-    /// ASIC_DB: every ACL table's object with the number of its entries by priority. The ASIC knows no names.
-    pub asic_tables: BTreeMap<String, BTreeMap<u32, usize>>,
+    /// ASIC_DB: every ACL table's object with the priorities of its entries. The ASIC knows no names.
+    pub asic_tables: BTreeMap<String, BTreeSet<u32>>,
 }
 
 /// The loopback's rows and facts.
@@ -281,8 +281,7 @@ impl Observed {
             if let AsicRow::GroupMember(group, table) = row {
                 members.entry(group).or_default().insert((*table).to_owned());
             } else if let AsicRow::AclEntry(table, priority) = row {
-                let entries = self.acl.asic_tables.entry((*table).to_owned()).or_default();
-                *entries.entry(*priority).or_default() += 1;
+                self.acl.asic_tables.entry((*table).to_owned()).or_default().insert(*priority);
             }
         }
         let names: BTreeMap<&str, &str> =

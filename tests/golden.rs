@@ -72,6 +72,9 @@ struct AclCase {
     /// STATE_DB: the rules that have no row although the others have.
     #[serde(default)]
     pending: BTreeSet<String>,
+    /// CONFIG_DB: the rules that have no row although the others have.
+    #[serde(default)]
+    gone: BTreeSet<String>,
     /// STATE_DB: the rules that orchagent has refused.
     #[serde(default)]
     refused: BTreeSet<String>,
@@ -164,7 +167,9 @@ fn add_acl(snapshot: &mut Snapshot, case: &AclCase, settings: &Config) {
         } else if !is_pending {
             snapshot.state.extend(status.clone().map(|status| (key, status)));
         }
-        stand(format!("ACL_RULE|LEAFBOOT|{}", rule.name), rows::acl_rule_fields(&rule));
+        if !case.gone.contains(&rule.name) {
+            stand(format!("ACL_RULE|LEAFBOOT|{}", rule.name), rows::acl_rule_fields(&rule));
+        }
         let entry = row(&[
             ("SAI_ACL_ENTRY_ATTR_TABLE_ID", "oid:0x7"),
             ("SAI_ACL_ENTRY_ATTR_PRIORITY", &rule.priority.to_string()),

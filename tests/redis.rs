@@ -280,9 +280,16 @@ fn rules_that_orchagent_has_lost_come_back_although_state_db_says_active() {
     }
     assert_eq!(bench.observe().acl.active_rules, before.active_rules, "STATE_DB is not told");
     let steps = bench.settle(&wish);
-    assert!(steps.iter().all(|step| step.starts_with("set ACL_RULE|LEAFBOOT|")), "{steps:?}");
-    // A rule that was written twice goes and comes once more.
-    eventually("every entry is back", || entries(&bench.observe().acl) == entries(&before));
+    let writes = |rule: &str, what: &str| {
+        let step = format!("{what} ACL_RULE|LEAFBOOT|{rule}");
+        steps.iter().filter(|found| **found == step || found.starts_with(&format!("{step} "))).count()
+    };
+    assert!(steps.iter().all(|step| step.contains(" ACL_RULE|LEAFBOOT|")), "{steps:?}");
+    assert!(
+        before.rules.keys().all(|rule| (writes(rule, "delete"), writes(rule, "set")) == (1, 1)),
+        "{steps:?}"
+    );
+    assert_eq!(entries(&bench.observe().acl), entries(&before));
 }
 
 #[test]

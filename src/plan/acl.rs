@@ -18,7 +18,7 @@ pub(super) struct Guard<'a> {
     listed: BTreeSet<PortName>,
     rules: WantedRules,
     /// The rules that orchagent says it has, and the ASIC does not.
-    lost: BTreeSet<String>,
+    absent: BTreeSet<String>,
     /// What all ports wait for.
     waiting: Option<Waiting>,
 }
@@ -32,7 +32,7 @@ impl<'a> Guard<'a> {
         let (name, acl) = (&config.acl.table, &observed.acl);
         let rules = WantedRules::new(desired, config);
         let listed = acl.table.as_ref().map(listed_ports).unwrap_or_default();
-        let mut guard = Self { name, acl, listed, lost: rules.lost(acl), rules, waiting: None };
+        let mut guard = Self { name, acl, listed, absent: rules.absent(acl), rules, waiting: None };
         if acl.table.as_ref().is_some_and(|row| !rows::is_our_acl_table(row)) {
             guard.waiting = Some(Waiting::AclForeign(name.clone()));
             return (guard, Vec::new());
@@ -89,15 +89,22 @@ impl<'a> Guard<'a> {
 
     fn rule_steps(&self, origin: Origin) -> Vec<Step> {
         let key = |rule: &str| RowKey::AclRule(self.name.clone(), rule.to_owned());
-        let mut steps = Vec::new();
-        // What was refused is tried again once there is a table: the table may have been another one then, or there was
-        // no room in the ASIC.
-        let is_refused =
-            |rule: &WantedRule| self.acl.table_active && self.acl.refused_rules.contains(&rule.name);
-        for rule in self.rules.all().filter(|rule| !self.is_written(rule) || is_refused(rule)) {
+        // The ports' own rules first: as long as one of all ports is lost, it is known that these may be lost too.
+        let own_first = self.rules.gateways.values().chain(&self.rules.shared);
+        let lost = own_first.filter(|rule| self.is_lost(rule));
+        let mut steps: Vec<Step> = lost.map(|rule| Step::Delete(key(&rule.name))).collect();
+        for rule in self.rules.all().filter(|rule| !self.is_lost(rule)) {
             steps.extend(match self.acl.rules.get(&rule.name) {
-                Some(row) if row != &rule.row => mended(key(&rule.name), row, rule.row.clone(), Fields::eq),
-                _ => vec![Step::Set(key(&rule.name), rule.row.clone())],
+                // orchagent has not heard yet that the row is gone; what is written now would be one rule with it.
+                None if self.absent.contains(&rule.name) => Vec::new(),
+                None => vec![Step::Set(key(&rule.name), rule.row.clone())],
+                // What was refused is tried again once there is a table: that may have been another one then, or the ASIC
+                // may have been full.
+                Some(row) if *row == rule.row => {
+                    let is_refused = self.acl.table_active && self.acl.refused_rules.contains(&rule.name);
+                    is_refused.then(|| Step::Set(key(&rule.name), rule.row.clone())).into_iter().collect()
+                }
+                Some(row) => mended(key(&rule.name), row, rule.row.clone(), Fields::eq),
             });
         }
         // A rule that nobody wants any more may be a memory's: only an order takes it away.
@@ -147,7 +154,17 @@ impl<'a> Guard<'a> {
 
     /// Whether nothing is to be written of a rule: its row says it, and orchagent has not lost it.
     fn is_written(&self, rule: &WantedRule) -> bool {
-        self.acl.rules.get(&rule.name) == Some(&rule.row) && !self.lost.contains(&rule.name)
+        self.says(rule) && !self.is_lost(rule)
+    }
+
+    fn says(&self, rule: &WantedRule) -> bool {
+        self.acl.rules.get(&rule.name) == Some(&rule.row)
+    }
+
+    /// Whether orchagent has lost a rule. Its row must go and come: a write over a row that is there makes orchagent take
+    /// the rule out and put it in again, which looks the same as a loss (`orchagent/aclorch.cpp: AclTable::add`).
+    fn is_lost(&self, rule: &WantedRule) -> bool {
+        self.says(rule) && self.rules.are_active(self.acl) && self.absent.contains(&rule.name)
     }
 }
 

@@ -40,28 +40,32 @@ impl WantedRules {
     }
 
     /// How many of the shared rules are among the entries of a table of the ASIC.
-    pub fn count_in(&self, entries: &BTreeMap<u32, usize>) -> usize {
-        self.shared.iter().filter(|rule| entries.contains_key(&rule.priority)).count()
+    pub fn count_in(&self, entries: &BTreeSet<u32>) -> usize {
+        self.shared.iter().filter(|rule| entries.contains(&rule.priority)).count()
     }
 
     /// The rules that STATE_DB shows Active and the ASIC does not have.
     ///
     /// Whoever changes a table's type or stage, or deletes its row, makes orchagent delete the table with its rules; a
     /// table that is made again comes without them, and STATE_DB is not told (`orchagent/aclorch.cpp:
-    /// AclOrch::removeAclTable`). Only a new write of a rule's row brings it back (`AclOrch::doAclRuleTask`).
-    pub fn lost(&self, acl: &Acl) -> BTreeSet<String> {
-        let none = BTreeMap::new();
+    /// AclOrch::removeAclTable`).
+    pub fn absent(&self, acl: &Acl) -> BTreeSet<String> {
+        let none = BTreeSet::new();
         // The ASIC knows no names, and other tables may have some of our priorities: ours is the one with most of them.
         let mut tables = acl.asic_tables.values();
         let ours = tables.find(|entries| 2 * self.count_in(entries) > self.shared.len()).unwrap_or(&none);
-        let active: Vec<&WantedRule> =
-            self.all().filter(|rule| acl.active_rules.contains(&rule.name)).collect();
-        // The ports' own rules share a priority, so of them only the number is known.
-        let is_lost = |rule: &&&WantedRule| {
-            let wanted = active.iter().filter(|other| other.priority == rule.priority).count();
-            ours.get(&rule.priority).is_none_or(|found| *found < wanted)
-        };
-        active.iter().filter(is_lost).map(|rule| rule.name.clone()).collect()
+        let is_absent =
+            |rule: &&WantedRule| acl.active_rules.contains(&rule.name) && !ours.contains(&rule.priority);
+        let shared: Vec<&WantedRule> = self.shared.iter().filter(is_absent).collect();
+        // The ports' own rules share a priority, so nobody can tell which of them are there.
+        let is_known = shared.is_empty();
+        let gateways = self.gateways.values().filter(|rule| is_absent(rule) || !is_known);
+        shared.iter().copied().chain(gateways).map(|rule| rule.name.clone()).collect()
+    }
+
+    /// Whether STATE_DB shows every rule of all ports Active.
+    pub fn are_active(&self, acl: &Acl) -> bool {
+        self.shared.iter().all(|rule| acl.active_rules.contains(&rule.name))
     }
 }
 

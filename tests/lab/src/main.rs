@@ -39,7 +39,7 @@ enum Command {
     ///
     /// While it runs, it takes orders on a redis channel. `redis-cli PUBLISH sonic-model restart` restarts swss.
     /// `redis-cli PUBLISH sonic-model "reload PATH"` is a config reload from that file: a config_db.json, or redis
-    /// commands, one a line.
+    /// commands, one a line. `redis-cli PUBLISH sonic-model "watch VRF ACL RULE…"` has it log every isolation gap.
     SonicModel(sonic::Args),
     /// The partition's servers.
     Partition(PartitionArgs),

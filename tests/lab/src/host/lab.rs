@@ -147,6 +147,18 @@ impl Lab {
         self.leaf.run(&[&program, "retire", "--config", &config.display().to_string()])
     }
 
+    /// Changes a text of leafboot's settings, for its next start.
+    pub fn configure(&self, from: &str, to: &str) -> Result<(), Error> {
+        let config = self.directory.join("leafboot.toml");
+        let text = fs::read_to_string(&config).map_err(Error::file(&config))?;
+        fs::write(&config, text.replacen(from, to, 1)).map_err(Error::file(&config))
+    }
+
+    /// The log of a program in the leaf, seen from here and from there.
+    pub fn log(&self, program: &str) -> PathBuf {
+        self.directory.join(format!("{program}.log"))
+    }
+
     /// Switches on the machine on a port.
     pub fn switch_on(&self, port: Port, character: Character) -> Result<Machine, Error> {
         Machine::start(port, character, &self.cd, &self.directory)

@@ -16,6 +16,7 @@ use nix::sys::wait::{WaitStatus, wait};
 
 use super::{Error, ip, write};
 use crate::site;
+use crate::sonic::kernel::add_port;
 
 /// What `lab leaf-init` is told.
 #[derive(Debug, Args)]
@@ -70,7 +71,13 @@ fn modules() -> Result<(), Error> {
     file("/proc/sys/kernel/osrelease".into())?
         .read_to_string(&mut release)
         .map_err(|source| Error::File { path: "/proc/sys/kernel/osrelease".into(), source })?;
-    for name in ["lib/crc-ccitt.ko", "net/ipv6/ipv6.ko", "drivers/net/vrf.ko"] {
+    for name in [
+        "lib/crc-ccitt.ko",
+        "net/ipv6/ipv6.ko",
+        "drivers/net/vrf.ko",
+        "drivers/net/macvlan.ko",
+        "drivers/net/dummy.ko",
+    ] {
         let path = Path::new("/usr/lib/uml/modules").join(release.trim()).join("kernel").join(name);
         nix::kmod::finit_module(&file(path.clone())?, c"", nix::kmod::ModuleInitFlags::empty())
             .map_err(|error| Error::Module { module: path, source: error.into() })?;
@@ -111,11 +118,11 @@ fn ports() -> Result<(), Error> {
     ip("link set eth0 up")?;
     let front_panel = std::iter::once(site::UPLINK).chain(site::Port::ALL.map(site::Port::name));
     for (number, port) in front_panel.enumerate() {
-        ip(&format!("link set vec{} name {port} address {}", number + 1, site::SYSTEM_MAC))?;
-        // The defaults are for devices that are made later; these were there before IPv6 was.
-        sysctl(&format!("ipv6/conf/{port}/accept_dad"), "0")?;
-        sysctl(&format!("ipv6/conf/{port}/keep_addr_on_down"), "1")?;
-        ip(&format!("link set {port} up"))?;
+        // The port is a device of its own, so that a restart of SONiC can make it again with another index.
+        let cable = format!("vec{}", number + 1);
+        sysctl(&format!("ipv6/conf/{cable}/disable_ipv6"), "1")?;
+        ip(&format!("link set {cable} address {} up", site::SYSTEM_MAC))?;
+        add_port(&cable, port).map_err(|error| Error::Late(error.to_string()))?;
     }
     Ok(())
 }

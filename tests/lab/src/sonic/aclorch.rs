@@ -76,12 +76,12 @@ impl AclOrch {
         let waits = |key: &str, reason: &str| eprintln!("orchagent: {key}: waiting: {reason}");
         let tables = table_queue.drain(waits, |name, task| {
             let verdict = self.handle_table(switch, name, task)?;
-            switch.look(&format!("orchagent: ACL_TABLE {name}"))?;
+            switch.look_at_asic(&format!("orchagent: ACL_TABLE {name}"))?;
             Ok::<_, Error>(verdict)
         })?;
         let rules = rule_queue.drain(waits, |key, task| {
             let verdict = self.handle_rule(switch, key, task)?;
-            switch.look(&format!("orchagent: ACL_RULE {key}"))?;
+            switch.look_at_asic(&format!("orchagent: ACL_RULE {key}"))?;
             Ok::<_, Error>(verdict)
         })?;
         (self.table_queue, self.rule_queue) = (table_queue, rule_queue);
@@ -124,7 +124,7 @@ impl AclOrch {
             // sonic-swss orchagent/aclorch.cpp: AclOrch::addAclTable (a table of another type or stage goes first, and
             // its rules with it: nobody has kept them)
             self.remove_table(switch, name)?;
-            switch.look(&format!("orchagent: ACL_TABLE {name} removed to be created again"))?;
+            switch.look_at_asic(&format!("orchagent: ACL_TABLE {name} removed to be created again"))?;
             self.create_table(switch, name, row)?;
         }
         status(switch, "ACL_TABLE_TABLE", name, "Active")
@@ -210,7 +210,7 @@ impl AclOrch {
         // A rule that exists is removed first: for a moment it is not enforced.
         // sonic-swss orchagent/aclorch.cpp: AclTable::add
         if table.remove_rule(switch, name, rule)? {
-            switch.look(&format!("orchagent: ACL_RULE {key} removed to be created again"))?;
+            switch.look_at_asic(&format!("orchagent: ACL_RULE {key} removed to be created again"))?;
         }
         table.add_rule(switch, name, rule, attributes)?;
         status(switch, "ACL_RULE_TABLE", key, "Active")

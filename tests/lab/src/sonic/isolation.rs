@@ -89,7 +89,8 @@ impl Isolation {
         for (port, opening) in open {
             let is_known = |gap: &Gap| gap.closed.is_none() && gap.port == port && gap.opening == opening;
             if !self.gaps.iter().any(is_known) {
-                eprintln!("isolation: {port}: {opening:?} after {done}");
+                let when = if self.replaying { " (replay)" } else { "" };
+                eprintln!("isolation: {port}: {opening:?} after {done}{when}");
                 self.gaps.push(Gap {
                     port,
                     opening,

@@ -240,10 +240,17 @@ impl Kernel {
         Ok(all.into_iter().filter(|address| !is_link_local(*address)).collect())
     }
 
-    /// Makes a port as good as new: no master, no addresses, and on paper a new index.
+    /// Makes a port as good as new: no master, no addresses, and another index where it can be made again: on paper, and
+    /// where it is a macvlan on the device that its cable hangs on.
     pub fn renew_port(&mut self, port: &str) -> Result<(), Error> {
-        if let Self::Paper(paper) = self {
-            paper.renew(port);
+        match self {
+            Self::Paper(paper) => paper.renew(port),
+            Self::Real => {
+                if let Some(lower) = lower_device(port)? {
+                    ip(&["link", "del", port])?;
+                    add_port(&lower, port)?;
+                }
+            }
         }
         for address in self.addresses(port)? {
             self.delete_address(port, address)?;
@@ -296,6 +303,23 @@ impl Paper {
         };
         self.indexes.iter().map(link).collect()
     }
+}
+
+/// Makes a port on the device that its cable hangs on. A device cannot be given another index, and this one can go.
+pub fn add_port(lower: &str, port: &str) -> Result<(), Error> {
+    ip(&["link", "add", "link", lower, "name", port, "type", "macvlan", "mode", "passthru"])?;
+    ip(&["link", "set", port, "up"]).map(drop)
+}
+
+/// The device below a port that was made by [`add_port`].
+fn lower_device(port: &str) -> Result<Option<String>, Error> {
+    let lines = ip(&["-o", "link", "show", "type", "macvlan"])?;
+    // 9: Ethernet0@vec2: <UP> mtu 9100 …
+    let lower = |line: &str| {
+        let (name, lower) = line.split_whitespace().nth(1)?.trim_end_matches(':').split_once('@')?;
+        (name == port).then(|| lower.to_owned())
+    };
+    Ok(lines.lines().find_map(lower))
 }
 
 /// What `ip` says of every device.

@@ -34,7 +34,7 @@ impl Members {
         let waits = |key: &str, reason: &str| eprintln!("orchagent: {key}: waiting: {reason}");
         let vlans = self.vlan_queue.drain(waits, |key, task| {
             let verdict = handle(switch, key, task, add_to_vlan, remove_from_vlan)?;
-            switch.look(&format!("orchagent: VLAN_MEMBER_TABLE {key}"))?;
+            switch.look_at_asic(&format!("orchagent: VLAN_MEMBER_TABLE {key}"))?;
             Ok::<_, Error>(verdict)
         })?;
         let lags = self

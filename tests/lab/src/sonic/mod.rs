@@ -9,7 +9,7 @@
 //! Not played: VLANs and LAGs beyond their members, VNETs, subports, neighbours and next hops (so nothing but addresses
 //! and loopbacks keeps a virtual router), EVPN (a `vni` is accepted as if there were a VTEP), warm start, ports that come
 //! later, ACLs from APPL_DB, ACL_TABLE_TYPE rows, a full TCAM, and what caclmgrd does to ip6tables. A real kernel's ports
-//! keep their index over a restart; caclmgrd restarts with swss.
+//! keep their index over a restart unless they can be made again; caclmgrd restarts with swss.
 
 mod acl_rows;
 mod aclorch;

@@ -78,7 +78,7 @@ impl Daemon for Orchagent {
             |key, reason| eprintln!("orchagent: {key}: waiting: {reason}"),
             |key, task| {
                 let verdict = intfs.handle(switch, vrfs, key, task)?;
-                switch.look(&format!("orchagent: INTF_TABLE {key}"))?;
+                switch.look_at_asic(&format!("orchagent: INTF_TABLE {key}"))?;
                 Ok::<_, Error>(verdict)
             },
         )?;

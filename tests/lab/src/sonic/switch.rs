@@ -3,13 +3,15 @@
 //! Owns: the connections, the clean slate of a cold start, and that somebody looks after every step.
 //! Must never: write CONFIG_DB. That one belongs to the operator and to leafboot.
 
+use std::collections::BTreeMap;
+
 use super::Error;
 use super::appl::ApplTable;
 use super::asic::Asic;
 use super::caclmgrd::HostFirewall;
 use super::database::{Database, Databases, Error as DatabaseError};
 use super::isolation::Isolation;
-use super::kernel::{Kernel, LOOPBACK};
+use super::kernel::{Kernel, LOOPBACK, Link};
 use super::ports::Ports;
 
 /// The rows of STATE_DB that a cold start deletes, of those that we write.
@@ -56,6 +58,8 @@ pub struct Switch {
     pub host_firewall: HostFirewall,
     /// The observer.
     pub isolation: Isolation,
+    /// The kernel's devices as the observer saw them last.
+    links: Option<BTreeMap<String, Link>>,
 }
 
 impl Switch {
@@ -76,6 +80,7 @@ impl Switch {
             acls_wait: false,
             host_firewall: HostFirewall::default(),
             isolation: Isolation::default(),
+            links: None,
         })
     }
 
@@ -116,11 +121,21 @@ impl Switch {
         self.appl_tables().iter().any(|table| table.has_changed())
     }
 
-    /// Somebody did something: are the ports still isolated?
+    /// A manager did something: are the ports still isolated?
     pub fn look(&mut self, done: &str) -> Result<(), Error> {
+        self.links = None;
+        self.look_at_asic(done)
+    }
+
+    /// orchagent did something, which nobody sees in the kernel: are the ports still isolated?
+    pub fn look_at_asic(&mut self, done: &str) -> Result<(), Error> {
         if self.isolation.is_watching() {
-            let links = self.kernel.links()?;
+            let links = match self.links.take() {
+                Some(links) => links,
+                None => self.kernel.links()?,
+            };
             self.isolation.look(&self.asic, &links, done);
+            self.links = Some(links);
         }
         Ok(())
     }

@@ -178,6 +178,15 @@ impl Swss {
     fn obey(&mut self, order: &str) -> Result<(), Error> {
         match order.split_once(' ').unwrap_or((order, "")) {
             ("restart", "") => self.restart(),
+            ("watch", names) => {
+                let names: Vec<&str> = names.split(' ').collect();
+                if let [vrf, acl_table, rules @ ..] = names.as_slice() {
+                    let rules = rules.iter().map(|rule| (*rule).to_owned()).collect();
+                    let (vrf, acl_table) = ((*vrf).to_owned(), (*acl_table).to_owned());
+                    self.watch_isolation(Watch { vrf, acl_table, rules });
+                }
+                Ok(())
+            }
             ("reload", path) => match reload::read(Path::new(path)) {
                 Ok(rows) => self.reload(&rows),
                 Err(error) => {
