@@ -130,6 +130,7 @@ fn main() {
     match one {
         Some("serve") => serve(ports, interval),
         Some("bare") => bare(ports, interval),
+        Some("sonic") => agent::sonic(&arguments[1]),
         _ => {
             leafboot::ra::socket::raise_descriptor_limit();
             let _neighbours = report::Neighbours::raise();

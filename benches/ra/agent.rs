@@ -28,10 +28,9 @@ pub fn memory() -> u64 {
     let text = std::fs::read_to_string(settings(&switch)).unwrap();
     let config =
         write(&switch.path("leafboot.toml"), &text.replace("2001:db8:b007::/57", "2001:db8:b000::/48"));
-    let database_config = switch.path("database_config.json");
-    let args = sonic::Args { database_config, kernel: sonic::WhichKernel::Paper, delay_ms: 0 };
-    // It ends with redis-server.
-    let model = std::thread::spawn(move || sonic::run(args));
+    // A process of its own, whose log goes nowhere.
+    let itself = std::env::current_exe().unwrap();
+    let _model = Daemon::start(Command::new(itself).arg("sonic").arg(switch.path("database_config.json")));
     let agent = Daemon::start(Command::new(LEAFBOOT).args(["run", "--config"]).arg(&config));
     let socket = switch.path("leafboot.sock");
     let ports: Vec<String> = (0..PORTS)
@@ -47,10 +46,13 @@ pub fn memory() -> u64 {
     }
     eprintln!("whole agent: {} of {} ports have their address row", rows(), ports.len());
     std::thread::sleep(Duration::from_secs(2));
-    let memory = rss(agent.0.id());
-    drop((agent, switch));
-    let _ = model.join();
-    memory
+    rss(agent.0.id())
+}
+
+/// The laboratory's SONiC, until it is killed.
+pub fn sonic(database_config: &str) {
+    let kernel = sonic::WhichKernel::Paper;
+    sonic::run(sonic::Args { database_config: database_config.into(), kernel, delay_ms: 0 }).unwrap();
 }
 
 fn push(socket: &Path, document: &str) -> bool {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::Peer;
 use crate::agent;
-use crate::report::{LONG, Measurement, apart, machines, ms, quantile, row, settled, table};
+use crate::report::{LONG, Measurement, apart, ask, machines, quantile, row, settled, table};
 use crate::support::panel::Panel;
 use crate::support::solicitor::Solicitor;
 
@@ -60,8 +60,7 @@ fn flooded(peer: Peer) -> Flooded {
         });
         let asked = others.iter().take(32).filter_map(|machine| {
             sleep(Duration::from_millis(140));
-            let sent = machine.send(&machine.good());
-            machine.advertisement(Duration::from_secs(1)).map(|seen| ms(sent, &seen))
+            ask(machine, Duration::from_secs(1))
         });
         asked.collect()
     });
@@ -74,7 +73,7 @@ fn flooded(peer: Peer) -> Flooded {
     }
 }
 
-/// 256 ports that advertise every 4 to 10 s, all peers side by side for 40 s; and the whole agent's memory.
+/// 256 ports that advertise every 4 to 10 s, all peers side by side for 30 s; and the whole agent's memory.
 fn idle() {
     let all: Vec<(Peer, f64, u64)> = std::thread::scope(|scope| {
         let start = |peer: Peer| scope.spawn(move || idle_of(peer));
@@ -100,7 +99,7 @@ fn idle_of(peer: Peer) -> (Peer, f64, u64) {
     let pid = daemon.0.id();
     machines.iter().for_each(Solicitor::drain);
     let cpu = cpu(pid);
-    sleep(Duration::from_secs(40));
+    sleep(Duration::from_secs(30));
     let spent = cpu_since(pid, cpu);
     let memory = rss(pid);
     let seen = |machine: &Solicitor| machine.advertisements(Duration::from_millis(1)).len();

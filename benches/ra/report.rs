@@ -52,6 +52,17 @@ pub fn ms(begun: SystemTime, seen: &Seen) -> f64 {
     seen.at.duration_since(begun).unwrap_or_default().as_secs_f64() * 1000.0
 }
 
+/// Sends a solicitation; milliseconds until the next advertisement, if one comes in time.
+pub fn ask(machine: &Solicitor, within: Duration) -> Option<f64> {
+    machine.drain();
+    let sent = machine.send(&machine.good());
+    // One that was on its way already is no answer.
+    let later = |seen: &Seen| seen.at >= sent;
+    let deadline = Instant::now() + within;
+    let next = || machine.advertisement(deadline.saturating_duration_since(Instant::now()));
+    std::iter::from_fn(next).find(later).map(|seen| ms(sent, &seen))
+}
+
 /// Waits at most 3 s for an advertisement that is `wanted` on every port; milliseconds from `begun` of each.
 pub fn first_on_all(machines: &[Solicitor], begun: SystemTime, wanted: impl Fn(&Seen) -> bool) -> Vec<f64> {
     let deadline = Instant::now() + Duration::from_secs(3);
@@ -73,7 +84,7 @@ pub fn settled(peer: Peer, panel: &Panel, machines: &[Solicitor], interval: (u32
         sleep(Duration::from_millis(300));
     } else {
         first_on_all(machines, SystemTime::now(), |_| true);
-        sleep(Duration::from_millis(3500));
+        sleep(Duration::from_millis(3200));
     }
     daemon
 }

@@ -190,7 +190,9 @@ impl Solicitor {
 
     /// Forgets what has come in.
     pub fn drain(&self) {
-        while self.advertisement(Duration::from_millis(1)).is_some() {}
+        self.socket.set_nonblocking(true).unwrap();
+        while self.frame().is_some() {}
+        self.socket.set_nonblocking(false).unwrap();
     }
 
     fn frame(&self) -> Option<Box<(SystemTime, Vec<u8>)>> {

@@ -303,6 +303,22 @@ proptest! {
         }
     }
 
+    /// As in `fuzz`.
+    #[test]
+    fn what_is_taken_says_the_same_when_it_is_sent_on(
+        fixed: [u8; 12],
+        options in proptest::collection::vec(
+            (proptest::sample::select(vec![1u8, 3, 5, 24, 25, 31, 37, 38]), 1..5u8, any::<[u8; 38]>()), 0..6),
+    ) {
+        let mut message = [&[134, 0, 0, 0][..], &fixed].concat();
+        for (kind, units, body) in options {
+            message.extend([kind, units]);
+            message.extend(&body[..usize::from(units) * 8 - 2]);
+        }
+        let heard = Advertisement::decode(&message, &from(link_local())).unwrap();
+        prop_assert_eq!(Advertisement::decode(&heard.encode(), &from(link_local())), Ok(heard));
+    }
+
     #[test]
     fn no_option_panics(kind in proptest::sample::select(vec![1u8, 3, 5, 24, 25, 31, 37, 38]), body in proptest::collection::vec(any::<u8>(), 0..64)) {
         let _ = NdOption::decode(&[vec![kind, 0], body].concat());
