@@ -202,5 +202,6 @@ fn is_unclaimed(port: &Port) -> bool {
     let is_addressed = !port.addresses.is_empty() || !port.other_addresses.is_empty();
     let is_routed = port.bound.is_some() || port.router_interface || is_addressed;
     let is_free = port.base == Base::Absent && !is_routed;
-    port.lag.is_none() && !is_bridged && (is_free || port.base == Base::Ours)
+    let is_whole = port.lag.is_none() && port.sub_interfaces.is_empty();
+    is_whole && !is_bridged && (is_free || port.base == Base::Ours)
 }
