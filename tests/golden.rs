@@ -75,6 +75,9 @@ struct AclCase {
     /// STATE_DB: the rules that have no row although the others have.
     #[serde(default)]
     pending: BTreeSet<String>,
+    /// CONFIG_DB: the table has no row although its rules have.
+    #[serde(default)]
+    table_gone: bool,
     /// CONFIG_DB: the rules that have no row although the others have.
     #[serde(default)]
     gone: BTreeSet<String>,
@@ -164,7 +167,9 @@ fn add_acl(snapshot: &mut Snapshot, case: &AclCase, settings: &Config) {
     let mut stand = |key: String, fields| {
         config.entry(key).or_insert(fields);
     };
-    stand("ACL_TABLE|LEAFBOOT".to_owned(), rows::acl_table_fields(&case.ports));
+    if !case.table_gone {
+        stand("ACL_TABLE|LEAFBOOT".to_owned(), rows::acl_table_fields(&case.ports));
+    }
     let status = case.status.as_deref().map(|status| row(&[("status", status)]));
     snapshot.state.extend(status.clone().map(|status| ("ACL_TABLE_TABLE|LEAFBOOT".to_owned(), status)));
     for rule in rules {
