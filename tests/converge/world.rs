@@ -167,6 +167,14 @@ impl World {
         }
     }
 
+    /// The last push of all: something else, or what was pushed before.
+    pub fn push_again(&mut self, wishes: Option<&[Option<u8>; 4]>) {
+        match (wishes, &mut self.desired) {
+            (None, Some(desired)) => desired.origin = Origin::Pushed,
+            (wishes, _) => self.push(wishes.unwrap_or(&[Some(1), None, Some(2), None])),
+        }
+    }
+
     pub fn push(&mut self, wishes: &[Option<u8>; 4]) {
         let wish = |(port, number): (&&'static str, &Option<u8>)| {
             let prefix = format!("2001:db8:b007:{}::/64", (*number)?).parse().unwrap();
