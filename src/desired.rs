@@ -102,7 +102,7 @@ fn checked(
     boot: &Boot,
 ) -> Result<(PortName, BootPrefix), Fault> {
     let fault = |field: &str, reason: String| (field.to_owned(), reason);
-    let (port, row) = resolve(name, rows).ok_or_else(|| fault("port", unknown(name, rows)))?;
+    let (port, row) = resolve(name, rows).ok_or_else(|| fault("port", no_port(name, rows)))?;
     let is_protected = |p: &String| p == port.as_str() || row.alias.as_ref() == Some(p);
     if boot.protected.iter().any(is_protected) {
         return Err(fault("port", "it is protected by boot.protected: an uplink is never taken".to_owned()));
@@ -154,6 +154,16 @@ fn claim(
 pub fn resolve<'a>(name: &str, rows: &'a PortRows) -> Option<(&'a PortName, &'a PortRow)> {
     let by_name = name.parse::<PortName>().ok().and_then(|port| rows.get_key_value(&port));
     by_name.or_else(|| rows.iter().find(|(_, row)| row.alias.as_deref() == Some(name)))
+}
+
+/// Why a document's `name` is no port that can boot.
+fn no_port(name: &str, rows: &PortRows) -> String {
+    match name.split_once('.').and_then(|(port, _)| resolve(port, rows)) {
+        Some((port, _)) => {
+            format!("{name:?} is a sub-interface of {port}: a port boots as a whole or not at all")
+        }
+        None => unknown(name, rows),
+    }
 }
 
 /// Says that `name` is no port of this leaf, in one sentence with a hint.

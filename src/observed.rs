@@ -102,6 +102,8 @@ pub struct Port {
     pub bound_vlans: BTreeSet<String>,
     /// CONFIG_DB: the LAG that it is a member of.
     pub lag: Option<String>,
+    /// CONFIG_DB: the sub-interfaces on it.
+    pub sub_interfaces: BTreeSet<String>,
     /// STATE_DB: the VRF that intfmgrd has bound it to, empty for the default VRF.
     pub bound: Option<String>,
     /// STATE_DB: addresses that intfmgrd has taken.
@@ -194,7 +196,7 @@ impl Observed {
             Some(Row::Loopback(name) | Row::LoopbackAddress(name, _)) => !is_our_loopback(name),
             Some(Row::Interface(name)) => !is_ours(name),
             Some(Row::Address(name, address)) => !is_ours(name) || rows::gateway_row(address).is_none(),
-            Some(Row::VlanMember(..) | Row::LagMember(..)) => true,
+            Some(Row::VlanMember(..) | Row::LagMember(..) | Row::SubInterface(..)) => true,
             Some(Row::Port(_) | Row::PortState(_) | Row::VrfState(_) | Row::VrfObject(_)) | None => false,
         };
         snapshot.config.keys().map(String::as_str).filter(is_foreign).collect()
@@ -232,6 +234,9 @@ impl Observed {
             }),
             Some(Row::VlanMember(vlan, name)) => self.with_port(name, |port| {
                 port.vlans.insert(vlan.to_owned());
+            }),
+            Some(Row::SubInterface(port, name)) => self.with_port(&port, |port| {
+                port.sub_interfaces.insert(name.to_owned());
             }),
             Some(Row::LagMember(lag, name)) => self.with_port(name, |port| port.lag = Some(lag.to_owned())),
             Some(_) | None => {}

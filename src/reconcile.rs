@@ -154,3 +154,20 @@ fn publish(status: &watch::Sender<Status>, new: impl FnOnce(&Status) -> Status) 
     }
     status.send_replace(new);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::RowKey;
+
+    #[test]
+    fn the_same_steps_are_written_again_only_after_a_while() {
+        let step = |name: &str| vec![Step::Delete(RowKey::Interface(name.parse().unwrap()))];
+        let written = |at| Written { steps: step("Ethernet0"), at };
+        let now = written(Instant::now());
+        assert!(!now.is_due(&step("Ethernet0")) && now.is_due(&step("Ethernet4")) && !now.is_due(&[]));
+        if let Some(earlier) = Instant::now().checked_sub(WRITE_AGAIN) {
+            assert!(written(earlier).is_due(&step("Ethernet0")));
+        }
+    }
+}

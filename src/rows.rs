@@ -2,6 +2,7 @@
 //!
 //! Must never: talk to a database, or decide what should stand in one.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -31,7 +32,7 @@ const ACL_DESCRIPTION: (&str, &str) = ("policy_desc", "machines that boot (leafb
 /// What is read of each database in one pass: glob patterns of keys.
 pub mod patterns {
     /// CONFIG_DB: the ports, our tables, and the tables in which others claim a port.
-    pub const CONFIG: [&str; 8] = [
+    pub const CONFIG: [&str; 9] = [
         "PORT|*",
         "VRF|*",
         "INTERFACE|*",
@@ -40,6 +41,7 @@ pub mod patterns {
         "ACL_RULE|*",
         "VLAN_MEMBER|*",
         "PORTCHANNEL_MEMBER|*",
+        "VLAN_SUB_INTERFACE|*",
     ];
     /// STATE_DB: what vrfmgrd, intfmgrd, vlanmgrd, portsyncd and orchagent have done.
     pub const STATE: [&str; 7] = [
@@ -197,6 +199,9 @@ pub enum Row<'a> {
     VlanMember(&'a str, &'a str),
     /// CONFIG_DB `PORTCHANNEL_MEMBER`: LAG and port.
     LagMember(&'a str, &'a str),
+    /// CONFIG_DB `VLAN_SUB_INTERFACE`, base row: the port and the sub-interface's name. `Eth4.10` is short for
+    /// `Ethernet4.10` (`cfgmgr/intfmgr.cpp`, `lib/subintf.cpp`).
+    SubInterface(Cow<'a, str>, &'a str),
     /// STATE_DB `PORT_TABLE`.
     PortState(&'a str),
     /// STATE_DB `VRF_TABLE`: what vrfmgrd made in the kernel.
@@ -224,6 +229,14 @@ impl<'a> Row<'a> {
             ("ACL_RULE" | "ACL_RULE_TABLE", Some(rule)) => Some(Self::AclRule(first, rule)),
             ("VLAN_MEMBER" | "VLAN_MEMBER_TABLE", Some(port)) => Some(Self::VlanMember(first, port)),
             ("PORTCHANNEL_MEMBER", Some(port)) => Some(Self::LagMember(first, port)),
+            ("VLAN_SUB_INTERFACE", None) => {
+                let (port, _) = first.split_once('.')?;
+                let short =
+                    port.strip_prefix("Eth").filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+                let port =
+                    short.map_or(Cow::Borrowed(port), |number| Cow::Owned(format!("Ethernet{number}")));
+                Some(Self::SubInterface(port, first))
+            }
             ("PORT_TABLE", None) => Some(Self::PortState(first)),
             ("VRF_TABLE", None) => Some(Self::VrfState(first)),
             ("VRF_OBJECT_TABLE", None) => Some(Self::VrfObject(first)),

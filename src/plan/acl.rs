@@ -44,7 +44,10 @@ impl<'a> Guard<'a> {
             return (guard, Vec::new());
         }
         guard.waiting = guard.why_unready();
-        let mut steps = guard.table_steps(guard.wanted_ports(desired, observed, config));
+        let ports = guard.wanted_ports(desired, observed, config);
+        let is_inside = |name: &&PortName| holds(&observed.ports[*name], &config.boot.vrf);
+        let inside = ports.iter().filter(is_inside).cloned().collect();
+        let mut steps = guard.table_steps(&ports, &inside);
         steps.extend(guard.rule_steps(desired.origin));
         (guard, steps)
     }
@@ -76,14 +79,15 @@ impl<'a> Guard<'a> {
         self.listed.contains(name).then(|| Waiting::AclUnbound(self.name.clone()))
     }
 
-    /// The table's row. It lists no further port until the rules of all ports stand.
-    fn table_steps(&self, ports: BTreeSet<PortName>) -> Vec<Step> {
+    /// The table's row. It lists no further port until the rules of all ports stand; a new one lists those that are in the
+    /// boot VRF already, for they are open without it.
+    fn table_steps(&self, ports: &BTreeSet<PortName>, inside: &BTreeSet<PortName>) -> Vec<Step> {
         let key = RowKey::AclTable(self.name.clone());
         let Some(row) = &self.acl.table else {
-            return vec![Step::Set(key, rows::acl_table_fields(&BTreeSet::new()))];
+            return vec![Step::Set(key, rows::acl_table_fields(inside))];
         };
         let stand = self.rules.shared.iter().all(|rule| self.is_written(rule));
-        let table = rows::acl_table_fields(if stand { &ports } else { &self.listed });
+        let table = rows::acl_table_fields(if stand { ports } else { &self.listed });
         mended(key, row, table, rows::is_same_acl_table)
     }
 
@@ -133,7 +137,7 @@ impl<'a> Guard<'a> {
     fn why_unready(&self) -> Option<Waiting> {
         let inactive = || self.rules.shared.iter().find_map(|rule| self.why_inactive(rule));
         // But for its ports the row is as it is to be.
-        let stands = self.table_steps(self.listed.clone()).is_empty();
+        let stands = self.table_steps(&self.listed, &self.listed).is_empty();
         if !stands || !self.rules.shared.iter().all(|rule| self.is_written(rule)) {
             Some(Waiting::AclRows(self.name.clone()))
         } else if !self.acl.table_active {
@@ -202,5 +206,6 @@ fn is_unclaimed(port: &Port) -> bool {
     let is_addressed = !port.addresses.is_empty() || !port.other_addresses.is_empty();
     let is_routed = port.bound.is_some() || port.router_interface || is_addressed;
     let is_free = port.base == Base::Absent && !is_routed;
-    port.lag.is_none() && !is_bridged && (is_free || port.base == Base::Ours)
+    let is_whole = port.lag.is_none() && port.sub_interfaces.is_empty();
+    is_whole && !is_bridged && (is_free || port.base == Base::Ours)
 }

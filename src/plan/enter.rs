@@ -37,6 +37,9 @@ impl View<'_> {
         if let Some(lag) = &port.lag {
             return Some(Need::Fact(Waiting::LagMember(lag.clone())));
         }
+        if let Some(name) = port.sub_interfaces.first() {
+            return Some(Need::Fact(Waiting::SubInterface(name.clone())));
+        }
         if let Some(vlan) = port.vlans.first() {
             let delete = |vlan: &String| Step::Delete(RowKey::VlanMember(vlan.clone(), name.clone()));
             return Some(match ordered {

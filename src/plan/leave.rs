@@ -54,13 +54,14 @@ impl View<'_> {
         Need::Steps(stale.map(|address| Step::Delete(RowKey::Address(name.clone(), *address))).collect())
     }
 
-    /// Whether the port still advertises, or its machine can be told that it ceases and has not been.
+    /// Whether the port still advertises and is to cease, or its machine can be told that it ceases and has not been.
+    /// A port that goes only to come again with the same prefix serves until then.
     fn must_cease(&self, name: &PortName) -> bool {
         let order = |link: &Link| serving::order(Some(self.desired), name, link, self.vrf());
-        match (self.ra.get(name), self.links.get(name).and_then(order)) {
-            (Some(RaState::Advertising), _) => true,
-            (Some(RaState::Ceased), _) => false,
-            (None, order) => matches!(order, Some(Order::Cease(_))),
+        match (self.links.get(name).and_then(order), self.ra.get(name)) {
+            (Some(Order::Serve(_)), _) | (_, Some(RaState::Ceased)) => false,
+            (Some(Order::Cease(_)), _) | (None, Some(RaState::Advertising)) => true,
+            (None, None) => false,
         }
     }
 }

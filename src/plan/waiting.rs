@@ -27,6 +27,9 @@ pub enum Waiting {
     /// The port is a LAG member.
     #[error("it is a member of {0}: PORTCHANNEL_MEMBER|{0}|<port> must go first")]
     LagMember(String),
+    /// The port has a sub-interface.
+    #[error("it has the sub-interface {0}: VLAN_SUB_INTERFACE|{0} must go first")]
+    SubInterface(String),
     /// Somebody else's base row stands on the port, and only a fresh push may clear it away.
     #[error("its INTERFACE row is somebody else's (vrf_name {0:?})")]
     ForeignInterface(String),

@@ -1,0 +1,246 @@
+//! How many round trips, how long: leafboot takes ports from nothing to settled, beside the same rows written and the same
+//! facts asked for one command at a time and port by port, as metal-core's applier does it (`redis/applier.go`).
+//!
+//! `tests/bench/sonic` runs it. Prints Markdown. SONiC is the laboratory's model on a paper kernel; it answers at once, and
+//! its own time is not counted. Judges nothing: a computer is noisy.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench that cannot go on ends")]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use leafboot::acl;
+use leafboot::config::Config;
+use leafboot::db::Db;
+use leafboot::desired::{Desired, Origin};
+use leafboot::net::{BootPrefix, Mac, PortName};
+use leafboot::observed::{Link, Links, Observed, Port};
+use leafboot::plan::Plan;
+use leafboot::rows;
+use leafboot::serving::RaStates;
+use leafboot_lab::sonic::database::{Database, Databases, Fields};
+use leafboot_lab::sonic::{Args, Swss, WhichKernel};
+use support::switch::{CONFIG_DB, Switch};
+
+const SETTINGS: &str = r#"leaf = "leaf01"
+[boot]
+prefix = "2001:db8:b007::/57"
+[relay]
+boot_service = "http://[2001:db8:ffff::80]:8080"
+cache = "http://images.metal-stack.io"
+"#;
+
+/// What it took.
+#[derive(Default)]
+struct Cost {
+    /// One after the other: each waits for the answer of the one before.
+    round_trips: u64,
+    /// Redis has read from a socket so often: 16 KiB at most each time.
+    reads: u64,
+    commands: u64,
+    time: Duration,
+    rebuilds: u64,
+}
+
+/// A switch with this many ports, and SONiC on it.
+struct World {
+    switch: Switch,
+    swss: Swss,
+    config: Config,
+    desired: Desired,
+    rebuilds: u64,
+}
+
+impl World {
+    fn new(ports: u16) -> Self {
+        let switch = Switch::start_unloaded();
+        for port in 0..ports {
+            let row = format!("PORT|Ethernet{}", port * 4);
+            switch.cli(CONFIG_DB, &["HSET", &row, "index", &port.to_string(), "admin_status", "up"]);
+        }
+        switch.cli(CONFIG_DB, &["SET", "CONFIG_DB_INITIALIZED", "1"]);
+        let database_config = switch.path("database_config.json");
+        let args = Args { database_config: database_config.clone(), kernel: WhichKernel::Paper, delay_ms: 0 };
+        let mut swss = Swss::start(&args).unwrap();
+        swss.run_until_idle().unwrap();
+        let text = format!("[sonic]\ndatabase_config = {database_config:?}\n");
+        let config = Config::parse(&format!("{SETTINGS}{text}")).unwrap();
+        let wish = |port: u16| {
+            let prefix: BootPrefix = format!("2001:db8:b007:{port:x}::/64").parse().unwrap();
+            (format!("Ethernet{}", port * 4).parse::<PortName>().unwrap(), prefix)
+        };
+        let ports = (0..ports).map(wish).collect();
+        let desired = Desired { generation: 1, origin: Origin::Pushed, ports };
+        let rebuilds = swss.host_firewall().rebuilds;
+        Self { switch, swss, config, desired, rebuilds }
+    }
+
+    /// What Redis has read and done since it started.
+    fn stats(&self) -> (u64, u64) {
+        let info = self.switch.cli(CONFIG_DB, &["INFO", "stats"]);
+        let get = |name: &str| {
+            let line = info.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().parse().unwrap()
+        };
+        (get("total_reads_processed:"), get("total_commands_processed:"))
+    }
+
+    /// Does something, and adds what it took. The question after it costs two commands of its own, and its end is a read.
+    fn measure<T>(&mut self, cost: &mut Cost, work: impl FnOnce(&mut Self) -> (u64, T)) -> T {
+        let before = self.stats();
+        let start = Instant::now();
+        let (round_trips, result) = work(self);
+        cost.time += start.elapsed();
+        let after = self.stats();
+        cost.reads += after.0 - before.0 - 3;
+        cost.commands += after.1 - before.1 - 2;
+        cost.round_trips += round_trips;
+        result
+    }
+
+    fn finish(&mut self, mut cost: Cost) -> Cost {
+        self.swss.run_until_idle().unwrap();
+        cost.rebuilds = self.swss.host_firewall().rebuilds - self.rebuilds;
+        cost
+    }
+}
+
+/// A link without carrier for each port, as intfmgrd says it has made it.
+fn links(observed: &Observed) -> Links {
+    let link = |port: &Port| Link {
+        ifindex: 1,
+        mac: Mac([2, 0, 0, 0, 0, 1]),
+        mtu: 9100,
+        up: false,
+        carriers: 1,
+        vrf: port.bound.clone(),
+        link_local: None,
+        addresses: port.bound_addresses.iter().map(|prefix| prefix.gateway_net()).collect(),
+    };
+    observed.ports.iter().map(|(name, port)| (name.clone(), link(port))).collect()
+}
+
+/// leafboot: observe, plan, apply, until every port is settled.
+fn leafboot(ports: u16) -> (Cost, u64) {
+    let mut world = World::new(ports);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut db = runtime.block_on(Db::connect(&world.config.database_config)).unwrap();
+    let (mut cost, mut passes) = (Cost::default(), 0);
+    loop {
+        passes += 1;
+        let plan = world.measure(&mut cost, |world| {
+            let snapshot = runtime.block_on(db.snapshot()).unwrap();
+            let observed = Observed::new(&snapshot, &world.config);
+            let (links, ra) = (links(&observed), RaStates::new());
+            let plan = Plan::new(Some(&world.desired), &observed, &links, &ra, &world.config);
+            runtime.block_on(db.apply(&plan.steps)).unwrap();
+            // STATE_DB then ASIC_DB: keys and rows of each, and meanwhile everything else; then one write.
+            (4 + u64::from(!plan.steps.is_empty()), plan)
+        });
+        if plan.unchanged.len() == usize::from(ports) {
+            return (world.finish(cost), passes);
+        }
+        assert!(passes < 50, "{plan}");
+        world.swss.run_until_idle().unwrap();
+    }
+}
+
+/// One command after the other, one port after the other.
+struct OneByOne {
+    config: Database,
+    state: Database,
+    asic: Database,
+    counters: Database,
+}
+
+impl OneByOne {
+    fn take(&mut self, world: &mut World, cost: &mut Cost, port: &PortName, prefix: BootPrefix) {
+        let settings = world.config.clone();
+        let table = settings.acl.table.to_string();
+        let name = port.as_str();
+        let address = format!("{name}|{}", prefix.gateway_net());
+        let vrf = rows::interface_fields(&settings.boot.vrf);
+        let rule = acl::gateway_rule(&settings, port, prefix);
+        // Nobody else may have the port; then it comes under the ACL.
+        world.measure(cost, |_| {
+            assert!(self.config.row("INTERFACE", name).unwrap().is_none());
+            assert!(self.config.keys("VLAN_MEMBER").unwrap().is_empty());
+            let row = self.config.row("ACL_TABLE", &table).unwrap().unwrap_or_default();
+            let mut ports: BTreeSet<PortName> =
+                row["ports"].split(',').filter_map(|name| name.parse().ok()).collect();
+            ports.insert(port.clone());
+            let key = format!("{table}|{}", rule.name);
+            self.config.set("ACL_RULE", &key, &rows::acl_rule_fields(&rule)).unwrap();
+            self.config.set("ACL_TABLE", &table, &rows::acl_table_fields(&ports)).unwrap();
+            (5, ())
+        });
+        world.swss.run_until_idle().unwrap();
+        world.measure(cost, |_| {
+            assert!(self.state.row("ACL_RULE_TABLE", &format!("{table}|{}", rule.name)).unwrap().is_some());
+            assert!(self.state.row("VRF_OBJECT_TABLE", settings.boot.vrf.as_str()).unwrap().is_some());
+            self.config.set("INTERFACE", name, &vrf).unwrap();
+            (3, ())
+        });
+        world.swss.run_until_idle().unwrap();
+        world.measure(cost, |_| {
+            assert!(self.state.row("INTERFACE_TABLE", name).unwrap().is_some());
+            self.config.set("INTERFACE", &address, &Fields::new()).unwrap();
+            (2, ())
+        });
+        world.swss.run_until_idle().unwrap();
+        world.measure(cost, |_| {
+            assert!(self.state.row("INTERFACE_TABLE", &address).unwrap().is_some());
+            assert!(self.counters.row("COUNTERS_PORT_NAME_MAP", "").unwrap().unwrap().contains_key(name));
+            let interfaces = self.asic.keys("ASIC_STATE:SAI_OBJECT_TYPE_ROUTER_INTERFACE").unwrap();
+            assert!(!interfaces.is_empty());
+            (3, ())
+        });
+    }
+}
+
+fn one_by_one(ports: u16) -> Cost {
+    let mut world = World::new(ports);
+    let databases = Databases::read(&world.config.database_config).unwrap();
+    let open = |name| databases.open(name).unwrap();
+    let [config, state, asic, counters] = ["CONFIG_DB", "STATE_DB", "ASIC_DB", "COUNTERS_DB"].map(open);
+    let mut client = OneByOne { config, state, asic, counters };
+    let mut cost = Cost::default();
+    let settings = world.config.clone();
+    let table = settings.acl.table.to_string();
+    world.measure(&mut cost, |_| {
+        client.config.set("ACL_TABLE", &table, &rows::acl_table_fields(&BTreeSet::new())).unwrap();
+        let rules = acl::rules(&settings);
+        for rule in &rules {
+            let key = format!("{table}|{}", rule.name);
+            client.config.set("ACL_RULE", &key, &rows::acl_rule_fields(rule)).unwrap();
+        }
+        client.config.set("VRF", settings.boot.vrf.as_str(), &Fields::new()).unwrap();
+        (2 + u64::try_from(rules.len()).unwrap(), ())
+    });
+    world.swss.run_until_idle().unwrap();
+    let wishes: BTreeMap<PortName, BootPrefix> = world.desired.ports.clone();
+    for (port, prefix) in &wishes {
+        client.take(&mut world, &mut cost, port, *prefix);
+    }
+    world.finish(cost)
+}
+
+fn main() {
+    println!("| | passes | round trips | commands | Redis reads | ms | ip6tables rebuilt |");
+    println!("|---|---|---|---|---|---|---|");
+    let line = |name: &str, passes: String, cost: &Cost| {
+        let Cost { round_trips, reads, commands, time, rebuilds } = cost;
+        let ms = time.as_secs_f64() * 1000.0;
+        println!("| {name} | {passes} | {round_trips} | {commands} | {reads} | {ms:.0} | {rebuilds} |");
+    };
+    for ports in [1, 16, 128] {
+        let (cost, passes) = leafboot(ports);
+        line(&format!("leafboot, {ports} ports"), passes.to_string(), &cost);
+    }
+    for ports in [1, 16, 128] {
+        line(&format!("one command at a time, {ports} ports"), "–".to_owned(), &one_by_one(ports));
+    }
+}
