@@ -123,10 +123,11 @@ impl Systemd {
         let fds: Vec<RawFd> = message
             .cmsgs()
             .unwrap()
-            .filter_map(|control| match control {
-                ControlMessageOwned::ScmRights(fds) => Some(fds),
-                _ => None,
-            })
+            .filter_map(
+                |control| {
+                    if let ControlMessageOwned::ScmRights(fds) = control { Some(fds) } else { None }
+                },
+            )
             .flatten()
             .collect();
         let length = message.bytes;

@@ -89,6 +89,7 @@ fn a_bad_value_names_key_line_and_rule() {
         ),
         ("[ra]\nmanaged = 1\n", "TOML parse error at line 8"),
         ("[api]\nsocket = \"run/x\"\n", "line 8: api.socket: run/x is not an absolute path"),
+        ("[metrics]\nlisten = \"9110\"\n", "line 8: metrics.listen: \"9110\" is not an address"),
         ("port = 0\n", "line 7: relay.port: 0 is not a TCP port"),
         ("connections = 0\n", "line 7: relay.connections: 0 connections"),
         (
