@@ -164,6 +164,28 @@ fn boot_service() -> (String, Arc<AtomicUsize>) {
     (origin, requests)
 }
 
+/// A partition cache whose image takes 2 s.
+fn slow_cache() -> String {
+    let listener = TcpListener::bind("[::1]:0").unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                if stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {
+                    let _ =
+                        stream.write_all(b"HTTP/1.1 200 OK\r\nETag: \"1\"\r\nContent-Length: 2000\r\n\r\n");
+                    for _ in 0..20 {
+                        std::thread::sleep(Duration::from_millis(100));
+                        let _ = stream.write_all(&[b'x'; 100]);
+                    }
+                }
+            });
+        }
+    });
+    origin
+}
+
 fn settings(origin: &str) -> String {
     format!(
         "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n[relay]\nrequests = 0\n\
@@ -243,4 +265,39 @@ fn no_request_fails_over_a_restart_and_a_released_port_is_kept_no_longer() {
     while !systemd.hear().contains("FDSTOREREMOVE=1") {}
     assert!(systemd.store.is_empty(), "the kernel would go on taking connections");
     third.terminate("-TERM");
+}
+
+#[test]
+fn an_image_comes_through_before_the_process_ends_and_tokens_do_not_wait_for_it() {
+    let cable = Cable::plug();
+    let (origin, _) = boot_service();
+    let proxied = format!(
+        "cache = {{ name = \"http://cache.example\", mode = \"proxy\", origins = [\"{}\"] }}",
+        slow_cache()
+    );
+    let settings = settings(&origin).replace("cache = { name = \"http://cache.example\" }", &proxied);
+    let mut systemd = Systemd::new(&settings);
+    let mut relay = systemd.start();
+    cable.boot();
+    systemd.hear();
+    cable.machine("ip", &["address", "add", "2001:db8:b007::7/64", "dev", "eth0", "nodad"]);
+    let log = systemd.path("tokens");
+    eventually("the machine gets a token", || tokens(&cable, 1, &log).ends());
+    let get = |path: &str| {
+        let url = format!("http://[2001:db8:b007::1]{path}");
+        cable.machine(
+            "curl",
+            &["-sS", "-g", "-m", "10", "-o", "/dev/null", "-w", "%{http_code} %{size_download}", &url],
+        )
+    };
+    std::thread::scope(|scope| {
+        let image = scope.spawn(|| get("/metal-os/image"));
+        std::thread::sleep(Duration::from_millis(700));
+        support::run("kill", &["-TERM", &relay.0.id().to_string()]);
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(get("/certs"), "200 5", "a token does not wait");
+        assert!(get("/metal-os/other").starts_with("503"), "no new image begins");
+        assert_eq!(image.join().unwrap(), "200 2000", "the image comes through");
+    });
+    eventually("the process ends", || relay.0.try_wait().unwrap().is_some());
 }
