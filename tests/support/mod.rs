@@ -4,9 +4,12 @@
 pub mod advertiser;
 pub mod agent;
 pub mod cable;
+pub mod front;
+pub mod origin;
 pub mod panel;
 pub mod solicitor;
 pub mod switch;
+pub mod wire;
 
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
