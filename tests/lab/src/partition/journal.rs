@@ -4,7 +4,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,15 +12,34 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::Head;
+use crate::site;
 
-/// Which server answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A server of the partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Server {
     /// Boot scripts and tokens.
     BootService,
     /// Kernels, initramfs and images.
     Cache,
+}
+
+impl Server {
+    /// Where it listens.
+    pub fn address(self) -> (Ipv6Addr, u16) {
+        match self {
+            Server::BootService => (site::BOOT_SERVICE, site::BOOT_SERVICE_PORT),
+            Server::Cache => (site::CACHE, 80),
+        }
+    }
+
+    /// Its name, as `lab partition` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Server::BootService => "boot-service",
+            Server::Cache => "cache",
+        }
+    }
 }
 
 /// What leafboot vouches for: where a request came in.
