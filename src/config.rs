@@ -11,21 +11,23 @@ use serde::Deserialize;
 use thiserror::Error;
 use toml::Spanned;
 
-use crate::net::{HttpOrigin, LeafPrefix, PrefixError, VrfName};
+use crate::net::{LeafPrefix, PrefixError, VrfName};
 use acl::RawAcl;
 use ra::RawRa;
+use relay::RawRelay;
 
 pub use acl::Acl;
 pub use ra::{Ra, Route};
+pub use relay::Relay;
 
 mod acl;
 mod ra;
+pub mod relay;
 
 const DEFAULT_DATABASE_CONFIG: &str = "/var/run/redis/sonic-db/database_config.json";
 const DEFAULT_SOCKET: &str = "/run/leafboot/leafboot.sock";
 const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/leafboot";
 const DEFAULT_VRF: &str = "Vrfboot";
-const DEFAULT_RELAY_PORT: u16 = 80;
 
 /// A setting that cannot be used: which key, on which line of the file, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -97,17 +99,6 @@ pub struct Boot {
     pub protected: Vec<String>,
 }
 
-/// The relay's listener and what stands behind it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Relay {
-    /// TCP port on every boot port.
-    pub port: u16,
-    /// Answers boot.ipxe and token requests.
-    pub boot_service: HttpOrigin,
-    /// Serves kernels, initrds and OS images; its public name, for redirects.
-    pub cache: HttpOrigin,
-}
-
 impl Config {
     /// Parses and checks a whole file.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
@@ -165,14 +156,6 @@ struct RawBoot {
     protected: Vec<String>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct RawRelay {
-    port: Option<Spanned<u16>>,
-    boot_service: Option<Spanned<String>>,
-    cache: Option<Spanned<String>>,
-}
-
 /// Turns raw values into checked ones; knows the text, so that an error can name its line.
 struct Checker<'a> {
     text: &'a str,
@@ -217,27 +200,6 @@ impl Checker<'_> {
                 }
             })?,
             protected: raw.protected,
-        })
-    }
-
-    fn relay(&self, raw: RawRelay) -> Result<Relay, ConfigError> {
-        let boot_service = required(
-            "relay.boot_service",
-            raw.boot_service,
-            "boot_service = \"http://[2001:db8:ffff::80]:8080\", which answers boot.ipxe and tokens",
-        )?;
-        let cache = required(
-            "relay.cache",
-            raw.cache,
-            "cache = \"http://images.metal-stack.io\", the partition cache's public name",
-        )?;
-        Ok(Relay {
-            port: self.value("relay.port", &or_default(raw.port, DEFAULT_RELAY_PORT), |port| match port {
-                0 => Err("0 is not a TCP port to listen on".to_owned()),
-                port => Ok(*port),
-            })?,
-            boot_service: self.parsed("relay.boot_service", &boot_service)?,
-            cache: self.parsed("relay.cache", &cache)?,
         })
     }
 

@@ -19,7 +19,7 @@
 //! ```
 //!
 //! Words (`net`, `rows`) are used by pure files (`acl`, `config`, `desired`, `observed`, `plan`, `serving`, `status`,
-//! `ra::packet`, `ra::options`, `ra::engine`, `relay::decide`, `relay::claim`), those by edges (`db`, `links`, `store`,
+//! `ra::packet`, `ra::options`, `ra::engine`, `relay::route`, `relay::decide`, `relay::claim`), those by edges (`db`, `links`, `store`,
 //! `api`, `ra::socket`, `relay::server`, `relay::upstream`), those by tasks (`reconcile`, `preview`, `retire`, `ra::task`,
 //! `relay::task`), and those by `main`. `tests/layers.rs` keeps it so.
 

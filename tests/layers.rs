@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PURE: [&str; 22] = [
+const PURE: [&str; 25] = [
     "acl.rs",
     "config/acl.rs",
     "plan/acl.rs",
@@ -16,6 +16,7 @@ const PURE: [&str; 22] = [
     "plan/waiting.rs",
     "config.rs",
     "config/ra.rs",
+    "config/relay.rs",
     "desired.rs",
     "net.rs",
     "observed.rs",
@@ -29,6 +30,8 @@ const PURE: [&str; 22] = [
     "ra/packet.rs",
     "relay/claim.rs",
     "relay/decide.rs",
+    "relay/route.rs",
+    "relay/upstream/health.rs",
 ];
 
 const IMPURE: [&str; 12] = [
@@ -83,7 +86,7 @@ fn each_edges_library_has_one_home() {
     let homes = [
         ("redis::", "db.rs"),
         ("rtnetlink::", "links.rs"),
-        ("std::fs", "store.rs api.rs main.rs db.rs preview.rs"),
+        ("std::fs", "store.rs api.rs main.rs db.rs preview.rs tls.rs"),
         ("use nix::", "socket.rs"),
     ];
     for path in files(&source()) {

@@ -22,9 +22,10 @@ leaf = "leaf01"
 prefix = "2001:db8:b007::/57"
 [ra]
 dns = ["2001:db8:ffff::53"]
-[relay]
-boot_service = "http://[2001:db8:ffff::80]:8080"
-cache = "http://images.metal-stack.io"
+[relay.boot_service]
+origins = ["http://[2001:db8:ffff::80]:8080"]
+[relay.cache]
+name = "http://images.metal-stack.io"
 "#;
 
 /// The advertisements' task on one cable; the test plays reconciler and kernel view.

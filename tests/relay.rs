@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use leafboot::config::Relay;
+use leafboot::config::Config;
 use leafboot::relay::claim::Claim;
-use leafboot::relay::server::{self, Service};
+use leafboot::relay::server::{self, Service, Shared};
 use support::cable::Cable;
 
 /// A machine, its port's relay, and what the boot service is asked.
@@ -48,17 +48,19 @@ fn start(answer: &'static [u8]) -> Relayed {
 
 /// Runs a port's relay on a thread of its own, in this thread's network namespace.
 fn relay(boot_service: &str) {
+    let settings = format!(
+        "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n\
+         [relay.boot_service]\norigins = [\"{boot_service}\"]\n\
+         [relay.cache]\nname = \"http://images.metal-stack.io\"\n"
+    );
+    let settings = Config::parse(&settings).unwrap().relay;
     let service = Service {
         claim: Claim {
             leaf: "leaf01".to_owned(),
             port: "Ethernet0".parse().unwrap(),
             prefix: "2001:db8:b007::/64".parse().unwrap(),
         },
-        settings: Relay {
-            port: 80,
-            boot_service: boot_service.parse().unwrap(),
-            cache: "http://images.metal-stack.io".parse().unwrap(),
-        },
+        shared: Arc::new(Shared::new(&settings).unwrap()),
     };
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -179,7 +181,7 @@ fn a_boot_service_that_is_away_is_said_too() {
     cable.machine("ip", &["address", "add", "2001:db8:b007::7/64", "dev", "eth0", "nodad"]);
     support::eventually("the machine reaches its gateway", || curl(&cable, &["/"]).starts_with("404"));
     let answer = curl(&cable, &["/config/00000000-0000-0000-0000-525400fea501"]);
-    assert!(answer.starts_with("503") && answer.contains("cannot connect to the boot service"), "{answer}");
+    assert!(answer.starts_with("503") && answer.contains("http://[::1]:9 cannot be reached"), "{answer}");
 }
 
 #[test]

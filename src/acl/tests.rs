@@ -14,8 +14,8 @@ ntp = ["2001:db8:ffff::123"]
 [ra]
 dns = ["2001:db8:ffff::53"]
 [relay]
-boot_service = "http://[2001:db8:ffff::80]:8080"
-cache = "http://images.metal-stack.io"
+boot_service = { origins = ["http://[2001:db8:ffff::80]:8080"] }
+cache = { name = "http://images.metal-stack.io" }
 "#;
 
 const TABLE: &str = "\

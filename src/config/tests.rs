@@ -8,8 +8,8 @@ const LEAST: &str = r#"leaf = "leaf01"
 [boot]
 prefix = "2001:db8:b007::/57"
 [relay]
-boot_service = "http://[2001:db8:ffff::80]:8080"
-cache = "http://images.metal-stack.io"
+boot_service = { origins = ["http://[2001:db8:ffff::80]:8080"] }
+cache = { name = "http://images.metal-stack.io" }
 "#;
 
 fn refused(addition: &str) -> String {

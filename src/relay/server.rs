@@ -7,11 +7,12 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddrV6};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use http_body_util::Full;
+use http_body_util::{BodyExt, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use hyper::http::response::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -22,10 +23,15 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
+use super::body::{self, Body};
 use super::claim::{self, Claim};
-use super::decide::{self, Decision, Kind, Refusal};
-use super::upstream::{self, Answer, UpstreamError};
+use super::decide::{self, Refusal};
+use super::image::{ImageRequest, Images};
+use super::route::Kind;
+use super::tls::TlsError;
+use super::upstream::{Repeat, Upstream};
 use crate::config::Relay;
+use crate::config::relay::CacheMode;
 use crate::net::PortName;
 
 /// One machine needs one or two; the rest is for its firmware's impatience.
@@ -41,13 +47,33 @@ const HEAD_MAX: usize = 8192;
 /// What a machine is told to wait when the boot service is away. iPXE takes 0 for «at once».
 const RETRY_SECONDS: u32 = 3;
 
+/// What the servers of all ports share.
+pub struct Shared {
+    /// The relay's settings.
+    pub settings: Relay,
+    boot_service: Upstream,
+    cache: Upstream,
+    images: Images,
+}
+
+impl Shared {
+    /// Everything that the settings name; nothing is connected to yet.
+    pub fn new(settings: &Relay) -> Result<Self, TlsError> {
+        Ok(Self {
+            boot_service: Upstream::new("boot_service", &settings.boot_service)?,
+            cache: Upstream::new("cache", &settings.cache.upstream)?,
+            images: Images::new(&settings.cache),
+            settings: settings.clone(),
+        })
+    }
+}
+
 /// What a port's server needs for each request.
-#[derive(Debug)]
 pub struct Service {
     /// Where requests of this port come from.
     pub claim: Claim,
-    /// Where they go to.
-    pub settings: Relay,
+    /// What it shares with the other ports'.
+    pub shared: Arc<Shared>,
 }
 
 /// Opens the listener of a port: on all the port's addresses, and on no other device.
@@ -102,33 +128,62 @@ async fn connection(stream: TcpStream, service: Arc<Service>) {
 }
 
 /// Answers one request. The log has the path, never the query or the answer: they may hold secrets.
-async fn respond(service: &Service, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn respond(service: &Service, request: Request<Incoming>) -> Response<Body> {
+    let shared = &service.shared;
     let (method, uri) = (request.method().as_str(), request.uri());
-    let decision = decide::decide(method, uri.path(), uri.query());
-    let response = match &decision {
-        Decision::Forward(kind) => forward(service, &request, *kind).await,
-        Decision::Redirect => redirect(&format!("{}{}", service.settings.cache, uri.path())),
-        Decision::Refuse(refusal) => refuse(*refusal),
+    let decision = decide::decide(&shared.settings.routes, method, uri.path(), uri.query());
+    let response = match decision {
+        Ok(Kind::Image) if shared.settings.cache.mode == CacheMode::Redirect => {
+            redirect(&format!("{}{}", shared.settings.cache.name, uri.path()))
+        }
+        Ok(Kind::Image) => image(service, &request).await,
+        Ok(kind) => forward(service, &request, kind).await,
+        Err(refusal) => refuse(&shared.settings, refusal),
     };
     let Claim { port, .. } = &service.claim;
     let status = response.status().as_u16();
     match decision {
         // A machine could fill the log with requests that mean nothing.
-        Decision::Refuse(refusal) => debug!(%port, method, ?refusal, status, "refused"),
-        Decision::Forward(_) | Decision::Redirect => info!(%port, path = uri.path(), status, "relayed"),
+        Err(refusal) => debug!(%port, method, ?refusal, status, "refused"),
+        Ok(_) => info!(%port, path = uri.path(), status, "relayed"),
     }
     response
 }
 
-async fn forward(service: &Service, request: &Request<Incoming>, kind: Kind) -> Response<Full<Bytes>> {
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    let headers = headers(&service.claim, request.headers());
-    match upstream::get(&service.settings.boot_service, path, headers).await {
-        Ok(answer) => pass_on(answer),
+async fn image(service: &Service, request: &Request<Incoming>) -> Response<Body> {
+    let asked = ImageRequest {
+        method: request.method().clone(),
+        path: request.uri().path().to_owned(),
+        headers: HeaderMap::new(),
+        claim: headers(&service.claim, request.headers()),
+        port: service.claim.port.clone(),
+    };
+    match service.shared.images.answer(&service.shared.cache, asked).await {
+        Ok(answer) => answer,
+        Err(error) => unavailable(&service.claim, &error),
+    }
+}
+
+async fn forward(service: &Service, request: &Request<Incoming>, kind: Kind) -> Response<Body> {
+    let mut forwarded = Request::new(body::empty());
+    *forwarded.uri_mut() =
+        request.uri().path_and_query().map_or("/", |path| path.as_str()).parse().unwrap_or_default();
+    *forwarded.headers_mut() = headers(&service.claim, request.headers());
+    let deadline = Some(Instant::now() + Duration::from_millis(4500));
+    let answer = match service.shared.boot_service.send(forwarded, Repeat::Once, deadline).await {
+        Ok(answer) => answer,
         Err(error) => {
-            warn!(port = %service.claim.port, ?kind, %error, "the boot service cannot be used");
-            unavailable(&service.claim, &error)
+            warn!(port = %service.claim.port, %kind, %error, "the boot service cannot be used");
+            return unavailable(&service.claim, &error);
         }
+    };
+    let (head, body) = answer.into_parts();
+    match Limited::new(body, 256 * 1024).collect().await {
+        Ok(whole) => pass_on(&head, whole.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            unavailable(&service.claim, &"the boot service's answer is longer than 262144 bytes")
+        }
+        Err(error) => unavailable(&service.claim, &format!("the boot service's answer broke off: {error}")),
     }
 }
 
@@ -145,40 +200,36 @@ fn headers(claim: &Claim, from_machine: &HeaderMap) -> HeaderMap {
     headers
 }
 
-fn pass_on(answer: Answer) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(answer.body));
-    *response.status_mut() = answer.status;
-    let headers = response.headers_mut();
-    headers.extend(answer.content_type.map(|value| (CONTENT_TYPE, value)));
-    headers.extend(answer.retry_after.map(|value| (RETRY_AFTER, value)));
+fn pass_on(head: &Parts, bytes: Bytes) -> Response<Body> {
+    let mut response = Response::new(body::whole(bytes));
+    *response.status_mut() = head.status;
+    for name in [CONTENT_TYPE, RETRY_AFTER] {
+        response.headers_mut().extend(head.headers.get(&name).cloned().map(|value| (name, value)));
+    }
     response
 }
 
-fn redirect(location: &str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
+fn redirect(location: &str) -> Response<Body> {
+    let mut response = Response::new(body::empty());
     *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
     // The path is plain ASCII, or it would have been refused.
     response.headers_mut().extend(HeaderValue::from_str(location).map(|value| (LOCATION, value)));
     response
 }
 
-fn refuse(refusal: Refusal) -> Response<Full<Bytes>> {
+fn refuse(settings: &Relay, refusal: Refusal) -> Response<Body> {
     match refusal {
-        Refusal::Path => text(
-            StatusCode::NOT_FOUND,
-            "leafboot relays /boot.ipxe, /<partition>/boot.ipxe, /certs, /config/<machine uuid>, and redirects \
-             /metal-stack/kernel/, /metal-stack/metal-hammer/, /metal-hammer/ and /metal-os/ to the partition cache\n",
-        ),
-        Refusal::Method => {
-            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "leafboot relays GET requests only\n");
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+        Refusal::Path => text(StatusCode::NOT_FOUND, &format!("leafboot relays {}\n", settings.routes)),
+        Refusal::Method(allowed) => {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, &format!("this path takes {allowed}\n"));
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
             response
         }
     }
 }
 
 /// iPXE waits as long as Retry-After says and asks again, so the machine goes on by itself after recovery.
-fn unavailable(claim: &Claim, error: &UpstreamError) -> Response<Full<Bytes>> {
+fn unavailable(claim: &Claim, error: &dyn std::fmt::Display) -> Response<Body> {
     let body =
         format!("leafboot on {} {}: {error}; try again in {RETRY_SECONDS} s\n", claim.leaf, claim.port);
     let mut response = text(StatusCode::SERVICE_UNAVAILABLE, &body);
@@ -186,8 +237,8 @@ fn unavailable(claim: &Claim, error: &UpstreamError) -> Response<Full<Bytes>> {
     response
 }
 
-fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
+fn text(status: StatusCode, text: &str) -> Response<Body> {
+    let mut response = Response::new(body::whole(text.to_owned()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response

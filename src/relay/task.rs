@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::claim::Claim;
-use super::server::{self, Service};
+use super::server::{self, Service, Shared};
 use crate::config::Config;
 use crate::desired::Desired;
 use crate::net::{BootPrefix, PortName};
@@ -48,6 +48,10 @@ pub async fn run(
     mut desired: watch::Receiver<Option<Desired>>,
     mut links: watch::Receiver<Links>,
 ) {
+    let shared = match Shared::new(&config.relay) {
+        Ok(shared) => Arc::new(shared),
+        Err(error) => return error!(%error, "cannot relay"),
+    };
     let mut listeners: BTreeMap<PortName, Listener> = BTreeMap::new();
     loop {
         let orders = serving::orders(
@@ -60,7 +64,7 @@ pub async fn run(
         });
         for (port, order) in orders {
             if let Order::Serve(serving) = order {
-                listeners.entry(port).or_insert_with_key(|port| start(port, &serving, &config));
+                listeners.entry(port).or_insert_with_key(|port| start(port, &serving, &config.leaf, &shared));
             }
         }
         tokio::select! {
@@ -70,9 +74,9 @@ pub async fn run(
     }
 }
 
-fn start(port: &PortName, serving: &Serving, config: &Config) -> Listener {
-    let claim = Claim { leaf: config.leaf.clone(), port: port.clone(), prefix: serving.prefix };
-    let service = Arc::new(Service { claim, settings: config.relay.clone() });
+fn start(port: &PortName, serving: &Serving, leaf: &str, shared: &Arc<Shared>) -> Listener {
+    let claim = Claim { leaf: leaf.to_owned(), port: port.clone(), prefix: serving.prefix };
+    let service = Arc::new(Service { claim, shared: Arc::clone(shared) });
     Listener {
         ifindex: serving.ifindex,
         prefix: serving.prefix,
@@ -84,9 +88,9 @@ fn start(port: &PortName, serving: &Serving, config: &Config) -> Listener {
 async fn listen(service: Arc<Service>) {
     let Claim { port, .. } = &service.claim;
     loop {
-        let error = match server::listen(port, service.settings.port) {
+        let error = match server::listen(port, service.shared.settings.port) {
             Ok(listener) => {
-                info!(%port, tcp_port = service.settings.port, "relays");
+                info!(%port, tcp_port = service.shared.settings.port, "relays");
                 server::serve(listener, Arc::clone(&service)).await
             }
             Err(error) => error,

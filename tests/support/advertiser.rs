@@ -34,9 +34,10 @@ preference = "high"
 dns = ["2001:db8:ffff::53"]
 search = ["boot.example"]
 routes = [{{ prefix = "2001:db8:aaaa::/64", preference = "low" }}, "2001:db8:aaaa:b::/80", "2001:db8::/32", "::/0"]
-[relay]
-boot_service = "http://[2001:db8:ffff::80]:8080"
-cache = "http://images.metal-stack.io"
+[relay.boot_service]
+origins = ["http://[2001:db8:ffff::80]:8080"]
+[relay.cache]
+name = "http://images.metal-stack.io"
 "#
     )
 }

@@ -33,9 +33,10 @@ directory = "{directory}/state"
 [boot]
 prefix = "2001:db8:b007::/57"
 protected = ["Ethernet120"]
-[relay]
-boot_service = "http://[2001:db8:ffff::80]:8080"
-cache = "http://images.metal-stack.io"
+[relay.boot_service]
+origins = ["http://[2001:db8:ffff::80]:8080"]
+[relay.cache]
+name = "http://images.metal-stack.io"
 "#
     );
     write(&switch.path("leafboot.toml"), &text)

@@ -220,7 +220,8 @@ fn leafboot_config() -> String {
          [boot]\nvrf = \"{vrf}\"\nprefix = \"{prefix}\"\nsupernet = \"{supernet}\"\n\
          [acl]\ncache = [\"{image_cache}\"]\n\
          [ra]\ndns = [\"{resolver}\"]\nmtu = 1500\n\
-         [relay]\nport = 80\nboot_service = \"http://[{boot_service}]:{boot_service_port}\"\ncache = \"http://{cache}\"\n",
+         [relay.boot_service]\norigins = [\"http://[{boot_service}]:{boot_service_port}\"]\n\
+         [relay.cache]\nname = \"http://{cache}\"\n",
         leaf = site::LEAF,
         databases = site::DATABASE_CONFIG,
         socket = site::API_SOCKET,

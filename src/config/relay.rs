@@ -1,0 +1,521 @@
+//! The `[relay]` settings: what machines may ask for, who answers it, and how, as written and as checked.
+//!
+//! Must never: let a time through that iPXE or metal-hammer would not wait for.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{Checker, ConfigError, absolute, or_default, required, unwritten};
+use crate::net::HttpOrigin;
+use crate::relay::route::{Pattern, Routes};
+
+const DEFAULT_PORT: u16 = 80;
+const DEFAULT_TLS_PORT: u16 = 443;
+/// One machine needs one or two; the rest is for its firmware's impatience.
+const DEFAULT_CONNECTIONS: u16 = 16;
+/// A boot has some ten requests; a machine that asks more often than this each second does not boot.
+const DEFAULT_REQUESTS: u32 = 100;
+const DEFAULT_SCRIPT: [&str; 2] = ["/boot.ipxe", "/*/boot.ipxe"];
+/// metal-hammer's configuration, v1 and v2.
+const DEFAULT_TOKEN: [&str; 2] = ["/certs", "/config/{uuid}"];
+const DEFAULT_IMAGE: [&str; 4] =
+    ["/metal-stack/kernel/**", "/metal-stack/metal-hammer/**", "/metal-hammer/**", "/metal-os/**"];
+const DEFAULT_REMEMBER: &str = "0s";
+/// A last known good script that is older than this belongs to another day's partition.
+const REMEMBER_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A host of the partition that does not take a connection in this time is not well.
+const DEFAULT_CONNECT: &str = "1s";
+/// iPXE's watchdog ends a download that stood still for 120 s, and then the machine is on its own.
+const TIMEOUT_MAX: Duration = Duration::from_secs(110);
+/// Debian's trust roots, which SONiC has.
+const DEFAULT_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
+const DEFAULT_MEMORY: &str = "256MiB";
+/// A machine that is slower over its whole download would hold its connection for days.
+const DEFAULT_MIN_RATE: &str = "16KiB";
+
+/// The relay's listeners and what stands behind them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relay {
+    /// TCP port on every boot port.
+    pub port: u16,
+    /// TLS beside it.
+    pub tls: Option<ListenTls>,
+    /// Connections that one boot port may have open at once, at least 1.
+    pub connections: u16,
+    /// Requests that one boot port may make in a second; none: any number.
+    pub requests: Option<u32>,
+    /// What machines may ask for.
+    pub routes: Routes,
+    /// How old a last known good boot script may be that is given out while no boot service answers; none: none is.
+    pub remember: Option<Duration>,
+    /// Answers boot scripts and token requests.
+    pub boot_service: Upstream,
+    /// Serves kernels, initrds and OS images.
+    pub cache: Cache,
+    /// metal-apiserver.
+    pub api: Option<Upstream>,
+}
+
+/// The TLS listener on every boot port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenTls {
+    /// Its TCP port.
+    pub port: u16,
+    /// Certificate chain and key.
+    pub identity: Identity,
+}
+
+/// A certificate chain and its private key: PEM files, read again when they change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate, then its issuers.
+    pub certificate: PathBuf,
+    /// The certificate's key.
+    pub key: PathBuf,
+}
+
+/// The partition cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    /// Its public name: where redirects lead, and the `Host` of proxied requests.
+    pub name: HttpOrigin,
+    /// How images get to the machines.
+    pub mode: CacheMode,
+    /// Where proxied requests go.
+    pub upstream: Upstream,
+    /// Most bytes that shared images may take in memory.
+    pub memory: u64,
+    /// What proxied images may take of the leaf's way to its CPU.
+    pub budget: CacheBudget,
+}
+
+/// How images get to the machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheMode {
+    /// 307 to the cache's public name: the bytes stay in the switching ASIC.
+    Redirect,
+    /// Through the relay, for sites whose cache the machines cannot reach.
+    Proxy,
+}
+
+/// Limits of proxied images. None: no limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheBudget {
+    /// Bytes per second, all ports.
+    pub rate: Option<u64>,
+    /// Packets per second, all ports, both directions.
+    pub packets: Option<u64>,
+    /// Bytes per second, each port.
+    pub port_rate: Option<u64>,
+    /// Packets per second, each port, both directions.
+    pub port_packets: Option<u64>,
+    /// A machine that takes fewer bytes per second is cut off.
+    pub min_rate: Option<u64>,
+}
+
+/// A kind of servers behind the relay: all of them answer the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// At least one.
+    pub origins: Vec<HttpOrigin>,
+    /// Which of them is asked.
+    pub order: Order,
+    /// Until a connection stands, TLS included.
+    pub connect_timeout: Duration,
+    /// From the request's end to the answer's first byte; none: as long as it takes.
+    pub first_byte_timeout: Option<Duration>,
+    /// Between two pieces of the answer; none: as long as it takes.
+    pub idle_timeout: Option<Duration>,
+    /// The source address of connections.
+    pub source: Option<IpAddr>,
+    /// The device that connections are bound to: a VRF.
+    pub device: Option<String>,
+    /// Trust roots for `https` origins: a PEM file, read again when it changes.
+    pub ca: PathBuf,
+    /// The leaf's client certificate.
+    pub identity: Option<Identity>,
+}
+
+/// Which of several origins is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The first that is well.
+    Listed,
+    /// One after the other.
+    Balanced,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRelay {
+    port: Option<Spanned<u16>>,
+    tls: Option<RawListenTls>,
+    connections: Option<Spanned<u16>>,
+    requests: Option<Spanned<u32>>,
+    #[serde(default)]
+    routes: RawRoutes,
+    #[serde(default)]
+    script: RawScript,
+    #[serde(default)]
+    boot_service: RawUpstream,
+    #[serde(default)]
+    cache: RawCache,
+    api: Option<RawUpstream>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawListenTls {
+    port: Option<Spanned<u16>>,
+    certificate: Spanned<String>,
+    key: Spanned<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawRoutes {
+    script: Option<Spanned<Vec<String>>>,
+    token: Option<Spanned<Vec<String>>>,
+    image: Option<Spanned<Vec<String>>>,
+    api: Option<Spanned<Vec<String>>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawScript {
+    remember: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawUpstream {
+    origins: Option<Spanned<Vec<String>>>,
+    order: Option<Spanned<String>>,
+    connect_timeout: Option<Spanned<String>>,
+    first_byte_timeout: Option<Spanned<String>>,
+    idle_timeout: Option<Spanned<String>>,
+    source: Option<Spanned<String>>,
+    device: Option<Spanned<String>>,
+    #[serde(default)]
+    tls: RawUpstreamTls,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawUpstreamTls {
+    ca: Option<Spanned<String>>,
+    certificate: Option<Spanned<String>>,
+    key: Option<Spanned<String>>,
+}
+
+/// The keys of an upstream stand here again: serde cannot both flatten and refuse unknown keys.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawCache {
+    name: Option<Spanned<String>>,
+    mode: Option<Spanned<String>>,
+    memory: Option<Spanned<String>>,
+    #[serde(default)]
+    budget: RawBudget,
+    origins: Option<Spanned<Vec<String>>>,
+    order: Option<Spanned<String>>,
+    connect_timeout: Option<Spanned<String>>,
+    first_byte_timeout: Option<Spanned<String>>,
+    idle_timeout: Option<Spanned<String>>,
+    source: Option<Spanned<String>>,
+    device: Option<Spanned<String>>,
+    #[serde(default)]
+    tls: RawUpstreamTls,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawBudget {
+    rate: Option<Spanned<String>>,
+    packets: Option<Spanned<u64>>,
+    port_rate: Option<Spanned<String>>,
+    port_packets: Option<Spanned<u64>>,
+    min_rate: Option<Spanned<String>>,
+}
+
+/// An upstream table's dotted keys, and its own defaults.
+struct Section {
+    origins: &'static str,
+    order: &'static str,
+    connect_timeout: &'static str,
+    first_byte_timeout: &'static str,
+    idle_timeout: &'static str,
+    source: &'static str,
+    device: &'static str,
+    ca: &'static str,
+    certificate: &'static str,
+    key: &'static str,
+    default_first_byte: &'static str,
+    default_idle: &'static str,
+    hint: &'static str,
+}
+
+macro_rules! section {
+    ($table:literal, first_byte: $first_byte:literal, idle: $idle:literal, $hint:literal) => {
+        Section {
+            origins: concat!($table, ".origins"),
+            order: concat!($table, ".order"),
+            connect_timeout: concat!($table, ".connect_timeout"),
+            first_byte_timeout: concat!($table, ".first_byte_timeout"),
+            idle_timeout: concat!($table, ".idle_timeout"),
+            source: concat!($table, ".source"),
+            device: concat!($table, ".device"),
+            ca: concat!($table, ".tls.ca"),
+            certificate: concat!($table, ".tls.certificate"),
+            key: concat!($table, ".tls.key"),
+            default_first_byte: $first_byte,
+            default_idle: $idle,
+            hint: $hint,
+        }
+    };
+}
+
+const BOOT_SERVICE: Section = section!("relay.boot_service", first_byte: "10s", idle: "5s",
+    "origins = [\"http://[2001:db8:ffff::80]:8080\"], who answers boot.ipxe and tokens");
+const CACHE: Section = section!("relay.cache", first_byte: "10s", idle: "20s",
+    "origins = [\"http://[2001:db8:ffff::90]\"]");
+/// A stream of metal-apiserver may be silent from its first byte on until a machine is wanted.
+const API: Section = section!("relay.api", first_byte: "0s", idle: "0s",
+    "origins = [\"https://v2.metal-stack.example\"], metal-apiserver");
+
+impl Checker<'_> {
+    /// Checks the `[relay]` table.
+    pub(super) fn relay(&self, raw: RawRelay) -> Result<Relay, ConfigError> {
+        let api_routed = raw.routes.api.clone();
+        let relay = Relay {
+            port: self.tcp_port("relay.port", raw.port, DEFAULT_PORT)?,
+            tls: raw.tls.map(|tls| self.listen_tls(tls)).transpose()?,
+            connections: self.value(
+                "relay.connections",
+                &or_default(raw.connections, DEFAULT_CONNECTIONS),
+                |most| match most {
+                    0 => Err("0 connections serve nobody".to_owned()),
+                    most => Ok(*most),
+                },
+            )?,
+            requests: Some(or_default(raw.requests, DEFAULT_REQUESTS).into_inner()).filter(|most| *most != 0),
+            routes: self.routes(raw.routes)?,
+            remember: self.time(
+                "relay.script.remember",
+                or_default(raw.script.remember, DEFAULT_REMEMBER),
+                REMEMBER_MAX,
+            )?,
+            boot_service: self.upstream(&BOOT_SERVICE, raw.boot_service)?,
+            cache: self.cache(raw.cache)?,
+            api: raw.api.map(|api| self.upstream(&API, api)).transpose()?,
+        };
+        match api_routed {
+            Some(routes) if relay.api.is_none() && !routes.get_ref().is_empty() => {
+                self.value("relay.routes.api", &routes, |_| {
+                    Err("nobody answers them: set [relay.api]".to_owned())
+                })
+            }
+            _ => Ok(relay),
+        }
+    }
+
+    fn listen_tls(&self, raw: RawListenTls) -> Result<ListenTls, ConfigError> {
+        Ok(ListenTls {
+            port: self.tcp_port("relay.tls.port", raw.port, DEFAULT_TLS_PORT)?,
+            identity: Identity {
+                certificate: self.value("relay.tls.certificate", &raw.certificate, |path| absolute(path))?,
+                key: self.value("relay.tls.key", &raw.key, |path| absolute(path))?,
+            },
+        })
+    }
+
+    fn routes(&self, raw: RawRoutes) -> Result<Routes, ConfigError> {
+        let patterns = |key, raw: Option<Spanned<Vec<String>>>, default: &[&str]| {
+            let texts = raw.unwrap_or_else(|| unwritten(default.iter().map(ToString::to_string).collect()));
+            self.value(key, &texts, |texts| {
+                texts.iter().map(|text| text.parse::<Pattern>().map_err(|e| e.to_string())).collect()
+            })
+        };
+        Ok(Routes {
+            script: patterns("relay.routes.script", raw.script, &DEFAULT_SCRIPT)?,
+            token: patterns("relay.routes.token", raw.token, &DEFAULT_TOKEN)?,
+            image: patterns("relay.routes.image", raw.image, &DEFAULT_IMAGE)?,
+            api: patterns("relay.routes.api", raw.api, &[])?,
+        })
+    }
+
+    fn cache(&self, raw: RawCache) -> Result<Cache, ConfigError> {
+        let name = required(
+            "relay.cache.name",
+            raw.name,
+            "name = \"http://images.metal-stack.io\", the partition cache's public name",
+        )?;
+        let upstream = RawUpstream {
+            origins: raw.origins.or_else(|| Some(unwritten(vec![name.get_ref().clone()]))),
+            order: raw.order,
+            connect_timeout: raw.connect_timeout,
+            first_byte_timeout: raw.first_byte_timeout,
+            idle_timeout: raw.idle_timeout,
+            source: raw.source,
+            device: raw.device,
+            tls: raw.tls,
+        };
+        Ok(Cache {
+            name: self.parsed("relay.cache.name", &name)?,
+            mode: self.value("relay.cache.mode", &or_default(raw.mode, "redirect"), |mode| {
+                match mode.as_str() {
+                    "redirect" => Ok(CacheMode::Redirect),
+                    "proxy" => Ok(CacheMode::Proxy),
+                    other => Err(format!("{other:?} is not redirect or proxy")),
+                }
+            })?,
+            upstream: self.upstream(&CACHE, upstream)?,
+            memory: self
+                .value("relay.cache.memory", &or_default(raw.memory, DEFAULT_MEMORY), |text| bytes(text))?,
+            budget: self.budget(raw.budget)?,
+        })
+    }
+
+    fn budget(&self, raw: RawBudget) -> Result<CacheBudget, ConfigError> {
+        let rate = |key, raw: Option<Spanned<String>>| match raw {
+            Some(raw) => {
+                self.value(key, &raw, |text| bytes(text)).map(|rate| Some(rate).filter(|rate| *rate != 0))
+            }
+            None => Ok(None),
+        };
+        let packets = |raw: Option<Spanned<u64>>| raw.map(Spanned::into_inner).filter(|rate| *rate != 0);
+        Ok(CacheBudget {
+            rate: rate("relay.cache.budget.rate", raw.rate)?,
+            packets: packets(raw.packets),
+            port_rate: rate("relay.cache.budget.port_rate", raw.port_rate)?,
+            port_packets: packets(raw.port_packets),
+            min_rate: rate("relay.cache.budget.min_rate", Some(or_default(raw.min_rate, DEFAULT_MIN_RATE)))?,
+        })
+    }
+
+    fn upstream(&self, section: &Section, raw: RawUpstream) -> Result<Upstream, ConfigError> {
+        let origins = required(section.origins, raw.origins, section.hint)?;
+        let identity = match (raw.tls.certificate, raw.tls.key) {
+            (Some(certificate), Some(key)) => Some(Identity {
+                certificate: self.value(section.certificate, &certificate, |path| absolute(path))?,
+                key: self.value(section.key, &key, |path| absolute(path))?,
+            }),
+            (None, None) => None,
+            (Some(_), None) => {
+                return Err(ConfigError::Missing { key: section.key, hint: "the certificate's key" });
+            }
+            (None, Some(_)) => {
+                return Err(ConfigError::Missing { key: section.certificate, hint: "the key's certificate" });
+            }
+        };
+        let connect = or_default(raw.connect_timeout, DEFAULT_CONNECT);
+        Ok(Upstream {
+            origins: self.value(section.origins, &origins, |texts| origin_list(texts))?,
+            order: self.value(section.order, &or_default(raw.order, "listed"), |order| {
+                match order.as_str() {
+                    "listed" => Ok(Order::Listed),
+                    "balanced" => Ok(Order::Balanced),
+                    other => Err(format!("{other:?} is not listed or balanced")),
+                }
+            })?,
+            connect_timeout: match self.time(section.connect_timeout, connect.clone(), TIMEOUT_MAX)? {
+                Some(time) => time,
+                None => self.value(section.connect_timeout, &connect, |text| {
+                    Err(format!("{text} is no time to connect in"))
+                })?,
+            },
+            first_byte_timeout: self.time(
+                section.first_byte_timeout,
+                or_default(raw.first_byte_timeout, section.default_first_byte),
+                TIMEOUT_MAX,
+            )?,
+            idle_timeout: self.time(
+                section.idle_timeout,
+                or_default(raw.idle_timeout, section.default_idle),
+                TIMEOUT_MAX,
+            )?,
+            source: raw.source.map(|source| self.parsed(section.source, &source)).transpose()?,
+            device: raw
+                .device
+                .map(|device| self.value(section.device, &device, |name| device_name(name)))
+                .transpose()?,
+            ca: self.path(section.ca, raw.tls.ca, DEFAULT_CA)?,
+            identity,
+        })
+    }
+
+    fn tcp_port(
+        &self,
+        key: &'static str,
+        raw: Option<Spanned<u16>>,
+        default: u16,
+    ) -> Result<u16, ConfigError> {
+        self.value(key, &or_default(raw, default), |port| match port {
+            0 => Err("0 is not a TCP port to listen on".to_owned()),
+            port => Ok(*port),
+        })
+    }
+
+    /// A duration such as `"1500ms"`, at most `most`; none for 0.
+    fn time(
+        &self,
+        key: &'static str,
+        raw: Spanned<String>,
+        most: Duration,
+    ) -> Result<Option<Duration>, ConfigError> {
+        self.value(key, &raw, |text| {
+            let time =
+                humantime::parse_duration(text).map_err(|e| format!("{text:?}: {e}; write \"10s\""))?;
+            if time <= most {
+                Ok(Some(time).filter(|time| !time.is_zero()))
+            } else {
+                Err(format!("{text} is more than {}", humantime::format_duration(most)))
+            }
+        })
+    }
+}
+
+/// One to eight different origins: more would never be reached within a machine's patience.
+fn origin_list(texts: &[String]) -> Result<Vec<HttpOrigin>, String> {
+    if !(1..=8).contains(&texts.len()) {
+        return Err(format!("{} origins: there must be one to eight", texts.len()));
+    }
+    let mut origins = Vec::new();
+    for text in texts {
+        let origin: HttpOrigin = text.parse().map_err(|e: crate::net::OriginError| e.to_string())?;
+        if origins.contains(&origin) {
+            return Err(format!("{origin} stands there twice"));
+        }
+        origins.push(origin);
+    }
+    Ok(origins)
+}
+
+/// A kernel device's name (`IFNAMSIZ`).
+fn device_name(name: &str) -> Result<String, String> {
+    let legal = (1..=15).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_graphic() && b != b'/')
+        && name != "."
+        && name != "..";
+    if legal { Ok(name.to_owned()) } else { Err(format!("{name:?} is not a network device's name")) }
+}
+
+/// A number of bytes such as `"256MiB"`.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim_start() {
+        "" | "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return Err(format!("{text:?} is not a number of bytes: write \"256MiB\"")),
+    };
+    let number: u64 =
+        number.parse().map_err(|_| format!("{text:?} is not a number of bytes: write \"256MiB\""))?;
+    number.checked_mul(1 << shift).ok_or(format!("{text} is more than can be counted"))
+}

@@ -1,0 +1,153 @@
+//! The TLS edge: certificates, keys and trust roots out of PEM files, read again when the files change.
+//!
+//! Must never: go on with half of a change. A file that cannot be used leaves the last good ones in force.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
+use tracing::{info, warn};
+
+use crate::config::relay::Identity;
+
+/// Why TLS cannot be spoken.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// A file cannot be read, or is not PEM.
+    #[error("{path}: {reason}")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Certificate and key do not fit, or rustls refuses them.
+    #[error("{path}: {reason}")]
+    Refused {
+        /// The certificate's file.
+        path: PathBuf,
+        /// Why.
+        reason: rustls::Error,
+    },
+}
+
+/// Something that was made out of files, and is made anew when they change.
+pub struct Reloaded<T> {
+    files: Vec<PathBuf>,
+    make: Box<dyn Fn() -> Result<T, TlsError> + Send + Sync>,
+    current: watch::Sender<(Stamps, Arc<T>)>,
+}
+
+/// What a file's change shows in: its time of change, and its size.
+type Stamps = Vec<Option<(SystemTime, u64)>>;
+
+impl<T> Reloaded<T> {
+    fn new(
+        files: Vec<PathBuf>,
+        make: impl Fn() -> Result<T, TlsError> + Send + Sync + 'static,
+    ) -> Result<Self, TlsError> {
+        let current = watch::Sender::new((stamps(&files), Arc::new(make()?)));
+        Ok(Self { files, make: Box::new(make), current })
+    }
+
+    /// The newest that can be used.
+    pub fn get(&self) -> Arc<T> {
+        let stamps = stamps(&self.files);
+        if self.current.borrow().0 == stamps {
+            return Arc::clone(&self.current.borrow().1);
+        }
+        let made = (self.make)();
+        self.current.send_modify(|current| {
+            // A change that cannot be used is not tried again until the next one.
+            current.0 = stamps;
+            match made {
+                Ok(made) => {
+                    info!(files = ?self.files, "read TLS files again: they changed");
+                    current.1 = Arc::new(made);
+                }
+                Err(error) => warn!(%error, "changed TLS files cannot be used; the last good ones stay"),
+            }
+        });
+        Arc::clone(&self.current.borrow().1)
+    }
+}
+
+fn stamps(files: &[PathBuf]) -> Stamps {
+    let stamp = |path: &PathBuf| {
+        let data = fs::metadata(path).ok()?;
+        Some((data.modified().ok()?, data.len()))
+    };
+    files.iter().map(stamp).collect()
+}
+
+/// What a listener needs.
+pub fn server(identity: &Identity) -> Result<Reloaded<ServerConfig>, TlsError> {
+    let files = vec![identity.certificate.clone(), identity.key.clone()];
+    let identity = identity.clone();
+    Reloaded::new(files, move || {
+        let (chain, key) = read(&identity)?;
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let mut config = builder
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+            .map_err(refused(&identity.certificate))?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
+    })
+}
+
+/// What connections to `https` origins need: trust roots, and the leaf's own certificate where it has one.
+pub fn client(ca: &Path, identity: Option<&Identity>) -> Result<Reloaded<ClientConfig>, TlsError> {
+    let own = identity.iter().flat_map(|identity| [identity.certificate.clone(), identity.key.clone()]);
+    let files = [ca.to_owned()].into_iter().chain(own).collect();
+    let (ca, identity) = (ca.to_owned(), identity.cloned());
+    Reloaded::new(files, move || {
+        let mut roots = RootCertStore::empty();
+        let (trusted, _) = roots.add_parsable_certificates(certificates(&ca)?);
+        if trusted == 0 {
+            return Err(TlsError::File {
+                path: ca.clone(),
+                reason: "it has no certificate to trust".to_owned(),
+            });
+        }
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(refused(&ca))?
+            .with_root_certificates(roots);
+        let mut config = match &identity {
+            Some(identity) => {
+                let (chain, key) = read(identity)?;
+                builder.with_client_auth_cert(chain, key).map_err(refused(&identity.certificate))?
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
+    })
+}
+
+fn refused(path: &Path) -> impl Fn(rustls::Error) -> TlsError {
+    move |reason| TlsError::Refused { path: path.to_owned(), reason }
+}
+
+fn read(identity: &Identity) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    let chain = certificates(&identity.certificate)?;
+    let key = PrivateKeyDer::from_pem_file(&identity.key)
+        .map_err(|error| TlsError::File { path: identity.key.clone(), reason: error.to_string() })?;
+    Ok((chain, key))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let failed = |reason: String| TlsError::File { path: path.to_owned(), reason };
+    let chain: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?.collect();
+    let chain = chain.map_err(|error| failed(error.to_string()))?;
+    if chain.is_empty() { Err(failed("it has no certificate".to_owned())) } else { Ok(chain) }
+}

@@ -1,0 +1,237 @@
+//! One origin: its name's addresses, connections to it, and those that are kept for the next request.
+//!
+//! Must never: block the loop for a name, or hold more than `IDLE_MAX` connections that nobody uses.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper_util::rt::TokioIo;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tracing::debug;
+
+use super::super::body::Body;
+use super::super::tls::Reloaded;
+use crate::config::relay;
+use crate::net::HttpOrigin;
+
+/// Connections that are kept for the next request.
+const IDLE_MAX: usize = 64;
+/// Servers close a silent connection after some time of their own; ours is shorter than most.
+const IDLE_AGE: Duration = Duration::from_secs(8);
+/// A name's addresses are asked for anew when they are older than this.
+const RESOLVED_AGE: Duration = Duration::from_secs(1);
+/// The next address is tried beside the last one after this (RFC 8305 5).
+const STAGGER: Duration = Duration::from_millis(250);
+/// A name with more addresses than this has some that are never tried.
+const ADDRESSES_MAX: usize = 4;
+/// An answer's head and what is read of its body at once.
+const BUFFER: usize = 128 * 1024;
+/// What the kernel may hold of an answer that is not read: bounds memory when machines are slower than the server.
+const RECEIVE_BUFFER: u32 = 256 * 1024;
+
+/// A connection that takes one request at a time.
+pub(super) type Sender = SendRequest<Body>;
+
+/// One origin of an upstream.
+pub(super) struct Origin {
+    pub(super) at: HttpOrigin,
+    connect_timeout: Duration,
+    source: Option<IpAddr>,
+    device: Option<String>,
+    tls: Option<Arc<Reloaded<ClientConfig>>>,
+    idle: watch::Sender<Vec<(Instant, Sender)>>,
+    resolved: watch::Sender<Resolved>,
+    /// One lookup at a time: a resolver that hangs takes one thread, not all.
+    lookups: Arc<Semaphore>,
+}
+
+/// What is known of a name.
+#[derive(Debug, Default)]
+struct Resolved {
+    addresses: Vec<IpAddr>,
+    at: Option<Instant>,
+    error: Option<String>,
+}
+
+impl Origin {
+    pub(super) fn new(
+        at: &HttpOrigin,
+        settings: &relay::Upstream,
+        tls: Option<&Arc<Reloaded<ClientConfig>>>,
+    ) -> Self {
+        Self {
+            at: at.clone(),
+            connect_timeout: settings.connect_timeout,
+            source: settings.source,
+            device: settings.device.clone(),
+            tls: tls.filter(|_| at.is_tls()).cloned(),
+            idle: watch::Sender::new(Vec::new()),
+            resolved: watch::Sender::default(),
+            lookups: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    /// A kept connection, if one is ready.
+    pub(super) fn kept(&self) -> Option<Sender> {
+        let mut found = None;
+        self.idle.send_if_modified(|idle| {
+            idle.retain(|(since, sender)| !sender.is_closed() && since.elapsed() < IDLE_AGE);
+            let ready = idle.iter().rposition(|(_, sender)| sender.is_ready());
+            found = ready.map(|at| idle.swap_remove(at).1);
+            false
+        });
+        found
+    }
+
+    /// Keeps a connection whose answer is through.
+    pub(super) fn keep(&self, sender: Sender) {
+        self.idle.send_if_modified(|idle| {
+            if idle.len() < IDLE_MAX && !sender.is_closed() {
+                idle.push((Instant::now(), sender));
+            }
+            false
+        });
+    }
+
+    /// A new connection, TLS included, within the connect timeout.
+    pub(super) async fn connect(self: &Arc<Self>) -> io::Result<Sender> {
+        let connecting = async {
+            let stream = self.tcp().await?;
+            match &self.tls {
+                None => speak(stream).await,
+                Some(tls) => {
+                    let name = ServerName::try_from(self.at.host().to_owned()).map_err(io::Error::other)?;
+                    speak(TlsConnector::from(tls.get()).connect(name, stream).await?).await
+                }
+            }
+        };
+        timeout(self.connect_timeout, connecting).await.unwrap_or_else(|_| {
+            let reason = self.resolved.borrow().error.clone();
+            Err(io::Error::new(io::ErrorKind::TimedOut, reason.unwrap_or("no connection in time".to_owned())))
+        })
+    }
+
+    /// Tries the name's addresses one beside the other (RFC 8305): a dead one does not hold up the next.
+    async fn tcp(self: &Arc<Self>) -> io::Result<TcpStream> {
+        let mut addresses = self.addresses().await?.into_iter();
+        let mut attempts = FuturesUnordered::new();
+        let mut last = io::Error::other("its name has no address that the source address can reach");
+        loop {
+            if let Some(address) = addresses.next() {
+                attempts.push(self.tcp_to(address));
+            } else if attempts.is_empty() {
+                return Err(last);
+            }
+            tokio::select! {
+                Some(attempt) = attempts.next() => match attempt {
+                    Ok(stream) => return Ok(stream),
+                    Err(error) => last = error,
+                },
+                () = sleep(STAGGER) => {}
+            }
+        }
+    }
+
+    async fn tcp_to(&self, address: IpAddr) -> io::Result<TcpStream> {
+        let address = SocketAddr::new(address, self.at.port());
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        // A connection that nobody closes must not outlive its server for ever.
+        socket.set_keepalive(true)?;
+        if let Some(device) = &self.device {
+            socket.bind_device(Some(device.as_bytes()))?;
+        }
+        if let Some(source) = self.source {
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+        }
+        let socket = TcpSocket::from_std_stream(socket.into());
+        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        socket.connect(address).await
+    }
+
+    /// The addresses of the origin's host that the source address can reach.
+    async fn addresses(self: &Arc<Self>) -> io::Result<Vec<IpAddr>> {
+        let all = match self.at.host().parse::<IpAddr>() {
+            Ok(address) => vec![address],
+            Err(_) => self.resolve().await?,
+        };
+        let fits = |address: &IpAddr| self.source.is_none_or(|source| source.is_ipv6() == address.is_ipv6());
+        Ok(all.into_iter().filter(fits).take(ADDRESSES_MAX).collect())
+    }
+
+    /// Asks for the name's addresses, in a task of its own: it may take longer than the request can wait. The last
+    /// known addresses are better than none.
+    async fn resolve(self: &Arc<Self>) -> io::Result<Vec<IpAddr>> {
+        let mut resolved = self.resolved.subscribe();
+        if let Some(fresh) = resolved.borrow_and_update().fresh() {
+            return Ok(fresh);
+        }
+        if let Ok(place) = Arc::clone(&self.lookups).try_acquire_owned() {
+            let origin = Arc::clone(self);
+            tokio::spawn(async move {
+                let found = tokio::net::lookup_host((origin.at.host(), origin.at.port())).await;
+                drop(place);
+                origin.resolved.send_modify(|resolved| resolved.take(found));
+            });
+        }
+        let waiting = timeout(self.connect_timeout / 2, resolved.changed()).await;
+        let resolved = resolved.borrow();
+        match (&resolved.error, waiting) {
+            _ if !resolved.addresses.is_empty() => Ok(resolved.addresses.clone()),
+            (Some(error), _) => Err(io::Error::other(format!("its name cannot be resolved: {error}"))),
+            (None, _) => Err(io::Error::other("its name is not resolved yet")),
+        }
+    }
+}
+
+impl Resolved {
+    fn fresh(&self) -> Option<Vec<IpAddr>> {
+        let fresh = self.at.is_some_and(|at| at.elapsed() < RESOLVED_AGE);
+        fresh.then(|| self.addresses.clone()).filter(|addresses| !addresses.is_empty())
+    }
+
+    fn take(&mut self, found: io::Result<impl Iterator<Item = SocketAddr>>) {
+        self.at = Some(Instant::now());
+        match found {
+            Ok(found) => {
+                self.addresses.clear();
+                for address in found {
+                    if !self.addresses.contains(&address.ip()) {
+                        self.addresses.push(address.ip());
+                    }
+                }
+                self.error = None;
+            }
+            Err(error) => self.error = Some(error.to_string()),
+        }
+    }
+}
+
+/// Starts HTTP/1.1 on a connection; its work is done in a task of its own until either side closes it.
+async fn speak<T>(stream: T) -> io::Result<Sender>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut http = Builder::new();
+    http.max_buf_size(BUFFER);
+    let (sender, connection) = http.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            debug!(%error, "a connection to an upstream broke");
+        }
+    });
+    Ok(sender)
+}
