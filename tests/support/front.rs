@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use leafboot::config::Relay;
+use leafboot::config::Config;
 use leafboot::relay::claim::{self, Claim};
-use leafboot::relay::server::{self, Service};
+use leafboot::relay::server::{self, Service, Shared};
 
 /// A TCP port that machines ask, and the upstream's TCP port on `::1` that is asked in turn.
 #[derive(Debug, Clone, Copy)]
@@ -22,12 +22,13 @@ pub struct Pair {
 /// Runs leafboot's relay for each pair, on a thread of its own in the calling thread's namespace, for the rest of the
 /// process: each with connections, pools and health of its own.
 pub fn leafboot(pairs: &[Pair]) {
-    let services: Vec<(u16, Service)> = pairs.iter().map(|pair| (pair.machines, service(pair))).collect();
+    let pairs = pairs.to_vec();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            for (tcp_port, service) in services {
-                let listener = server::listen(&service.claim.port, tcp_port).unwrap();
+            for pair in pairs {
+                let service = service(&pair);
+                let listener = server::listen(&service.claim.port, pair.machines).unwrap();
                 tokio::spawn(server::serve(listener, Arc::new(service)));
             }
             std::future::pending::<()>().await;
@@ -36,17 +37,23 @@ pub fn leafboot(pairs: &[Pair]) {
 }
 
 fn service(pair: &Pair) -> Service {
+    let upstream = pair.upstream;
+    let settings = format!(
+        "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n\
+         [relay]\nport = {machines}\n\
+         [relay.boot_service]\norigins = [\"http://[::1]:{upstream}\"]\n\
+         [relay.cache]\nname = \"http://images.metal-stack.io\"\norigins = [\"http://[::1]:{upstream}\"]\n\
+         mode = \"proxy\"\nfirst_byte_timeout = \"4s\"\nidle_timeout = \"4s\"\n",
+        machines = pair.machines,
+    );
+    let settings = Config::parse(&settings).unwrap().relay;
     Service {
         claim: Claim {
             leaf: "leaf01".to_owned(),
             port: "Ethernet0".parse().unwrap(),
             prefix: "2001:db8:b007::/64".parse().unwrap(),
         },
-        settings: Relay {
-            port: pair.machines,
-            boot_service: format!("http://[::1]:{}", pair.upstream).parse().unwrap(),
-            cache: format!("http://[::1]:{}", pair.upstream).parse().unwrap(),
-        },
+        shared: Arc::new(Shared::new(&settings).unwrap()),
     }
 }
 
