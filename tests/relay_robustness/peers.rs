@@ -82,6 +82,7 @@ pub const HAPROXY: &[&str] = &[
     "a forged claim with underscores is dropped",
     "a forged way is dropped or replaced",
     "a length beyond 64 bits is refused",
+    "a forged claim in a trailer never reaches the upstream",
     "a chunk that ends in LF hides no request",
     "the absolute form is taken, and asks nobody else",
     "the absolute form's authority goes nowhere",

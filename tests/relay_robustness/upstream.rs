@@ -37,10 +37,10 @@ pub const CASES: &[Case] = &[
             }
         })
     }),
-    case!("iPXE", "an answer in 3 s is waited for", |room| {
+    case!("iPXE", "an answer in 4 s is waited for", |room| {
         gets_script(room, |conversation| {
             conversation.request();
-            std::thread::sleep(Duration::from_secs(3));
+            std::thread::sleep(Duration::from_secs(4));
             conversation.send(SCRIPT);
         })
     }),
@@ -225,7 +225,7 @@ fn gets_script(room: &Room, says: impl Fn(&mut Conversation) + Send + Sync + 'st
     script(&some(machine.answer())?)
 }
 
-/// Ten requests one after another, on one connection of the machine.
+/// Six requests one after another, on one connection of the machine.
 fn repeatedly(room: &Room, pause: Duration) -> Verdict {
     let mut machine = room.machine();
     for number in 0..6 {

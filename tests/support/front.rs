@@ -22,13 +22,17 @@ pub struct Pair {
 /// Runs leafboot's relay for each pair, on a thread of its own in the calling thread's namespace, for the rest of the
 /// process: each with connections, pools and health of its own.
 pub fn leafboot(pairs: &[Pair]) {
-    let pairs = pairs.to_vec();
+    relays(pairs.iter().map(|pair| ("Ethernet0", pair.machines, settings(&[pair.upstream]))).collect());
+}
+
+/// Runs a relay with these settings for each port and TCP port.
+pub fn relays(relays: Vec<(&'static str, u16, String)>) {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            for pair in pairs {
-                let service = service(&pair);
-                let listener = server::listen(&service.claim.port, pair.machines).unwrap();
+            for (port, tcp_port, settings) in relays {
+                let service = service(port, &settings);
+                let listener = server::listen(&service.claim.port, tcp_port).unwrap();
                 tokio::spawn(server::serve(listener, Arc::new(service)));
             }
             std::future::pending::<()>().await;
@@ -36,24 +40,26 @@ pub fn leafboot(pairs: &[Pair]) {
     });
 }
 
-fn service(pair: &Pair) -> Service {
-    let upstream = pair.upstream;
-    let settings = format!(
+/// leafboot's settings with a boot service and a cache that is proxied, on these TCP ports of `::1`.
+pub fn settings(upstreams: &[u16]) -> String {
+    let origins: Vec<String> = upstreams.iter().map(|port| format!("\"http://[::1]:{port}\"")).collect();
+    let origins = origins.join(", ");
+    format!(
         "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n\
-         [relay]\nport = {machines}\n\
-         [relay.boot_service]\norigins = [\"http://[::1]:{upstream}\"]\n\
-         [relay.cache]\nname = \"http://images.metal-stack.io\"\norigins = [\"http://[::1]:{upstream}\"]\n\
+         [relay.boot_service]\norigins = [{origins}]\n\
+         [relay.cache]\nname = \"http://images.metal-stack.io\"\norigins = [{origins}]\n\
          mode = \"proxy\"\nfirst_byte_timeout = \"4s\"\nidle_timeout = \"4s\"\n",
-        machines = pair.machines,
-    );
-    let settings = Config::parse(&settings).unwrap().relay;
+    )
+}
+
+fn service(port: &str, settings: &str) -> Service {
     Service {
         claim: Claim {
             leaf: "leaf01".to_owned(),
-            port: "Ethernet0".parse().unwrap(),
+            port: port.parse().unwrap(),
             prefix: "2001:db8:b007::/64".parse().unwrap(),
         },
-        shared: Arc::new(Shared::new(&settings).unwrap()),
+        shared: Arc::new(Shared::new(&Config::parse(settings).unwrap().relay).unwrap()),
     }
 }
 
@@ -99,7 +105,7 @@ fn nginx_settings(directory: &Path, pairs: &[Pair]) -> String {
          http {{\n\
            access_log off; server_tokens off; client_max_body_size 64k;\n\
            client_header_timeout 8s; client_body_timeout 8s; keepalive_timeout 8s; send_timeout 8s;\n\
-           proxy_connect_timeout 1s; proxy_read_timeout 4s; proxy_send_timeout 4s;\n\
+           proxy_connect_timeout 1s; proxy_read_timeout 5s; proxy_send_timeout 5s;\n\
            proxy_http_version 1.1; proxy_buffering off; proxy_request_buffering off;\n\
            proxy_set_header Host upstream; proxy_set_header Connection \"\"; proxy_set_header Accept-Encoding \"\";\n\
            proxy_set_header {leaf} leaf01; proxy_set_header {port} Ethernet0;\n\
@@ -125,7 +131,7 @@ fn nginx_settings(directory: &Path, pairs: &[Pair]) -> String {
 
 fn haproxy_settings(pairs: &[Pair]) -> String {
     let mut text = "global\n nbthread 1\n maxconn 2000\ndefaults\n mode http\n timeout http-request 8s\n \
-                    timeout http-keep-alive 8s\n timeout client 8s\n timeout connect 1s\n timeout server 4s\n \
+                    timeout http-keep-alive 8s\n timeout client 8s\n timeout connect 1s\n timeout server 5s\n \
                     http-reuse always\n retries 1\n"
         .to_owned();
     for Pair { machines, upstream } in pairs {

@@ -119,7 +119,8 @@ fn whole(buffer: &[u8]) -> Option<usize> {
     };
     let body = &buffer[head..];
     let length = if header("transfer-encoding:").is_some() {
-        find(body, b"0\r\n\r\n")? + 5
+        let last = if body.starts_with(b"0\r\n") { 0 } else { find(body, b"\n0\r\n")? + 1 };
+        last + 1 + find(&body[last + 1..], b"\r\n\r\n")? + 4
     } else {
         header("content-length:").and_then(|length| length.parse().ok()).unwrap_or(0)
     };
