@@ -58,6 +58,14 @@ impl Machine {
         String::from_utf8_lossy(&std::fs::read(&self.console).unwrap_or_default()).into_owned()
     }
 
+    /// Waits until the console shows a text after its first `since` bytes.
+    pub fn shows(&mut self, since: usize, text: &str, deadline: Duration) -> Result<(), Error> {
+        until(&format!("the console shows \"{text}\""), deadline, || {
+            self.qemu.check()?;
+            Ok(self.console().get(since..).is_some_and(|console| console.contains(text)).then_some(()))
+        })
+    }
+
     /// What the machine said about a topic, once it has said it: `machine: <topic> <what>`.
     pub fn says(&mut self, topic: &str, deadline: Duration) -> Result<String, Error> {
         until(&format!("the machine says \"{topic}\""), deadline, || {

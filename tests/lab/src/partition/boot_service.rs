@@ -9,13 +9,14 @@ use std::net::Ipv6Addr;
 use hyper::StatusCode;
 use serde_json::json;
 
+use super::behaviour::Behaviour;
 use super::journal::{Claim, Entry, Journal, Server};
 use super::{Answer, Head, plain};
 use crate::site;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-pub(super) fn answer(head: &Head, edition: &str, journal: &Journal) -> Answer {
+pub(super) fn answer(head: &Head, behaviour: &Behaviour, journal: &Journal) -> Answer {
     let path = head.request.uri().path();
     let mut token_end = None;
     let answer = match Claim::of(head) {
@@ -28,14 +29,15 @@ pub(super) fn answer(head: &Head, edition: &str, journal: &Journal) -> Answer {
                 }
                 Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("no token: {error}\n")),
             },
-            None if path == "/boot.ipxe" => match script(&claim, edition) {
+            None if path == "/boot.ipxe" => match script(&claim, &behaviour.edition) {
                 Some(script) => plain(StatusCode::OK, TEXT, script),
                 None => plain(StatusCode::BAD_REQUEST, TEXT, "the claim names no IPv6 prefix\n"),
             },
             Some(_) | None => plain(StatusCode::NOT_FOUND, TEXT, "the boot service has no such page\n"),
         },
     };
-    journal.write(&Entry { token_end, ..Entry::new(Server::BootService, head, answer.status()) });
+    let entry = Entry::new(Server::BootService, head, behaviour, answer.status());
+    journal.write(&Entry { token_end, ..entry });
     answer
 }
 

@@ -9,9 +9,11 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::Head;
+use super::behaviour::Behaviour;
 use crate::site;
 
 /// A server of the partition.
@@ -81,12 +83,14 @@ pub struct Entry {
     pub claim: Option<Claim>,
     /// The answer's status.
     pub status: u16,
+    /// Whether the answer was broken off.
+    pub cut: bool,
     /// The last six characters of the token that the answer held.
     pub token_end: Option<String>,
 }
 
 impl Entry {
-    pub(super) fn new(server: Server, head: &Head, status: hyper::StatusCode) -> Entry {
+    pub(super) fn new(server: Server, head: &Head, behaviour: &Behaviour, status: StatusCode) -> Entry {
         let text =
             |value: &hyper::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         Entry {
@@ -102,6 +106,7 @@ impl Entry {
                 .collect(),
             claim: Claim::of(head),
             status: status.as_u16(),
+            cut: behaviour.cut,
             token_end: None,
         }
     }

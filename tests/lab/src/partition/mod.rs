@@ -76,16 +76,13 @@ pub fn run(args: PartitionArgs) -> Result<(), Error> {
     LocalSet::new().block_on(&runtime, async {
         let (address, port) = args.server.address();
         let listener = listen(address.into(), port).await?;
-        let answer = move |head: &Head, behaviour: &Behaviour| {
-            let (status, entry) = (behaviour.status(), |status| Entry::new(args.server, head, status));
-            match (status, args.server) {
-                (Some(status), _) => {
-                    journal.write(&entry(status));
-                    plain(status, "text/plain", "as it was told\n")
-                }
-                (None, Server::BootService) => boot_service::answer(head, &behaviour.edition, &journal),
-                (None, Server::Cache) => cache::answer(head, &args.files, &journal),
+        let answer = move |head: &Head, behaviour: &Behaviour| match (behaviour.status(), args.server) {
+            (Some(status), server) => {
+                journal.write(&Entry::new(server, head, behaviour, status));
+                plain(status, "text/plain", "as it was told\n")
             }
+            (None, Server::BootService) => boot_service::answer(head, behaviour, &journal),
+            (None, Server::Cache) => cache::answer(head, behaviour, &args.files, &journal),
         };
         serve(listener, args.behaviour, Rc::new(answer)).await
     })
