@@ -7,6 +7,7 @@
 //! | `PUT /v1/ports[?wait=3s]` | takes the whole desired document; 200 when every port is settled, else 202 |
 //! | `GET /v1/ports` | every port that is or was ours since the start |
 //! | `GET /v1/ports/<name or alias>` | one port |
+//! | `GET /metrics` | what is counted, in OpenMetrics' text format |
 
 use std::convert::Infallible;
 use std::fs;
@@ -32,6 +33,7 @@ use tracing::{debug, info, warn};
 
 use crate::config::Boot;
 use crate::desired::{self, Desired, DocumentError, Origin, PortRows};
+use crate::metrics::Metrics;
 use crate::net::PortName;
 use crate::status::{PortStatus, Status};
 use crate::store::Store;
@@ -74,6 +76,8 @@ pub struct Api {
     pub status: watch::Receiver<Status>,
     /// The leaf's ports; none while CONFIG_DB cannot be read.
     pub ports: watch::Receiver<Option<PortRows>>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Opens the socket. A dead predecessor's is taken over; a living one's is not. Root and its group may use it.
@@ -124,6 +128,9 @@ type Reply = Response<Full<Bytes>>;
 
 async fn respond(api: &Api, request: Request<Incoming>) -> Reply {
     let path = request.uri().path().to_owned();
+    if path == "/metrics" && request.method() == Method::GET {
+        return metrics(api);
+    }
     match (request.method().clone(), path.strip_prefix("/v1/ports")) {
         (Method::PUT, Some("" | "/")) => put(api, request).await,
         (Method::GET, Some("" | "/")) => reply(StatusCode::OK, &document(&api.status.borrow())),
@@ -134,10 +141,18 @@ async fn respond(api: &Api, request: Request<Incoming>) -> Reply {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
             response
         }
-        _ => {
-            error(StatusCode::NOT_FOUND, format!("no {path} here: there are /v1/ports and /v1/ports/<name>"))
-        }
+        _ => error(
+            StatusCode::NOT_FOUND,
+            format!("no {path} here: there are /v1/ports, /v1/ports/<name> and /metrics"),
+        ),
     }
+}
+
+fn metrics(api: &Api) -> Reply {
+    let mut response = Response::new(Full::new(Bytes::from(api.metrics.text())));
+    let format = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format));
+    response
 }
 
 /// Takes a document whole or not at all.

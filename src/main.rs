@@ -13,13 +13,18 @@ use leafboot::api::{self, Api};
 use leafboot::cli::{Cli, Command};
 use leafboot::config::Config;
 use leafboot::desired::Desired;
+use leafboot::metrics::Metrics;
 use leafboot::reconcile::{self, Inputs, Outputs};
 use leafboot::store::Store;
+use leafboot::systemd::{self, Inherited};
 use leafboot::{acl, links, preview, ra, relay, retire};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 use tracing_subscriber::filter::LevelFilter;
+
+/// Threads for name lookups.
+const RESOLVERS_MAX: usize = 8;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
@@ -69,24 +74,71 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
     let (status_out, status) = watch::channel(Default::default());
     let (ports_out, ports) = watch::channel(None);
 
-    let api = Api { boot: config.boot.clone(), desired: desired_out, store, status, ports };
+    let metrics = Arc::new(Metrics::default());
+    let api = Api {
+        boot: config.boot.clone(),
+        desired: desired_out,
+        store,
+        status,
+        ports,
+        metrics: Arc::clone(&metrics),
+    };
     let inputs = Inputs { desired: desired.clone(), links: links.clone(), ra };
     let outputs = Outputs { status: status_out, ports: ports_out };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let (stop_out, stop) = watch::channel(false);
+    let inherited = Inherited::receive();
+    let relay_inputs =
+        relay::task::Inputs { desired: desired.clone(), links: links.clone(), stop, inherited };
+    let mut relay = relay_thread(&config, &metrics, relay_inputs)?;
+    let stopping = async {
+        tokio::select! {
+            _ = terminate.recv() => info!("stops: SIGTERM; nothing is withdrawn"),
+            _ = interrupt.recv() => info!("stops: SIGINT; nothing is withdrawn"),
+            end = &mut relay => return end.unwrap_or_else(|_| "it panicked".to_owned()),
+        }
+        systemd::stopping();
+        stop_out.send_replace(true);
+        let _ = (&mut relay).await;
+        String::new()
+    };
+    systemd::ready();
     // A task that ends by itself is a fault: the process ends with it, and is started again by whoever watches it.
     tokio::select! {
-        _ = terminate.recv() => info!("stops: SIGTERM; nothing is withdrawn"),
-        _ = interrupt.recv() => info!("stops: SIGINT; nothing is withdrawn"),
+        fault = stopping => if !fault.is_empty() {
+            return Err(format!("relay: {fault}").into());
+        },
         end = links::run(links_out) => return Err(failed("links", end)),
         () = reconcile::run(&config, inputs, outputs) => return Err("the reconciler ended".into()),
-        () = ra::task::run(Arc::clone(&config), desired.clone(), links.clone(), ra_out) => {
+        () = ra::task::run(Arc::clone(&config), desired, links, ra_out) => {
             return Err("the advertisements' task ended".into());
         }
-        () = relay::task::run(Arc::clone(&config), desired, links) => return Err("the relay's task ended".into()),
         end = api::run(socket, Arc::new(api)) => return Err(failed("api", Err(end))),
     }
     Ok(())
+}
+
+/// Starts the relay on a thread of its own, so that no image delays an advertisement. What comes out is why it ended.
+fn relay_thread(
+    config: &Arc<Config>,
+    metrics: &Arc<Metrics>,
+    inputs: relay::task::Inputs,
+) -> Result<oneshot::Receiver<String>, Box<dyn Error>> {
+    let (ended_out, ended) = oneshot::channel();
+    let (config, metrics) = (Arc::clone(config), Arc::clone(metrics));
+    // Names are resolved on threads of their own: few, or a resolver that hangs would take all that the unit allows.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(RESOLVERS_MAX)
+        .build()?;
+    std::thread::Builder::new().name("relay".to_owned()).spawn(move || {
+        let end = runtime.block_on(relay::task::run(config, metrics, inputs));
+        let _ = ended_out.send(end.err().map_or("it ended".to_owned(), |error| error.to_string()));
+        // A lookup that hangs is not waited for.
+        runtime.shutdown_background();
+    })?;
+    Ok(ended)
 }
 
 #[tokio::main(flavor = "current_thread")]

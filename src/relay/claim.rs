@@ -1,17 +1,35 @@
-//! Pure: what leafboot vouches for towards the boot service: *this request came in through that port of this leaf*.
+//! Pure: what leafboot says of a request to the servers behind: *it came in through that port of this leaf*; and which
+//! of the machine's own headers go on.
 //!
-//! Must never: take anything that the machine sent.
+//! Must never: let a header of a machine pass that a server could take for leafboot's word.
 
-use crate::net::{BootPrefix, PortName};
+use std::net::Ipv6Addr;
 
+use super::route::Kind;
+use crate::net::{BootPrefix, Mac, PortName};
+use crate::session::SessionId;
+
+/// Every name that leafboot vouches for begins so.
+const OWN: &str = "leafboot-";
 /// Header with the leaf's name.
 pub const LEAF: &str = "leafboot-leaf";
 /// Header with the port's SONiC name.
 pub const PORT: &str = "leafboot-port";
 /// Header with the port's /64.
 pub const PREFIX: &str = "leafboot-prefix";
+/// Header with the boot session.
+pub const SESSION: &str = "leafboot-session";
+/// Header with the Ethernet address that the machine answers neighbour discovery with: the machine's own word.
+pub const MAC: &str = "leafboot-mac";
+/// Header with the request's id, the one in leafboot's log; the answer to the machine has it too.
+pub const REQUEST: &str = "leafboot-request";
+/// W3C Trace Context.
+pub const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
+/// W3C Trace Context 3.3.1.5: what must be passed on at least.
+const TRACESTATE_MAX: usize = 512;
 
-/// Where a request came in. It is made from the listener that took it, never from the request.
+/// Where requests come in. It is made from the listener that took them, never from a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// The leaf's name.
@@ -20,33 +38,210 @@ pub struct Claim {
     pub port: PortName,
     /// The port's /64.
     pub prefix: BootPrefix,
+    /// The boot session.
+    pub session: SessionId,
+}
+
+/// What else is known of one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passage {
+    /// The request's id.
+    pub id: u64,
+    /// Where the machine's connection comes from, as the kernel says.
+    pub machine: Ipv6Addr,
+    /// The Ethernet address of that address, where the kernel knows it.
+    pub mac: Option<Mac>,
+    /// Whether the machine speaks TLS.
+    pub tls: bool,
 }
 
 impl Claim {
-    /// The claim's headers. They are the only headers that say where a request comes from: of a machine's own
-    /// headers only those in `passes` go on.
-    pub fn headers(&self) -> [(&'static str, String); 3] {
-        [(LEAF, self.leaf.clone()), (PORT, self.port.to_string()), (PREFIX, self.prefix.to_string())]
+    /// The headers that say where a request comes from (`Forwarded`: RFC 7239).
+    pub fn headers(&self, passage: &Passage) -> Vec<(&'static str, String)> {
+        let scheme = if passage.tls { "https" } else { "http" };
+        let mut headers = vec![
+            (LEAF, self.leaf.clone()),
+            (PORT, self.port.to_string()),
+            (PREFIX, self.prefix.to_string()),
+            (SESSION, self.session.to_string()),
+            (REQUEST, passage.id()),
+            ("forwarded", format!("for=\"[{}]\";proto={scheme}", passage.machine)),
+            ("x-forwarded-for", passage.machine.to_string()),
+            ("x-forwarded-proto", scheme.to_owned()),
+        ];
+        headers.extend(passage.mac.map(|mac| (MAC, mac.to_string())));
+        headers
     }
 }
 
-/// Whether a machine's header goes on to the boot service. An allow-list: identity, forwarding, hop-by-hop and
-/// authentication headers cannot be forgotten in it.
-pub fn passes(header: &str) -> bool {
-    matches!(header, "accept" | "accept-language" | "user-agent" | "traceparent" | "tracestate")
+impl Passage {
+    /// The request's id in text.
+    pub fn id(&self) -> String {
+        format!("{:016x}", self.id)
+    }
+}
+
+/// Whether a machine's header goes on. `connection` is the machine's `Connection` field: what it names is for this hop
+/// only (RFC 9110 7.6.1).
+pub fn passes(kind: Kind, header: &str, connection: &str) -> bool {
+    let named = connection.split(',').any(|option| option.trim().eq_ignore_ascii_case(header));
+    let known = match kind {
+        // Allow-lists: nothing can be forgotten in them.
+        Kind::Script | Kind::Token => matches!(header, "accept" | "accept-language" | "user-agent"),
+        Kind::Image => matches!(
+            header,
+            "accept" | "user-agent" | "range" | "if-range" | "if-none-match" | "if-modified-since"
+        ),
+        // An API's headers are its own; some are only ours, the server's, or this hop's.
+        Kind::Api => !is_ours(header) && !is_hop_by_hop(header),
+    };
+    known && !named
+}
+
+/// Whether a header says where a request comes from, or where it goes: that is for leafboot to say.
+fn is_ours(header: &str) -> bool {
+    header.starts_with(OWN)
+        || header.starts_with("x-forwarded")
+        || header.starts_with("x-real-")
+        || matches!(
+            header,
+            "forwarded" | "via" | "host" | "content-length" | "expect" | TRACEPARENT | TRACESTATE
+        )
+}
+
+/// Whether a header is for one connection only (RFC 9110 7.6.1; `keep-alive` and `proxy-connection`: RFC 9112 C.2.2).
+pub fn is_hop_by_hop(header: &str) -> bool {
+    matches!(
+        header,
+        "connection" | "keep-alive" | "te" | "trailer" | "transfer-encoding" | "upgrade" | "http2-settings"
+    ) || header.starts_with("proxy-")
+}
+
+/// The trace that a request belongs to: the machine's own, where it is well-formed, or one that starts here. And the
+/// machine's `tracestate`, which means something only with its trace. (W3C Trace Context 3.2.2, 3.3, 4.3)
+pub fn trace(parents: &[&str], states: &[&str], random: (u64, u64, u64)) -> Vec<(&'static str, String)> {
+    match parents {
+        [parent] if is_traceparent(parent) => {
+            let state = states.join(",");
+            let mut headers = vec![(TRACEPARENT, (*parent).to_owned())];
+            if !state.is_empty() && state.len() <= TRACESTATE_MAX {
+                headers.push((TRACESTATE, state));
+            }
+            headers
+        }
+        _ => {
+            // An id of zeros is none (W3C Trace Context 3.2.2.3).
+            let (high, low, span) = (random.0, random.1 | 1, random.2 | 1);
+            vec![(TRACEPARENT, format!("00-{high:016x}{low:016x}-{span:016x}-00"))]
+        }
+    }
+}
+
+/// `00-<32 hex digits>-<16 hex digits>-<2 hex digits>`, in lower case, ids not zero; a later version may have more.
+fn is_traceparent(text: &str) -> bool {
+    let fields: Vec<&str> = text.split('-').collect();
+    let hex = |field: &str, length: usize| {
+        field.len() == length && field.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    let is_id = |field: &str, length: usize| hex(field, length) && field.bytes().any(|b| b != b'0');
+    match fields.as_slice() {
+        [version, trace, span, flags, more @ ..] => {
+            hex(version, 2)
+                && *version != "ff"
+                && is_id(trace, 32)
+                && is_id(span, 16)
+                && hex(flags, 2)
+                && (more.is_empty() || *version != "00")
+                && text.len() <= 256
+        }
+        _ => false,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const KINDS: [Kind; 4] = [Kind::Script, Kind::Token, Kind::Image, Kind::Api];
+
+    fn claim() -> Claim {
+        Claim {
+            leaf: "leaf01".to_owned(),
+            port: "Ethernet0".parse().unwrap(),
+            prefix: "2001:db8:b007::/64".parse().unwrap(),
+            session: crate::session::Session::begin(1, 0xabc).id(),
+        }
+    }
+
+    fn passage() -> Passage {
+        Passage {
+            id: 7,
+            machine: "2001:db8:b007::7".parse().unwrap(),
+            mac: Some(Mac([2, 0, 0, 0, 0, 7])),
+            tls: false,
+        }
+    }
 
     #[test]
     fn no_header_of_a_machine_can_be_taken_for_the_claim() {
-        for name in
-            [LEAF, PORT, PREFIX, "forwarded", "x-forwarded-for", "x-real-ip", "connection", "host", "via"]
-        {
-            assert!(!passes(name), "{name}");
+        for kind in KINDS {
+            for (name, _) in claim().headers(&passage()) {
+                assert!(!passes(kind, name, ""), "{kind} {name}");
+            }
+            for name in ["x-forwarded-host", "x-real-ip", "connection", "host", "via", "proxy-authorization"]
+            {
+                assert!(!passes(kind, name, ""), "{kind} {name}");
+            }
+            assert!(passes(kind, "user-agent", ""));
+            assert!(!passes(kind, "user-agent", "close, User-Agent"), "{kind}: named in Connection");
         }
-        assert!(passes("user-agent"));
+        assert!(passes(Kind::Api, "authorization", "") && !passes(Kind::Script, "authorization", ""));
+        assert!(passes(Kind::Image, "range", "") && !passes(Kind::Token, "range", ""));
+    }
+
+    #[test]
+    fn the_claim_says_all_that_is_known() {
+        let headers = claim().headers(&passage());
+        for (name, value) in [
+            (LEAF, "leaf01"),
+            (PORT, "Ethernet0"),
+            (PREFIX, "2001:db8:b007::/64"),
+            (SESSION, "0000000000000abc"),
+            (MAC, "02:00:00:00:00:07"),
+            (REQUEST, "0000000000000007"),
+            ("forwarded", "for=\"[2001:db8:b007::7]\";proto=http"),
+            ("x-forwarded-for", "2001:db8:b007::7"),
+        ] {
+            assert!(headers.contains(&(name, value.to_owned())), "{name}: {value} in {headers:?}");
+        }
+        let unknown = claim().headers(&Passage { mac: None, ..passage() });
+        assert!(unknown.iter().all(|(name, _)| *name != MAC));
+    }
+
+    #[test]
+    fn a_trace_is_passed_on_or_started() {
+        let passed = trace(&[PARENT], &["a=1", "b=2"], (1, 2, 3));
+        assert_eq!(passed, [(TRACEPARENT, PARENT.to_owned()), (TRACESTATE, "a=1,b=2".to_owned())]);
+        let started = "00-00000000000000010000000000000003-0000000000000005-00";
+        for bad in [
+            &[][..],
+            &[PARENT, PARENT],
+            &["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x"],
+            &["ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"],
+            &["00-00000000000000000000000000000000-00f067aa0ba902b7-01"],
+            &["00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"],
+            &["x"],
+        ] {
+            assert_eq!(trace(bad, &["a=1"], (1, 2, 4)), [(TRACEPARENT, started.to_owned())], "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_started_trace_is_well_formed(random: (u64, u64, u64)) {
+            prop_assert!(is_traceparent(&trace(&[], &[], random)[0].1));
+        }
     }
 }

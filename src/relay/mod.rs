@@ -1,13 +1,21 @@
 //! The relay: boot script, token and image requests of the machines, port by port.
 //!
-//! `route` and `decide` say what becomes of a request, `claim` what leafboot vouches for, `server` listens on a port,
-//! `upstream` asks the servers behind, `image` serves images, `task` runs a server on each port that serves a machine.
+//! `task` runs a `server` on each port that serves a machine; its connections hand each request to `respond`. What
+//! becomes of it `intake`, `route` and `decide` say, and `allowance` how often; `claim` is what leafboot vouches for,
+//! `script` what iPXE is told while something is wrong, `reply` everybody. `upstream` asks the servers behind, over
+//! `tls` where they want it, and `image` serves images in proxy mode.
 
+pub mod allowance;
 pub mod body;
 pub mod claim;
+mod counted;
 pub mod decide;
 pub mod image;
+pub mod intake;
+pub mod reply;
+mod respond;
 pub mod route;
+pub mod script;
 pub mod server;
 pub mod task;
 pub mod tls;

@@ -1,4 +1,4 @@
-//! Runs a relay server on each port that serves a machine, and ends it with the port.
+//! Runs a relay server on each port that serves a machine, ends it with the port, and ends all with the process.
 //!
 //! Must never: leave a listener on a port that is not to serve.
 
@@ -8,93 +8,178 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::sleep;
-use tracing::{error, info, warn};
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
 
 use super::claim::Claim;
-use super::server::{self, Service, Shared};
+use super::server::{self, GRACE, Phase, Service, Shared, SharedError, Stage};
 use crate::config::Config;
-use crate::desired::Desired;
+use crate::desired::{Desired, Origin};
+use crate::metrics::Metrics;
 use crate::net::{BootPrefix, PortName};
 use crate::observed::Links;
 use crate::serving::{self, Order, Serving};
+use crate::session::Session;
+use crate::systemd::{self, Inherited};
 
 /// Between attempts to listen on a port.
 const RETRY: Duration = Duration::from_millis(500);
+/// How long a process that is to end waits for images that are under way.
+const DRAIN: Duration = Duration::from_secs(60);
 
-/// A port that is served; dropping it closes its listener. Requests that are under way end by themselves.
-struct Listener {
-    ifindex: u32,
-    prefix: BootPrefix,
-    task: AbortHandle,
+/// What the relay follows.
+pub struct Inputs {
+    /// What metal-core wants.
+    pub desired: watch::Receiver<Option<Desired>>,
+    /// What the kernel has.
+    pub links: watch::Receiver<Links>,
+    /// True when the process is to end.
+    pub stop: watch::Receiver<bool>,
+    /// The listeners of the last process.
+    pub inherited: Inherited,
 }
 
-impl Listener {
+/// A port that is served.
+struct Port {
+    ifindex: u32,
+    prefix: BootPrefix,
+    session: Session,
+    phase: watch::Sender<Phase>,
+    /// One per listener.
+    tasks: Vec<(u16, AbortHandle)>,
+}
+
+impl Port {
     /// Whether it still stands where it should: a carrier that comes and goes, or another link-local address, leave it.
     fn serves(&self, serving: &Serving) -> bool {
         (self.ifindex, self.prefix) == (serving.ifindex, serving.prefix)
     }
-}
 
-impl Drop for Listener {
-    fn drop(&mut self) {
-        self.task.abort();
+    /// Another machine may be on the port when its carrier has returned.
+    fn follow(&mut self, serving: &Serving) {
+        if self.session.follow(serving.carriers, fastrand::u64(..)) {
+            let session = self.session.id();
+            self.phase.send_modify(|phase| phase.claim.session = session);
+        }
+    }
+
+    fn enter(&self, stage: Stage) {
+        self.phase.send_modify(|phase| phase.stage = stage);
+    }
+
+    /// Closes its listeners. Requests that are under way go on for their grace.
+    fn close(&self) {
+        for (_, task) in &self.tasks {
+            task.abort();
+        }
+    }
+
+    /// Ends the port for good: nobody is to listen there after this process either.
+    fn release(&self, port: &PortName) {
+        self.enter(Stage::Released);
+        self.close();
+        for (tcp_port, _) in &self.tasks {
+            systemd::forget(port, *tcp_port);
+        }
     }
 }
 
-/// Follows the ports' orders until the process ends.
-pub async fn run(
-    config: Arc<Config>,
-    mut desired: watch::Receiver<Option<Desired>>,
-    mut links: watch::Receiver<Links>,
-) {
-    let shared = match Shared::new(&config.relay) {
-        Ok(shared) => Arc::new(shared),
-        Err(error) => return error!(%error, "cannot relay"),
-    };
-    let mut listeners: BTreeMap<PortName, Listener> = BTreeMap::new();
+/// Follows the ports' orders until the process is to end, and then until what is under way has come through.
+pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, inputs: Inputs) -> Result<(), SharedError> {
+    let Inputs { mut desired, mut links, mut stop, mut inherited } = inputs;
+    let shared = Arc::new(Shared::new(&config.relay, &metrics)?);
+    let mut ports: BTreeMap<PortName, Port> = BTreeMap::new();
     loop {
         let orders = serving::orders(
             desired.borrow_and_update().as_ref(),
             &links.borrow_and_update(),
             &config.boot.vrf,
         );
-        listeners.retain(|port, listener| {
-            matches!(orders.get(port), Some(Order::Serve(serving)) if listener.serves(serving))
+        ports.retain(|name, port| match orders.get(name) {
+            Some(Order::Serve(serving)) if port.serves(serving) => {
+                port.follow(serving);
+                true
+            }
+            _ => {
+                port.release(name);
+                false
+            }
         });
-        for (port, order) in orders {
+        for (name, order) in orders {
             if let Order::Serve(serving) = order {
-                listeners.entry(port).or_insert_with_key(|port| start(port, &serving, &config.leaf, &shared));
+                ports
+                    .entry(name)
+                    .or_insert_with_key(|name| start(name, &serving, &config.leaf, &shared, &mut inherited));
             }
         }
+        // What nobody wants any more is closed once somebody has said what is wanted.
+        if desired.borrow().as_ref().is_some_and(|desired| desired.origin == Origin::Pushed) {
+            inherited.discard();
+        }
         tokio::select! {
-            changed = desired.changed() => if changed.is_err() { return },
-            changed = links.changed() => if changed.is_err() { return },
+            changed = desired.changed() => if changed.is_err() { return Ok(()) },
+            changed = links.changed() => if changed.is_err() { return Ok(()) },
+            _ = stop.wait_for(|stop| *stop) => break,
         }
     }
+    drain(&ports, &shared).await;
+    Ok(())
 }
 
-fn start(port: &PortName, serving: &Serving, leaf: &str, shared: &Arc<Shared>) -> Listener {
-    let claim = Claim { leaf: leaf.to_owned(), port: port.clone(), prefix: serving.prefix };
-    let service = Arc::new(Service { claim, shared: Arc::clone(shared) });
-    Listener {
-        ifindex: serving.ifindex,
-        prefix: serving.prefix,
-        task: tokio::spawn(listen(service)).abort_handle(),
+/// Serves until the images that are under way have come through, and ends then: a token request does not wait behind an
+/// image for the next process.
+async fn drain(ports: &BTreeMap<PortName, Port>, shared: &Shared) {
+    ports.values().for_each(|port| port.enter(Stage::Drains));
+    if timeout(DRAIN, shared.streams.closed()).await.is_err() {
+        warn!(seconds = DRAIN.as_secs(), "images are still under way; their machines have to boot again");
     }
+    ports.values().for_each(|port| {
+        port.close();
+        port.enter(Stage::Stops);
+    });
+    let _ = timeout(GRACE, shared.open.closed()).await;
 }
 
-/// Listens on one port until its listener is dropped: an error is this port's alone, and is tried again.
-async fn listen(service: Arc<Service>) {
-    let Claim { port, .. } = &service.claim;
+fn start(
+    name: &PortName,
+    serving: &Serving,
+    leaf: &str,
+    shared: &Arc<Shared>,
+    inherited: &mut Inherited,
+) -> Port {
+    let session = Session::begin(serving.carriers, fastrand::u64(..));
+    let claim =
+        Claim { leaf: leaf.to_owned(), port: name.clone(), prefix: serving.prefix, session: session.id() };
+    let phase = watch::Sender::new(Phase { claim, stage: Stage::Serves });
+    let service = Arc::new(Service::new(shared, serving.ifindex, phase.subscribe()));
+    let plain = (shared.settings.port, false);
+    let tls = shared.settings.tls.as_ref().map(|tls| (tls.port, true));
+    let listener = |(tcp_port, is_tls)| {
+        let listening = listen(Arc::clone(&service), tcp_port, is_tls, inherited.take(name, tcp_port));
+        (tcp_port, tokio::spawn(listening).abort_handle())
+    };
+    let tasks = [Some(plain), tls].into_iter().flatten().map(listener).collect();
+    Port { ifindex: serving.ifindex, prefix: serving.prefix, session, phase, tasks }
+}
+
+/// Listens on one port until its task is aborted: an error is this port's alone, and is tried again.
+async fn listen(
+    service: Arc<Service>,
+    tcp_port: u16,
+    tls: bool,
+    mut inherited: Option<std::net::TcpListener>,
+) {
+    let port = &service.port;
     loop {
-        let error = match server::listen(port, service.shared.settings.port) {
+        let error = match inherited.take().map_or_else(|| server::listen(port, tcp_port), Ok) {
             Ok(listener) => {
-                info!(%port, tcp_port = service.shared.settings.port, "relays");
-                server::serve(listener, Arc::clone(&service)).await
+                systemd::keep(port, tcp_port, &listener);
+                info!(%port, tcp_port, tls, "relays");
+                server::serve(listener, Arc::clone(&service), tls).await
             }
             Err(error) => error,
         };
+        systemd::forget(port, tcp_port);
         warn!(%port, %error, "cannot relay; trying again");
         sleep(RETRY).await;
     }

@@ -2,13 +2,15 @@
 //!
 //! Must never: hold more of an image than a piece of it.
 
+use std::sync::Arc;
+
 use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Method, Request, Response};
 
 use super::body::{self, Body};
+use super::tls::TlsError;
 use super::upstream::{Repeat, Upstream, UpstreamError};
 use crate::config::relay::Cache;
-use crate::net::PortName;
 
 /// A machine's request for an image.
 #[derive(Debug)]
@@ -17,32 +19,33 @@ pub struct ImageRequest {
     pub method: Method,
     /// A path that `route` has let through; it has no query.
     pub path: String,
-    /// Of the machine's headers: `range`, `if-range`, `if-none-match`, `if-modified-since`.
+    /// The machine's headers; only its conditions and its range are looked at.
     pub headers: HeaderMap,
-    /// What leafboot says of the request: the claim, the request's id, the trace.
-    pub claim: HeaderMap,
-    /// Where it came in.
-    pub port: PortName,
 }
 
 /// The images of one leaf.
-#[derive(Debug)]
+#[derive(Clone)]
 pub struct Images {
     host: String,
+    upstream: Arc<Upstream>,
 }
 
 impl Images {
     /// Nothing is asked or held yet.
-    pub fn new(cache: &Cache) -> Self {
-        Self { host: cache.name.authority() }
+    pub fn new(cache: &Cache) -> Result<Self, TlsError> {
+        Ok(Self {
+            host: cache.name.authority(),
+            upstream: Arc::new(Upstream::new("cache", &cache.upstream)?),
+        })
+    }
+
+    /// The same images with a budget of their own, for another port.
+    pub fn for_port(&self) -> Self {
+        self.clone()
     }
 
     /// The answer to a machine.
-    pub async fn answer(
-        &self,
-        upstream: &Upstream,
-        asked: ImageRequest,
-    ) -> Result<Response<Body>, UpstreamError> {
+    pub async fn answer(&self, asked: ImageRequest) -> Result<Response<Body>, UpstreamError> {
         let mut request = Request::new(body::empty());
         *request.method_mut() = asked.method;
         // `route` lets only plain characters through.
@@ -51,9 +54,8 @@ impl Images {
         }
         let headers = request.headers_mut();
         headers.extend(asked.headers);
-        headers.extend(asked.claim);
         headers.extend(HeaderValue::from_str(&self.host).ok().map(|host| (HOST, host)));
-        let mut answer = upstream.send(request, Repeat::Freely, None).await?;
+        let mut answer = self.upstream.send(request, Repeat::Freely, None).await?;
         answer.headers_mut().remove(CONNECTION);
         answer.headers_mut().remove(TRANSFER_ENCODING);
         Ok(answer)

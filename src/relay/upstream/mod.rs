@@ -8,7 +8,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Bytes;
 use hyper::header::{HOST, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Version};
@@ -20,6 +21,7 @@ use tracing::{info, warn};
 use super::body::{self, Body};
 use super::tls::{self, TlsError};
 use crate::config::relay;
+use crate::metrics::Metrics;
 use answer::AnswerBody;
 use health::Health;
 use origin::{Origin, Sender};
@@ -52,13 +54,24 @@ pub enum UpstreamError {
     Broken {
         /// Who was asked.
         origin: String,
-        /// What went wrong.
-        reason: hyper::Error,
+        /// What went wrong, down to its cause.
+        reason: String,
+    },
+    /// More than was asked for.
+    #[error("the answer of {origin} is longer than {most} bytes")]
+    TooLong {
+        /// Who was asked.
+        origin: String,
+        /// The most bytes that were wanted.
+        most: usize,
     },
     /// The deadline was over before anybody could be asked.
     #[error("there was no time left to ask")]
     NoTime,
 }
+
+/// How long a whole answer may take where nobody says.
+const COLLECT_MAX: Duration = Duration::from_secs(60);
 
 /// How often a request may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +91,7 @@ pub struct Upstream {
     health: Arc<watch::Sender<Health>>,
     /// What health's times are counted from.
     started: Instant,
+    metrics: Option<Arc<Metrics>>,
     first_byte: Option<Duration>,
     idle: Option<Duration>,
 }
@@ -94,9 +108,19 @@ impl Upstream {
             origins: settings.origins.iter().map(origin).collect(),
             health: Arc::new(watch::Sender::new(Health::new(settings.order, settings.origins.len()))),
             started: Instant::now(),
+            metrics: None,
             first_byte: settings.first_byte_timeout,
             idle: settings.idle_timeout,
         })
+    }
+
+    /// Counts what its origins do.
+    pub fn counted(mut self, metrics: &Arc<Metrics>) -> Self {
+        for origin in &self.origins {
+            metrics.well(self.name, &origin.at.to_string(), true);
+        }
+        self.metrics = Some(Arc::clone(metrics));
+        self
     }
 
     /// Sends a request and returns the answer's head, with a body that fails where the origin's does.
@@ -109,6 +133,34 @@ impl Upstream {
         repeat: Repeat,
         deadline: Option<Instant>,
     ) -> Result<Response<Body>, UpstreamError> {
+        self.ask_each(request, repeat, deadline, None).await
+    }
+
+    /// Sends a request and returns its whole answer of at most `most` bytes, or an error: a part is never a whole.
+    pub async fn fetch(
+        &self,
+        request: Request<Body>,
+        repeat: Repeat,
+        deadline: Instant,
+        most: usize,
+    ) -> Result<Response<Bytes>, UpstreamError> {
+        let (head, body) = self.ask_each(request, repeat, Some(deadline), Some(most)).await?.into_parts();
+        let whole = body.collect().await.map_err(|reason| UpstreamError::Broken {
+            origin: self.name.to_owned(),
+            reason: reason.to_string(),
+        })?;
+        Ok(Response::from_parts(head, whole.to_bytes()))
+    }
+
+    /// Asks one origin after the other, as `repeat` lets it. With `whole`, an answer is one only when its body is
+    /// there, and no longer.
+    async fn ask_each(
+        &self,
+        request: Request<Body>,
+        repeat: Repeat,
+        deadline: Option<Instant>,
+        whole: Option<usize>,
+    ) -> Result<Response<Body>, UpstreamError> {
         let (parts, body) = request.into_parts();
         let mut body = Some(body);
         let mut last = Err(UpstreamError::NoTime);
@@ -117,12 +169,17 @@ impl Upstream {
             if left.is_some_and(|left| left.is_zero()) {
                 break;
             }
-            let answer = self.ask(index, &parts, &mut body, repeat, left).await;
+            let asked = Instant::now();
+            let mut answer = self.ask(index, &parts, &mut body, repeat, left).await;
+            let first_byte = asked.elapsed();
+            if let (Ok(_), Some(most)) = (&answer, whole) {
+                answer = self.collect(index, answer, most, deadline).await;
+            }
             let failed = match &answer {
                 Ok(answer) => is_failure(answer.status()),
                 Err(_) => true,
             };
-            self.judge(index, failed);
+            self.judge(index, failed, first_byte);
             let again = match (&answer, repeat) {
                 (Err(UpstreamError::Connect { .. }), _) => true,
                 (_, Repeat::Freely) => failed,
@@ -137,6 +194,28 @@ impl Upstream {
             }
         }
         last
+    }
+
+    /// An answer whose body is there whole.
+    async fn collect(
+        &self,
+        index: usize,
+        answer: Result<Response<Body>, UpstreamError>,
+        most: usize,
+        deadline: Option<Instant>,
+    ) -> Result<Response<Body>, UpstreamError> {
+        let origin = || self.origins[index].at.to_string();
+        let (head, body) = answer?.into_parts();
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let after = left.unwrap_or(COLLECT_MAX);
+        match timeout(after, Limited::new(body, most).collect()).await {
+            Ok(Ok(bytes)) => Ok(Response::from_parts(head, body::whole(bytes.to_bytes()))),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                Err(UpstreamError::TooLong { origin: origin(), most })
+            }
+            Ok(Err(error)) => Err(UpstreamError::Broken { origin: origin(), reason: causes(&*error) }),
+            Err(_) => Err(UpstreamError::Late { origin: origin(), after }),
+        }
     }
 
     /// The origins in the order in which they are tried; those whose time aside is over are probed beside.
@@ -161,21 +240,31 @@ impl Upstream {
         order
     }
 
-    fn judge(&self, index: usize, failed: bool) {
+    /// What an origin's answer, or its failure, means for the next request.
+    fn judge(&self, index: usize, failed: bool, first_byte: Duration) {
         let origin = &self.origins[index].at;
+        let mut changed = false;
         self.health.send_if_modified(|health| {
             let was_well = health.is_well(index);
             match failed {
                 true => health.failed(index, self.started.elapsed()),
                 false => health.answered(index),
             }
-            match (was_well, failed) {
-                (true, true) => warn!(upstream = self.name, %origin, "set aside: it fails"),
-                (false, false) => info!(upstream = self.name, %origin, "answers again"),
-                _ => {}
-            }
+            changed = was_well == failed;
             false
         });
+        if let Some(metrics) = &self.metrics {
+            metrics.asked(self.name, &origin.to_string(), (!failed).then_some(first_byte));
+        }
+        if changed {
+            match failed {
+                true => warn!(upstream = self.name, %origin, "set aside: it fails"),
+                false => info!(upstream = self.name, %origin, "answers again"),
+            }
+            if let Some(metrics) = &self.metrics {
+                metrics.well(self.name, &origin.to_string(), !failed);
+            }
+        }
     }
 
     /// One origin's answer. `body` is taken when a connection stands, and not before.
@@ -231,11 +320,19 @@ impl Upstream {
                 .map_err(|_| UpstreamError::Late { origin: origin.at.to_string(), after })?,
             None => answering.await,
         };
-        let answer =
-            answer.map_err(|reason| UpstreamError::Broken { origin: origin.at.to_string(), reason })?;
+        let answer = answer.map_err(|error| UpstreamError::Broken {
+            origin: origin.at.to_string(),
+            reason: causes(&error),
+        })?;
         Ok(answer
             .map(|incoming| AnswerBody::new(incoming, sender, Arc::clone(origin), self.idle).boxed_unsync()))
     }
+}
+
+/// An error with what caused it: the HTTP library's own texts do not have that.
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// RFC 9110 15.6: the origin, or what is behind it, does not work.

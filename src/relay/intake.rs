@@ -1,0 +1,177 @@
+//! Pure: whether a machine's request may be looked at at all: what HTTP/1.1 forbids and the HTTP library lets through.
+//!
+//! Must never: accept a request whose end or host two readers could see differently.
+
+use super::route::Kind;
+
+/// A request's head, as far as it is judged here.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// Whether it is HTTP/1.1; otherwise HTTP/1.0.
+    pub is_1_1: bool,
+    /// The values of its `Host` fields.
+    pub hosts: &'a [&'a [u8]],
+    /// Whether it has a `Transfer-Encoding`.
+    pub transfer_encoding: bool,
+    /// Its `Content-Length`s.
+    pub lengths: &'a [&'a [u8]],
+    /// Whether it has an `Expect`.
+    pub expect: bool,
+}
+
+/// Why a request is turned away: its status, and what is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault(pub u16, pub &'static str);
+
+/// Judges a head. The connection ends after a fault: where the next request would begin is not known.
+pub fn check(head: &Head) -> Result<(), Fault> {
+    // RFC 9112 3.2: none, more than one, and one that is not a host, are all 400.
+    match head.hosts {
+        [] if head.is_1_1 => return Err(Fault(400, "there is no Host (RFC 9112 3.2)")),
+        [] => {}
+        [host] if is_host(host) => {}
+        [_] => return Err(Fault(400, "Host is not a host (RFC 9112 3.2)")),
+        [_, _, ..] => return Err(Fault(400, "there is more than one Host (RFC 9112 3.2)")),
+    }
+    if head.transfer_encoding && !head.lengths.is_empty() {
+        return Err(Fault(400, "Content-Length and Transfer-Encoding exclude each other (RFC 9112 6.3)"));
+    }
+    if head.lengths.len() > 1 || head.lengths.iter().any(|length| length_of(length).is_none()) {
+        return Err(Fault(400, "Content-Length is not one number (RFC 9112 6.3)"));
+    }
+    // iPXE hangs on an answer 1xx; RFC 9110 10.1.1 lets a server say 417 to an expectation.
+    if head.expect { Err(Fault(417, "no expectation is met here (RFC 9110 10.1.1)")) } else { Ok(()) }
+}
+
+/// Judges a request's body: only the API takes one, of at most `most` bytes.
+pub fn check_body(kind: Kind, head: &Head, most: u64) -> Result<(), Fault> {
+    let length = head.lengths.first().and_then(|length| length_of(length)).unwrap_or(0);
+    match kind {
+        Kind::Api if length > most => Err(Fault(413, "the body is too long")),
+        Kind::Api => Ok(()),
+        Kind::Script | Kind::Token | Kind::Image if head.transfer_encoding || length > 0 => {
+            Err(Fault(400, "this path takes no body"))
+        }
+        Kind::Script | Kind::Token | Kind::Image => Ok(()),
+    }
+}
+
+/// A `Content-Length`: digits only (RFC 9110 8.6).
+fn length_of(text: &[u8]) -> Option<u64> {
+    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(text).ok().filter(|_| digits)?.parse().ok()
+}
+
+/// `Host`: a name or an IPv4 address, or an IPv6 literal with or without a zone, and maybe a port. iPXE sends the zone
+/// as its URL has it, `[fe80::1%25net0]` (RFC 6874), and other clients `[fe80::1%net0]`.
+fn is_host(value: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(value) else {
+        return false;
+    };
+    let (host, port) = match text.strip_prefix('[') {
+        Some(literal) => match literal.split_once(']') {
+            Some((inside, rest)) if is_literal(inside) => ("literal", rest),
+            _ => return false,
+        },
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+    let is_port = port.is_empty()
+        || port.strip_prefix(':').is_some_and(|p| p.len() <= 5 && p.bytes().all(|b| b.is_ascii_digit()));
+    is_port && host.bytes().all(is_name)
+}
+
+/// What stands between the brackets of an IPv6 literal.
+fn is_literal(inside: &str) -> bool {
+    let (address, zone) = inside.split_once('%').unwrap_or((inside, "x"));
+    let is_zone = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+    address.parse::<std::net::Ipv6Addr>().is_ok()
+        && !zone.is_empty()
+        && zone.len() <= 32
+        && zone.bytes().all(is_zone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const GOOD: Head<'static> =
+        Head { is_1_1: true, hosts: &[b"leaf"], transfer_encoding: false, lengths: &[], expect: false };
+
+    fn with_host(host: &str) -> bool {
+        check(&Head { hosts: &[host.as_bytes()], ..GOOD }).is_ok()
+    }
+
+    #[test]
+    fn hosts_are_names_addresses_and_literals_with_or_without_zone() {
+        for host in [
+            "leaf",
+            "boot.example:80",
+            "192.0.2.1",
+            "[2001:db8::1]",
+            "[2001:db8::1]:80",
+            "[fe80::1%25net0]",
+            "[fe80::1%net0]:8080",
+            "[fe80::1%25eth0.4]",
+            "",
+        ] {
+            assert!(with_host(host), "{host}");
+        }
+        for host in [
+            "a b",
+            "a/b",
+            "user@a",
+            "a:x",
+            "a:80:80",
+            "[::1",
+            "::1",
+            "[x]",
+            "[::1%]",
+            "[::1]x",
+            "[::1%25a/b]",
+            "a\u{e9}",
+            "a,b",
+            "a:123456",
+        ] {
+            assert!(!with_host(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn what_two_readers_could_see_differently_is_refused() {
+        assert_eq!(check(&GOOD), Ok(()));
+        assert_eq!(check(&Head { hosts: &[], ..GOOD }).unwrap_err().0, 400);
+        assert_eq!(check(&Head { hosts: &[], is_1_1: false, ..GOOD }), Ok(()));
+        assert_eq!(check(&Head { hosts: &[b"a", b"a"], ..GOOD }).unwrap_err().0, 400);
+        assert_eq!(check(&Head { transfer_encoding: true, lengths: &[b"0"], ..GOOD }).unwrap_err().0, 400);
+        for lengths in [&[&b"1"[..], b"1"][..], &[b"+1"], &[b""], &[b"1, 1"], &[b"99999999999999999999"]] {
+            assert_eq!(check(&Head { lengths, ..GOOD }).unwrap_err().0, 400, "{lengths:?}");
+        }
+        assert_eq!(check(&Head { expect: true, ..GOOD }).unwrap_err().0, 417);
+    }
+
+    #[test]
+    fn only_the_api_takes_a_body() {
+        let five = Head { lengths: &[b"5"], ..GOOD };
+        let chunked = Head { transfer_encoding: true, ..GOOD };
+        for kind in [Kind::Script, Kind::Token, Kind::Image] {
+            assert!(
+                check_body(kind, &five, 10).is_err() && check_body(kind, &chunked, 10).is_err(),
+                "{kind}"
+            );
+            assert_eq!(check_body(kind, &Head { lengths: &[b"0"], ..GOOD }, 10), Ok(()));
+        }
+        assert!(check_body(Kind::Api, &five, 10).is_ok() && check_body(Kind::Api, &chunked, 10).is_ok());
+        assert_eq!(check_body(Kind::Api, &five, 4).unwrap_err().0, 413);
+    }
+
+    proptest! {
+        #[test]
+        fn no_head_panics(hosts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..3),
+                          length in prop::collection::vec(any::<u8>(), 0..6)) {
+            let hosts: Vec<&[u8]> = hosts.iter().map(Vec::as_slice).collect();
+            let _ = check(&Head { hosts: &hosts, lengths: &[&length], ..GOOD });
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! One request of a machine: judged, sent where its route leads, answered. Whatever goes wrong, iPXE gets a script that
+//! says so and asks again.
+//!
+//! Must never: log a query, a header, a body or an answer: they may hold secrets; or keep a token for later.
+
+use std::io;
+use std::time::{Duration, Instant, SystemTime};
+
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+    TRANSFER_ENCODING, USER_AGENT,
+};
+use hyper::http::request::Parts;
+use hyper::{Request, Response, StatusCode, Version};
+use tracing::{debug, info, warn};
+
+use super::body::{self, Body};
+use super::claim::{self, Claim, Passage};
+use super::decide;
+use super::image::ImageRequest;
+use super::intake::{self, Head};
+use super::reply;
+use super::route::Kind;
+use super::script::{self, Trouble};
+use super::server::{Machine, Service, Stage};
+use super::upstream::{Repeat, UpstreamError};
+use crate::config::relay::CacheMode;
+
+/// metal-hammer gives its configuration request 5 s and has no second try; the answer must be back before that.
+const TOKEN_DEADLINE: Duration = Duration::from_millis(4500);
+/// iPXE gives up a download that stands still for 120 s.
+const SCRIPT_DEADLINE: Duration = Duration::from_secs(60);
+/// Scripts and configurations are a few kilobytes.
+const ANSWER_MAX: usize = 256 * 1024;
+/// A request to metal-apiserver is some kilobytes.
+const REQUEST_MAX: u64 = 4 * 1024 * 1024;
+/// Seconds until a machine looks again: at random, so that a rack does not come back at once.
+const AGAIN: std::ops::RangeInclusive<u64> = 3..=8;
+
+/// A request that is being answered.
+struct Asked<'a> {
+    service: &'a Service,
+    claim: Claim,
+    passage: Passage,
+    parts: Parts,
+}
+
+/// Answers one request.
+pub(super) async fn respond(
+    service: &Service,
+    machine: &Machine,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let began = Instant::now();
+    let (claim, stage) = {
+        let phase = service.phase.borrow();
+        (phase.claim.clone(), phase.stage)
+    };
+    let passage = Passage { id: fastrand::u64(..), machine: machine.address, mac: None, tls: machine.tls };
+    let (parts, incoming) = request.into_parts();
+    let mut asked = Asked { service, claim, passage, parts };
+    let (kind, mut response) = match asked.judge() {
+        Err(refusal) => (None, *refusal),
+        Ok(kind) => (Some(kind), asked.answer(kind, stage, machine, incoming).await),
+    };
+    let id = asked.passage.id();
+    response
+        .headers_mut()
+        .extend(HeaderValue::from_str(&id).map(|id| (HeaderName::from_static(claim::REQUEST), id)));
+    asked.note(kind, response.status(), began.elapsed());
+    response
+}
+
+impl Asked<'_> {
+    /// What the request is relayed as, or why it is turned away.
+    fn judge(&self) -> Result<Kind, Box<Response<Body>>> {
+        let values = |name| self.parts.headers.get_all(name).iter().map(HeaderValue::as_bytes);
+        let (hosts, lengths): (Vec<_>, Vec<_>) = (values(HOST).collect(), values(CONTENT_LENGTH).collect());
+        let head = Head {
+            is_1_1: self.parts.version == Version::HTTP_11,
+            hosts: &hosts,
+            transfer_encoding: self.parts.headers.contains_key(TRANSFER_ENCODING),
+            lengths: &lengths,
+            expect: self.parts.headers.contains_key(EXPECT),
+        };
+        intake::check(&head).map_err(|fault| Box::new(reply::faulty(fault)))?;
+        let routes = &self.service.shared.settings.routes;
+        let uri = &self.parts.uri;
+        let kind = decide::decide(routes, self.parts.method.as_str(), uri.path(), uri.query())
+            .map_err(|refusal| Box::new(reply::refused(routes, refusal)))?;
+        intake::check_body(kind, &head, REQUEST_MAX).map_err(|fault| Box::new(reply::faulty(fault)))?;
+        Ok(kind)
+    }
+
+    async fn answer(
+        &mut self,
+        kind: Kind,
+        stage: Stage,
+        machine: &Machine,
+        incoming: Incoming,
+    ) -> Response<Body> {
+        if stage == Stage::Released {
+            return reply::closing(self.trouble(kind, "this port is not in boot any more"));
+        }
+        if stage == Stage::Drains && kind == Kind::Image && self.is_proxied() {
+            return self.trouble(kind, "leafboot is about to be restarted");
+        }
+        let now = self.service.shared.started.elapsed();
+        let mut allowed = true;
+        self.service.allowance.send_if_modified(|allowance| {
+            allowed = allowance.take(now);
+            false
+        });
+        if !allowed {
+            self.service.shared.metrics.over_budget(self.claim.port.as_str());
+            return self.trouble(kind, "this port asks too often");
+        }
+        match kind {
+            Kind::Image if !self.is_proxied() => {
+                let name = &self.service.shared.settings.cache.name;
+                return reply::redirect(&format!("{name}{}", self.parts.uri.path()));
+            }
+            Kind::Image => return self.image().await,
+            Kind::Script | Kind::Token | Kind::Api => {}
+        }
+        self.passage.mac = machine.mac(self.service).await;
+        match kind {
+            Kind::Script => self.script().await,
+            Kind::Token => self.token().await,
+            Kind::Api | Kind::Image => self.api(incoming).await,
+        }
+    }
+
+    fn is_proxied(&self) -> bool {
+        self.service.shared.settings.cache.mode == CacheMode::Proxy
+    }
+
+    /// A boot script: the boot service's, the last known good one, or one that says what is wrong.
+    async fn script(&self) -> Response<Body> {
+        let shared = &self.service.shared;
+        let deadline = Instant::now() + SCRIPT_DEADLINE;
+        let request = self.forwarded(Kind::Script, body::empty());
+        let reason = match shared.boot_service.fetch(request, Repeat::Freely, deadline, ANSWER_MAX).await {
+            Ok(answer) if answer.status() == StatusCode::OK && !answer.body().is_empty() => {
+                let (target, now) = (self.target(), shared.started.elapsed());
+                self.service.memory.send_if_modified(|memory| {
+                    memory.keep(target, answer.body(), now);
+                    false
+                });
+                return passed_on(answer.map(body::whole));
+            }
+            Ok(answer) if answer.status() == StatusCode::OK => {
+                "the boot service's script is empty".to_owned()
+            }
+            Ok(answer) => format!("the boot service says {}", answer.status()),
+            Err(error) => format!("the boot service: {error}"),
+        };
+        self.warn(Kind::Script, &reason);
+        self.with_trouble(&reason, |trouble| {
+            let now = shared.started.elapsed();
+            let recalled = self.service.memory.borrow().recall(self.target(), trouble, now);
+            recalled.filter(|_| self.is_ipxe())
+        })
+        .map_or_else(|| self.trouble(Kind::Script, &reason), |script| reply::text(StatusCode::OK, script))
+    }
+
+    /// metal-hammer's configuration with its token: passed on as it is, asked for once.
+    async fn token(&self) -> Response<Body> {
+        let deadline = Instant::now() + TOKEN_DEADLINE;
+        let request = self.forwarded(Kind::Token, body::empty());
+        let boot_service = &self.service.shared.boot_service;
+        match boot_service.fetch(request, Repeat::Once, deadline, ANSWER_MAX).await {
+            Ok(answer) => passed_on(answer.map(body::whole)),
+            Err(error) => self.failed(Kind::Token, "boot service", &error),
+        }
+    }
+
+    /// A call of metal-apiserver: both ways as it comes. A stream of its own may be silent for as long as it likes.
+    async fn api(&self, incoming: Incoming) -> Response<Body> {
+        let Some(api) = &self.service.shared.api else {
+            return reply::refused(&self.service.shared.settings.routes, decide::Refusal::Path);
+        };
+        let most = usize::try_from(REQUEST_MAX).unwrap_or(usize::MAX);
+        let body = match incoming.is_end_stream() {
+            true => body::empty(),
+            false => Limited::new(incoming, most).map_err(io::Error::other).boxed_unsync(),
+        };
+        match api.send(self.forwarded(Kind::Api, body), Repeat::Once, None).await {
+            Ok(mut answer) => {
+                drop_hop_by_hop(answer.headers_mut());
+                answer
+            }
+            Err(error) => self.failed(Kind::Api, "metal-apiserver", &error),
+        }
+    }
+
+    async fn image(&self) -> Response<Body> {
+        let asked = ImageRequest {
+            method: self.parts.method.clone(),
+            path: self.parts.uri.path().to_owned(),
+            headers: self.passing(Kind::Image),
+        };
+        let shared = &self.service.shared;
+        match self.service.images.answer(asked).await {
+            Ok(answer) => {
+                let under_way = shared.streams.subscribe();
+                answer.map(|body| body::holding(body, under_way))
+            }
+            Err(error) => {
+                let reason = format!("the partition cache: {error}");
+                self.warn(Kind::Image, &reason);
+                self.trouble(Kind::Image, &reason)
+            }
+        }
+    }
+
+    fn failed(&self, kind: Kind, who: &str, error: &UpstreamError) -> Response<Body> {
+        let reason = format!("the {who}: {error}");
+        self.warn(kind, &reason);
+        self.trouble(kind, &reason)
+    }
+
+    /// What a machine gets while something is wrong: iPXE a script, if it asked for one, everybody else a 503.
+    fn trouble(&self, kind: Kind, reason: &str) -> Response<Body> {
+        if kind == Kind::Script && self.is_ipxe() {
+            let script = self.with_trouble(reason, |trouble| script::retry(trouble, self.target()));
+            return reply::text(StatusCode::OK, script);
+        }
+        let Claim { leaf, port, .. } = &self.claim;
+        reply::unavailable(&format!("leafboot on {leaf} {port}: {reason}"), fastrand::u64(AGAIN))
+    }
+
+    fn with_trouble<T>(&self, reason: &str, tell: impl FnOnce(&Trouble) -> T) -> T {
+        let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let Claim { leaf, port, .. } = &self.claim;
+        tell(&Trouble { leaf, port, reason, time: &time, wait: fastrand::u64(AGAIN) })
+    }
+
+    fn is_ipxe(&self) -> bool {
+        let agent = self.parts.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+        agent.is_some_and(script::is_ipxe)
+    }
+
+    /// Path and query.
+    fn target(&self) -> &str {
+        self.parts.uri.path_and_query().map_or("/", |target| target.as_str())
+    }
+
+    /// The request as a server behind gets it.
+    fn forwarded(&self, kind: Kind, body: Body) -> Request<Body> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.parts.method.clone();
+        // It was parsed once already.
+        if let Ok(target) = self.target().parse() {
+            *request.uri_mut() = target;
+        }
+        let mut headers = self.passing(kind);
+        let traces = |name| -> Vec<&str> {
+            self.parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
+        };
+        let random = (fastrand::u64(..), fastrand::u64(..), fastrand::u64(..));
+        let trace = claim::trace(&traces(claim::TRACEPARENT), &traces("tracestate"), random);
+        for (name, value) in self.claim.headers(&self.passage).into_iter().chain(trace) {
+            // The words of a claim are checked types of printable ASCII, and so is a trace.
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+        *request.headers_mut() = headers;
+        request
+    }
+
+    /// The machine's headers that go on.
+    fn passing(&self, kind: Kind) -> HeaderMap {
+        let connection = connection(&self.parts.headers);
+        let all = self.parts.headers.iter();
+        let passing = all.filter(|(name, _)| claim::passes(kind, name.as_str(), &connection));
+        let mut headers = HeaderMap::new();
+        for (name, value) in passing {
+            headers.append(name.clone(), value.clone());
+        }
+        headers
+    }
+
+    fn warn(&self, kind: Kind, reason: &str) {
+        warn!(port = %self.claim.port, request = self.passage.id(), %kind, reason, "cannot be relayed");
+    }
+
+    /// Counts the request and logs it.
+    fn note(&self, kind: Option<Kind>, status: StatusCode, took: Duration) {
+        let Claim { port, session, .. } = &self.claim;
+        self.service.shared.metrics.answered(port.as_str(), kind.map(Kind::as_str), status.as_u16());
+        let (method, path) = (self.parts.method.as_str(), self.parts.uri.path());
+        let (status, ms) = (status.as_u16(), took.as_millis());
+        let request = self.passage.id();
+        match kind {
+            // A machine could fill the log with requests that mean nothing.
+            None => debug!(%port, %session, request, status, "refused"),
+            Some(kind) => info!(%port, %session, request, %kind, method, path, status, ms, "relayed"),
+        }
+    }
+}
+
+/// A `Connection` field's values as one text.
+fn connection(headers: &HeaderMap) -> String {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.collect::<Vec<_>>().join(",")
+}
+
+/// A whole answer of the boot service, with the headers that mean something to a machine.
+fn passed_on(answer: Response<Body>) -> Response<Body> {
+    let (head, body) = answer.into_parts();
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    let headers = response.headers_mut();
+    headers.extend(head.headers.get(CONTENT_TYPE).cloned().map(|value| (CONTENT_TYPE, value)));
+    let pause = head.headers.get(RETRY_AFTER).and_then(reply::retry_after);
+    headers.extend(pause.map(|value| (RETRY_AFTER, value)));
+    response
+}
+
+/// Takes away what was for the connection to the server only.
+fn drop_hop_by_hop(headers: &mut HeaderMap) {
+    let connection = connection(headers).to_ascii_lowercase();
+    let named: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| {
+            claim::is_hop_by_hop(name.as_str())
+                || connection.split(',').any(|option| option.trim() == name.as_str())
+        })
+        .cloned()
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+}

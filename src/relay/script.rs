@@ -1,0 +1,208 @@
+//! Pure: boot scripts that never are a dead end: one that says on the machine's console what is wrong and asks again,
+//! and the last known good one with its age.
+//!
+//! Must never: put a character into a script that iPXE would take for more than text, or give a machine another port's
+//! script: each port has a memory of its own.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+use crate::net::PortName;
+
+/// How iPXE knows a script.
+const MAGIC: &[u8] = b"#!ipxe\n";
+/// Scripts that are remembered per port: a machine has one, its firmware's variants make a few.
+const REMEMBERED_MAX: usize = 4;
+/// Most bytes of a script that is remembered; metal-stack's have some 500.
+const SCRIPT_MAX: usize = 64 * 1024;
+/// Most characters of a reason on a console.
+const LINE_MAX: usize = 240;
+
+/// What stands in a machine's way, for its console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trouble<'a> {
+    /// The leaf's name.
+    pub leaf: &'a str,
+    /// The port.
+    pub port: &'a PortName,
+    /// What is wrong.
+    pub reason: &'a str,
+    /// Now, as text.
+    pub time: &'a str,
+    /// Seconds until the machine asks again, at least 1.
+    pub wait: u64,
+}
+
+/// Whether a client runs iPXE scripts, by its `User-Agent`.
+pub fn is_ipxe(user_agent: &str) -> bool {
+    user_agent.starts_with("iPXE/")
+}
+
+/// A script that prints what is wrong, waits, and asks for `target` (path and query) again, for ever: when nobody
+/// answers it waits again by itself. `--replace` and `--autofree` keep iPXE's stack and memory from growing.
+pub fn retry(trouble: &Trouble, target: &str) -> Vec<u8> {
+    let Trouble { leaf, port, reason, time, wait } = trouble;
+    format!(
+        "#!ipxe\n\
+         :again\n\
+         echo\n\
+         echo leafboot on {} {port} at {}: {}\n\
+         echo asking again in {wait} s\n\
+         sleep {wait}\n\
+         chain --autofree --replace {} || goto again\n",
+        printable(leaf),
+        printable(time),
+        printable(reason),
+        escaped(target),
+    )
+    .into_bytes()
+}
+
+/// A remembered script that first prints why it is given out, and its age.
+fn aged(script: &[u8], trouble: &Trouble, age: Duration) -> Vec<u8> {
+    let Trouble { leaf, port, reason, time, .. } = trouble;
+    let note = format!(
+        "echo leafboot on {} {port} at {}: {}\necho this boot script is {} s old\n",
+        printable(leaf),
+        printable(time),
+        printable(reason),
+        age.as_secs(),
+    );
+    [MAGIC, note.as_bytes(), &script[MAGIC.len()..]].concat()
+}
+
+/// Text for iPXE's `echo`: no variable (`${…}`), no control character, and not without end.
+fn printable(text: &str) -> String {
+    let plain = |c: char| match c {
+        '$' | '`' | '|' | '#' => '.',
+        c if c.is_ascii_graphic() || c == ' ' => c,
+        c if c.is_whitespace() => ' ',
+        _ => '?',
+    };
+    text.chars().take(LINE_MAX).map(plain).collect()
+}
+
+/// A request's target as one word of a script.
+fn escaped(target: &str) -> String {
+    let mut word = String::new();
+    for byte in target.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => word.push(char::from(byte)),
+            b'/' | b'?' | b'&' | b'=' | b':' | b'.' | b'-' | b'_' | b'~' | b'+' | b',' | b'%' | b'@' => {
+                word.push(char::from(byte));
+            }
+            _ => {
+                let _ = write!(word, "%{byte:02X}");
+            }
+        }
+    }
+    word
+}
+
+/// One port's last known good scripts, by what was asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    age_max: Option<Duration>,
+    scripts: BTreeMap<String, (Duration, Vec<u8>)>,
+}
+
+impl Memory {
+    /// Remembers scripts for `age_max`; none: remembers nothing.
+    pub fn new(age_max: Option<Duration>) -> Self {
+        Self { age_max, scripts: BTreeMap::new() }
+    }
+
+    /// A boot service gave this for `target`.
+    pub fn keep(&mut self, target: &str, script: &[u8], now: Duration) {
+        if self.age_max.is_none() || script.len() > SCRIPT_MAX || !script.starts_with(MAGIC) {
+            return;
+        }
+        self.scripts.insert(target.to_owned(), (now, script.to_owned()));
+        while self.scripts.len() > REMEMBERED_MAX {
+            let oldest = self.scripts.iter().min_by_key(|(_, (at, _))| *at).map(|(target, _)| target.clone());
+            oldest.and_then(|target| self.scripts.remove(&target));
+        }
+    }
+
+    /// What may be given out for `target` because of `trouble`; none: nothing that is young enough.
+    pub fn recall(&self, target: &str, trouble: &Trouble, now: Duration) -> Option<Vec<u8>> {
+        let (at, script) = self.scripts.get(target)?;
+        let age = now.saturating_sub(*at);
+        (age <= self.age_max?).then(|| aged(script, trouble, age))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn trouble<'a>(port: &'a PortName, reason: &'a str) -> Trouble<'a> {
+        Trouble { leaf: "leaf01", port, reason, time: "2026-11-22T14:00:00Z", wait: 5 }
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_machine_is_told_what_is_wrong_and_asks_again() {
+        let port = "Ethernet0".parse().unwrap();
+        let script = retry(&trouble(&port, "no route to host"), "/boot.ipxe?mac=52-54");
+        assert_eq!(
+            String::from_utf8(script).unwrap(),
+            "#!ipxe\n:again\necho\n\
+             echo leafboot on leaf01 Ethernet0 at 2026-11-22T14:00:00Z: no route to host\n\
+             echo asking again in 5 s\nsleep 5\n\
+             chain --autofree --replace /boot.ipxe?mac=52-54 || goto again\n"
+        );
+    }
+
+    #[test]
+    fn a_remembered_script_says_its_age_and_is_for_its_target_alone() {
+        let port = "Ethernet0".parse().unwrap();
+        let away = trouble(&port, "away");
+        let mut memory = Memory::new(Some(seconds(60)));
+        memory.keep("/boot.ipxe", b"#!ipxe\nkernel x\n", seconds(100));
+        let script = String::from_utf8(memory.recall("/boot.ipxe", &away, seconds(130)).unwrap()).unwrap();
+        assert!(script.starts_with("#!ipxe\necho leafboot on leaf01 Ethernet0 at "), "{script}");
+        assert!(script.ends_with("echo this boot script is 30 s old\nkernel x\n"), "{script}");
+        assert_eq!(memory.recall("/boot.ipxe?mac=1", &away, seconds(130)), None);
+        assert_eq!(memory.recall("/boot.ipxe", &away, seconds(161)), None, "too old");
+    }
+
+    #[test]
+    fn little_is_remembered_and_nothing_that_is_no_script() {
+        let port = "Ethernet0".parse().unwrap();
+        let away = trouble(&port, "away");
+        let mut memory = Memory::new(Some(seconds(60)));
+        memory.keep("/a", b"<html>", seconds(1));
+        memory.keep("/b", &[MAGIC, &[b'x'; SCRIPT_MAX]].concat(), seconds(1));
+        assert!(memory.scripts.is_empty());
+        for number in 0..10 {
+            memory.keep(&format!("/{number}"), MAGIC, seconds(number));
+        }
+        assert_eq!(memory.scripts.len(), REMEMBERED_MAX);
+        assert!(
+            memory.recall("/9", &away, seconds(10)).is_some()
+                && memory.recall("/0", &away, seconds(10)).is_none()
+        );
+        let mut none = Memory::new(None);
+        none.keep("/a", MAGIC, seconds(1));
+        assert_eq!(none.recall("/a", &away, seconds(1)), None, "off");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_breaks_out_of_its_line(reason in "\\PC{0,300}|[\\x00-\\x7f]{0,300}", target in "/[\\x21-\\x7e]{0,80}") {
+            let port = "Ethernet0".parse().unwrap();
+            let script = String::from_utf8(retry(&trouble(&port, &reason), &target)).unwrap();
+            prop_assert!(script.is_ascii());
+            prop_assert_eq!(script.lines().count(), 7);
+            prop_assert!(!script.contains('$') && !script.contains("&& "));
+            prop_assert_eq!(script.lines().filter(|line| line.contains("||")).count(), 1);
+            prop_assert_eq!(script.lines().last().unwrap().split(' ').count(), 7);
+        }
+    }
+}

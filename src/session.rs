@@ -1,0 +1,59 @@
+//! Pure: boot sessions: one attempt of one machine on one port. A session begins when a port begins to serve and when
+//! its carrier returns, because then another machine may be on it; it ends with carrier or port.
+//!
+//! Must never: let two machines share a session.
+
+use std::fmt;
+
+/// A boot session's name in claims and logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionId(u64);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// The boot session of a port that serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    id: SessionId,
+    carriers: u32,
+}
+
+impl Session {
+    /// The session that begins now. `carriers` is how often the port has got a carrier.
+    pub fn begin(carriers: u32, random: u64) -> Self {
+        Self { id: SessionId(random), carriers }
+    }
+
+    /// The session's name.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Begins another session if the port has got a carrier since; whether it has.
+    pub fn follow(&mut self, carriers: u32, random: u64) -> bool {
+        let is_new = self.carriers != carriers;
+        if is_new {
+            *self = Self::begin(carriers, random);
+        }
+        is_new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_lasts_until_the_next_carrier() {
+        let mut session = Session::begin(1, 7);
+        assert_eq!(session.id().to_string(), "0000000000000007");
+        assert!(!session.follow(1, 8));
+        assert_eq!(session.id(), SessionId(7));
+        assert!(session.follow(2, 9));
+        assert_eq!(session.id(), SessionId(9));
+    }
+}
