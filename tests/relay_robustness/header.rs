@@ -167,10 +167,10 @@ pub const CASES: &[Case] = &[
         claimed(room, &format!("Connection: close, {names}\r\n"))
     }),
     case!("7239 8.1", "a forged way is dropped or replaced", |room| {
-        let forged = "X-Forwarded-For: 2001:db8::bad\r\nForwarded: for=\"[2001:db8::bad]\"\r\nVia: 1.1 bad\r\n\
-                      X-Real-IP: 2001:db8::bad\r\nX-Forwarded-Host: bad\r\nX-Forwarded-Proto: bad\r\n";
+        let forged = "X-Forwarded-For: 2001:db8::666\r\nForwarded: for=liar\r\nVia: 1.1 liar\r\n\
+                      X-Real-IP: 2001:db8::666\r\nX-Forwarded-Host: liar\r\nX-Forwarded-Proto: liar\r\n";
         let sent = answered(room, &get("/boot.ipxe", forged))?;
-        require(!sent.contains("bad"), sent)
+        require(!sent.contains("liar") && !sent.contains("2001:db8::666"), sent)
     }),
     case!("iPXE", "a machine's Accept-Encoding is not passed on", |room| {
         let sent = answered(room, &get("/boot.ipxe", "Accept-Encoding: gzip\r\n"))?;

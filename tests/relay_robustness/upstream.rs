@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::room::{Case, GET, LONG, Room, SCRIPT, Verdict, case, get, require, script, some};
 use crate::support::origin::Conversation;
-use crate::support::wire::{Answer, End};
+use crate::support::wire::{Answer, End, Silence};
 
 /// An answer that nobody asked for.
 const POISON: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
@@ -37,7 +37,33 @@ pub const CASES: &[Case] = &[
             }
         })
     }),
-    case!("iPXE", "an answer in 4 s is waited for", |room| {
+    case!("metal-hammer", "a silent upstream is an error before metal-hammer gives up", |room| {
+        fails_in_time(room, |conversation| {
+            conversation.request();
+            std::thread::sleep(LONG);
+        })
+    }),
+    case!("metal-hammer", "an answer that trickles is an error before metal-hammer gives up", |room| {
+        fails_in_time(room, |conversation| {
+            conversation.request();
+            conversation.trickle(SCRIPT, Duration::from_millis(300));
+        })
+    }),
+    case!("leafboot", "iPXE gets a script while the upstream is away", |room| runnable(room, b"")),
+    case!("leafboot", "iPXE gets a script instead of a 404", |room| {
+        runnable(room, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+    }),
+    case!("leafboot", "iPXE gets a script instead of a 500", |room| {
+        runnable(room, b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n")
+    }),
+    case!("leafboot", "iPXE gets a script instead of a cut one", |room| {
+        runnable(room, b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n#!ipxe\n")
+    }),
+    case!("leafboot", "iPXE gets a script instead of an empty one", |room| {
+        runnable(room, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    }),
+    case!("leafboot", "iPXE gets a script instead of garbage", |room| runnable(room, b"\0\x01\r\n\r\n")),
+    case!("metal-hammer", "an answer in 4 s is waited for", |room| {
         gets_script(room, |conversation| {
             conversation.request();
             std::thread::sleep(Duration::from_secs(4));
@@ -184,13 +210,37 @@ fn with_header(line: &str) -> Vec<u8> {
 /// What the machine gets is an error, or is cut off; and in time.
 pub fn fails(room: &Room, script: impl Fn(&mut Conversation) + Send + Sync + 'static) -> Verdict {
     let _origin = room.origin(script);
-    let mut machine = room.machine();
+    let mut machine = room.machine().patient(LONG);
     machine.send(GET);
     match machine.answer() {
         Ok(answer) => unusable(&answer),
-        Err(crate::support::wire::Silence::Closed) => Ok(()),
+        Err(Silence::Closed) => Ok(()),
         Err(other) => Err(format!("{other:?}")),
     }
+}
+
+/// A token request has an error, or no answer, before metal-hammer gives up, which is after 5 s; the rest is for a busy
+/// computer.
+fn fails_in_time(room: &Room, script: impl Fn(&mut Conversation) + Send + Sync + 'static) -> Verdict {
+    let _origin = room.origin(script);
+    let mut machine = room.machine().patient(Duration::from_secs(8));
+    machine.send(&get("/certs", ""));
+    match machine.answer() {
+        Ok(answer) => unusable(&answer),
+        Err(Silence::Closed) => Ok(()),
+        Err(other) => Err(format!("{other:?}")),
+    }
+}
+
+/// What iPXE gets is a script that it can run, whatever the upstream says: one that says what is wrong and asks again.
+fn runnable(room: &Room, bytes: &[u8]) -> Verdict {
+    let _origin = room.says_once(bytes);
+    let mut machine = room.machine();
+    machine.send(&get("/boot.ipxe", "User-Agent: iPXE/2.0.0\r\n"));
+    let answer = some(machine.answer())?;
+    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    let right = answer.status == 200 && answer.end == End::Whole && text.starts_with("#!ipxe\n");
+    require(right && text.contains("leafboot on leaf01 Ethernet0"), format!("it got {} {text}", answer.line))
 }
 
 /// No machine takes this for what it asked for.

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use leafboot::config::Config;
 use leafboot::relay::claim::{self, Claim};
-use leafboot::relay::server::{self, Service, Shared};
+use leafboot::relay::server::{self, Phase, Service, Shared, Stage};
+use leafboot::session::Session;
+use tokio::sync::watch;
 
 /// A TCP port that machines ask, and the upstream's TCP port on `::1` that is asked in turn.
 #[derive(Debug, Clone, Copy)]
@@ -30,10 +32,12 @@ pub fn relays(relays: Vec<(&'static str, u16, String)>) {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
+            let mut phases = Vec::new();
             for (port, tcp_port, settings) in relays {
-                let service = service(port, &settings);
-                let listener = server::listen(&service.claim.port, tcp_port).unwrap();
-                tokio::spawn(server::serve(listener, Arc::new(service)));
+                let (phase, service) = service(port, &settings);
+                phases.push(phase);
+                let listener = server::listen(&service.port, tcp_port).unwrap();
+                tokio::spawn(server::serve(listener, Arc::new(service), false));
             }
             std::future::pending::<()>().await;
         });
@@ -52,15 +56,18 @@ pub fn settings(upstreams: &[u16]) -> String {
     )
 }
 
-fn service(port: &str, settings: &str) -> Service {
-    Service {
-        claim: Claim {
-            leaf: "leaf01".to_owned(),
-            port: port.parse().unwrap(),
-            prefix: "2001:db8:b007::/64".parse().unwrap(),
-        },
-        shared: Arc::new(Shared::new(&Config::parse(settings).unwrap().relay).unwrap()),
-    }
+fn service(port: &str, settings: &str) -> (watch::Sender<Phase>, Service) {
+    let claim = Claim {
+        leaf: "leaf01".to_owned(),
+        port: port.parse().unwrap(),
+        prefix: "2001:db8:b007::/64".parse().unwrap(),
+        session: Session::begin(1, 0xabc).id(),
+    };
+    let shared = Shared::new(&Config::parse(settings).unwrap().relay, &Arc::default()).unwrap();
+    let phase = watch::Sender::new(Phase { claim, stage: Stage::Serves });
+    let ifindex = nix::net::if_::if_nametoindex(port).unwrap();
+    let service = Service::new(&Arc::new(shared), ifindex, phase.subscribe());
+    (phase, service)
 }
 
 /// A peer's process; ends with the test.
@@ -105,7 +112,7 @@ fn nginx_settings(directory: &Path, pairs: &[Pair]) -> String {
          http {{\n\
            access_log off; server_tokens off; client_max_body_size 64k;\n\
            client_header_timeout 8s; client_body_timeout 8s; keepalive_timeout 8s; send_timeout 8s;\n\
-           proxy_connect_timeout 1s; proxy_read_timeout 5s; proxy_send_timeout 5s;\n\
+           proxy_connect_timeout 1s; proxy_read_timeout 4500ms; proxy_send_timeout 4500ms;\n\
            proxy_http_version 1.1; proxy_buffering off; proxy_request_buffering off;\n\
            proxy_set_header Host upstream; proxy_set_header Connection \"\"; proxy_set_header Accept-Encoding \"\";\n\
            proxy_set_header {leaf} leaf01; proxy_set_header {port} Ethernet0;\n\
@@ -131,7 +138,7 @@ fn nginx_settings(directory: &Path, pairs: &[Pair]) -> String {
 
 fn haproxy_settings(pairs: &[Pair]) -> String {
     let mut text = "global\n nbthread 1\n maxconn 2000\ndefaults\n mode http\n timeout http-request 8s\n \
-                    timeout http-keep-alive 8s\n timeout client 8s\n timeout connect 1s\n timeout server 5s\n \
+                    timeout http-keep-alive 8s\n timeout client 8s\n timeout connect 1s\n timeout server 4500ms\n \
                     http-reuse always\n retries 1\n"
         .to_owned();
     for Pair { machines, upstream } in pairs {
