@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PURE: [&str; 29] = [
+const PURE: [&str; 32] = [
     "acl.rs",
     "config/acl.rs",
     "plan/acl.rs",
@@ -30,6 +30,9 @@ const PURE: [&str; 29] = [
     "ra/packet.rs",
     "session.rs",
     "relay/allowance.rs",
+    "relay/budget.rs",
+    "relay/image/key.rs",
+    "relay/image/range.rs",
     "relay/claim.rs",
     "relay/decide.rs",
     "relay/intake.rs",

@@ -1,88 +1,30 @@
-//! The relay over a real cable: curl on the machine's side, a boot service behind it that writes down what it got.
+//! The relay over a real cable: curl on the machine's side, servers behind it that write down what they got.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod support;
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+#[path = "relay/dead_ends.rs"]
+mod dead_ends;
+#[path = "relay/partition.rs"]
+mod partition;
+#[path = "relay/tls.rs"]
+mod tls;
+#[path = "relay/upstreams.rs"]
+mod upstreams;
 
-use leafboot::config::Config;
-use leafboot::relay::claim::Claim;
-use leafboot::relay::server::{self, Phase, Service, Shared, Stage};
-use leafboot::session::Session;
+use partition::{Relayed, Server, boot_service_of};
 use support::cable::Cable;
-use tokio::sync::watch;
 
-/// A machine, its port's relay, and what the boot service is asked.
-struct Relayed {
-    cable: Cable,
-    /// The boot service's TCP port.
-    boot_service: u16,
-    requests: Receiver<String>,
-}
+/// A machine's token request.
+const TOKEN: &str = "/config/00000000-0000-0000-0000-525400fea501";
 
-/// Starts a boot service that gives `answer` to every request, and the relay in front of it, in this thread's
-/// network namespace.
-fn start(answer: &'static [u8]) -> Relayed {
+/// A machine whose relay's boot service gives `answer` to every request.
+fn start(answer: &[u8]) -> (Relayed, Server) {
     let cable = Cable::plug();
-    let listener = TcpListener::bind("[::]:0").unwrap();
-    let boot_service = listener.local_addr().unwrap().port();
-    let (sender, requests) = channel();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut head = vec![0; 16384];
-            let length = stream.read(&mut head).unwrap();
-            let _ = sender.send(String::from_utf8_lossy(&head[..length]).to_lowercase());
-            let _ = stream.write_all(answer);
-        }
-    });
-    relay(&format!("http://[::1]:{boot_service}"));
-    cable.boot();
-    cable.machine("ip", &["address", "add", "2001:db8:b007::7/64", "dev", "eth0", "nodad"]);
-    support::eventually("the machine reaches its gateway", || curl(&cable, &["/"]).starts_with("404"));
-    Relayed { cable, boot_service, requests }
-}
-
-/// Runs a port's relay on a thread of its own, in this thread's network namespace.
-fn relay(boot_service: &str) {
-    let settings = format!(
-        "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n\
-         [relay.boot_service]\norigins = [\"{boot_service}\"]\n\
-         [relay.cache]\nname = \"http://images.metal-stack.io\"\n"
-    );
-    let settings = Config::parse(&settings).unwrap().relay;
-    let claim = Claim {
-        leaf: "leaf01".to_owned(),
-        port: "Ethernet0".parse().unwrap(),
-        prefix: "2001:db8:b007::/64".parse().unwrap(),
-        session: Session::begin(1, 0xabc).id(),
-    };
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let shared = Arc::new(Shared::new(&settings, &Arc::default()).unwrap());
-            let phase = watch::Sender::new(Phase { claim, stage: Stage::Serves });
-            let ifindex = nix::net::if_::if_nametoindex("Ethernet0").unwrap();
-            let service = Arc::new(Service::new(&shared, ifindex, phase.subscribe()));
-            let listener = server::listen(&service.port, 80).unwrap();
-            server::serve(listener, service, false).await
-        })
-    });
-}
-
-/// curl from the machine: status, headers and body as one text.
-fn curl(cable: &Cable, arguments: &[&str]) -> String {
-    let (path, options) = arguments.split_last().unwrap();
-    let url = format!("http://[2001:db8:b007::1]{path}");
-    let mut all = vec!["-sSi", "-m", "8", "--path-as-is", "-g"];
-    all.extend(options);
-    all.push(&url);
-    cable.machine("curl", &all).replacen("HTTP/1.1 ", "", 1)
+    let server = Server::says(answer);
+    let relayed = Relayed::with(cable, &boot_service_of(&[&server.origin]));
+    (relayed, server)
 }
 
 const SCRIPT: &[u8] =
@@ -90,21 +32,29 @@ const SCRIPT: &[u8] =
 
 #[test]
 fn a_script_comes_through_with_the_ports_claim() {
-    let relayed = start(SCRIPT);
-    let answer = curl(&relayed.cable, &["/boot.ipxe?mac=1"]);
+    let (relayed, server) = start(SCRIPT);
+    let answer = relayed.curl(&["/boot.ipxe?mac=1"]);
     assert!(answer.starts_with("200") && answer.ends_with("\r\n\r\n#!ipxe\n"), "{answer}");
     assert!(answer.contains("content-length: 7") && !answer.contains("secret"), "{answer}");
-    let request = relayed.requests.recv_timeout(Duration::from_secs(5)).unwrap();
+    let request = server.asked();
     assert!(request.starts_with("get /boot.ipxe?mac=1 http/1.1\r\n"), "{request}");
-    for header in ["leafboot-leaf: leaf01", "leafboot-port: ethernet0", "leafboot-prefix: 2001:db8:b007::/64"]
-    {
+    let link = relayed.cable.machine("ip", &["-br", "link", "show", "dev", "eth0"]);
+    let mac = link.split_whitespace().nth(2).unwrap();
+    for header in [
+        "leafboot-leaf: leaf01",
+        "leafboot-port: ethernet0",
+        "leafboot-prefix: 2001:db8:b007::/64",
+        "leafboot-session: 0000000000000abc",
+        &format!("leafboot-mac: {}", mac),
+        "forwarded: for=\"[2001:db8:b007::7]\";proto=http",
+    ] {
         assert!(request.contains(header), "no {header} in {request}");
     }
 }
 
 #[test]
 fn what_a_machine_says_of_itself_does_not_come_through() {
-    let relayed = start(SCRIPT);
+    let (relayed, server) = start(SCRIPT);
     let forged = [
         "-H",
         "Leafboot-Port: Ethernet4",
@@ -126,8 +76,8 @@ fn what_a_machine_says_of_itself_does_not_come_through() {
         "iPXE/1.0.0",
         "/boot.ipxe",
     ];
-    assert!(curl(&relayed.cable, &forged).starts_with("200"));
-    let request = relayed.requests.recv_timeout(Duration::from_secs(5)).unwrap();
+    assert!(relayed.curl(&forged).starts_with("200"));
+    let request = server.asked();
     assert_eq!(request.matches("leafboot-port: ").count(), 1, "{request}");
     assert!(
         request.contains("leafboot-port: ethernet0\r\n") && request.contains("user-agent: ipxe/1.0.0"),
@@ -140,9 +90,9 @@ fn what_a_machine_says_of_itself_does_not_come_through() {
 
 #[test]
 fn images_are_redirected_and_everything_else_is_refused() {
-    let relayed = start(SCRIPT);
+    let (relayed, server) = start(SCRIPT);
     let image = "/metal-os/stable/debian/12/img.tar.lz4";
-    let answer = curl(&relayed.cable, &[image]);
+    let answer = relayed.curl(&[image]);
     assert!(answer.starts_with("307"), "{answer}");
     assert!(answer.contains(&format!("location: http://images.metal-stack.io{image}\r\n")), "{answer}");
     assert!(answer.contains("content-length: 0"), "{answer}");
@@ -153,53 +103,25 @@ fn images_are_redirected_and_everything_else_is_refused() {
         (vec!["-X", "POST", "-d", "x", "/boot.ipxe"], "405"),
         (vec!["-X", "DELETE", image], "405"),
     ] {
-        let answer = curl(&relayed.cable, &options);
+        let answer = relayed.curl(&options);
         assert!(answer.starts_with(code), "{options:?}: {answer}");
     }
-    assert!(
-        curl(&relayed.cable, &["/nothing"]).contains("leafboot relays /boot.ipxe"),
-        "it says what it serves"
-    );
-    assert!(relayed.requests.try_recv().is_err(), "the boot service was never asked");
-}
-
-#[test]
-fn a_boot_service_that_fails_is_said_with_a_time_to_come_back() {
-    for (answer, reason) in [
-        (&b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n#!ipxe\n"[..], "broke off"),
-        (b"", "broke off"),
-        (b"\x00\x01\x02\r\n\r\n", "broke off"),
-    ] {
-        let relayed = start(answer);
-        let answer = curl(&relayed.cable, &["/boot.ipxe"]);
-        assert!(answer.starts_with("503") && answer.contains("retry-after: "), "{answer}");
-        assert!(answer.contains("leafboot on leaf01 Ethernet0: ") && answer.contains(reason), "{answer}");
-    }
-}
-
-#[test]
-fn a_boot_service_that_is_away_is_said_too() {
-    let cable = Cable::plug();
-    relay("http://[::1]:9");
-    cable.boot();
-    cable.machine("ip", &["address", "add", "2001:db8:b007::7/64", "dev", "eth0", "nodad"]);
-    support::eventually("the machine reaches its gateway", || curl(&cable, &["/"]).starts_with("404"));
-    let answer = curl(&cable, &["/config/00000000-0000-0000-0000-525400fea501"]);
-    assert!(answer.starts_with("503") && answer.contains("http://[::1]:9 cannot be reached"), "{answer}");
+    assert!(relayed.curl(&["/nothing"]).contains("leafboot relays /boot.ipxe"), "it says what it serves");
+    assert!(server.requests.try_recv().is_err(), "the boot service was never asked");
 }
 
 #[test]
 fn an_answer_that_is_no_script_is_bounded() {
     let body = vec![b'x'; 300 * 1024];
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-    let relayed = start([head.into_bytes(), body].concat().leak());
-    let answer = curl(&relayed.cable, &["/boot.ipxe"]);
+    let (relayed, _server) = start(&[head.into_bytes(), body].concat());
+    let answer = relayed.curl(&["/boot.ipxe"]);
     assert!(answer.starts_with("503") && answer.contains("longer than 262144 bytes"), "{answer}");
 }
 
 #[test]
 fn a_machine_on_another_port_does_not_reach_this_ports_relay() {
-    let relayed = start(SCRIPT);
+    let (relayed, server) = start(SCRIPT);
     let pid = relayed.cable.pid();
     support::run("ip", &["link", "add", "Ethernet4", "type", "veth", "peer", "name", "eth4", "netns", &pid]);
     support::run("ip", &["link", "set", "Ethernet4", "up"]);
@@ -207,13 +129,69 @@ fn a_machine_on_another_port_does_not_reach_this_ports_relay() {
     let machine = |arguments: &[&str]| relayed.cable.machine("ip", arguments);
     machine(&["link", "set", "eth4", "up"]);
     machine(&["address", "add", "2001:db8:b007:4::7/64", "dev", "eth4", "nodad"]);
-    assert!(curl(&relayed.cable, &["/boot.ipxe"]).starts_with("200"), "through its own port");
+    assert!(relayed.curl(&["/boot.ipxe"]).starts_with("200"), "through its own port");
     machine(&["address", "del", "2001:db8:b007::7/64", "dev", "eth0"]);
     machine(&["link", "set", "eth0", "down"]);
     machine(&["route", "add", "2001:db8:b007::1/128", "via", "2001:db8:b007:4::1", "dev", "eth4"]);
-    let unbound = format!("http://[2001:db8:b007::1]:{}/", relayed.boot_service);
+    let unbound = server.origin.replace("[::1]", "[2001:db8:b007::1]");
     let reached = relayed.cable.machine("curl", &["-sS", "-m", "8", "-g", &unbound]);
     assert_eq!(reached, "#!ipxe\n", "the leaf itself is reached through the other port");
-    let answer = curl(&relayed.cable, &["/boot.ipxe"]);
+    let answer = relayed.curl(&["/boot.ipxe"]);
     assert!(answer.contains("Failed to connect"), "answered on another device than its port: {answer}");
+}
+
+#[test]
+fn a_request_can_be_followed_and_its_secrets_are_in_no_log() {
+    let (relayed, server) = start(&partition::ok("{\"token\":\"s3cret-answer\"}"));
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let traced = format!("traceparent: {parent}");
+    let query = format!("{TOKEN}?key=s3cret-query");
+    let answer = relayed.curl(&["-H", &traced, "-H", "Authorization: s3cret-header", &query]);
+    assert!(answer.contains("s3cret-answer"), "{answer}");
+    let request = server.asked();
+    assert!(request.contains(&format!("traceparent: {parent}\r\n")), "{request}");
+    let id = answer.split_once("leafboot-request: ").unwrap().1.split_once("\r\n").unwrap().0;
+    assert!(request.contains(&format!("leafboot-request: {id}")), "{request}");
+    assert!(relayed.curl(&["/boot.ipxe?s3cret-query"]).starts_with("200"));
+    assert!(server.asked().contains("traceparent: 00-"), "a trace is started");
+    relayed.curl(&["-H", "Host: a b", "-d", "s3cret-body", "/boot.ipxe?s3cret-query"]);
+    let log = relayed.log();
+    assert!(log.contains(&format!("request=\"{id}\" kind=token")), "{log}");
+    assert!(!log.contains("s3cret"), "a secret is in the log: {log}");
+    let text = relayed.metrics.text();
+    let counted = "leafboot_relay_requests_total{port=\"Ethernet0\",kind=\"token\",status=\"2xx\"} 1";
+    assert!(text.contains(counted) && !text.contains("s3cret"), "{text}");
+}
+
+#[test]
+fn one_connection_serves_several_requests_and_hosts_may_have_a_zone() {
+    let (relayed, _server) = start(SCRIPT);
+    let url = "http://[2001:db8:b007::1]/boot.ipxe";
+    let all = ["-sS", "-m", "8", "-g", "-w", "%{num_connects}", "-H", "Host: [fe80::1%25net0]", url, url];
+    assert_eq!(relayed.cable.machine("curl", &all), "#!ipxe\n1#!ipxe\n0");
+    for (options, code) in [
+        (vec!["-H", "Host:", "/boot.ipxe"], "400"),
+        (vec!["-H", "Host: a/b", "/boot.ipxe"], "400"),
+        (
+            vec![
+                "-H",
+                "Transfer-Encoding: chunked",
+                "-H",
+                "Content-Length: 1",
+                "-X",
+                "GET",
+                "-d",
+                "x",
+                "/boot.ipxe",
+            ],
+            "400",
+        ),
+        (vec!["-H", "Expect: 100-continue", "/boot.ipxe"], "417"),
+        (vec!["-X", "GET", "-d", "x", "/boot.ipxe"], "400"),
+    ] {
+        let answer = relayed.curl(&options);
+        assert!(answer.starts_with(code) && answer.contains("connection: close"), "{options:?}: {answer}");
+    }
+    let long = format!("X: {}", "x".repeat(20_000));
+    assert!(relayed.curl(&["-H", &long, "/boot.ipxe"]).starts_with("431"));
 }

@@ -36,6 +36,10 @@ const DEFAULT_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
 const DEFAULT_MEMORY: &str = "256MiB";
 /// A machine that is slower over its whole download would hold its connection for days.
 const DEFAULT_MIN_RATE: &str = "16KiB";
+const DEFAULT_PATIENCE: &str = "20s";
+/// SONiC lets 6000 packets/s to the switch's own addresses through to the CPU (copp_cfg.json: queue1_group1): three
+/// quarters of them for images, the rest for tokens and acknowledgements; and no port gets all.
+const DEFAULT_PACKETS: (u64, u64) = (4500, 3000);
 
 /// The relay's listeners and what stands behind them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,14 +111,16 @@ pub enum CacheMode {
 pub struct CacheBudget {
     /// Bytes per second, all ports.
     pub rate: Option<u64>,
-    /// Packets per second, all ports, both directions.
+    /// Packets per second that come from the cache, all ports. Acknowledgements are not counted: they are cumulative.
     pub packets: Option<u64>,
     /// Bytes per second, each port.
     pub port_rate: Option<u64>,
-    /// Packets per second, each port, both directions.
+    /// Packets per second that come from the cache for one port's machines alone.
     pub port_packets: Option<u64>,
-    /// A machine that takes fewer bytes per second is cut off.
+    /// A machine that takes fewer bytes per second over `patience` is cut off.
     pub min_rate: Option<u64>,
+    /// The time that `min_rate` is judged over; more than 0.
+    pub patience: Duration,
 }
 
 /// A kind of servers behind the relay: all of them answer the same.
@@ -240,6 +246,7 @@ struct RawBudget {
     port_rate: Option<Spanned<String>>,
     port_packets: Option<Spanned<u64>>,
     min_rate: Option<Spanned<String>>,
+    patience: Option<Spanned<String>>,
 }
 
 /// An upstream table's dotted keys, and its own defaults.
@@ -387,13 +394,21 @@ impl Checker<'_> {
             }
             None => Ok(None),
         };
-        let packets = |raw: Option<Spanned<u64>>| raw.map(Spanned::into_inner).filter(|rate| *rate != 0);
+        let packets =
+            |raw, default: u64| Some(or_default(raw, default).into_inner()).filter(|rate| *rate != 0);
+        let patience = or_default(raw.patience, DEFAULT_PATIENCE);
         Ok(CacheBudget {
             rate: rate("relay.cache.budget.rate", raw.rate)?,
-            packets: packets(raw.packets),
+            packets: packets(raw.packets, DEFAULT_PACKETS.0),
             port_rate: rate("relay.cache.budget.port_rate", raw.port_rate)?,
-            port_packets: packets(raw.port_packets),
+            port_packets: packets(raw.port_packets, DEFAULT_PACKETS.1),
             min_rate: rate("relay.cache.budget.min_rate", Some(or_default(raw.min_rate, DEFAULT_MIN_RATE)))?,
+            patience: match self.time("relay.cache.budget.patience", patience.clone(), TIMEOUT_MAX)? {
+                Some(time) => time,
+                None => self.value("relay.cache.budget.patience", &patience, |text| {
+                    Err(format!("{text} is no time to judge over"))
+                })?,
+            },
         })
     }
 

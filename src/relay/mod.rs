@@ -7,6 +7,7 @@
 
 pub mod allowance;
 pub mod body;
+pub mod budget;
 pub mod claim;
 mod counted;
 pub mod decide;

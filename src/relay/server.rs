@@ -25,6 +25,7 @@ use super::allowance::Allowance;
 use super::claim::Claim;
 use super::counted::Counted;
 use super::image::Images;
+use super::image::reader::Reader;
 use super::respond;
 use super::script::Memory;
 use super::tls::{self, Reloaded, TlsError};
@@ -79,7 +80,7 @@ impl Shared {
         Ok(Self {
             boot_service: upstream("boot_service", &settings.boot_service)?,
             api: settings.api.as_ref().map(|api| upstream("api", api)).transpose()?,
-            images: Images::new(&settings.cache)?,
+            images: Images::new(&settings.cache, metrics)?,
             tls: settings.tls.as_ref().map(|tls| tls::server(&tls.identity)).transpose()?,
             metrics: Arc::clone(metrics),
             neighbours: Neighbours::open()?,
@@ -255,6 +256,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let sent = service.sent.clone();
+    let budget = &service.shared.settings.cache.budget;
+    let stream = Reader::new(stream, budget.min_rate.unwrap_or_default(), budget.patience);
     let stream = Counted::new(stream, move |bytes| {
         sent.inc_by(bytes as u64);
     });

@@ -1,16 +1,53 @@
-//! Images in proxy mode: each request goes to the partition cache, and the answer comes back as it is read.
+//! Images in proxy mode: one transfer from the partition cache for all machines that ask for the same object.
 //!
-//! Must never: hold more of an image than a piece of it.
+//! `shelf` knows the objects, `fill` fetches one, `object` is what is filled and followed, `key` tells versions apart,
+//! `range` chooses a part, `stream` sends it, `reader` cuts a machine that does not read.
+//!
+//! Must never: send anything of a machine's but its conditions to the cache (the answer is everybody's), or give a
+//! broken transfer the look of a whole one.
 
 use std::sync::Arc;
 
-use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
-use hyper::{Method, Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Bytes};
+use hyper::header::{
+    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap,
+    HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE,
+    RETRY_AFTER,
+};
+use hyper::{Method, Response, StatusCode};
+use thiserror::Error;
+use tokio::time::Instant;
 
 use super::body::{self, Body};
+use super::budget::Budget;
 use super::tls::TlsError;
-use super::upstream::{Repeat, Upstream, UpstreamError};
-use crate::config::relay::Cache;
+use super::upstream::{Upstream, UpstreamError};
+use crate::config::relay;
+use crate::metrics::Metrics;
+use fill::Cache;
+use key::Version;
+use object::Object;
+use range::{Conditions, Part};
+use shelf::{Found, Outcome, Shelf};
+use stream::ImageBody;
+
+mod fill;
+pub mod key;
+pub mod object;
+pub mod range;
+pub mod reader;
+pub mod shelf;
+mod stream;
+
+/// An answer without a Content-Length for one machine alone is held up to this size, to be given one (iPXE).
+const UNKNOWN_MAX: usize = 1024 * 1024;
+/// A part that begins this close behind what is there is waited for; one further on is asked for by itself.
+const NEAR: u64 = 4 * 1024 * 1024;
+
+/// What the kernel may hold of an answer for one machine alone. Transfers for everybody have the kernel's own bound: a
+/// small one would starve them when a policer drops packets.
+const RECEIVE_BUFFER: u32 = 128 * 1024;
 
 /// A machine's request for an image.
 #[derive(Debug)]
@@ -23,41 +60,221 @@ pub struct ImageRequest {
     pub headers: HeaderMap,
 }
 
-/// The images of one leaf.
+/// Why a machine gets no image.
+#[derive(Debug, Error)]
+pub enum ImageError {
+    /// Nobody behind the relay answered.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// The shared transfer did not come about, or broke before its length was known.
+    #[error("{0}")]
+    Transfer(String),
+    /// Neither the cache nor leafboot knows the length.
+    #[error("the partition cache's answer has no Content-Length and is longer than {UNKNOWN_MAX} bytes")]
+    NoLength,
+}
+
+/// The images of one leaf, as one port gives them out. A clone is the same port's.
 #[derive(Clone)]
 pub struct Images {
-    host: String,
-    upstream: Arc<Upstream>,
+    cache: Cache,
+    shelf: Arc<Shelf>,
 }
 
 impl Images {
     /// Nothing is asked or held yet.
-    pub fn new(cache: &Cache) -> Result<Self, TlsError> {
+    pub fn new(settings: &relay::Cache, metrics: &Arc<Metrics>) -> Result<Self, TlsError> {
+        let host = HeaderValue::from_str(&settings.name.authority());
+        let upstream = |buffer| {
+            let upstream = Upstream::with_receive_buffer("cache", &settings.upstream, buffer)?;
+            Ok(Arc::new(upstream.counted(metrics)))
+        };
         Ok(Self {
-            host: cache.name.authority(),
-            upstream: Arc::new(Upstream::new("cache", &cache.upstream)?),
+            cache: Cache {
+                // An origin's authority is plain ASCII.
+                host: host.unwrap_or_else(|_| HeaderValue::from_static("")),
+                fills: upstream(None)?,
+                streams: upstream(Some(RECEIVE_BUFFER))?,
+                budget: Budget::new(&settings.budget),
+                begun: Instant::now(),
+            },
+            shelf: Arc::new(Shelf::new(settings.memory)),
         })
     }
 
     /// The same images with a budget of their own, for another port.
     pub fn for_port(&self) -> Self {
-        self.clone()
+        let cache = Cache { budget: self.cache.budget.for_port(), ..self.cache.clone() };
+        Self { cache, shelf: Arc::clone(&self.shelf) }
     }
 
     /// The answer to a machine.
-    pub async fn answer(&self, asked: ImageRequest) -> Result<Response<Body>, UpstreamError> {
-        let mut request = Request::new(body::empty());
-        *request.method_mut() = asked.method;
-        // `route` lets only plain characters through.
-        if let Ok(target) = asked.path.parse() {
-            *request.uri_mut() = target;
+    pub async fn answer(&self, asked: ImageRequest) -> Result<Response<Body>, ImageError> {
+        let conditions = conditions(&asked.headers);
+        let late = range::starts_late(&conditions);
+        if asked.method == Method::HEAD || late {
+            return match self.shelf.look(&asked.path, now()) {
+                Some(object)
+                    if object.version.length.is_some() && (!late || self.is_near(&object, &conditions)) =>
+                {
+                    self.shared(&object, &conditions, &asked).await
+                }
+                _ => self.alone(asked).await,
+            };
         }
-        let headers = request.headers_mut();
-        headers.extend(asked.headers);
-        headers.extend(HeaderValue::from_str(&self.host).ok().map(|host| (HOST, host)));
-        let mut answer = self.upstream.send(request, Repeat::Freely, None).await?;
-        answer.headers_mut().remove(CONNECTION);
-        answer.headers_mut().remove(TRANSFER_ENCODING);
-        Ok(answer)
+        match self.outcome(&asked.path).await {
+            Outcome::Shared(object) => self.shared(&object, &conditions, &asked).await,
+            Outcome::Alone => self.alone(asked).await,
+            Outcome::Other(answer) => Ok(other(answer.0, &answer.1)),
+            Outcome::Failed(reason) => Err(ImageError::Transfer(reason.to_string())),
+        }
     }
+
+    fn is_near(&self, object: &Object, conditions: &Conditions) -> bool {
+        let length = object.version.length.unwrap_or_default();
+        match range::part(conditions, &object.version, length) {
+            Part::Slice { first, .. } => object.has(first, NEAR),
+            Part::Whole => object.has(0, 0),
+            Part::NotModified | Part::Unsatisfiable => true,
+        }
+    }
+
+    /// What the path is now: asks the cache, or waits for whoever has asked already.
+    async fn outcome(&self, path: &str) -> Outcome {
+        if self.shelf.blocks() == 0 {
+            return Outcome::Alone;
+        }
+        let mut telling = match self.shelf.find(path, now()) {
+            Found::Asked(telling) => telling,
+            Found::Ask(told, known) => {
+                let telling = told.subscribe();
+                let shelf = Arc::clone(&self.shelf);
+                tokio::spawn(fill::run(self.cache.clone(), shelf, path.to_owned(), known, told));
+                telling
+            }
+        };
+        match telling.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(outcome)) => outcome.clone(),
+            _ => Outcome::Failed("its transfer ended".into()),
+        }
+    }
+
+    async fn shared(
+        &self,
+        object: &Arc<Object>,
+        conditions: &Conditions,
+        asked: &ImageRequest,
+    ) -> Result<Response<Body>, ImageError> {
+        // The reader is counted before the length is waited for: a transfer that nobody reads is given up.
+        let everything = object.follow(0, u64::MAX);
+        let length = object.length().await.map_err(|error| ImageError::Transfer(error.to_string()))?;
+        drop(everything);
+        let part = range::part(conditions, &object.version, length);
+        let (status, first, end) = match part {
+            Part::Whole => (StatusCode::OK, 0, length),
+            Part::Slice { first, last } => (StatusCode::PARTIAL_CONTENT, first, last + 1),
+            Part::NotModified => (StatusCode::NOT_MODIFIED, 0, 0),
+            Part::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, 0, 0),
+        };
+        let is_body = asked.method != Method::HEAD && end > first;
+        let body = if is_body {
+            let follower = object.follow(first, end);
+            ImageBody::shared(follower, end - first, &self.cache, &asked.path).boxed_unsync()
+        } else {
+            body::empty()
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.extend(about(&object.version));
+        if matches!(part, Part::Whole | Part::Slice { .. }) {
+            headers.extend(object.headers.clone());
+            headers.insert(CONTENT_LENGTH, (end - first).into());
+        }
+        let range = match part {
+            Part::Slice { first, last } => Some(format!("bytes {first}-{last}/{length}")),
+            Part::Unsatisfiable => Some(format!("bytes */{length}")),
+            Part::Whole | Part::NotModified => None,
+        };
+        headers.extend(
+            range.and_then(|range| HeaderValue::from_str(&range).ok()).map(|range| (CONTENT_RANGE, range)),
+        );
+        Ok(response)
+    }
+
+    /// An answer of the cache for one machine alone, as it is read.
+    async fn alone(&self, asked: ImageRequest) -> Result<Response<Body>, ImageError> {
+        let own = fill::only(&asked.headers, &[RANGE, IF_RANGE, IF_NONE_MATCH, IF_MODIFIED_SINCE]);
+        let is_head = asked.method == Method::HEAD;
+        let answer = self.cache.ask(&self.cache.streams, asked.method, &asked.path, own).await?;
+        let (head, body) = answer.into_parts();
+        let served = matches!(head.status, StatusCode::OK | StatusCode::PARTIAL_CONTENT);
+        if !served
+            && head.status != StatusCode::NOT_MODIFIED
+            && head.status != StatusCode::RANGE_NOT_SATISFIABLE
+        {
+            return Ok(other(head.status, &fill::only(&head.headers, &[LOCATION, RETRY_AFTER])));
+        }
+        let mut names = vec![ETAG, LAST_MODIFIED, ACCEPT_RANGES, CONTENT_RANGE];
+        if served {
+            names.extend([CONTENT_TYPE, CONTENT_ENCODING]);
+        }
+        if is_head {
+            names.push(CONTENT_LENGTH);
+        }
+        let body = match body.size_hint().exact() {
+            _ if !served || is_head => body::empty(),
+            Some(0) => body::empty(),
+            Some(length) => ImageBody::own(body, length, &self.cache, &asked.path).boxed_unsync(),
+            None => body::whole(collect(body).await?),
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = head.status;
+        *response.headers_mut() = fill::only(&head.headers, &names);
+        Ok(response)
+    }
+}
+
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+fn conditions(headers: &HeaderMap) -> Conditions {
+    let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::to_owned);
+    Conditions {
+        range: text(RANGE),
+        if_range: text(IF_RANGE),
+        if_none_match: text(IF_NONE_MATCH),
+        if_modified_since: text(IF_MODIFIED_SINCE),
+    }
+}
+
+fn about(version: &Version) -> HeaderMap {
+    let tags = [(ETAG, &version.etag), (LAST_MODIFIED, &version.last_modified)];
+    let tags =
+        tags.into_iter().filter_map(|(name, tag)| Some((name, HeaderValue::from_str(tag.as_ref()?).ok()?)));
+    tags.chain([(ACCEPT_RANGES, HeaderValue::from_static("bytes"))]).collect()
+}
+
+/// What is no object goes on to the machine: a redirect as it is, an error with words of leafboot's.
+fn other(status: StatusCode, headers: &HeaderMap) -> Response<Body> {
+    let body = match status.is_redirection() {
+        true => body::empty(),
+        false => body::whole(format!("the partition cache answered {status}\n")),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers.clone();
+    response
+}
+
+/// A body of unknown length, whole.
+async fn collect(body: Body) -> Result<Bytes, ImageError> {
+    let limited = http_body_util::Limited::new(body, UNKNOWN_MAX);
+    limited.collect().await.map(http_body_util::Collected::to_bytes).map_err(|error| {
+        match error.downcast::<std::io::Error>() {
+            Ok(broken) => ImageError::Transfer(broken.to_string()),
+            Err(_) => ImageError::NoLength,
+        }
+    })
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Bytes;
-use hyper::header::{HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Version};
 use thiserror::Error;
@@ -24,7 +24,7 @@ use crate::config::relay;
 use crate::metrics::Metrics;
 use answer::AnswerBody;
 use health::Health;
-use origin::{Origin, Sender};
+use origin::{Origin, RECEIVE_BUFFER, Sender};
 
 mod answer;
 pub mod health;
@@ -99,10 +99,19 @@ pub struct Upstream {
 impl Upstream {
     /// An upstream by its settings; `name` is the one in logs and metrics (`boot_service`). Connects to nobody yet.
     pub fn new(name: &'static str, settings: &relay::Upstream) -> Result<Self, TlsError> {
+        Self::with_receive_buffer(name, settings, Some(RECEIVE_BUFFER))
+    }
+
+    /// As `new`; the kernel holds at most `buffer` bytes of an answer that is not read, or what it thinks best.
+    pub fn with_receive_buffer(
+        name: &'static str,
+        settings: &relay::Upstream,
+        buffer: Option<u32>,
+    ) -> Result<Self, TlsError> {
         let any_tls = settings.origins.iter().any(|origin| origin.is_tls());
         let client = || tls::client(&settings.ca, settings.identity.as_ref()).map(Arc::new);
         let tls = any_tls.then(client).transpose()?;
-        let origin = |at| Arc::new(Origin::new(at, settings, tls.as_ref()));
+        let origin = |at| Arc::new(Origin::new(at, settings, tls.as_ref(), buffer));
         Ok(Self {
             name,
             origins: settings.origins.iter().map(origin).collect(),
@@ -296,8 +305,11 @@ impl Upstream {
             None => connecting.await,
         };
         let sender = connected.map_err(unreachable)?;
-        let body = body.take().unwrap_or_else(body::empty);
-        self.exchange(origin, sender, request(origin, parts, body), until).await
+        let mut request = request(origin, parts, body.take().unwrap_or_else(body::empty));
+        if repeat == Repeat::Once {
+            request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        self.exchange(origin, sender, request, until).await
     }
 
     async fn exchange(

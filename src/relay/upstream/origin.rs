@@ -39,7 +39,7 @@ const ADDRESSES_MAX: usize = 4;
 /// An answer's head and what is read of its body at once.
 const BUFFER: usize = 128 * 1024;
 /// What the kernel may hold of an answer that is not read: bounds memory when machines are slower than the server.
-const RECEIVE_BUFFER: u32 = 256 * 1024;
+pub(super) const RECEIVE_BUFFER: u32 = 256 * 1024;
 
 /// A connection that takes one request at a time.
 pub(super) type Sender = SendRequest<Body>;
@@ -50,6 +50,7 @@ pub(super) struct Origin {
     connect_timeout: Duration,
     source: Option<IpAddr>,
     device: Option<String>,
+    receive_buffer: Option<u32>,
     tls: Option<Arc<Reloaded<ClientConfig>>>,
     idle: watch::Sender<Vec<(Instant, Sender)>>,
     resolved: watch::Sender<Resolved>,
@@ -70,12 +71,14 @@ impl Origin {
         at: &HttpOrigin,
         settings: &relay::Upstream,
         tls: Option<&Arc<Reloaded<ClientConfig>>>,
+        receive_buffer: Option<u32>,
     ) -> Self {
         Self {
             at: at.clone(),
             connect_timeout: settings.connect_timeout,
             source: settings.source,
             device: settings.device.clone(),
+            receive_buffer,
             tls: tls.filter(|_| at.is_tls()).cloned(),
             idle: watch::Sender::new(Vec::new()),
             resolved: watch::Sender::default(),
@@ -158,7 +161,9 @@ impl Origin {
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
         let socket = TcpSocket::from_std_stream(socket.into());
-        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        if let Some(bytes) = self.receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
         socket.connect(address).await
     }
 

@@ -1,0 +1,224 @@
+//! Pure: what images may cost. A `Meter` says when the next bytes may go, so that a leaf's and a port's budget hold;
+//! `Patience` says when a machine reads so slowly that its connection is cut.
+//!
+//! Must never: read a clock: `now` is an argument, any monotonic time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::config::relay::CacheBudget;
+
+/// What may be spent at once after a pause, as time: long enough for the timer's grain, short enough for a switch's
+/// policer (SONiC `copp_cfg.json: queue1_group1`, cir 6000 packets/s with cbs 6000 or less).
+const BURST: Duration = Duration::from_millis(100);
+/// Bytes of a packet of 1500 bytes beside the headers of IPv6 and TCP and its timestamps (RFC 8200, 9293, 7323).
+const PAYLOAD: u64 = 1500 - 40 - 20 - 12;
+
+/// A rate that holds over any time longer than `BURST`; spenders are served in the order in which they ask (GCRA, ITU-T
+/// I.371), so that none of them starves. Shared by tasks.
+#[derive(Debug)]
+pub struct Meter {
+    /// Units per second; 0: no limit.
+    rate: u64,
+    /// When everything that was granted will have been paid for, in nanoseconds.
+    paid: AtomicU64,
+}
+
+impl Meter {
+    /// `rate` units (bytes, packets) per second; 0: no limit.
+    pub fn new(rate: u64) -> Self {
+        Self { rate, paid: AtomicU64::new(0) }
+    }
+
+    /// Takes `cost` units; they may be spent after the time that it returns. The order of calls is the order of spending.
+    pub fn take(&self, cost: u64, now: Duration) -> Duration {
+        if self.rate == 0 {
+            return Duration::ZERO;
+        }
+        let (now, burst) = (nanoseconds(now), nanoseconds(BURST));
+        let price =
+            u64::try_from(u128::from(cost) * 1_000_000_000 / u128::from(self.rate)).unwrap_or(u64::MAX);
+        let earliest = now.saturating_sub(burst);
+        let pay = |paid: u64| Some(paid.max(earliest).saturating_add(price));
+        let paid = self.paid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay).unwrap_or_default();
+        Duration::from_nanos(paid.max(earliest).saturating_sub(now))
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What images may take of the leaf's way to its CPU: the leaf's share, and one port's. A clone is the same port's.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    limits: CacheBudget,
+    leaf: Arc<Share>,
+    port: Arc<Share>,
+}
+
+#[derive(Debug)]
+struct Share {
+    bytes: Meter,
+    packets: Meter,
+}
+
+impl Budget {
+    /// A leaf's budget, and a first port's.
+    pub fn new(limits: &CacheBudget) -> Self {
+        let share = |bytes: Option<u64>, packets: Option<u64>| {
+            Arc::new(Share {
+                bytes: Meter::new(bytes.unwrap_or_default()),
+                packets: Meter::new(packets.unwrap_or_default()),
+            })
+        };
+        Self {
+            leaf: share(limits.rate, limits.packets),
+            port: share(limits.port_rate, limits.port_packets),
+            limits: limits.clone(),
+        }
+    }
+
+    /// Another port's budget on the same leaf.
+    pub fn for_port(&self) -> Self {
+        Self { leaf: Arc::clone(&self.leaf), ..Self::new(&self.limits) }
+    }
+
+    /// How long `bytes` must wait that go to the port's machine.
+    pub fn send(&self, bytes: usize, now: Duration) -> Duration {
+        let bytes = bytes as u64;
+        self.leaf.bytes.take(bytes, now).max(self.port.bytes.take(bytes, now))
+    }
+
+    /// How long to wait after `bytes` came from the cache for everybody.
+    pub fn fetch(&self, bytes: usize, now: Duration) -> Duration {
+        self.leaf.packets.take(packets(bytes), now)
+    }
+
+    /// How long to wait after `bytes` came from the cache for the port's machine alone.
+    pub fn fetch_alone(&self, bytes: usize, now: Duration) -> Duration {
+        self.fetch(bytes, now).max(self.port.packets.take(packets(bytes), now))
+    }
+}
+
+/// Full packets, at least one.
+fn packets(bytes: usize) -> u64 {
+    (bytes as u64).div_ceil(PAYLOAD)
+}
+
+/// Judges one machine's reading: of every `window` in which its connection had no room for what is to be sent, it must
+/// have read `rate` × `window` bytes. Time in which there was nothing to send does not count.
+#[derive(Debug)]
+pub struct Patience {
+    rate: u64,
+    window: Duration,
+    /// Since when there is no room.
+    full: Option<Duration>,
+    /// How long there was no room, and what went out, since the last judgement.
+    waited: Duration,
+    sent: u64,
+}
+
+/// The machine reads too slowly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooSlow;
+
+impl Patience {
+    /// `rate` in bytes per second; 0: any.
+    pub fn new(rate: u64, window: Duration) -> Self {
+        Self { rate, window, full: None, waited: Duration::ZERO, sent: 0 }
+    }
+
+    /// The connection took `bytes`.
+    pub fn took(&mut self, bytes: usize, now: Duration) {
+        if let Some(since) = self.full.take() {
+            self.waited += now.saturating_sub(since);
+        }
+        self.sent = self.sent.saturating_add(bytes as u64);
+    }
+
+    /// The connection has no room. Returns how long it may stay so.
+    pub fn full(&mut self, now: Duration) -> Result<Duration, TooSlow> {
+        let since = *self.full.get_or_insert(now);
+        let waited = self.waited + now.saturating_sub(since);
+        if waited < self.window {
+            return Ok(self.window - waited);
+        }
+        if u128::from(self.sent) * 1000 < u128::from(self.rate) * self.window.as_millis() {
+            return Err(TooSlow);
+        }
+        (self.full, self.waited, self.sent) = (Some(now), Duration::ZERO, 0);
+        Ok(self.window)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn spenders_wait_for_each_other_in_order() {
+        let meter = Meter::new(1000);
+        let start = ms(10_000);
+        assert_eq!(meter.take(100, start), ms(0), "the burst");
+        assert_eq!(meter.take(500, start), ms(0), "one may overdraw");
+        assert_eq!(meter.take(500, start), ms(500), "the next pays for it");
+        assert_eq!(meter.take(1, start), ms(1000));
+        assert_eq!(meter.take(1, ms(13_000)), ms(0), "a pause is worth no more than the burst");
+        assert_eq!(Meter::new(0).take(u64::MAX, start), ms(0));
+    }
+
+    #[test]
+    fn a_reader_is_judged_by_the_time_that_it_kept_us_waiting() {
+        let mut patience = Patience::new(1000, ms(2000));
+        assert_eq!(patience.full(ms(0)), Ok(ms(2000)));
+        patience.took(100, ms(500));
+        // Ten seconds in which there was nothing to send.
+        assert_eq!(patience.full(ms(10_500)), Ok(ms(1500)));
+        patience.took(1900, ms(11_000));
+        assert_eq!(patience.full(ms(11_000)), Ok(ms(1000)));
+        assert_eq!(patience.full(ms(12_000)), Ok(ms(2000)), "2000 bytes in 2 s are enough");
+        patience.took(1999, ms(12_001));
+        assert_eq!(patience.full(ms(12_001)), Ok(ms(1999)));
+        assert_eq!(patience.full(ms(14_000)), Err(TooSlow), "1999 are not");
+    }
+
+    #[test]
+    fn with_no_least_rate_nobody_is_too_slow() {
+        let mut patience = Patience::new(0, ms(1));
+        assert_eq!(patience.full(ms(0)), Ok(ms(1)));
+        assert_eq!(patience.full(ms(1000)), Ok(ms(1)));
+    }
+
+    proptest! {
+        /// Whoever spends when told never has more than the rate, one burst and one overdraft.
+        #[test]
+        fn the_rate_holds(rate in 1u64..1_000_000, costs in prop::collection::vec((0u64..10_000, 0u64..50), 1..200)) {
+            let meter = Meter::new(rate);
+            let start = ms(1_000_000);
+            let (mut now, mut spent, mut last) = (start, 0, 0);
+            for (cost, pause) in costs {
+                now += ms(pause);
+                now += meter.take(cost, now);
+                spent += cost;
+                last = cost;
+            }
+            let allowed = (now - start + BURST).as_secs_f64() * rate as f64 + last as f64 + 200.0;
+            prop_assert!(spent as f64 <= allowed, "{spent} of {allowed}");
+        }
+
+        /// With several spenders at once each gets its turn: grants are in the order of the calls.
+        #[test]
+        fn nobody_overtakes(rate in 1u64..1_000_000, costs in prop::collection::vec(0u64..10_000, 1..100)) {
+            let meter = Meter::new(rate);
+            let waits: Vec<Duration> = costs.iter().map(|cost| meter.take(*cost, ms(1_000_000))).collect();
+            prop_assert!(waits.is_sorted());
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! Fetches an object from the partition cache, in a task of its own: it does not end with the machine that asked
+//! first, and no machine can slow it down.
+//!
+//! Must never: join bytes of two versions, or tell that an object is whole before its last byte is there.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Bytes};
+use hyper::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HOST, HeaderMap, HeaderName,
+    HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE, RETRY_AFTER,
+};
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::time::{Instant, sleep};
+use tracing::{debug, info, warn};
+
+use super::key::{Question, Version};
+use super::object::{BLOCK, Filler, Object};
+use super::shelf::{Outcome, Shelf, Told};
+use crate::relay::body::{self, Body};
+use crate::relay::budget::Budget;
+use crate::relay::upstream::{Repeat, Upstream, UpstreamError};
+
+/// A broken transfer is taken up again so often.
+const RESUMES_MAX: u32 = 3;
+/// A transfer that nobody reads goes on for this long: a machine that broke off comes back.
+const UNREAD_MAX: Duration = Duration::from_secs(10);
+/// An object that nobody asked for in this time goes: the memory is the switch's.
+const KEPT_UNUSED: Duration = Duration::from_secs(600);
+
+/// The way to the partition cache. A clone is the same way.
+#[derive(Clone)]
+pub struct Cache {
+    /// Its public name.
+    pub host: HeaderValue,
+    /// Transfers for everybody.
+    pub fills: Arc<Upstream>,
+    /// Transfers for one machine each.
+    pub streams: Arc<Upstream>,
+    /// What both may take.
+    pub budget: Budget,
+    /// The budget's clock counts from here.
+    pub begun: Instant,
+}
+
+impl Cache {
+    /// The budget's time.
+    pub fn now(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// The cache's answer to a request of leafboot's own words.
+    pub async fn ask(
+        &self,
+        upstream: &Upstream,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+    ) -> Result<Response<Body>, UpstreamError> {
+        let mut request = Request::new(body::empty());
+        *request.method_mut() = method;
+        // `route` lets only plain characters through.
+        *request.uri_mut() = path.parse().unwrap_or_default();
+        *request.headers_mut() = headers;
+        request.headers_mut().insert(HOST, self.host.clone());
+        upstream.send(request, Repeat::Freely, None).await
+    }
+
+    /// The bytes of `version` from `first` on, for one machine alone.
+    pub async fn rest(&self, path: &str, version: &Version, first: u64) -> io::Result<Body> {
+        self.part(&self.streams, path, version, first).await
+    }
+
+    async fn part(&self, upstream: &Upstream, path: &str, version: &Version, first: u64) -> io::Result<Body> {
+        let (Some(etag), Some(length)) = (version.strong(), version.length) else {
+            return Err(io::Error::other("the cache gave no strong ETag to go on with"));
+        };
+        let range = (RANGE, format!("bytes={first}-"));
+        let headers = headers([range, (IF_RANGE, etag.to_owned())]);
+        let answer = self.ask(upstream, Method::GET, path, headers).await.map_err(io::Error::other)?;
+        let expected = format!("bytes {first}-{}/{length}", length.saturating_sub(1));
+        let is_rest = answer.status() == StatusCode::PARTIAL_CONTENT
+            && text(answer.headers(), &CONTENT_RANGE) == Some(expected)
+            && text(answer.headers(), &ETAG).as_deref() == Some(etag);
+        if is_rest {
+            Ok(answer.into_body())
+        } else {
+            Err(io::Error::other("the cache has another version now"))
+        }
+    }
+}
+
+/// Header values are made of checked characters or came as header values.
+fn headers<const N: usize>(pairs: [(HeaderName, String); N]) -> HeaderMap {
+    pairs.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::from_str(&value).ok()?))).collect()
+}
+
+fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+/// Of an answer's headers those with the given names.
+pub fn only(headers: &HeaderMap, names: &[HeaderName]) -> HeaderMap {
+    names.iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone()))).collect()
+}
+
+/// Asks the cache for `path`, tells what came of it, and fetches the object if there is one to fetch. `known`: what
+/// the path was before.
+pub async fn run(cache: Cache, shelf: Arc<Shelf>, path: String, known: Option<Arc<Object>>, told: Told) {
+    let question = known.as_ref().and_then(|known| known.version.question()).map(|question| match question {
+        Question::NoneMatch(etag) => headers([(IF_NONE_MATCH, etag)]),
+        Question::ModifiedSince(date) => headers([(IF_MODIFIED_SINCE, date)]),
+    });
+    let answer = match cache.ask(&cache.fills, Method::GET, &path, question.unwrap_or_default()).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            warn!(path, %error, "an image cannot be fetched");
+            told.send_replace(Some(Outcome::Failed(error.to_string().into())));
+            return;
+        }
+    };
+    let (head, body) = answer.into_parts();
+    let version = version(&head.headers, body.size_hint().exact());
+    let known = known.filter(|known| known.can_be_joined());
+    let outcome = match (head.status, known) {
+        (StatusCode::NOT_MODIFIED, Some(known)) => Outcome::Shared(known),
+        (StatusCode::OK, Some(known)) if known.version.is(&version) => Outcome::Shared(known),
+        (StatusCode::OK, _) => {
+            let Some((room, whole)) = room(&shelf, &version) else {
+                told.send_replace(Some(Outcome::Alone));
+                return;
+            };
+            let kept = only(&head.headers, &[CONTENT_TYPE, CONTENT_ENCODING]);
+            let (object, filler) = Object::new(version, kept, room);
+            told.send_replace(Some(Outcome::Shared(Arc::clone(&object))));
+            let transfer = Transfer { cache, shelf, path, whole };
+            return transfer.run(object, filler, body).await;
+        }
+        (StatusCode::NOT_MODIFIED, None) => {
+            Outcome::Failed("the object broke while the cache was asked".into())
+        }
+        (status, _) if status.is_success() || status.is_informational() => {
+            Outcome::Failed(format!("the partition cache answered {status} to a plain GET").into())
+        }
+        (status, _) => Outcome::Other(Arc::new((status, only(&head.headers, &[LOCATION, RETRY_AFTER])))),
+    };
+    told.send_replace(Some(outcome));
+}
+
+fn version(headers: &HeaderMap, length: Option<u64>) -> Version {
+    let declared = text(headers, &CONTENT_LENGTH).and_then(|length| length.parse().ok());
+    Version {
+        etag: text(headers, &ETAG),
+        last_modified: text(headers, &LAST_MODIFIED),
+        length: length.or(declared),
+    }
+}
+
+/// Room for a version, and whether it is kept whole. Up to half of the shelf it is. A larger one gets a window of a
+/// quarter, which moves with its fastest reader: whoever falls behind it asks for the rest alone, which takes a
+/// strong validator. An object of unknown length grows as it comes.
+fn room(shelf: &Shelf, version: &Version) -> Option<(tokio::sync::OwnedSemaphorePermit, bool)> {
+    let Some(length) = version.length else {
+        return shelf.reserve(1).map(|room| (room, true));
+    };
+    let blocks = usize::try_from(length.div_ceil(BLOCK as u64)).ok()?.max(1);
+    if blocks <= shelf.blocks() / 2
+        && let Some(room) = shelf.reserve(blocks)
+    {
+        return Some((room, true));
+    }
+    let window = (shelf.blocks() / 4).min(blocks);
+    let useful = window >= WINDOW_LEAST && version.strong().is_some();
+    useful.then(|| shelf.reserve(window)).flatten().map(|room| (room, window == blocks))
+}
+
+/// A window of fewer blocks would be passed at once by most readers.
+const WINDOW_LEAST: usize = 16;
+
+/// One object's transfer.
+struct Transfer {
+    cache: Cache,
+    shelf: Arc<Shelf>,
+    path: String,
+    /// Whether everything is kept, or the last bytes only.
+    whole: bool,
+}
+
+impl Transfer {
+    async fn run(self, object: Arc<Object>, mut filler: Filler, body: Body) {
+        let begun = Instant::now();
+        let path = &self.path;
+        let end = match self.fetch(&mut filler, body).await {
+            Ok(()) => {
+                let bytes = filler.filled();
+                filler
+                    .finish()
+                    .map(|()| info!(path, bytes, ms = begun.elapsed().as_millis(), "fetched an image"))
+            }
+            Err(error) => {
+                filler.fail(&error.to_string());
+                Err(error)
+            }
+        };
+        if let Err(error) = &end {
+            warn!(path, %error, "an image's transfer failed");
+        }
+        if end.is_err() || !self.whole {
+            return self.shelf.forget(path, &object);
+        }
+        let kept = Arc::downgrade(&object);
+        drop(object);
+        while let Some(object) = kept.upgrade() {
+            match self.shelf.unused(path, &object, std::time::Instant::now()) {
+                Some(unused) if unused < KEPT_UNUSED => {
+                    drop(object);
+                    sleep(KEPT_UNUSED - unused).await;
+                }
+                Some(_) => self.shelf.forget(path, &object),
+                None => return,
+            }
+        }
+    }
+
+    /// Appends everything, from where a broken connection left off if need be.
+    async fn fetch(&self, filler: &mut Filler, mut body: Body) -> io::Result<()> {
+        let mut resumes = 0;
+        loop {
+            let error = match self.append_all(filler, body).await {
+                Ok(()) => return Ok(()),
+                Err(End::Broken(error)) => error,
+                Err(End::Given(error)) => return Err(error),
+            };
+            if resumes == RESUMES_MAX {
+                return Err(error);
+            }
+            resumes += 1;
+            let (object, at) = (Arc::clone(filler.object()), filler.filled());
+            debug!(path = self.path, %error, at, "a transfer broke; taking it up again");
+            body = match self.cache.part(&self.cache.fills, &self.path, &object.version, at).await {
+                Ok(rest) => rest,
+                Err(reason) => return Err(io::Error::other(format!("{error}; {reason}"))),
+            };
+        }
+    }
+
+    async fn append_all(&self, filler: &mut Filler, mut body: Body) -> Result<(), End> {
+        let mut unread_since = None;
+        let length = filler.object().version.length;
+        loop {
+            if !self.whole {
+                // The window's other half is for those who are slower.
+                let ahead = (self.shelf.blocks() / 8 * BLOCK) as u64;
+                filler.reader_at(filler.filled().saturating_sub(ahead)).await.map_err(End::Given)?;
+            }
+            let Some(bytes) = next(&mut body).await.map_err(End::Broken)? else {
+                return match length {
+                    Some(length) if length != filler.filled() => {
+                        Err(End::Broken(io::ErrorKind::UnexpectedEof.into()))
+                    }
+                    _ => Ok(()),
+                };
+            };
+            let wait = self.cache.budget.fetch(bytes.len(), self.cache.now());
+            self.grow(filler, bytes.len()).map_err(End::Given)?;
+            filler.append(bytes).map_err(End::Given)?;
+            match filler.is_read() {
+                true => unread_since = None,
+                false if unread_since.get_or_insert_with(Instant::now).elapsed() > UNREAD_MAX => {
+                    return Err(End::Given(io::Error::other("nobody reads it")));
+                }
+                false => {}
+            }
+            if !wait.is_zero() {
+                sleep(wait).await;
+            }
+        }
+    }
+
+    /// More room for an object whose length nobody knows.
+    fn grow(&self, filler: &mut Filler, bytes: usize) -> io::Result<()> {
+        if filler.object().version.length.is_some() {
+            return Ok(());
+        }
+        let blocks = |bytes: u64| usize::try_from(bytes.div_ceil(BLOCK as u64)).unwrap_or(usize::MAX);
+        let (filled, after) = (filler.filled(), filler.filled() + bytes as u64);
+        let more = blocks(after) - blocks(filled).max(1).min(blocks(after));
+        let too_long = || io::Error::other("it has no Content-Length, and is too long to be kept");
+        if blocks(after) > self.shelf.blocks() / 2 {
+            return Err(too_long());
+        }
+        if more > 0 {
+            filler.extend(self.shelf.reserve(more).ok_or_else(too_long)?);
+        }
+        Ok(())
+    }
+}
+
+/// Why a transfer ended before its end.
+enum End {
+    /// The connection broke: the rest can be asked for.
+    Broken(io::Error),
+    /// It was given up.
+    Given(io::Error),
+}
+
+/// The next bytes of a body; trailers are not for machines.
+async fn next(body: &mut Body) -> io::Result<Option<Bytes>> {
+    while let Some(frame) = body.frame().await {
+        if let Ok(bytes) = frame?.into_data()
+            && !bytes.is_empty()
+        {
+            return Ok(Some(bytes));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,338 @@
+//! One version of an object while it arrives and while it is kept: one `Filler` appends, any number of `Follower`s
+//! read the same bytes as soon as they are there.
+//!
+//! Must never: show an object that is not whole as one that is, or keep more than the room that was reserved for it.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use hyper::body::Bytes;
+use hyper::header::HeaderMap;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use super::key::Version;
+
+/// Kept bytes lie in blocks of this size, whatever the pieces in which they came: what is reserved is what is used.
+pub const BLOCK: usize = 256 * 1024;
+
+/// One version of an object.
+#[derive(Debug)]
+pub struct Object {
+    /// Which one.
+    pub version: Version,
+    /// Its other headers: `Content-Type`, `Content-Encoding`.
+    pub headers: HeaderMap,
+    bytes: watch::Sender<Kept>,
+    /// How far the fastest reader is.
+    front: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    /// Where the first kept byte stands in the object; more than 0 once a window has moved on.
+    start: u64,
+    blocks: VecDeque<Bytes>,
+    /// The pieces of the block that is being filled.
+    tail: Vec<Bytes>,
+    tail_length: usize,
+    end: End,
+    /// The reserved room, in blocks.
+    room: OwnedSemaphorePermit,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum End {
+    Filling,
+    Whole,
+    Broken(Arc<str>),
+}
+
+impl Object {
+    /// A new object and what fills it. `room` bounds what is kept: an object that is longer keeps its last bytes only.
+    pub fn new(version: Version, headers: HeaderMap, room: OwnedSemaphorePermit) -> (Arc<Self>, Filler) {
+        let kept = Kept {
+            start: 0,
+            blocks: VecDeque::new(),
+            tail: Vec::new(),
+            tail_length: 0,
+            end: End::Filling,
+            room,
+        };
+        let object = Arc::new(Self {
+            version,
+            headers,
+            bytes: watch::Sender::new(kept),
+            front: watch::Sender::new(0),
+        });
+        (Arc::clone(&object), Filler { object })
+    }
+
+    /// Whether somebody who comes now can have it from its first byte.
+    pub fn can_be_joined(&self) -> bool {
+        let kept = self.bytes.borrow();
+        kept.start == 0 && !matches!(kept.end, End::Broken(_))
+    }
+
+    /// Whether bytes are still to come.
+    pub fn is_filling(&self) -> bool {
+        self.bytes.borrow().end == End::Filling
+    }
+
+    /// Whether the bytes from `first` on are there, or at most `ahead` bytes away.
+    pub fn has(&self, first: u64, ahead: u64) -> bool {
+        let kept = self.bytes.borrow();
+        let near = match kept.end {
+            End::Filling => first <= kept.filled().saturating_add(ahead),
+            End::Whole => true,
+            End::Broken(_) => false,
+        };
+        near && kept.start <= first
+    }
+
+    /// The object's length; where the upstream did not say it, known when everything is there.
+    pub async fn length(&self) -> io::Result<u64> {
+        if let Some(length) = self.version.length {
+            return Ok(length);
+        }
+        let mut bytes = self.bytes.subscribe();
+        let ended = bytes.wait_for(|kept| kept.end != End::Filling).await;
+        let kept = ended.map_err(|_| io::ErrorKind::BrokenPipe)?;
+        match &kept.end {
+            End::Broken(reason) => Err(io::Error::other(reason.to_string())),
+            End::Filling | End::Whole => Ok(kept.filled()),
+        }
+    }
+
+    /// A reader of the bytes `first..end`.
+    pub fn follow(self: &Arc<Self>, first: u64, end: u64) -> Follower {
+        let bytes = Some(self.bytes.subscribe());
+        Follower { object: Arc::clone(self), at: first, end, bytes, change: None }
+    }
+}
+
+impl Kept {
+    fn filled(&self) -> u64 {
+        self.start + (self.blocks.len() * BLOCK + self.tail_length) as u64
+    }
+
+    /// Some of the bytes from `at` on that are there.
+    fn read(&self, at: u64) -> Option<Bytes> {
+        let mut offset = usize::try_from(at.checked_sub(self.start)?).ok()?;
+        if let Some(block) = self.blocks.get(offset / BLOCK) {
+            return Some(block.slice(offset % BLOCK..));
+        }
+        offset -= self.blocks.len() * BLOCK;
+        for piece in &self.tail {
+            if offset < piece.len() {
+                return Some(piece.slice(offset..));
+            }
+            offset -= piece.len();
+        }
+        None
+    }
+
+    fn append(&mut self, mut bytes: Bytes) {
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(BLOCK - self.tail_length));
+            self.tail_length += piece.len();
+            self.tail.push(piece);
+            if self.tail_length == BLOCK {
+                // A copy: the pieces may be small parts of larger buffers.
+                self.blocks.push_back(Bytes::from(self.tail.concat()));
+                self.tail.clear();
+                self.tail_length = 0;
+            }
+        }
+        // The block that is being filled has its room too.
+        while self.blocks.len() + usize::from(self.tail_length > 0) > self.room.num_permits() {
+            self.blocks.pop_front();
+            self.start += BLOCK as u64;
+        }
+    }
+
+    /// The last pieces get a block of their own size, and room that is not needed goes back.
+    fn finish(&mut self) {
+        if self.tail_length > 0 {
+            self.tail = vec![Bytes::from(self.tail.concat())];
+        }
+        let used = self.blocks.len() + usize::from(self.tail_length > 0);
+        drop(self.room.split(self.room.num_permits().saturating_sub(used)));
+        self.end = End::Whole;
+    }
+}
+
+/// The one that appends. Dropping it before `finish` breaks the object for everybody who reads it.
+#[derive(Debug)]
+pub struct Filler {
+    object: Arc<Object>,
+}
+
+impl Filler {
+    /// The object that is filled.
+    pub fn object(&self) -> &Arc<Object> {
+        &self.object
+    }
+
+    /// How many bytes are there.
+    pub fn filled(&self) -> u64 {
+        self.object.bytes.borrow().filled()
+    }
+
+    /// Appends what came; wakes the readers. More than the object's length is an error.
+    pub fn append(&mut self, bytes: Bytes) -> io::Result<()> {
+        let filled = self.filled() + bytes.len() as u64;
+        if self.object.version.length.is_some_and(|length| filled > length) {
+            return Err(io::Error::other("it is longer than its Content-Length"));
+        }
+        self.object.bytes.send_modify(|kept| kept.append(bytes));
+        Ok(())
+    }
+
+    /// Adds to the room of an object whose length nobody knows.
+    pub fn extend(&mut self, room: OwnedSemaphorePermit) {
+        self.object.bytes.send_modify(|kept| kept.room.merge(room));
+    }
+
+    /// Everything is there; an error, where it is not.
+    pub fn finish(self) -> io::Result<()> {
+        if self.object.version.length.is_some_and(|length| length != self.filled()) {
+            return Err(io::Error::other("it is shorter than its Content-Length"));
+        }
+        self.object.bytes.send_modify(Kept::finish);
+        Ok(())
+    }
+
+    /// Breaks the object: its readers' connections break too.
+    pub fn fail(self, reason: &str) {
+        self.object.bytes.send_modify(|kept| kept.end = End::Broken(reason.into()));
+    }
+
+    /// Waits until the fastest reader has come as far as `at`; an error, if nobody reads any more.
+    pub async fn reader_at(&self, at: u64) -> io::Result<()> {
+        let mut front = self.object.front.subscribe();
+        tokio::select! {
+            reached = front.wait_for(|front| *front >= at) => {
+                reached.map(drop).map_err(|_| io::ErrorKind::BrokenPipe.into())
+            }
+            () = self.object.bytes.closed() => Err(io::Error::other("nobody reads it")),
+        }
+    }
+
+    /// Whether anybody reads it.
+    pub fn is_read(&self) -> bool {
+        self.object.bytes.receiver_count() > 0
+    }
+}
+
+impl Drop for Filler {
+    fn drop(&mut self) {
+        self.object.bytes.send_if_modified(|kept| {
+            let broke = kept.end == End::Filling;
+            if broke {
+                kept.end = End::Broken("its transfer ended".into());
+            }
+            broke
+        });
+    }
+}
+
+type Change = Pin<Box<dyn Future<Output = watch::Receiver<Kept>> + Send>>;
+
+/// One reader of an object.
+pub struct Follower {
+    object: Arc<Object>,
+    at: u64,
+    end: u64,
+    /// Away while `change` has it.
+    bytes: Option<watch::Receiver<Kept>>,
+    change: Option<Change>,
+}
+
+/// What a follower sees next.
+#[derive(Debug)]
+pub enum Next {
+    /// Some bytes.
+    Bytes(Bytes),
+    /// The window has moved on: the bytes from here on are not kept any more.
+    Passed {
+        /// The next byte that the reader needs.
+        at: u64,
+    },
+    /// That was all.
+    End,
+}
+
+impl Follower {
+    /// The object that is read.
+    pub fn object(&self) -> &Arc<Object> {
+        &self.object
+    }
+
+    /// The next bytes, at most `most`, as soon as there are some; an error, when the object broke.
+    pub fn poll_next(&mut self, context: &mut Context<'_>, most: usize) -> Poll<io::Result<Next>> {
+        loop {
+            if let Some(change) = &mut self.change {
+                self.bytes = Some(ready!(change.as_mut().poll(context)));
+                self.change = None;
+            }
+            if self.at >= self.end {
+                return Poll::Ready(Ok(Next::End));
+            }
+            let Some(mut bytes) = self.bytes.take() else {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            };
+            let next = look(&bytes.borrow_and_update(), self.at);
+            match next {
+                Some(next) => {
+                    self.bytes = Some(bytes);
+                    return Poll::Ready(next.map(|next| self.advance(next, most)));
+                }
+                None => {
+                    self.change = Some(Box::pin(async move {
+                        // The sender lives as long as the object, which this follower has.
+                        let _ = bytes.changed().await;
+                        bytes
+                    }));
+                }
+            }
+        }
+    }
+
+    fn advance(&mut self, next: Next, most: usize) -> Next {
+        let Next::Bytes(mut bytes) = next else {
+            return next;
+        };
+        let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
+        bytes.truncate(most.min(left));
+        self.at += bytes.len() as u64;
+        let at = self.at;
+        self.object.front.send_if_modified(|front| {
+            let first = *front < at;
+            *front = at.max(*front);
+            first
+        });
+        Next::Bytes(bytes)
+    }
+}
+
+/// What is at `at`; nothing, while it is still to come.
+fn look(kept: &Kept, at: u64) -> Option<io::Result<Next>> {
+    if let End::Broken(reason) = &kept.end {
+        return Some(Err(io::Error::other(reason.to_string())));
+    }
+    if at < kept.start {
+        return Some(Ok(Next::Passed { at }));
+    }
+    match kept.read(at) {
+        Some(bytes) => Some(Ok(Next::Bytes(bytes))),
+        // A length that nobody knew turned out to be shorter than the reader hoped.
+        None => (kept.end == End::Whole).then(|| Err(io::ErrorKind::UnexpectedEof.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests;

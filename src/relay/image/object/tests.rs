@@ -1,0 +1,195 @@
+//! Objects under readers of every kind; the paused clock makes waiting free.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+
+use super::*;
+
+fn room(blocks: usize) -> OwnedSemaphorePermit {
+    let all = Arc::new(Semaphore::new(blocks));
+    all.try_acquire_many_owned(u32::try_from(blocks).unwrap()).unwrap()
+}
+
+fn object(length: Option<u64>, blocks: usize) -> (Arc<Object>, Filler) {
+    Object::new(Version { length, ..Version::default() }, HeaderMap::new(), room(blocks))
+}
+
+/// Byte `at` of every test's object.
+fn byte(at: u64) -> u8 {
+    (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
+}
+
+fn bytes(range: std::ops::Range<u64>) -> Bytes {
+    range.map(byte).collect()
+}
+
+/// Reads to the end: what came, or the error with what came before it.
+async fn read(mut follower: Follower, most: usize, pause: Duration) -> Result<Vec<u8>, (Vec<u8>, io::Error)> {
+    let mut all = Vec::new();
+    loop {
+        match poll_fn(|context| follower.poll_next(context, most)).await {
+            Ok(Next::Bytes(bytes)) => all.extend_from_slice(&bytes),
+            Ok(Next::End) => return Ok(all),
+            Ok(Next::Passed { at }) => return Err((all, io::Error::other(format!("passed at {at}")))),
+            Err(error) => return Err((all, error)),
+        }
+        if !pause.is_zero() {
+            sleep(pause).await;
+        }
+    }
+}
+
+const LENGTH: u64 = 3 * BLOCK as u64 + 1000;
+
+async fn fill(mut filler: Filler, piece: usize) {
+    while filler.filled() < LENGTH {
+        let at = filler.filled();
+        filler.append(bytes(at..LENGTH.min(at + piece as u64))).unwrap();
+        sleep(Duration::from_millis(1)).await;
+    }
+    filler.finish().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_followers_of_every_speed_read_the_same_bytes() {
+    let (object, filler) = object(Some(LENGTH), 4);
+    let readers: Vec<_> = (0..50u64)
+        .map(|i| {
+            let follower = object.follow(0, LENGTH);
+            tokio::spawn(read(follower, 1 + 7000 * i as usize, Duration::from_millis(i)))
+        })
+        .collect();
+    let filling = tokio::spawn(fill(filler, 70_000));
+    for reader in readers {
+        assert!(reader.await.unwrap().unwrap() == bytes(0..LENGTH));
+    }
+    filling.await.unwrap();
+    let late =
+        read(object.follow(BLOCK as u64 - 5, BLOCK as u64 + 5), usize::MAX, Duration::ZERO).await.unwrap();
+    assert_eq!(late, bytes(BLOCK as u64 - 5..BLOCK as u64 + 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_are_there_at_once_and_not_with_their_block() {
+    let (object, mut filler) = object(Some(LENGTH), 4);
+    let mut follower = object.follow(0, LENGTH);
+    filler.append(bytes(0..3)).unwrap();
+    let next = poll_fn(|context| follower.poll_next(context, 100)).await.unwrap();
+    assert!(matches!(next, Next::Bytes(first) if first == bytes(0..3)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transfer_that_fails_is_an_error_for_everybody() {
+    for end in 0..4 {
+        let (object, mut filler) = object(Some(LENGTH), 4);
+        let reader = tokio::spawn(read(object.follow(0, LENGTH), 4096, Duration::ZERO));
+        filler.append(bytes(0..300_000)).unwrap();
+        sleep(Duration::from_millis(10)).await;
+        match end {
+            0 => filler.fail("the cache is gone"),
+            1 => drop(filler),
+            2 => assert!(filler.finish().is_err(), "it is too short"),
+            _ => {
+                assert!(filler.append(bytes(0..LENGTH)).is_err(), "it is too long");
+                drop(filler);
+            }
+        }
+        let (came, _) = reader.await.unwrap().unwrap_err();
+        assert!(came == bytes(0..300_000), "{} bytes came", came.len());
+        assert!(!object.can_be_joined());
+        assert!(read(object.follow(0, 10), 10, Duration::ZERO).await.is_err(), "late ones too");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_length_that_nobody_knew_is_known_at_the_end() {
+    let (whole, mut filler) = object(None, 1);
+    filler.append(bytes(0..5)).unwrap();
+    let length = tokio::spawn({
+        let whole = Arc::clone(&whole);
+        async move { whole.length().await }
+    });
+    sleep(Duration::from_secs(5)).await;
+    assert!(!length.is_finished());
+    filler.finish().unwrap();
+    assert_eq!(length.await.unwrap().unwrap(), 5);
+
+    let (broken, filler) = object(None, 1);
+    filler.fail("it broke");
+    assert_eq!(broken.length().await.unwrap_err().to_string(), "it broke");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_moves_on_and_tells_who_fell_behind() {
+    let length = 20 * BLOCK as u64;
+    let (object, mut filler) = object(Some(length), 4);
+    let mut slow = object.follow(0, length);
+    let fast = tokio::spawn(read(object.follow(0, length), usize::MAX, Duration::ZERO));
+    while filler.filled() < length {
+        let at = filler.filled();
+        filler.reader_at(at.saturating_sub(2 * BLOCK as u64)).await.unwrap();
+        filler.append(bytes(at..at + 100_000.min(length - at))).unwrap();
+        tokio::task::yield_now().await;
+        assert!(object.bytes.borrow().blocks.len() <= 4);
+    }
+    filler.finish().unwrap();
+    assert!(fast.await.unwrap().unwrap() == bytes(0..length));
+    assert!(!object.can_be_joined());
+    let next = poll_fn(|context| slow.poll_next(context, 10)).await.unwrap();
+    assert!(matches!(next, Next::Passed { at: 0 }));
+    assert!(!object.has(0, 0) && object.has(length - 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_that_nobody_reads_ends() {
+    let (object, filler) = object(Some(LENGTH), 1);
+    let follower = object.follow(0, LENGTH);
+    tokio::spawn(async move {
+        sleep(Duration::from_secs(3)).await;
+        drop(follower);
+    });
+    assert!(filler.reader_at(1).await.is_err());
+    assert!(!filler.is_read());
+}
+
+#[test]
+fn what_is_not_needed_of_the_room_goes_back() {
+    let all = Arc::new(Semaphore::new(8));
+    let room = Arc::clone(&all).try_acquire_many_owned(8).unwrap();
+    let (object, mut filler) = Object::new(Version::default(), HeaderMap::new(), room);
+    filler.append(bytes(0..BLOCK as u64 + 1)).unwrap();
+    filler.finish().unwrap();
+    assert_eq!(all.available_permits(), 6);
+    drop(object);
+    assert_eq!(all.available_permits(), 8);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// However the pieces are cut, every part is what it should be.
+    #[test]
+    fn every_part_has_its_bytes(
+        pieces in prop::collection::vec(1u64..200_000, 1..20),
+        first in 0u64..1_500_000,
+        count in 1u64..600_000,
+        most in 1usize..300_000,
+    ) {
+        let length: u64 = pieces.iter().sum();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (object, mut filler) = object(Some(length), 20);
+            for piece in &pieces {
+                let at = filler.filled();
+                filler.append(bytes(at..at + piece)).unwrap();
+            }
+            filler.finish().unwrap();
+            let (first, end) = (first.min(length), (first + count).min(length));
+            let all = read(object.follow(first, end), most, Duration::ZERO).await.unwrap();
+            assert!(all == bytes(first..end.max(first)));
+        });
+    }
+}

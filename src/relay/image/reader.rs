@@ -1,0 +1,152 @@
+//! A machine's connection, cut when the machine reads more slowly than it must while there is something to send.
+//!
+//! Must never: count time in which there was nothing to send against the machine.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::relay::budget::Patience;
+
+/// In every such time a machine must have read its least rate's worth.
+pub const WINDOW: Duration = Duration::from_secs(20);
+
+/// A connection with patience.
+pub struct Reader<S> {
+    stream: S,
+    patience: Patience,
+    begun: Instant,
+    /// Runs while there is no room.
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl<S> Reader<S> {
+    /// `rate`: bytes per second that the machine must read at least, over `window`; 0: any.
+    pub fn new(stream: S, rate: u64, window: Duration) -> Self {
+        let begun = Instant::now();
+        let alarm = Box::pin(sleep_until(begun + window));
+        Self { stream, patience: Patience::new(rate, window), begun, alarm }
+    }
+
+    fn judge(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Ok(bytes)) => self.patience.took(bytes, self.begun.elapsed()),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => loop {
+                match self.patience.full(self.begun.elapsed()) {
+                    Ok(left) => self.alarm.as_mut().reset(Instant::now() + left),
+                    Err(_) => {
+                        return Poll::Ready(Err(io::Error::new(
+                            io::ErrorKind::TimedOut,
+                            "it reads too slowly",
+                        )));
+                    }
+                }
+                if self.alarm.as_mut().poll(context).is_pending() {
+                    break;
+                }
+            },
+        }
+        written
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Reader<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Reader<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.judge(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.judge(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_that_stops_reading_is_cut_after_the_window() {
+        let (ours, _theirs) = duplex(1000);
+        let mut reader = Reader::new(ours, 100, Duration::from_secs(20));
+        let begun = Instant::now();
+        let error = reader.write_all(&[0; 5000]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        // What the connection held counts for the first 10 s: 1000 of 2000 bytes.
+        assert_eq!(begun.elapsed().as_secs(), 20);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_that_reads_slowly_enough_is_not() {
+        let (ours, mut theirs) = duplex(100);
+        let mut reader = Reader::new(ours, 100, Duration::from_secs(20));
+        let reading = async {
+            let mut bytes = [0; 60];
+            for _ in 0..100 {
+                tokio::time::sleep(Duration::from_millis(550)).await;
+                theirs.read_exact(&mut bytes).await.unwrap();
+            }
+        };
+        tokio::select! {
+            end = async { loop { reader.write_all(&[0; 1000]).await?; } } => {
+                let end: io::Result<()> = end;
+                end.unwrap();
+            }
+            () = reading => {}
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_that_is_sent_nothing_may_wait() {
+        let (ours, mut theirs) = duplex(100);
+        let mut reader = Reader::new(ours, 100, Duration::from_secs(1));
+        for _ in 0..5 {
+            reader.write_all(&[0; 60]).await.unwrap();
+            let mut bytes = [0; 60];
+            theirs.read_exact(&mut bytes).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The objects that are kept or on their way, by path. Whoever asks first for a path has to fetch it, everybody else
+//! waits for what comes of it: one question to the cache at a time.
+//!
+//! Must never: give out an object that the cache did not confirm within `FRESH`, or hold more bytes than its bound.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::StatusCode;
+use hyper::header::HeaderMap;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::object::{BLOCK, Object};
+
+/// So long after the cache was asked its answer holds: machines of one rack start within it, and a changed image is
+/// seen soon.
+const FRESH: Duration = Duration::from_secs(2);
+/// That an object is too large to be shared holds for longer: nothing depends on it but memory.
+const FRESH_ALONE: Duration = Duration::from_secs(60);
+/// A leaf serves a handful of images; more paths than this are not images.
+const ENTRIES_MAX: usize = 256;
+
+/// What came of a question to the cache.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// An object that everybody reads.
+    Shared(Arc<Object>),
+    /// An object that there is no room for: everybody streams it for himself.
+    Alone,
+    /// An answer that is not an object.
+    Other(Arc<(StatusCode, HeaderMap)>),
+    /// No answer that can be used, and why.
+    Failed(Arc<str>),
+}
+
+/// Where the outcome is told to everybody who waits for it.
+pub type Told = watch::Sender<Option<Outcome>>;
+/// Where it is waited for.
+pub type Telling = watch::Receiver<Option<Outcome>>;
+
+/// What is known of a path.
+#[derive(Debug)]
+pub enum Found {
+    /// Somebody has asked already.
+    Asked(Telling),
+    /// The caller has to ask, and tell. The object is what the path was when it was asked for last.
+    Ask(Told, Option<Arc<Object>>),
+}
+
+/// The shelf of one leaf.
+#[derive(Debug)]
+pub struct Shelf {
+    /// Nobody waits for changes of it: each task looks for itself.
+    entries: watch::Sender<BTreeMap<String, Entry>>,
+    /// Free blocks.
+    room: Arc<Semaphore>,
+    blocks: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    outcome: Telling,
+    asked: Instant,
+    used: Instant,
+}
+
+impl Entry {
+    fn object(&self) -> Option<Arc<Object>> {
+        match self.outcome.borrow().as_ref() {
+            Some(Outcome::Shared(object)) => Some(Arc::clone(object)),
+            _ => None,
+        }
+    }
+
+    /// Whether nobody reads its object, and nobody waits for its outcome.
+    fn is_idle(&self) -> bool {
+        match self.outcome.borrow().as_ref() {
+            Some(Outcome::Shared(object)) => Arc::strong_count(object) == 1,
+            Some(_) => true,
+            None => false,
+        }
+    }
+
+    fn holds(&self, now: Instant) -> bool {
+        let age = now.saturating_duration_since(self.asked);
+        match self.outcome.borrow().as_ref() {
+            None => self.outcome.has_changed().is_ok(),
+            Some(Outcome::Shared(object)) => {
+                // Without a validator the cache cannot be asked for a change; a transfer under way is one version.
+                let fresh = age < FRESH || (object.is_filling() && object.version.question().is_none());
+                fresh && object.can_be_joined()
+            }
+            Some(Outcome::Alone) => age < FRESH_ALONE,
+            Some(Outcome::Other(_) | Outcome::Failed(_)) => false,
+        }
+    }
+}
+
+impl Shelf {
+    /// An empty shelf for `bytes` bytes of objects.
+    pub fn new(bytes: u64) -> Self {
+        let blocks = usize::try_from(bytes / BLOCK as u64).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        Self { entries: watch::Sender::default(), room: Arc::new(Semaphore::new(blocks)), blocks }
+    }
+
+    /// How many blocks it has room for, used or not.
+    pub fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// What is known of `path`, or the order to ask for it.
+    pub fn find(&self, path: &str, now: Instant) -> Found {
+        let (told, outcome) = watch::channel(None);
+        let (telling, known) = self.with(|entries| {
+            if let Some(entry) = entries.get_mut(path) {
+                entry.used = now;
+                if entry.holds(now) {
+                    return (Some(entry.outcome.clone()), None);
+                }
+            }
+            while entries.len() >= ENTRIES_MAX {
+                remove_least_used(entries, |_| true);
+            }
+            let known = entries.insert(path.to_owned(), Entry { outcome, asked: now, used: now });
+            (None, known.and_then(|entry| entry.object()).filter(|object| object.can_be_joined()))
+        });
+        telling.map_or_else(|| Found::Ask(told, known), Found::Asked)
+    }
+
+    /// An object of `path` that was confirmed just now; asks nobody.
+    pub fn look(&self, path: &str, now: Instant) -> Option<Arc<Object>> {
+        self.with(|entries| {
+            let entry = entries.get_mut(path)?;
+            entry.used = now;
+            if entry.holds(now) { entry.object() } else { None }
+        })
+    }
+
+    /// Takes an object off the shelf, if it still is the path's. Those who read it go on.
+    pub fn forget(&self, path: &str, object: &Arc<Object>) {
+        self.with(|entries| {
+            let is_it = |entry: &Entry| entry.object().is_some_and(|kept| Arc::ptr_eq(&kept, object));
+            if entries.get(path).is_some_and(is_it) {
+                entries.remove(path);
+            }
+        });
+    }
+
+    /// How long nobody has asked for `path`; nothing, where `object` is not its object any more.
+    pub fn unused(&self, path: &str, object: &Arc<Object>, now: Instant) -> Option<Duration> {
+        self.with(|entries| {
+            let entry = entries.get(path)?;
+            let is_it = entry.object().is_some_and(|kept| Arc::ptr_eq(&kept, object));
+            is_it.then(|| now.saturating_duration_since(entry.used))
+        })
+    }
+
+    /// Room for `blocks` blocks: objects that nobody reads go first, the least recently used one before the others.
+    /// Nothing, where those that are read leave no room.
+    pub fn reserve(&self, blocks: usize) -> Option<OwnedSemaphorePermit> {
+        let count = u32::try_from(blocks).ok()?;
+        if blocks > self.blocks {
+            return None;
+        }
+        loop {
+            if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(count) {
+                return Some(room);
+            }
+            if !self.with(|entries| remove_least_used(entries, Entry::is_idle)) {
+                return None;
+            }
+        }
+    }
+
+    fn with<T: Default>(&self, look: impl FnOnce(&mut BTreeMap<String, Entry>) -> T) -> T {
+        let mut found = T::default();
+        self.entries.send_if_modified(|entries| {
+            found = look(entries);
+            false
+        });
+        found
+    }
+}
+
+fn remove_least_used(entries: &mut BTreeMap<String, Entry>, may_go: impl Fn(&Entry) -> bool) -> bool {
+    let candidates = entries.iter().filter(|(_, entry)| may_go(entry));
+    let oldest = candidates.min_by_key(|(_, entry)| entry.used).map(|(path, _)| path.clone());
+    oldest.is_some_and(|path| entries.remove(&path).is_some())
+}

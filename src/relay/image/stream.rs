@@ -1,0 +1,136 @@
+//! The body of an image's answer: bytes of a shared object or of an answer of one's own, in turns with everybody
+//! else's, within the budget, and exactly as many as its Content-Length says.
+//!
+//! Must never: end before its Content-Length without an error, or hold more than one piece.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::fill::Cache;
+use super::object::{Follower, Next};
+use crate::relay::body::Body;
+
+/// What one machine gets before the others' turn.
+const CHUNK: usize = 128 * 1024;
+
+/// Where the bytes come from.
+enum Source {
+    /// A shared object.
+    Shared(Follower),
+    /// The rest of it, for one machine alone, is asked for.
+    Asking(Pin<Box<dyn Future<Output = io::Result<Body>> + Send>>),
+    /// An answer for one machine alone.
+    Own(Body),
+}
+
+/// An image's body.
+pub struct ImageBody {
+    cache: Cache,
+    path: String,
+    source: Source,
+    /// Bytes that were not given yet.
+    left: u64,
+    /// A piece that is paid for and waits for its time, or the rest of one.
+    piece: Bytes,
+    pause: Option<Pin<Box<Sleep>>>,
+    /// The others' turn is due.
+    turn: bool,
+}
+
+impl ImageBody {
+    /// `length` bytes of a shared object. `cache` and `path` say where they are, should the object's window pass.
+    pub fn shared(follower: Follower, length: u64, cache: &Cache, path: &str) -> Self {
+        Self::new(Source::Shared(follower), length, cache, path)
+    }
+
+    /// `length` bytes of an answer for one machine alone.
+    pub fn own(body: Body, length: u64, cache: &Cache, path: &str) -> Self {
+        Self::new(Source::Own(body), length, cache, path)
+    }
+
+    fn new(source: Source, left: u64, cache: &Cache, path: &str) -> Self {
+        let (cache, path) = (cache.clone(), path.to_owned());
+        Self { cache, path, source, left, piece: Bytes::new(), pause: None, turn: false }
+    }
+
+    /// The next piece from the source, and what it costs beside being sent.
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(Bytes, Duration)>> {
+        loop {
+            match &mut self.source {
+                Source::Shared(follower) => match ready!(follower.poll_next(context, CHUNK))? {
+                    Next::Bytes(bytes) => return Poll::Ready(Ok((bytes, Duration::ZERO))),
+                    Next::Passed { at } => {
+                        let version = follower.object().version.clone();
+                        let (cache, path) = (self.cache.clone(), self.path.clone());
+                        let rest = async move { cache.rest(&path, &version, at).await };
+                        self.source = Source::Asking(Box::pin(rest));
+                    }
+                    Next::End => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                },
+                Source::Asking(asking) => self.source = Source::Own(ready!(asking.as_mut().poll(context))?),
+                Source::Own(body) => match ready!(Pin::new(body).poll_frame(context)) {
+                    None => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                    Some(frame) => {
+                        // Trailers are not for machines.
+                        if let Ok(bytes) = frame?.into_data() {
+                            let wait = self.cache.budget.fetch_alone(bytes.len(), self.cache.now());
+                            return Poll::Ready(Ok((bytes, wait)));
+                        }
+                    }
+                },
+            }
+        }
+    }
+}
+
+impl HttpBody for ImageBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let body = &mut *self;
+        if body.left == 0 {
+            return Poll::Ready(None);
+        }
+        if std::mem::take(&mut body.turn) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if body.piece.is_empty() {
+            let (bytes, wait) = ready!(body.poll_piece(context))?;
+            if bytes.len() as u64 > body.left {
+                return Poll::Ready(Some(Err(io::Error::other(
+                    "the answer is longer than its Content-Length",
+                ))));
+            }
+            let wait = wait.max(body.cache.budget.send(bytes.len(), body.cache.now()));
+            body.pause = (!wait.is_zero()).then(|| Box::pin(sleep_until(Instant::now() + wait)));
+            body.piece = bytes;
+        }
+        if let Some(pause) = &mut body.pause {
+            ready!(pause.as_mut().poll(context));
+            body.pause = None;
+        }
+        let chunk = body.piece.split_to(body.piece.len().min(CHUNK));
+        body.left -= chunk.len() as u64;
+        body.turn = true;
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}

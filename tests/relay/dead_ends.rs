@@ -1,0 +1,119 @@
+//! A machine in iPXE never comes to a dead end, and whoever is not iPXE is told when to come back.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use leafboot::relay::server::Stage;
+
+use super::TOKEN;
+use super::partition::{Relayed, Server, boot_service_of, nobody, ok};
+use super::support::cable::Cable;
+use super::support::eventually;
+
+/// The script in an answer: what is wrong, and how it goes on.
+fn retries(answer: &str, reason: &str) {
+    assert!(answer.starts_with("200") && answer.contains("content-length: "), "{answer}");
+    let script = answer.split_once("\r\n\r\n").unwrap().1;
+    assert!(script.starts_with("#!ipxe\n:again\n"), "{script}");
+    assert!(script.contains("echo leafboot on leaf01 Ethernet0 at 2") && script.contains(reason), "{script}");
+    assert!(script.ends_with("chain --autofree --replace /boot.ipxe?mac=1 || goto again\n"), "{script}");
+}
+
+#[test]
+fn whatever_the_boot_service_does_ipxe_gets_a_script_that_asks_again() {
+    for (answer, reason) in [
+        (&b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n#!ipxe\n"[..], "broke off"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "script is empty"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 1\r\n\r\nx", "says 404 Not Found"),
+        (b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n", "says 503"),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://x/\r\nContent-Length: 0\r\n\r\n", "says 302"),
+        (b"", "broke off"),
+    ] {
+        let cable = Cable::plug();
+        let server = Server::says(answer);
+        let relayed = Relayed::with(cable, &boot_service_of(&[&server.origin]));
+        retries(&relayed.ipxe("/boot.ipxe?mac=1"), reason);
+        let other = relayed.curl(&["/boot.ipxe?mac=1"]);
+        assert!(other.starts_with("503") && other.contains("\r\nretry-after: "), "{other}");
+        assert!(!other.contains("\r\nretry-after: 0"), "{other}");
+    }
+}
+
+#[test]
+fn a_machine_goes_on_when_the_boot_service_comes_back() {
+    let cable = Cable::plug();
+    let address = TcpListener::bind("[::1]:0").unwrap().local_addr().unwrap();
+    let origin = format!("http://[::1]:{}", address.port());
+    let relayed = Relayed::with(cable, &boot_service_of(&[&origin]));
+    retries(&relayed.ipxe("/boot.ipxe?mac=1"), "cannot be reached");
+    let _server = Server::start(TcpListener::bind(address).unwrap(), |mut stream, _| {
+        let _ = stream.write_all(&ok("#!ipxe\nboot\n"));
+    });
+    let answer = relayed.ipxe("/boot.ipxe?mac=1");
+    assert!(answer.ends_with("#!ipxe\nboot\n"), "at the next request: {answer}");
+}
+
+#[test]
+fn a_remembered_script_says_its_age() {
+    let cable = Cable::plug();
+    let answers = std::sync::atomic::AtomicU32::new(0);
+    let server = Server::start(TcpListener::bind("[::]:0").unwrap(), move |mut stream, _| {
+        let number = answers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let _ = stream.write_all(&if number == 0 { ok("#!ipxe\nboot\n") } else { Vec::new() });
+    });
+    let settings = format!("[relay.script]\nremember = \"1h\"\n{}", boot_service_of(&[&server.origin]));
+    let relayed = Relayed::with(cable, &settings);
+    assert!(relayed.ipxe("/boot.ipxe?mac=1").ends_with("#!ipxe\nboot\n"));
+    let answer = relayed.ipxe("/boot.ipxe?mac=1");
+    assert!(answer.contains("broke off") && answer.contains("\necho this boot script is "), "{answer}");
+    assert!(answer.ends_with(" s old\nboot\n"), "{answer}");
+    let other = relayed.ipxe("/boot.ipxe?mac=2");
+    assert!(other.contains(":again"), "another query has no memory: {other}");
+}
+
+#[test]
+fn a_kept_connection_on_a_released_port_is_told_so_and_a_token_under_way_comes_through() {
+    let cable = Cable::plug();
+    let slow = Server::start(TcpListener::bind("[::]:0").unwrap(), |mut stream, _| {
+        std::thread::sleep(Duration::from_secs(2));
+        let _ = stream.write_all(&ok("{\"token\":1}"));
+    });
+    let relayed = Relayed::with(cable, &boot_service_of(&[&slow.origin]));
+    // The second request of one connection comes when the port is released.
+    let gateway = "http://[2001:db8:b007::1]";
+    let (first, second) = (format!("{gateway}{TOKEN}"), format!("{gateway}/boot.ipxe?mac=1"));
+    let all = ["-sSi", "-m", "12", "-g", "-A", "iPXE/1", &first, &second];
+    let cable = &relayed.cable;
+    let both = std::thread::scope(|scope| {
+        let asking = scope.spawn(move || cable.machine("curl", &all));
+        eventually("the token is asked for", || slow.requests.try_recv().is_ok());
+        relayed.enter(Stage::Released);
+        asking.join().unwrap()
+    });
+    let (token, late) = both.split_once("{\"token\":1}").unwrap_or_else(|| panic!("{both}"));
+    let late = late.replacen("HTTP/1.1 ", "", 1);
+    assert!(token.contains("200 OK"), "{token}");
+    retries(&late, "this port is not in boot any more");
+    assert!(late.contains("connection: close"), "{late}");
+}
+
+#[test]
+fn a_port_that_asks_too_often_is_told_so() {
+    let cable = Cable::plug();
+    let server = Server::says(&ok("#!ipxe\n"));
+    let settings = format!("{}[relay]\nrequests = 3\n", boot_service_of(&[&server.origin]));
+    let relayed = Relayed::with(cable, &settings);
+    let nine = "http://\\[2001:db8:b007::1\\]/boot.ipxe?mac=[1-9]";
+    let answers = relayed.cable.machine("curl", &["-sS", "-m", "12", "-A", "iPXE/1", nine]);
+    assert!(answers.contains("this port asks too often"), "{answers}");
+    assert!((3..=5).contains(&server.requests.try_iter().count()), "of nine requests");
+    assert!(relayed.metrics.text().contains("leafboot_relay_over_budget_total{port=\"Ethernet0\"} "));
+}
+
+#[test]
+fn a_boot_service_that_is_away_is_said_too() {
+    let relayed = Relayed::by(&nobody());
+    let answer = relayed.curl(&[TOKEN]);
+    assert!(answer.starts_with("503") && answer.contains("cannot be reached"), "{answer}");
+}

@@ -1,0 +1,147 @@
+//! TLS on both sides: the listener's certificate, the origins' trust roots, the leaf's own certificate.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+
+use super::partition::{Relayed, nobody, ok};
+use super::support::cable::Cable;
+use super::support::eventually;
+
+/// A certificate authority whose root lies in a directory as `ca.crt`.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new(directory: &Path) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, directory.display().to_string());
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        std::fs::write(directory.join("ca.crt"), issuer.pem()).unwrap();
+        Self(issuer)
+    }
+
+    /// Writes `<stem>.crt` and `<stem>.key` for a name.
+    fn issue(&self, directory: &Path, stem: &str, name: &str) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        std::fs::write(directory.join(format!("{stem}.key")), key.serialize_pem()).unwrap();
+        std::fs::write(directory.join(format!("{stem}.crt")), certificate.pem()).unwrap();
+    }
+}
+
+/// A boot service over TLS that takes only clients of its own authority; says how many it has answered.
+fn boot_service(directory: &Path) -> String {
+    let read = |name: &str| directory.join(name);
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(read("ca.crt")).unwrap()).unwrap();
+    let provider = Arc::new(ring::default_provider());
+    let clients =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().unwrap();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(clients)
+        .with_single_cert(
+            vec![CertificateDer::from_pem_file(read("boot.crt")).unwrap()],
+            PrivateKeyDer::from_pem_file(read("boot.key")).unwrap(),
+        )
+        .unwrap();
+    let listener = TcpListener::bind("[::]:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let config = Arc::new(config);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = StreamOwned::new(connection, stream.unwrap());
+            let mut head = [0; 4096];
+            if stream.read(&mut head).is_ok_and(|read| read > 0) {
+                let _ = stream.write_all(&ok("#!ipxe\n# over TLS\n"));
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+            }
+        }
+    });
+    format!("https://localhost:{port}")
+}
+
+fn settings(origin: &str, directory: &Path, client: Option<&str>) -> String {
+    let directory = directory.display();
+    let own = client.map_or(String::new(), |stem| {
+        format!(", certificate = \"{directory}/{stem}.crt\", key = \"{directory}/{stem}.key\"")
+    });
+    format!("[relay.boot_service]\norigins = [\"{origin}\"]\ntls = {{ ca = \"{directory}/ca.crt\"{own} }}\n")
+}
+
+#[test]
+fn the_boot_service_knows_the_leaf_by_its_certificate() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let authority = Authority::new(directory);
+    authority.issue(directory, "boot", "localhost");
+    authority.issue(directory, "leaf", "leaf01");
+    let cable = Cable::plug();
+    let origin = boot_service(directory);
+    let relayed = Relayed::with(cable, &settings(&origin, directory, Some("leaf")));
+    let answer = relayed.curl(&["/boot.ipxe"]);
+    assert!(answer.starts_with("200") && answer.contains("# over TLS"), "{answer}");
+}
+
+#[test]
+fn a_leaf_without_its_certificate_is_not_served_nor_a_server_that_nobody_vouches_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let authority = Authority::new(directory);
+    authority.issue(directory, "boot", "localhost");
+    let cable = Cable::plug();
+    let origin = boot_service(directory);
+    let relayed = Relayed::with(cable, &settings(&origin, directory, None));
+    let answer = relayed.ipxe("/boot.ipxe");
+    assert!(answer.contains("boot service: ") && answer.contains(":again"), "{answer}");
+    // Another authority: the server's certificate is not to be trusted.
+    let other = tempfile::tempdir().unwrap();
+    Authority::new(other.path());
+    let cable = Cable::plug();
+    let origin = boot_service(directory);
+    let relayed = Relayed::with(cable, &settings(&origin, other.path(), None));
+    let answer = relayed.curl(&["/boot.ipxe"]);
+    assert!(answer.starts_with("503") && answer.contains("UnknownIssuer"), "{answer}");
+}
+
+#[test]
+fn machines_are_served_over_tls_and_a_new_certificate_is_taken_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let authority = Authority::new(directory);
+    authority.issue(directory, "relay", "first.example");
+    let display = directory.display();
+    let settings = format!(
+        "[relay]\ntls = {{ certificate = \"{display}/relay.crt\", key = \"{display}/relay.key\" }}\n\
+         [relay.boot_service]\norigins = [\"{}\"]\n",
+        nobody(),
+    );
+    let relayed = Relayed::with(Cable::plug(), &settings);
+    let ca = directory.join("ca.crt");
+    let get = |name: &str| {
+        let to = format!("{name}:443:[2001:db8:b007::1]");
+        let url = format!("https://{name}/metal-os/x");
+        let all = ["-sSi", "-m", "8", "--cacert", ca.to_str().unwrap(), "--resolve", &to, &url];
+        relayed.cable.machine("curl", &all)
+    };
+    assert!(get("first.example").contains("307 "), "{}", get("first.example"));
+    assert!(get("second.example").contains("SSL"), "another name's certificate");
+    std::fs::write(directory.join("relay.crt"), "half a file").unwrap();
+    assert!(get("first.example").contains("307 "), "the last good one stays");
+    authority.issue(directory, "relay", "second.example");
+    eventually("the new certificate is taken up", || get("second.example").contains("307 "));
+}

@@ -1,0 +1,148 @@
+//! Several origins: who is asked, who is asked next, and who is not.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener};
+use std::time::{Duration, Instant};
+
+use super::TOKEN;
+use super::partition::{Relayed, Server, boot_service_of, nobody, ok};
+use super::support::cable::Cable;
+use super::support::{eventually, run};
+
+#[test]
+fn a_dead_origin_costs_nothing_but_a_look() {
+    let cable = Cable::plug();
+    let second = Server::says(&ok("#!ipxe\n"));
+    let relayed = Relayed::with(cable, &boot_service_of(&[&nobody(), &second.origin]));
+    for path in ["/boot.ipxe", TOKEN] {
+        assert!(relayed.curl(&[path]).starts_with("200"), "{path}");
+    }
+}
+
+#[test]
+fn an_origin_that_comes_back_is_asked_again() {
+    let cable = Cable::plug();
+    let first = TcpListener::bind("[::1]:0").unwrap();
+    let address = first.local_addr().unwrap();
+    drop(first);
+    let second = Server::says(&ok("#!ipxe\n# second\n"));
+    let origins = boot_service_of(&[&format!("http://[::1]:{}", address.port()), &second.origin]);
+    let relayed = Relayed::with(cable, &origins);
+    assert!(relayed.curl(&["/boot.ipxe"]).contains("# second"));
+    assert!(
+        relayed
+            .metrics
+            .text()
+            .contains("leafboot_relay_upstream_well{upstream=\"boot_service\",origin=\"http://[::1]:")
+    );
+    let _first = Server::start(TcpListener::bind(address).unwrap(), |mut stream, _| {
+        let _ = stream.write_all(&ok("#!ipxe\n# first\n"));
+    });
+    eventually("the first is asked again", || relayed.curl(&["/boot.ipxe"]).contains("# first"));
+}
+
+#[test]
+fn a_token_that_may_have_been_minted_is_not_asked_for_twice() {
+    let cable = Cable::plug();
+    let first = Server::says(b"");
+    let second = Server::says(&ok("{}"));
+    let relayed = Relayed::with(cable, &boot_service_of(&[&first.origin, &second.origin]));
+    let answer = relayed.curl(&[TOKEN]);
+    assert!(answer.starts_with("503") && answer.contains("broke off"), "{answer}");
+    assert!(first.asked().contains("connection: close"));
+    assert!(second.requests.try_recv().is_err(), "the second was asked too");
+    assert!(relayed.curl(&[TOKEN]).starts_with("200"), "the next one goes to the second");
+}
+
+#[test]
+fn a_script_is_asked_for_elsewhere_whatever_went_wrong() {
+    for broken in [
+        &b""[..],
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n#!ipxe\n",
+        b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
+        b"\x00\x01\r\n\r\n",
+    ] {
+        let cable = Cable::plug();
+        let (first, second) = (Server::says(broken), Server::says(&ok("#!ipxe\n")));
+        let relayed = Relayed::with(cable, &boot_service_of(&[&first.origin, &second.origin]));
+        assert!(relayed.curl(&["/boot.ipxe"]).starts_with("200"), "{broken:?}");
+        assert!(first.requests.try_recv().is_ok() && second.requests.try_recv().is_ok(), "{broken:?}");
+    }
+}
+
+#[test]
+fn a_boot_service_that_takes_4_s_is_waited_for_and_one_that_hangs_is_not() {
+    let cable = Cable::plug();
+    let slow = Server::start(TcpListener::bind("[::]:0").unwrap(), |mut stream, head| {
+        std::thread::sleep(Duration::from_secs(if head.contains("certs") { 30 } else { 4 }));
+        let _ = stream.write_all(&ok("{}"));
+    });
+    let relayed = Relayed::with(cable, &boot_service_of(&[&slow.origin]));
+    assert!(relayed.curl(&[TOKEN]).starts_with("200"));
+    let began = Instant::now();
+    let answer = relayed.curl(&["/certs"]);
+    assert!(answer.starts_with("503") && answer.contains("did not answer within"), "{answer}");
+    assert!(began.elapsed() < Duration::from_millis(5000), "metal-hammer is gone: {:?}", began.elapsed());
+}
+
+#[test]
+fn balanced_origins_take_turns_and_names_are_resolved() {
+    let cable = Cable::plug();
+    let (first, second) = (Server::says(&ok("#!ipxe\n# 1\n")), Server::says(&ok("#!ipxe\n# 2\n")));
+    let first = first.origin.replace("[::1]", "localhost");
+    let settings = format!("{}order = \"balanced\"\n", boot_service_of(&[&first, &second.origin]));
+    let relayed = Relayed::with(cable, &settings);
+    let answers: Vec<bool> = (0..4).map(|_| relayed.curl(&["/boot.ipxe"]).contains("# 1")).collect();
+    assert!(answers == [true, false, true, false] || answers == [false, true, false, true], "{answers:?}");
+}
+
+#[test]
+fn connections_come_from_the_source_address() {
+    let cable = Cable::plug();
+    run("ip", &["address", "add", "2001:db8:1::1/128", "dev", "lo", "nodad"]);
+    let server = Server::start(TcpListener::bind("[::]:0").unwrap(), |mut stream, _| {
+        let from = stream.peer_addr().unwrap().ip().to_string();
+        let _ = stream.write_all(&ok(&format!("#!ipxe\n# {from}\n")));
+    });
+    let settings =
+        format!("{}source = \"2001:db8:1::1\"\ndevice = \"lo\"\n", boot_service_of(&[&server.origin]));
+    let relayed = Relayed::with(cable, &settings);
+    let answer = relayed.curl(&["/boot.ipxe"]);
+    assert!(answer.contains("# 2001:db8:1::1"), "{answer}");
+}
+
+#[test]
+fn an_api_stream_goes_both_ways_as_it_comes() {
+    let cable = Cable::plug();
+    let api = Server::start(TcpListener::bind("[::]:0").unwrap(), |mut stream, head| {
+        let mut body = vec![0; 5];
+        assert!(head.to_lowercase().contains("content-length: 5"), "{head}");
+        stream.read_exact(&mut body).unwrap();
+        let first = b"HTTP/1.1 200 OK\r\nContent-Type: application/connect+json\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+        let _ = stream.write_all(first);
+        // Longer than any idle timeout but the API's own.
+        std::thread::sleep(Duration::from_secs(7));
+        let _ = stream.write_all(&[b"5\r\n", &body[..], b"\r\n0\r\n\r\n"].concat());
+        let _ = stream.shutdown(Shutdown::Both);
+    });
+    let settings = format!(
+        "[relay.routes]\napi = [\"/metalstack.infra.v2.BootService/*\"]\n[relay.api]\norigins = [{:?}]\n{}",
+        api.origin,
+        boot_service_of(&[&nobody()]),
+    );
+    let relayed = Relayed::with(cable, &settings);
+    let call = ["-d", "hello", "-H", "Authorization: Bearer t0ken", "/metalstack.infra.v2.BootService/Wait"];
+    let answer = relayed.curl(&call);
+    assert!(answer.starts_with("200") && answer.ends_with("firsthello"), "{answer}");
+    let request = api.asked();
+    assert!(
+        request.contains("authorization: bearer t0ken") && request.contains("leafboot-port: ethernet0"),
+        "{request}"
+    );
+    let early = relayed.curl(&[&["-m", "3", "-N"], &call[..]].concat());
+    assert!(
+        early.contains("first") && early.contains("timed out"),
+        "the first piece does not come at once: {early}"
+    );
+    assert!(!relayed.log().to_lowercase().contains("t0ken"), "a token is in the log");
+}
