@@ -76,7 +76,7 @@ fn a_machine_says_what_is_wrong_and_boots_when_it_is_well() -> Result<(), String
         let mut boot = begin(lab)?;
         let leafboot = format!("leafboot on {} {PORT}", site::LEAF);
         boot.machine.shows(0, &leafboot, LIMIT)?;
-        boot.machine.shows(0, "cannot connect", LIMIT)?;
+        boot.machine.shows(0, "cannot be reached", LIMIT)?;
         lab.partition.tell(Server::BootService, &status(503))?;
         lab.partition.start_server(Server::BootService)?;
         boot.machine.shows(0, "503", LIMIT)?;
