@@ -22,7 +22,7 @@ use leafboot::systemd::Inherited;
 use support::advertiser::{in_boot_vrf, wish};
 use support::cable::Cable;
 use support::front::{relays, settings};
-use support::origin::Origin;
+use support::scripted::Scripted;
 use support::wire::find;
 use support::{eventually, run};
 use tokio::signal::unix::{SignalKind, signal};
@@ -86,7 +86,7 @@ fn upstream_process() {
     let (port, log) = told.split_once(' ').unwrap();
     let listener = TcpListener::bind(("::1", port.parse().unwrap())).unwrap();
     let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
-    let _origin = Origin::play(&listener, move |conversation| {
+    let _origin = Scripted::play(&listener, move |conversation| {
         while let Some(request) = conversation.request() {
             let path = request.split(' ').nth(1).unwrap_or_default();
             (&log).write_all(format!("{path}\n").as_bytes()).unwrap();

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use crate::room::{Case, LONG, Room, SCRIPT, Verdict, case, get, require, script, some};
-use crate::support::origin::Conversation;
+use crate::support::scripted::Conversation;
 use crate::support::wire::{Answer, End, Silence, find};
 use crate::upstream::unusable;
 

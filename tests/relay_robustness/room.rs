@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use crate::support::front::Pair;
-use crate::support::origin::{Conversation, Origin};
+use crate::support::scripted::{Conversation, Scripted};
 use crate::support::wire::{Answer, End, Silence, Wire, is_token};
 
 /// What a check found: nothing, or what is wrong.
@@ -60,18 +60,18 @@ impl Room {
     }
 
     /// The upstream answers by a script from now on.
-    pub fn origin(&self, script: impl Fn(&mut Conversation) + Send + Sync + 'static) -> Origin {
-        Origin::play(&self.upstream, script)
+    pub fn origin(&self, script: impl Fn(&mut Conversation) + Send + Sync + 'static) -> Scripted {
+        Scripted::play(&self.upstream, script)
     }
 
     /// The upstream gives every request the same answer, and keeps its connections.
-    pub fn says(&self, bytes: impl Into<Vec<u8>>) -> Origin {
+    pub fn says(&self, bytes: impl Into<Vec<u8>>) -> Scripted {
         let bytes = bytes.into();
         self.origin(move |conversation| conversation.answer_all(&bytes))
     }
 
     /// The upstream gives every connection one answer, and closes it.
-    pub fn says_once(&self, bytes: impl Into<Vec<u8>>) -> Origin {
+    pub fn says_once(&self, bytes: impl Into<Vec<u8>>) -> Scripted {
         let bytes = bytes.into();
         self.origin(move |conversation| {
             if conversation.request().is_some() {
@@ -81,7 +81,7 @@ impl Room {
     }
 
     /// The upstream is as it should be.
-    pub fn well(&self) -> Origin {
+    pub fn well(&self) -> Scripted {
         self.says(SCRIPT)
     }
 }
@@ -115,7 +115,7 @@ pub fn refused(room: &Room, request: &[u8]) -> Verdict {
 }
 
 /// The upstream must not have heard anything.
-pub fn unheard(origin: &Origin) -> Verdict {
+pub fn unheard(origin: &Scripted) -> Verdict {
     require(origin.requests().is_empty(), format!("the upstream got {:?}", origin.requests()))
 }
 
@@ -161,7 +161,7 @@ pub fn script(answer: &Answer) -> Verdict {
 }
 
 /// The upstream's one request, which must be sane.
-pub fn only(origin: &Origin) -> Result<String, String> {
+pub fn only(origin: &Scripted) -> Result<String, String> {
     match origin.requests().as_slice() {
         [request] => sane(request).map(|()| request.clone()),
         other => Err(format!("the upstream got {} requests: {other:?}", other.len())),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::room::{Case, GET, LONG, Room, SCRIPT, Verdict, case, get, require, script, some};
-use crate::support::origin::Conversation;
+use crate::support::scripted::Conversation;
 use crate::support::wire::{Answer, End, Silence};
 
 /// An answer that nobody asked for.

@@ -13,12 +13,12 @@ use super::wire::{find, text};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What it was asked so far.
-pub struct Origin {
+pub struct Scripted {
     requests: Receiver<String>,
     seen: RefCell<Vec<String>>,
 }
 
-impl Origin {
+impl Scripted {
     /// Serves every connection of `listener` by a script, for the rest of the process.
     pub fn play(listener: &TcpListener, script: impl Fn(&mut Conversation) + Send + Sync + 'static) -> Self {
         let (listener, script) = (listener.try_clone().unwrap(), Arc::new(script));
