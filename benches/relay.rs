@@ -1,1 +1,57 @@
-fn main() {}
+//! What the relay costs and how fast it is: beside nginx, HAProxy and Varnish, with the same upstream, in the same run.
+//!
+//! `tests/bench/relay` runs it; it needs root and Debian's nginx-light, haproxy, varnish and nftables. The relay that is
+//! measured has CPU 0 to itself; upstream and clients, which are this process, have CPU 1. Prints Markdown. Judges by
+//! the goals, and ends well whether they are met or not: a computer is noisy.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench that cannot go on ends")]
+
+#[path = "relay/client.rs"]
+mod client;
+#[path = "relay/measure.rs"]
+mod measure;
+#[path = "relay/peer.rs"]
+mod peer;
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::sync::Arc;
+
+use leafboot::config::Config;
+use leafboot::relay::claim::Claim;
+use leafboot::relay::server::{self, Phase, Service, Shared, Stage};
+use leafboot::session::Session;
+use tokio::sync::watch;
+
+/// leafboot's relay on one port, with the settings in `file`, until it is killed. Without a log.
+fn serve(file: &str, device: &str) {
+    leafboot::ra::socket::raise_descriptor_limit();
+    let settings = Config::parse(&std::fs::read_to_string(file).unwrap()).unwrap().relay;
+    let claim = Claim {
+        leaf: "leaf01".to_owned(),
+        port: device.parse().unwrap(),
+        prefix: "2001:db8:b007::/64".parse().unwrap(),
+        session: Session::begin(1, 1).id(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let tcp_port = settings.port;
+        let shared = Arc::new(Shared::new(&settings, &Arc::default()).unwrap());
+        let phase = watch::Sender::new(Phase { claim, stage: Stage::Serves });
+        let ifindex = nix::net::if_::if_nametoindex(device).unwrap();
+        let service = Arc::new(Service::new(&shared, ifindex, phase.subscribe()));
+        let listener = server::listen(&service.port, tcp_port).unwrap();
+        let error = server::serve(listener, service, false).await;
+        eprintln!("{error}");
+    });
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["serve", file, device] => serve(file, device),
+        [] => measure::all(None),
+        [only, ..] => measure::all(Some(only)),
+    }
+}

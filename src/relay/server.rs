@@ -46,6 +46,8 @@ const HEAD_MAX: usize = 16 * 1024;
 const SEND_BUFFER: usize = 128 * 1024;
 /// A machine that is gone without a word is noticed after some three of these.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// How long sent bytes may stay unread by a machine before the kernel gives its connection up.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
 /// How long requests that are under way may take when their port or the process ends: a token's deadline.
 pub const GRACE: Duration = Duration::from_secs(5);
 
@@ -247,7 +249,10 @@ async fn connection(stream: TcpStream, machine: Machine, service: Arc<Service>) 
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3).with_retries(3);
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+    let socket = SockRef::from(stream);
+    // What a machine that was cut has not read must not stay in the kernel.
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 /// Answers requests until the machine, the port or the process ends it.

@@ -99,6 +99,13 @@ impl Agent {
         (code.parse().unwrap(), serde_json::from_str(body).unwrap_or(Value::Null))
     }
 
+    /// Bytes of memory that it has in use.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     /// What the agent has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()

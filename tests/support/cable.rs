@@ -1,11 +1,13 @@
 //! A cable between a leaf's port and a machine: the calling thread gets a network namespace of its own with
 //! `Ethernet0` in it, and the other end is `eth0` in a namespace of a child process. Both go with the test.
 
+use std::fs::File;
 use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 
 use leafboot::net::Mac;
 use leafboot::observed::Link;
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 
 use super::{eventually, run};
 
@@ -60,6 +62,15 @@ impl Cable {
         all.extend(arguments);
         let output = super::output("nsenter", &all);
         String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    }
+
+    /// Does something in the machine's namespace, on a thread of its own.
+    pub fn inside<T: Send + 'static>(&self, doing: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        let namespace = File::open(format!("/proc/{}/ns/net", self.pid())).unwrap();
+        std::thread::spawn(move || {
+            setns(&namespace, CloneFlags::CLONE_NEWNET).unwrap();
+            doing()
+        })
     }
 
     /// Brings the machine's end up: its kernel solicits and forms an address. Returns when both ends have their

@@ -4,7 +4,9 @@
 pub mod advertiser;
 pub mod agent;
 pub mod cable;
+pub mod download;
 pub mod front;
+pub mod origin;
 pub mod panel;
 pub mod scripted;
 pub mod solicitor;

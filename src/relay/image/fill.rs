@@ -136,6 +136,8 @@ pub async fn run(cache: Cache, shelf: Arc<Shelf>, path: String, known: Option<Ar
             let kept = only(&head.headers, &[CONTENT_TYPE, CONTENT_ENCODING]);
             let (object, filler) = Object::new(version, kept, room);
             told.send_replace(Some(Outcome::Shared(Arc::clone(&object))));
+            // It holds the object, too.
+            drop(told);
             let transfer = Transfer { cache, shelf, path, whole };
             return transfer.run(object, filler, body).await;
         }
@@ -193,7 +195,11 @@ impl Transfer {
     async fn run(self, object: Arc<Object>, mut filler: Filler, body: Body) {
         let begun = Instant::now();
         let path = &self.path;
-        let end = match self.fetch(&mut filler, body).await {
+        let fetched = tokio::select! {
+            fetched = self.fetch(&mut filler, body) => fetched,
+            () = object.abandoned(UNREAD_MAX) => Err(io::Error::other("nobody reads it")),
+        };
+        let end = match fetched {
             Ok(()) => {
                 let bytes = filler.filled();
                 filler
@@ -248,13 +254,12 @@ impl Transfer {
     }
 
     async fn append_all(&self, filler: &mut Filler, mut body: Body) -> Result<(), End> {
-        let mut unread_since = None;
         let length = filler.object().version.length;
         loop {
             if !self.whole {
                 // The window's other half is for those who are slower.
                 let ahead = (self.shelf.blocks() / 8 * BLOCK) as u64;
-                filler.reader_at(filler.filled().saturating_sub(ahead)).await.map_err(End::Given)?;
+                filler.reader_at(filler.filled().saturating_sub(ahead)).await;
             }
             let Some(bytes) = next(&mut body).await.map_err(End::Broken)? else {
                 return match length {
@@ -267,13 +272,6 @@ impl Transfer {
             let wait = self.cache.budget.fetch(bytes.len(), self.cache.now());
             self.grow(filler, bytes.len()).map_err(End::Given)?;
             filler.append(bytes).map_err(End::Given)?;
-            match filler.is_read() {
-                true => unread_since = None,
-                false if unread_since.get_or_insert_with(Instant::now).elapsed() > UNREAD_MAX => {
-                    return Err(End::Given(io::Error::other("nobody reads it")));
-                }
-                false => {}
-            }
             if !wait.is_zero() {
                 sleep(wait).await;
             }

@@ -9,10 +9,12 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use hyper::body::Bytes;
 use hyper::header::HeaderMap;
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::sleep;
 
 use super::key::Version;
 
@@ -104,6 +106,17 @@ impl Object {
         match &kept.end {
             End::Broken(reason) => Err(io::Error::other(reason.to_string())),
             End::Filling | End::Whole => Ok(kept.filled()),
+        }
+    }
+
+    /// Waits until nobody has read it for `time`.
+    pub async fn abandoned(&self, time: Duration) {
+        loop {
+            self.bytes.closed().await;
+            sleep(time).await;
+            if self.bytes.receiver_count() == 0 {
+                return;
+            }
         }
     }
 
@@ -211,20 +224,10 @@ impl Filler {
         self.object.bytes.send_modify(|kept| kept.end = End::Broken(reason.into()));
     }
 
-    /// Waits until the fastest reader has come as far as `at`; an error, if nobody reads any more.
-    pub async fn reader_at(&self, at: u64) -> io::Result<()> {
-        let mut front = self.object.front.subscribe();
-        tokio::select! {
-            reached = front.wait_for(|front| *front >= at) => {
-                reached.map(drop).map_err(|_| io::ErrorKind::BrokenPipe.into())
-            }
-            () = self.object.bytes.closed() => Err(io::Error::other("nobody reads it")),
-        }
-    }
-
-    /// Whether anybody reads it.
-    pub fn is_read(&self) -> bool {
-        self.object.bytes.receiver_count() > 0
+    /// Waits until the fastest reader has come as far as `at`.
+    pub async fn reader_at(&self, at: u64) {
+        // The sender lives as long as the object.
+        let _ = self.object.front.subscribe().wait_for(|front| *front >= at).await;
     }
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
 
 use super::*;
 
@@ -131,7 +130,7 @@ async fn a_window_moves_on_and_tells_who_fell_behind() {
     let fast = tokio::spawn(read(object.follow(0, length), usize::MAX, Duration::ZERO));
     while filler.filled() < length {
         let at = filler.filled();
-        filler.reader_at(at.saturating_sub(2 * BLOCK as u64)).await.unwrap();
+        filler.reader_at(at.saturating_sub(2 * BLOCK as u64)).await;
         filler.append(bytes(at..at + 100_000.min(length - at))).unwrap();
         tokio::task::yield_now().await;
         assert!(object.bytes.borrow().blocks.len() <= 4);
@@ -145,15 +144,25 @@ async fn a_window_moves_on_and_tells_who_fell_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_window_that_nobody_reads_ends() {
-    let (object, filler) = object(Some(LENGTH), 1);
-    let follower = object.follow(0, LENGTH);
-    tokio::spawn(async move {
-        sleep(Duration::from_secs(3)).await;
-        drop(follower);
-    });
-    assert!(filler.reader_at(1).await.is_err());
-    assert!(!filler.is_read());
+async fn an_object_is_abandoned_when_nobody_has_read_it_for_some_time() {
+    let (object, _filler) = object(Some(LENGTH), 1);
+    let begun = tokio::time::Instant::now();
+    for (comes, goes) in [(0, 3), (5, 8), (10, 20)] {
+        let follower = object.follow(0, LENGTH);
+        tokio::spawn(async move {
+            sleep(Duration::from_secs(goes - comes)).await;
+            drop(follower);
+        });
+        if goes < 20 {
+            let patience = sleep(Duration::from_secs(5));
+            tokio::select! {
+                () = object.abandoned(Duration::from_secs(4)) => panic!("it is read again and again"),
+                () = patience => {}
+            }
+        }
+    }
+    object.abandoned(Duration::from_secs(4)).await;
+    assert_eq!(begun.elapsed().as_secs(), 24);
 }
 
 #[test]

@@ -1,0 +1,379 @@
+//! The measurements. Each makes its namespaces in a thread of its own, and prints its rows of the README's table.
+
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread::{scope, sleep};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
+use nix::unistd::Pid;
+
+use crate::client::{Client, Got};
+use crate::peer::{PORT, Peer, Running, UPSTREAM};
+use crate::support::origin::{Image, Origin};
+use crate::support::{agent, eventually, run, switch};
+
+const MB: f64 = 1e6;
+const IMAGE: &str = "/metal-os/stable/debian/12/img.tar.lz4";
+const LENGTH: u64 = 64_000_000;
+const LARGE: &str = "/metal-os/large";
+const TOKEN: &str = "/config/00000000-0000-0000-0000-525400fea501";
+const SCRIPT: &str = "/boot.ipxe";
+const MACHINES: usize = 48;
+
+/// Runs every measurement, or the one that is named.
+pub fn all(only: Option<&str>) {
+    leafboot::ra::socket::raise_descriptor_limit();
+    let mut second = CpuSet::new();
+    second.set(1).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &second).expect("the bench needs two CPUs");
+    let measurements: [(&str, fn()); 9] = [
+        ("flight", || flight(0, 3)),
+        ("slow-upstream", || flight(8_000_000, 1)),
+        ("policed", policed),
+        ("bulk", bulk),
+        ("token", token),
+        ("readers", readers),
+        ("small", small),
+        ("redirect", redirect),
+        ("memory", memory),
+    ];
+    println!(
+        "| figure | leafboot | nginx 1.22 | HAProxy 2.6 | Varnish 7.1 | goal | met |\n|---|---|---|---|---|---|---|"
+    );
+    for (name, measurement) in measurements {
+        if only.is_none_or(|only| only == name) {
+            scope(|scope| scope.spawn(measurement).join().unwrap());
+        }
+    }
+}
+
+/// One row of the table; `figures` are leafboot's, nginx's, HAProxy's and Varnish's.
+fn row(what: &str, figures: [String; 4], goal: &str, met: bool) {
+    let met = if met { "yes" } else { "no" };
+    println!("| {what} | {} | {goal} | {met} |", figures.join(" | "));
+}
+
+fn none() -> String {
+    "—".to_owned()
+}
+
+/// The value that `part` of the figures do not exceed.
+fn quantile(figures: &mut [f64], part: f64) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    let last = figures.len().saturating_sub(1);
+    figures.get((last as f64 * part).round() as usize).copied().unwrap_or(f64::NAN)
+}
+
+fn median(figures: impl Iterator<Item = f64>) -> f64 {
+    quantile(&mut figures.collect::<Vec<_>>(), 0.5)
+}
+
+/// A namespace of the thread's own, with an upstream in it.
+fn site() -> Arc<Origin> {
+    unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
+    run("ip", &["link", "set", "lo", "up"]);
+    let origin = Origin::start(UPSTREAM);
+    origin.put(IMAGE, Image::new(1, LENGTH));
+    origin.put(LARGE, Image::new(1, 1 << 40));
+    origin.put(TOKEN, Image::new(1, 2000));
+    origin.put(SCRIPT, Image::new(1, 1000));
+    origin
+}
+
+fn start(peer: Peer) -> Running {
+    peer.start(None, "[::1]", "lo")
+}
+
+fn here() -> String {
+    format!("[::1]:{PORT}")
+}
+
+/// `count` machines ask for `path` at the same moment; until all have it, or `time` is over.
+fn rush(to: &str, count: usize, path: &str, rate: u64, time: Option<Duration>) -> (Vec<Got>, f64) {
+    let (stop, total) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (together, buffer) = (Barrier::new(count + 1), if rate > 0 { 64 * 1024 } else { 0 });
+    scope(|scope| {
+        let machines: Vec<_> = (0..count)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut client = Client::connect(to, buffer);
+                    together.wait();
+                    client.download(path, rate, &stop, &total)
+                })
+            })
+            .collect();
+        together.wait();
+        let begun = Instant::now();
+        if let Some(time) = time {
+            sleep(time);
+            stop.store(true, Ordering::Relaxed);
+        }
+        let got = machines.into_iter().map(|machine| machine.join().unwrap()).collect();
+        (got, begun.elapsed().as_secs_f64())
+    })
+}
+
+/// Upstream's bytes per image, first byte's median in ms, seconds, CPU seconds per GB.
+type Flight = [f64; 4];
+
+fn one_flight(peer: Peer, origin: &Origin) -> Flight {
+    let running = start(peer);
+    origin.sent();
+    let before = running.cpu();
+    let (got, took) = rush(&here(), MACHINES, IMAGE, 0, None);
+    assert!(got.iter().all(|got| got.whole), "{}: some copies are not whole", peer.name());
+    let delivered = (MACHINES as u64 * LENGTH) as f64;
+    let first = median(got.iter().map(|got| got.first * 1000.0));
+    let cpu = running.cpu() - before;
+    [origin.sent() as f64 / LENGTH as f64, first, took, cpu / (delivered / 1e9)]
+}
+
+fn flight(rate: u64, rounds: usize) {
+    let origin = site();
+    origin.rate.store(rate, Ordering::Relaxed);
+    let peers = [Peer::Shared, Peer::NginxCache, Peer::Varnish];
+    let mut flights = [vec![], vec![], vec![]];
+    for _ in 0..rounds {
+        for (peer, flights) in peers.iter().zip(&mut flights) {
+            flights.push(one_flight(*peer, &origin));
+        }
+    }
+    let middle = |i: usize| -> Flight {
+        std::array::from_fn(|figure| median(flights[i].iter().map(|flight: &Flight| flight[figure])))
+    };
+    let [own, nginx, varnish] = [middle(0), middle(1), middle(2)];
+    let show =
+        |[sent, first, took, cpu]: Flight| format!("{sent:.2}× / {first:.1} ms / {took:.2} s / {cpu:.2}");
+    let what = match rate {
+        0 => "one 64 MB image, 48 machines, cold: bytes from upstream / first byte / all / CPU s per GB"
+            .to_owned(),
+        rate => format!("the same, upstream at {} MB/s a connection", rate / 1_000_000),
+    };
+    let met = own[0] <= 1.02 && own[1] <= 10.0 && own[2] <= varnish[2] * 1.005 && own[3] <= 0.25;
+    let goal = "≤ 1.02× / ≤ 10 ms / ≤ Varnish / ≤ 0.25";
+    row(&what, [show(own), show(nginx), none(), show(varnish)], goal, met);
+}
+
+/// A leaf's namespace behind a cable of 1500 bytes without offloads, whose CPU gets 6000 packets per second.
+struct Leaf(Child);
+
+impl Leaf {
+    fn plug() -> Self {
+        let leaf = Self(
+            Command::new("unshare").args(["--net", "sleep", "900"]).stdout(Stdio::null()).spawn().unwrap(),
+        );
+        let pid = leaf.0.id().to_string();
+        let (own, theirs) =
+            (std::fs::read_link("/proc/thread-self/ns/net").unwrap(), format!("/proc/{pid}/ns/net"));
+        eventually("the leaf has its own namespace", || {
+            std::fs::read_link(&theirs).is_ok_and(|theirs| theirs != own)
+        });
+        run("ip", &["link", "add", "world", "type", "veth", "peer", "name", "Ethernet0", "netns", &pid]);
+        let inside = |arguments: &[&str]| {
+            run("nsenter", &[&["--net", "--target", &pid], arguments].concat());
+        };
+        for (device, address, there) in [("world", "fd00::2/64", false), ("Ethernet0", "fd00::1/64", true)] {
+            for arguments in [
+                vec!["ip", "address", "add", address, "dev", device, "nodad"],
+                vec!["ip", "link", "set", device, "up", "mtu", "1500", "gso_max_segs", "1"],
+            ] {
+                if there { inside(&arguments) } else { drop(run(arguments[0], &arguments[1..])) }
+            }
+        }
+        inside(&["nft", "add table netdev copp"]);
+        inside(&[
+            "nft",
+            "add chain netdev copp in { type filter hook ingress device Ethernet0 priority 0; }",
+        ]);
+        inside(&[
+            "nft",
+            "add rule netdev copp in meta l4proto tcp limit rate over 6000/second burst 600 packets drop",
+        ]);
+        leaf
+    }
+}
+
+impl Drop for Leaf {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn policed() {
+    let _origin = site();
+    let leaf = Leaf::plug();
+    let begin = |peer: Peer| peer.start(Some(leaf.0.id()), "[fd00::2]", "Ethernet0");
+    let to = format!("[fd00::1]:{PORT}");
+    let rate = |got: &[Got], took: f64| got.iter().map(|got| got.bytes as f64).sum::<f64>() / MB / took;
+    let plain = |peer: Peer| {
+        let _running = begin(peer);
+        let (got, took) = rush(&to, MACHINES, LARGE, 0, Some(Duration::from_secs(15)));
+        rate(&got, took)
+    };
+    let (own, haproxy) = (plain(Peer::Plain), plain(Peer::Haproxy));
+    let _running = begin(Peer::Budgeted);
+    let (got, took) = rush(&to, MACHINES, IMAGE, 0, None);
+    let shared = rate(&got, took);
+    let times: Vec<f64> = got.iter().map(|got| got.took).collect();
+    let (fastest, slowest) =
+        times.iter().fold((f64::MAX, 0.0f64), |(low, high), t| (low.min(*t), high.max(*t)));
+    let fair = fastest / slowest;
+    row(
+        "through 6000 packets/s, MTU 1500: all 48 together; shared to plain; slowest to fastest",
+        [
+            format!("{shared:.0} MB/s (plain {own:.1}); {:.1}×; {fair:.2}", shared / own),
+            none(),
+            format!("{haproxy:.1} MB/s"),
+            none(),
+        ],
+        "≥ 14 × plain; ≥ 0.9",
+        shared >= 14.0 * own && fair >= 0.9 && got.iter().all(|got| got.whole),
+    );
+}
+
+fn bulk() {
+    let _origin = site();
+    let peers = [Peer::Plain, Peer::NginxTuned, Peer::Haproxy];
+    let mut figures = [vec![], vec![], vec![]];
+    for _ in 0..3 {
+        for (peer, figures) in peers.iter().zip(&mut figures) {
+            let running = start(*peer);
+            let before = running.cpu();
+            let (got, took) = rush(&here(), MACHINES, LARGE, 0, Some(Duration::from_secs(4)));
+            let bytes: f64 = got.iter().map(|got| got.bytes as f64).sum();
+            figures.push(((running.cpu() - before) / (bytes / 1e9), bytes / MB / took));
+        }
+    }
+    let [own, nginx, haproxy] = figures.map(|figures| {
+        (median(figures.iter().map(|figure| figure.0)), median(figures.iter().map(|figure| figure.1)))
+    });
+    let show = |(cpu, rate): (f64, f64)| format!("{cpu:.2} ({rate:.0} MB/s)");
+    let what = "bulk without sharing, 48 machines: CPU s per GB";
+    row(what, [show(own), show(nginx), show(haproxy), none()], "≤ 0.85 × HAProxy", own.0 <= 0.85 * haproxy.0);
+}
+
+/// Asks for a small answer again and again until `stop`, each time over the same connection or over a new one.
+fn ask(path: &str, expected: u16, fresh: bool, stop: &AtomicBool) -> Vec<f64> {
+    let mut times = Vec::new();
+    let mut client = Client::connect(&here(), 0);
+    while !stop.load(Ordering::Relaxed) {
+        let begun = Instant::now();
+        if fresh {
+            client = Client::connect(&here(), 0);
+        }
+        match client.small(path) {
+            Some(status) if status == expected => times.push(begun.elapsed().as_secs_f64() * 1000.0),
+            Some(status) => panic!("{path}: {status}"),
+            // A kept connection may have served its number of requests.
+            None => client = Client::connect(&here(), 0),
+        }
+    }
+    times
+}
+
+fn token() {
+    let _origin = site();
+    let measure = |peer: Peer| {
+        let _running = start(peer);
+        let stop = AtomicBool::new(false);
+        scope(|scope| {
+            let asking = scope.spawn(|| ask(TOKEN, 200, false, &stop));
+            let (got, took) = rush(&here(), MACHINES, LARGE, 0, Some(Duration::from_secs(8)));
+            stop.store(true, Ordering::Relaxed);
+            let mut times = asking.join().unwrap();
+            let rate = got.iter().map(|got| got.bytes as f64).sum::<f64>() / MB / took;
+            (quantile(&mut times, 0.5), quantile(&mut times, 0.99), rate)
+        })
+    };
+    let [own, nginx, haproxy] = [Peer::Plain, Peer::NginxTuned, Peer::Haproxy].map(measure);
+    let show = |(p50, p99, rate): (f64, f64, f64)| format!("{p50:.1} / {p99:.1} ({rate:.0} MB/s)");
+    let what = "token, ms median / p99, beside 48 bulk streams";
+    let met = own.1 <= 12.0 && own.2 >= 1000.0;
+    row(what, [show(own), show(nginx), show(haproxy), none()], "p99 ≤ 12 at ≥ 1000 MB/s", met);
+}
+
+fn readers() {
+    const READERS: usize = 512;
+    let _origin = site();
+    let measure = |peer: Peer| {
+        let running = start(peer);
+        scope(|scope| {
+            let reading =
+                scope.spawn(|| rush(&here(), READERS, LARGE, 1_000_000, Some(Duration::from_secs(8))));
+            sleep(Duration::from_secs(6));
+            let (resident, buffers) = running.memory();
+            let (got, took) = reading.join().unwrap();
+            let least = got.iter().map(|got| got.bytes as f64 / MB / took).fold(f64::MAX, f64::min);
+            (resident, buffers, running.files(), least)
+        })
+    };
+    let [own, nginx, haproxy] = [Peer::Plain, Peer::NginxTuned, Peer::Haproxy].map(measure);
+    let show = |(resident, buffers, files, least): (f64, f64, f64, f64)| {
+        format!("{resident:.0} / {buffers:.0} / {files:.0} MB; {least:.2} MB/s")
+    };
+    row(
+        "512 readers at 1 MB/s: memory / socket buffers / temporary files; the slowest's rate",
+        [show(own), show(nginx), show(haproxy), none()],
+        "≤ 64 / ≤ 256 / 0; 1 MB/s",
+        own.0 <= 64.0 && own.1 <= 256.0 && own.2 < 0.1 && own.3 >= 0.97,
+    );
+}
+
+/// CPU microseconds per request, and requests per second.
+fn requests(peer: Peer, connections: usize, path: &str, status: u16, fresh: bool) -> (f64, f64) {
+    let running = start(peer);
+    let stop = AtomicBool::new(false);
+    let before = running.cpu();
+    let begun = Instant::now();
+    let count: usize = scope(|scope| {
+        let asking: Vec<_> =
+            (0..connections).map(|_| scope.spawn(|| ask(path, status, fresh, &stop).len())).collect();
+        sleep(Duration::from_secs(3));
+        stop.store(true, Ordering::Relaxed);
+        asking.into_iter().map(|asking| asking.join().unwrap()).sum()
+    });
+    let took = begun.elapsed().as_secs_f64();
+    ((running.cpu() - before) * 1e6 / count as f64, count as f64 / took)
+}
+
+fn small() {
+    let _origin = site();
+    let show = |(cpu, rate): (f64, f64)| format!("{cpu:.0} ({rate:.0}/s)");
+    for (what, connections, fresh) in [
+        ("boot script, 64 connections: CPU µs per request", 64, false),
+        ("the same, 512 connections", 512, false),
+        ("the same, 16 machines, a new connection each", 16, true),
+    ] {
+        let [own, nginx, haproxy] = [Peer::Shared, Peer::NginxUnbuffered, Peer::Haproxy]
+            .map(|peer| requests(peer, connections, SCRIPT, 200, fresh));
+        let met = own.0 <= 1.3 * nginx.0;
+        row(what, [show(own), show(nginx), show(haproxy), none()], "≤ 1.3 × nginx", met);
+    }
+}
+
+fn redirect() {
+    let _origin = site();
+    let [own, nginx] =
+        [Peer::Redirect, Peer::NginxRedirect].map(|peer| requests(peer, 64, IMAGE, 307, false));
+    let show = |(cpu, rate): (f64, f64)| format!("{:.0}/s ({rate:.0}/s seen)", 1e6 / cpu);
+    let what = "redirects a CPU second can answer, 64 connections";
+    row(what, [show(own), show(nginx), none(), none()], "≥ nginx", own.0 <= nginx.0);
+}
+
+fn memory() {
+    let switch = switch::Switch::start();
+    let agent = agent::Agent::start_ready(&switch);
+    sleep(Duration::from_secs(2));
+    let resident = agent.resident() as f64 / MB;
+    let binary = std::fs::metadata(agent::LEAFBOOT).unwrap().len() as f64 / MB;
+    let figure = format!("{resident:.1} MB; {binary:.1} MB");
+    row(
+        "the whole agent, idle: memory; binary",
+        [figure, none(), none(), none()],
+        "≤ 12; ≤ 8",
+        resident <= 12.0 && binary <= 8.0,
+    );
+}

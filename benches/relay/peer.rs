@@ -1,0 +1,247 @@
+//! What is measured: leafboot's relay and its peers, each in processes of its own on CPU 0.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Where the relay under test listens.
+pub const PORT: u16 = 8000;
+/// Where the upstream listens.
+pub const UPSTREAM: u16 = 8080;
+
+/// A relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// leafboot, one transfer for all.
+    Shared,
+    /// leafboot, a transfer for each.
+    Plain,
+    /// leafboot as a site has it: one transfer for all, the default budget.
+    Budgeted,
+    /// leafboot, 307.
+    Redirect,
+    /// nginx with `proxy_cache_lock` and its default timeouts.
+    NginxCache,
+    /// nginx with buffers of 128 KB and no temporary files.
+    NginxTuned,
+    /// nginx, `proxy_buffering off`.
+    NginxUnbuffered,
+    /// nginx, `return 307`.
+    NginxRedirect,
+    /// HAProxy, splice-auto.
+    Haproxy,
+    /// Varnish.
+    Varnish,
+}
+
+/// A running one; ends when it is dropped.
+pub struct Running {
+    child: Child,
+    directory: PathBuf,
+}
+
+impl Peer {
+    /// Its name in the tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Shared | Self::Plain | Self::Budgeted | Self::Redirect => "leafboot",
+            Self::NginxCache | Self::NginxTuned | Self::NginxUnbuffered | Self::NginxRedirect => "nginx",
+            Self::Haproxy => "HAProxy",
+            Self::Varnish => "Varnish",
+        }
+    }
+
+    /// Starts it with nothing cached, and waits until it listens. `namespace`: the process whose network it uses, or
+    /// one's own; `upstream`: the address of the upstream.
+    pub fn start(self, namespace: Option<u32>, upstream: &str, device: &str) -> Running {
+        let directory = std::env::temp_dir().join(format!("leafboot-bench-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).unwrap();
+        // Varnish and nginx leave root.
+        std::os::unix::fs::chown(&directory, None, None).unwrap();
+        let mut all = Vec::new();
+        if let Some(pid) = namespace {
+            all.extend(["nsenter".to_owned(), "--net".to_owned(), format!("--target={pid}")]);
+        }
+        all.extend(["taskset", "-c", "0"].map(str::to_owned));
+        all.extend(self.command(&directory, upstream, device));
+        let log = fs::File::create(directory.join("log")).unwrap();
+        let child = Command::new(&all[0]).args(&all[1..]).stdout(Stdio::null()).stderr(log).spawn();
+        let running = Running { child: child.unwrap_or_else(|e| panic!("{all:?}: {e}")), directory };
+        running.listens(namespace);
+        running
+    }
+
+    fn command(self, directory: &Path, upstream: &str, device: &str) -> Vec<String> {
+        let at = |name: &str| directory.join(name).display().to_string();
+        let write = |name: &str, text: &str| {
+            fs::write(directory.join(name), text).unwrap();
+            at(name)
+        };
+        let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+        match self {
+            Self::Shared | Self::Plain | Self::Budgeted | Self::Redirect => {
+                let file = write("leafboot.toml", &self.leafboot(upstream));
+                let own = std::env::current_exe().unwrap().display().to_string();
+                words(&[&own, "serve", &file, device])
+            }
+            Self::NginxCache | Self::NginxTuned | Self::NginxUnbuffered | Self::NginxRedirect => {
+                words(&["nginx", "-p", &at(""), "-c", &write("nginx.conf", &self.nginx(upstream))])
+            }
+            Self::Haproxy => words(&["haproxy", "-db", "-f", &write("haproxy.cfg", &haproxy(upstream))]),
+            Self::Varnish => {
+                let (listen, backend) = (format!("[::]:{PORT}"), format!("{upstream}:{UPSTREAM}"));
+                words(&[
+                    "varnishd",
+                    "-F",
+                    "-j",
+                    "none",
+                    "-n",
+                    &at("v"),
+                    "-a",
+                    &listen,
+                    "-b",
+                    &backend,
+                    "-s",
+                    "malloc,256m",
+                ])
+            }
+        }
+    }
+
+    /// Budgets are off where machines are to be as fast as the CPU lets them.
+    fn leafboot(self, upstream: &str) -> String {
+        let memory = if self == Self::Plain { "0B" } else { "256MiB" };
+        let mode = if self == Self::Redirect { "redirect" } else { "proxy" };
+        let budget = match self {
+            Self::Budgeted => "",
+            _ => "[relay.cache.budget]\npackets = 0\nport_packets = 0\n",
+        };
+        format!(
+            "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n[relay]\nport = {PORT}\nconnections = 2000\n\
+             requests = 0\n[relay.boot_service]\norigins = [\"http://{upstream}:{UPSTREAM}\"]\n[relay.cache]\n\
+             name = \"http://images.metal-stack.io\"\nmode = \"{mode}\"\nmemory = \"{memory}\"\n\
+             origins = [\"http://{upstream}:{UPSTREAM}\"]\n{budget}"
+        )
+    }
+
+    fn nginx(self, upstream: &str) -> String {
+        let how = match self {
+            Self::NginxCache => {
+                "proxy_cache images; proxy_cache_lock on; proxy_cache_valid 200 10m; proxy_cache_revalidate on;"
+            }
+            Self::NginxUnbuffered => "proxy_buffering off;",
+            _ => "proxy_buffers 8 128k; proxy_buffer_size 16k; proxy_max_temp_file_size 0;",
+        };
+        let answer = match self {
+            Self::NginxRedirect => "return 307 http://images.metal-stack.io$request_uri;".to_owned(),
+            _ => format!(
+                "proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection \"\"; {how}"
+            ),
+        };
+        format!(
+            "daemon off; user root; worker_processes 1; worker_rlimit_nofile 8192; pid nginx.pid; error_log stderr crit;\n\
+             events {{ worker_connections 4096; }}\n\
+             http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000;\n\
+             proxy_cache_path cache keys_zone=images:10m max_size=1g; proxy_temp_path temp; client_body_temp_path body;\n\
+             upstream origin {{ server {upstream}:{UPSTREAM}; keepalive 64; keepalive_requests 1000000; }}\n\
+             server {{ listen [::]:{PORT} backlog=1024; location / {{ {answer} }} }} }}\n"
+        )
+    }
+}
+
+fn haproxy(upstream: &str) -> String {
+    format!(
+        "global\n nbthread 1\n maxconn 4096\ndefaults\n mode http\n option splice-auto\n timeout connect 5s\n \
+         timeout client 120s\n timeout server 120s\n http-reuse always\nfrontend f\n bind [::]:{PORT}\n \
+         default_backend b\nbackend b\n server s {upstream}:{UPSTREAM}\n"
+    )
+}
+
+impl Running {
+    fn listens(&self, namespace: Option<u32>) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let hex = format!(":{PORT:04X} ");
+        let table =
+            format!("/proc/{}/net/tcp6", namespace.map_or("thread-self".to_owned(), |pid| pid.to_string()));
+        let is_there = || {
+            fs::read_to_string(&table)
+                .unwrap()
+                .lines()
+                .any(|line| line.contains(&hex) && line.contains(" 0A "))
+        };
+        while !is_there() {
+            let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "it does not listen: {log}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Its processes.
+    fn pids(&self) -> Vec<u32> {
+        let mut pids = vec![self.child.id()];
+        let mut at = 0;
+        while let Some(pid) = pids.get(at) {
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            pids.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+            at += 1;
+        }
+        pids
+    }
+
+    /// CPU seconds that it has used.
+    pub fn cpu(&self) -> f64 {
+        let ticks = |pid: &u32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let after = stat.rsplit_once(") ").map_or("", |(_, after)| after).to_owned();
+            let field = |i: usize| after.split(' ').nth(i).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+            field(11) + field(12)
+        };
+        self.pids().iter().map(ticks).sum::<u64>() as f64 / 100.0
+    }
+
+    /// Its resident memory and its sockets' buffers, in MB.
+    pub fn memory(&self) -> (f64, f64) {
+        let resident = |pid: &u32| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0").to_owned();
+            line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0)
+        };
+        let sockets = crate::support::run("ss", &["-tmnOH"]);
+        let buffers = sockets.lines().filter(|line| {
+            let ends: Vec<&str> = line.split_whitespace().skip(3).take(2).collect();
+            matches!(ends.as_slice(), [own, other] if own.ends_with(&format!(":{PORT}")) || other.ends_with(&format!(":{UPSTREAM}")))
+        });
+        let held = |line: &str| {
+            let memory = line.split_once("skmem:(").map_or("", |(_, memory)| memory);
+            let of = |name: char| {
+                let field =
+                    memory.split([',', ')']).find_map(|field| field.strip_prefix(name)?.parse::<f64>().ok());
+                field.unwrap_or(0.0)
+            };
+            of('r') + of('w')
+        };
+        let rss: f64 = self.pids().iter().map(resident).sum();
+        (rss / 1000.0, buffers.map(held).sum::<f64>() / 1e6)
+    }
+
+    /// Bytes of the files that it keeps, in MB.
+    pub fn files(&self) -> f64 {
+        let bytes = crate::support::run("du", &["-sb", &self.directory.join("temp").display().to_string()]);
+        bytes.split_whitespace().next().map_or(0.0, |bytes| bytes.parse::<f64>().unwrap() / 1e6)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for pid in self.pids().into_iter().rev() {
+            let _ = nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap()),
+                nix::sys::signal::Signal::SIGKILL,
+            );
+        }
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}

@@ -1,0 +1,309 @@
+//! Images in proxy mode over a real cable: many machines, one transfer; versions never mixed; memory, readers and
+//! budgets bounded.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{JoinHandle, sleep};
+use std::time::{Duration, Instant};
+
+use leafboot::config::Config;
+use leafboot::relay::claim::Claim;
+use leafboot::relay::server::{self, Phase, Service, Shared, Stage};
+use leafboot::session::Session;
+use support::cable::Cable;
+use support::download::{Download, EAGER, Habit, get};
+use support::origin::{Image, Origin};
+use tokio::sync::watch;
+
+const MB: u64 = 1_000_000;
+const PATH: &str = "/metal-os/stable/debian/12/img.tar.lz4";
+const GATEWAY: &str = "[2001:db8:b007::1]:80";
+const UNLIMITED: &str = "[relay.cache.budget]\npackets = 0\nport_packets = 0\n";
+
+/// A machine, its port's relay, and a partition cache behind it.
+struct Site {
+    cable: Cable,
+    origin: Arc<Origin>,
+}
+
+impl Site {
+    /// `cache`: keys of `[relay.cache]` and the tables below it.
+    fn start(cache: &str) -> Self {
+        let cable = Cable::plug();
+        let origin = Origin::start(8080);
+        origin.put(PATH, Image::new(1, 64 * MB));
+        relay(cache);
+        cable.boot();
+        cable.machine("ip", &["address", "add", "2001:db8:b007::7/64", "dev", "eth0", "nodad"]);
+        let site = Self { cable, origin };
+        support::eventually("the machine reaches the relay", || {
+            site.cable.machine("curl", &["-sg", "-m", "5", "http://[2001:db8:b007::1]/"]).contains("relays")
+        });
+        site
+    }
+
+    fn get(&self, path: &str, headers: &str) -> Download {
+        let (path, headers) = (path.to_owned(), headers.to_owned());
+        self.cable.inside(move || get(GATEWAY, &path, &headers, EAGER)).join().unwrap()
+    }
+
+    fn begin(&self, path: &str, habit: Habit) -> JoinHandle<Download> {
+        let path = path.to_owned();
+        self.cable.inside(move || get(GATEWAY, &path, "", habit))
+    }
+
+    fn begin_many(&self, count: usize, path: &str) -> Vec<JoinHandle<Download>> {
+        (0..count).map(|_| self.begin(path, EAGER)).collect()
+    }
+}
+
+fn relay(cache: &str) {
+    let settings = format!(
+        "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n[relay]\nconnections = 100\n\
+         requests = 1000\n[relay.boot_service]\norigins = [\"http://[::1]:9\"]\n[relay.cache]\n\
+         name = \"http://images.metal-stack.io\"\nmode = \"proxy\"\norigins = [\"http://[::1]:8080\"]\n{cache}"
+    );
+    let settings = Config::parse(&settings).unwrap().relay;
+    let claim = Claim {
+        leaf: "leaf01".to_owned(),
+        port: "Ethernet0".parse().unwrap(),
+        prefix: "2001:db8:b007::/64".parse().unwrap(),
+        session: Session::begin(1, 0xabc).id(),
+    };
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let shared = Arc::new(Shared::new(&settings, &Arc::default()).unwrap());
+            let phase = watch::Sender::new(Phase { claim, stage: Stage::Serves });
+            let ifindex = nix::net::if_::if_nametoindex("Ethernet0").unwrap();
+            let service = Arc::new(Service::new(&shared, ifindex, phase.subscribe()));
+            let listener = server::listen(&service.port, 80).unwrap();
+            server::serve(listener, service, false).await
+        })
+    });
+}
+
+fn joined(downloads: Vec<JoinHandle<Download>>) -> Vec<Download> {
+    downloads.into_iter().map(|download| download.join().unwrap()).collect()
+}
+
+#[track_caller]
+fn assert_whole(download: &Download, version: u64, length: u64) {
+    let Download { status, whole, version: got, length: came, head, .. } = download;
+    assert_eq!((*status, *whole, *got, *came), (200, true, Some(version), length), "{head}");
+}
+
+#[test]
+fn forty_eight_machines_share_one_transfer_that_outlives_the_first_of_them() {
+    let site = Site::start(UNLIMITED);
+    site.origin.rate.store(40 * MB, Ordering::Relaxed);
+    let leader = site.begin(PATH, Habit { leaves: 32 * MB, ..EAGER });
+    let followers = site.begin_many(48, PATH);
+    assert!(!leader.join().unwrap().whole);
+    for download in joined(followers) {
+        assert_whole(&download, 1, 64 * MB);
+    }
+    assert_eq!((site.origin.sent(), site.origin.answers.load(Ordering::Relaxed)), (64 * MB, 1));
+    site.origin.rate.store(0, Ordering::Relaxed);
+    sleep(Duration::from_secs(2));
+    assert_whole(&site.get(PATH, ""), 1, 64 * MB);
+    assert_eq!(site.origin.sent(), 0, "it was confirmed, not fetched again");
+}
+
+#[test]
+fn a_transfer_that_breaks_is_nobodys_whole_image() {
+    let site = Site::start(UNLIMITED);
+    let whole = Image::new(1, 64 * MB);
+    for (path, image) in [
+        ("/metal-os/untagged", Image { etag: false, ..whole.clone() }),
+        ("/metal-os/unranged", Image { ranges: false, ..whole }),
+    ] {
+        site.origin.put(path, image);
+        site.origin.rate.store(100 * MB, Ordering::Relaxed);
+        site.origin.breaks.store(32 * MB, Ordering::Relaxed);
+        for download in joined(site.begin_many(8, path)) {
+            assert!(!download.whole && download.status == 200, "{} bytes came", download.length);
+            assert_eq!(download.header("content-length"), Some("64000000"));
+        }
+        assert_whole(&site.get(path, ""), 1, 64 * MB);
+    }
+}
+
+#[test]
+fn a_transfer_that_breaks_is_taken_up_where_the_version_is_certain() {
+    let site = Site::start(UNLIMITED);
+    site.origin.breaks.store(32 * MB, Ordering::Relaxed);
+    for download in joined(site.begin_many(8, PATH)) {
+        assert_whole(&download, 1, 64 * MB);
+    }
+    assert!(site.origin.sent() < 66 * MB);
+    assert_eq!(site.origin.answers.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn an_image_that_changes_is_never_mixed_and_soon_seen() {
+    let site = Site::start(UNLIMITED);
+    let path = "/metal-os/nightly/img.tar.lz4";
+    for version in 1..=4 {
+        site.origin.put(path, Image::new(version, 8 * MB + version));
+        site.origin.rate.store(8 * MB, Ordering::Relaxed);
+        let during = site.begin_many(4, path);
+        sleep(Duration::from_millis(400));
+        // The next version comes while this one is under way.
+        site.origin.put(path, Image::new(version + 1, 8 * MB + version + 1));
+        for download in joined(during) {
+            let own = download.header("etag").and_then(|tag| tag.strip_prefix("\"v")?.strip_suffix('"'));
+            let own: u64 = own.unwrap().parse().unwrap();
+            assert!(own == version || own == version + 1);
+            assert_whole(&download, own, 8 * MB + own);
+        }
+        site.origin.rate.store(0, Ordering::Relaxed);
+        sleep(Duration::from_secs(2));
+        assert_whole(&site.get(path, ""), version + 1, 8 * MB + version + 1);
+    }
+}
+
+#[test]
+fn a_transfer_that_breaks_while_the_image_changes_ends_in_an_error() {
+    let site = Site::start(UNLIMITED);
+    site.origin.rate.store(100 * MB, Ordering::Relaxed);
+    site.origin.breaks.store(32 * MB, Ordering::Relaxed);
+    let downloads = site.begin_many(4, PATH);
+    sleep(Duration::from_millis(100));
+    site.origin.put(PATH, Image::new(2, 64 * MB));
+    for download in joined(downloads) {
+        assert!(!download.whole && download.version == Some(1), "{} bytes came", download.length);
+    }
+    assert_whole(&site.get(PATH, ""), 2, 64 * MB);
+}
+
+#[test]
+fn many_images_take_no_more_memory_than_they_may() {
+    let site = Site::start(&format!("memory = \"32MiB\"\n{UNLIMITED}"));
+    let path = |image: u64| format!("/metal-os/{image}");
+    for image in 0..12 {
+        site.origin.put(&path(image), Image::new(image, 8 * MB));
+        assert_whole(&site.get(&path(image), ""), image, 8 * MB);
+    }
+    site.origin.sent();
+    // There is room for four: the last ones are kept, the first one is not.
+    for image in [11, 10, 9, 8] {
+        assert_whole(&site.get(&path(image), ""), image, 8 * MB);
+    }
+    assert_eq!(site.origin.sent(), 0);
+    assert_whole(&site.get(&path(0), ""), 0, 8 * MB);
+    assert_eq!(site.origin.sent(), 8 * MB);
+    // What is read cannot go: who finds no room streams for himself, and everybody gets his image.
+    let all: Vec<_> =
+        (0..12).map(|image| site.begin(&path(image), Habit { rate: 8 * MB, ..EAGER })).collect();
+    for (image, download) in joined(all).iter().enumerate() {
+        assert_whole(download, image as u64, 8 * MB);
+    }
+}
+
+#[test]
+fn an_image_larger_than_memory_is_shared_through_a_window() {
+    let site = Site::start(&format!("memory = \"32MiB\"\n{UNLIMITED}"));
+    let path = "/metal-os/large";
+    site.origin.put(path, Image::new(3, 96 * MB));
+    site.origin.rate.store(60 * MB, Ordering::Relaxed);
+    let downloads = site.begin_many(12, path);
+    let slow = site.begin(path, Habit { rate: 30 * MB, ..EAGER });
+    for download in joined(downloads) {
+        assert_whole(&download, 3, 96 * MB);
+    }
+    assert_whole(&slow.join().unwrap(), 3, 96 * MB);
+    // One transfer for all, and the rest for the one that fell behind.
+    assert!(site.origin.sent() < 190 * MB);
+    assert!(site.origin.answers.load(Ordering::Relaxed) <= 3);
+}
+
+#[test]
+fn parts_and_conditions_are_answered_from_the_shared_image() {
+    let site = Site::start(UNLIMITED);
+    let part = site.get(PATH, "Range: bytes=1000000-1999999\r\n");
+    assert_eq!((part.status, part.length, part.version), (206, MB, Some(1)), "passed through");
+    assert_eq!(site.origin.sent(), MB, "a part does not fetch the whole image");
+    assert_whole(&site.get(PATH, ""), 1, 64 * MB);
+    site.origin.sent();
+    let part = site.get(PATH, "Range: bytes=63000000-\r\nIf-Range: \"v1\"\r\n");
+    assert_eq!((part.status, part.length, part.version), (206, MB, Some(1)));
+    assert_eq!(part.header("content-range"), Some("bytes 63000000-63999999/64000000"));
+    assert_whole(&site.get(PATH, "Range: bytes=63000000-\r\nIf-Range: \"v0\"\r\n"), 1, 64 * MB);
+    let beyond = site.get(PATH, "Range: bytes=64000000-\r\n");
+    assert_eq!((beyond.status, beyond.header("content-range")), (416, Some("bytes */64000000")));
+    let known = site.get(PATH, "If-None-Match: \"v1\"\r\n");
+    assert_eq!((known.status, known.length, known.header("etag")), (304, 0, Some("\"v1\"")));
+    assert_eq!(site.origin.sent(), 0);
+    let url = format!("http://{GATEWAY}{PATH}");
+    let head = site.cable.machine("curl", &["-sIg", "-m", "5", &url]).to_lowercase();
+    assert!(head.contains("200 ok") && head.contains("content-length: 64000000"), "{head}");
+    assert!(head.contains("accept-ranges: bytes") && head.contains("etag: \"v1\""), "{head}");
+}
+
+#[test]
+fn what_is_no_image_of_known_length_ends_honestly() {
+    let site = Site::start(UNLIMITED);
+    site.origin.put("/metal-os/chunked", Image { sized: false, ..Image::new(1, 5 * MB) });
+    for download in joined(site.begin_many(4, "/metal-os/chunked")) {
+        assert_whole(&download, 1, 5 * MB);
+        assert!(download.header("transfer-encoding").is_none());
+    }
+    assert_eq!(site.origin.sent(), 5 * MB);
+    site.origin.breaks.store(MB, Ordering::Relaxed);
+    site.origin.put("/metal-os/cut", Image { sized: false, ..Image::new(1, 5 * MB) });
+    assert_eq!(site.get("/metal-os/cut", "").status, 503);
+    assert_eq!(site.get("/metal-os/nothing", "").status, 404);
+    let elsewhere = "307 Temporary Redirect\r\nLocation: https://images.metal-stack.io/x";
+    site.origin.put("/metal-os/moved", Image { instead: Some(elsewhere), ..Image::new(1, 1) });
+    let moved = site.get("/metal-os/moved", "");
+    let location = moved.header("location");
+    assert_eq!((moved.status, location), (307, Some("https://images.metal-stack.io/x")));
+    assert_eq!(moved.header("content-length"), Some("0"));
+    site.origin.put("/metal-os/empty", Image::new(1, 0));
+    assert_whole(&site.get("/metal-os/empty", ""), 1, 0);
+}
+
+#[test]
+fn a_machine_that_hardly_reads_is_cut() {
+    let limits = "min_rate = \"100KiB\"\npatience = \"1s\"\n";
+    let site = Site::start(&format!("{UNLIMITED}{limits}"));
+    site.origin.put("/metal-os/short", Image::new(1, 2 * MB));
+    let good = site.begin("/metal-os/short", Habit { rate: 400_000, ..EAGER });
+    let bad = site.begin("/metal-os/short", Habit { rate: 50_000, ..EAGER });
+    assert_whole(&good.join().unwrap(), 1, 2 * MB);
+    assert!(!bad.join().unwrap().whole);
+}
+
+#[test]
+fn budgets_hold() {
+    let site = Site::start("memory = \"0B\"\n[relay.cache.budget]\nport_rate = \"4MiB\"\n");
+    site.origin.put("/metal-os/short", Image::new(1, 3 * MB));
+    let begun = Instant::now();
+    let downloads = joined(site.begin_many(4, "/metal-os/short"));
+    for download in &downloads {
+        assert_whole(download, 1, 3 * MB);
+    }
+    // 12 MB at 4 MiB/s, but for the burst and what each has been given in advance.
+    assert!(begun.elapsed() > Duration::from_millis(2400), "{:?}", begun.elapsed());
+    let slowest = downloads.iter().map(|download| download.took).max().unwrap();
+    let fastest = downloads.iter().map(|download| download.took).min().unwrap();
+    assert!(fastest > slowest.mul_f64(0.8), "{fastest:?} and {slowest:?}");
+    assert_eq!(site.origin.sent(), 12 * MB, "no memory, nothing shared");
+}
+
+#[test]
+fn packets_from_the_cache_have_their_budget() {
+    let site = Site::start("[relay.cache.budget]\npackets = 2000\n");
+    site.origin.put("/metal-os/short", Image::new(1, 6 * MB));
+    let begun = Instant::now();
+    for download in joined(site.begin_many(8, "/metal-os/short")) {
+        assert_whole(&download, 1, 6 * MB);
+    }
+    // Some 4200 packets of 1428 bytes at 2000 per second.
+    assert!(begun.elapsed() > Duration::from_millis(1700), "{:?}", begun.elapsed());
+}

@@ -1,0 +1,198 @@
+//! A partition cache of the tests' own: it makes its images up, counts what it sends, and fails when it is told to.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, RwLock};
+use std::time::{Duration, Instant};
+
+/// An image's bytes repeat after this prime number of bytes: no shifted or swapped block looks right.
+const PERIOD: usize = 1_048_583;
+const PIECE: usize = 128 * 1024;
+
+/// What is behind a path.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Which bytes.
+    pub version: u64,
+    /// How many.
+    pub length: u64,
+    /// Without: no validator.
+    pub etag: bool,
+    /// Without: chunked.
+    pub sized: bool,
+    /// Whether parts are given out.
+    pub ranges: bool,
+    /// Another answer than the image: status line's rest and headers.
+    pub instead: Option<&'static str>,
+}
+
+impl Image {
+    /// An image as a good server has it.
+    pub fn new(version: u64, length: u64) -> Self {
+        Self { version, length, etag: true, sized: true, ranges: true, instead: None }
+    }
+
+    /// Its `ETag`.
+    pub fn tag(version: u64) -> String {
+        format!("\"v{version}\"")
+    }
+}
+
+/// Some of the bytes of a version from `at` on.
+pub fn bytes(version: u64, at: u64) -> &'static [u8] {
+    static NOISE: OnceLock<Vec<u8>> = OnceLock::new();
+    let noise = NOISE.get_or_init(|| {
+        let mut state = 88_172_645_463_325_252u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u8
+        };
+        (0..PERIOD).map(|_| next()).collect()
+    });
+    &noise[((at + version * 99_991) % PERIOD as u64) as usize..]
+}
+
+/// The server. Its threads end with the process.
+#[derive(Debug)]
+pub struct Origin {
+    images: RwLock<BTreeMap<String, Image>>,
+    /// Bytes of bodies that were sent.
+    pub sent: AtomicU64,
+    /// Answers with a body.
+    pub answers: AtomicU64,
+    /// Bytes per second and connection; 0: as fast as it goes.
+    pub rate: AtomicU64,
+    /// So many bytes into the next body the connection breaks; 0: it does not. Once.
+    pub breaks: AtomicU64,
+}
+
+impl Origin {
+    /// Starts one on a TCP port of the calling thread's namespace.
+    pub fn start(port: u16) -> Arc<Self> {
+        let listener = TcpListener::bind(("::", port)).unwrap();
+        let origin = Arc::new(Self {
+            images: RwLock::default(),
+            sent: AtomicU64::new(0),
+            answers: AtomicU64::new(0),
+            rate: AtomicU64::new(0),
+            breaks: AtomicU64::new(0),
+        });
+        let served = Arc::clone(&origin);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (stream, origin) = (stream.unwrap(), Arc::clone(&served));
+                std::thread::spawn(move || origin.serve(&stream));
+            }
+        });
+        origin
+    }
+
+    /// Puts an image there, or another one in its place.
+    pub fn put(&self, path: &str, image: Image) {
+        self.images.write().unwrap().insert(path.to_owned(), image);
+    }
+
+    /// Bytes that were sent since the last call.
+    pub fn sent(&self) -> u64 {
+        self.sent.swap(0, Ordering::Relaxed)
+    }
+
+    fn serve(&self, stream: &TcpStream) -> Option<()> {
+        stream.set_nodelay(true).ok()?;
+        let mut reader = BufReader::new(stream);
+        loop {
+            let mut head = Vec::new();
+            loop {
+                let mut line = String::new();
+                if reader.read_line(&mut line).ok()? == 0 {
+                    return None;
+                }
+                if line.trim().is_empty() {
+                    break;
+                }
+                head.push(line.trim().to_owned());
+            }
+            self.answer(stream, &head)?;
+        }
+    }
+
+    /// Answers one request; nothing, when the connection is to end.
+    fn answer(&self, mut stream: &TcpStream, head: &[String]) -> Option<()> {
+        let mut words = head.first()?.split(' ');
+        let (method, path) = (words.next()?, words.next()?);
+        let header = |name: &str| {
+            let mut lines = head.iter().filter_map(|line| line.split_once(": "));
+            lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
+        };
+        let image = self.images.read().unwrap().get(path).cloned();
+        let Some(image) = image else {
+            return stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").ok();
+        };
+        if let Some(instead) = image.instead {
+            return stream
+                .write_all(format!("HTTP/1.1 {instead}\r\nContent-Length: 0\r\n\r\n").as_bytes())
+                .ok();
+        }
+        let tag = Image::tag(image.version);
+        let etag = if image.etag { format!("ETag: {tag}\r\n") } else { String::new() };
+        if image.etag && header("if-none-match").as_ref() == Some(&tag) {
+            return stream.write_all(format!("HTTP/1.1 304 Not Modified\r\n{etag}\r\n").as_bytes()).ok();
+        }
+        let (first, end) = match header("range").filter(|_| image.ranges) {
+            Some(range) if header("if-range").is_none_or(|asked| asked == tag) => part(&range, image.length)?,
+            _ => (0, image.length),
+        };
+        let status = match (first, end) {
+            (0, end) if end == image.length => "200 OK\r\n".to_owned(),
+            _ => format!(
+                "206 Partial Content\r\nContent-Range: bytes {first}-{}/{}\r\n",
+                end - 1,
+                image.length
+            ),
+        };
+        let length = match image.sized {
+            true => format!("Content-Length: {}\r\n", end - first),
+            false => "Transfer-Encoding: chunked\r\n".to_owned(),
+        };
+        stream.write_all(format!("HTTP/1.1 {status}{etag}{length}\r\n").as_bytes()).ok()?;
+        if method == "GET" { self.body(stream, &image, first, end) } else { Some(()) }
+    }
+
+    fn body(&self, mut stream: &TcpStream, image: &Image, first: u64, end: u64) -> Option<()> {
+        self.answers.fetch_add(1, Ordering::Relaxed);
+        let breaks = self.breaks.swap(0, Ordering::Relaxed);
+        let (begun, mut at) = (Instant::now(), first);
+        while at < end {
+            if breaks > 0 && at - first >= breaks {
+                return None;
+            }
+            let bytes = bytes(image.version, at);
+            let piece = bytes.len().min(PIECE).min(usize::try_from(end - at).unwrap());
+            if image.sized {
+                stream.write_all(&bytes[..piece]).ok()?;
+            } else {
+                stream.write_all(format!("{piece:x}\r\n").as_bytes()).ok()?;
+                stream.write_all(&bytes[..piece]).ok()?;
+                stream.write_all(b"\r\n").ok()?;
+            }
+            at += piece as u64;
+            self.sent.fetch_add(piece as u64, Ordering::Relaxed);
+            let rate = self.rate.load(Ordering::Relaxed);
+            if rate > 0 {
+                let due = Duration::from_secs_f64((at - first) as f64 / rate as f64);
+                std::thread::sleep(due.saturating_sub(begun.elapsed()));
+            }
+        }
+        if image.sized { Some(()) } else { stream.write_all(b"0\r\n\r\n").ok() }
+    }
+}
+
+fn part(range: &str, length: u64) -> Option<(u64, u64)> {
+    let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+    let last = last.parse::<u64>().map_or(length, |last| length.min(last + 1));
+    Some((first.parse().ok()?, last))
+}
