@@ -190,6 +190,18 @@ fn a_killed_upstream_costs_only_what_it_had_been_sent() {
 }
 
 #[test]
+fn an_upstream_that_died_before_it_was_asked_costs_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let cable = Cable::plug();
+    let (mut first, second) = (Upstream::start(directory.path(), 0), Upstream::start(directory.path(), 0));
+    leaf(&[&first, &second], &cable);
+    assert_eq!(without("200", &ask(&cable, GATEWAY, (0..40).map(token), AT_ONCE)), BTreeSet::new());
+    assert_eq!(second.asked().len(), 0, "the first in the list is well");
+    first.kill();
+    assert_eq!(without("200", &ask(&cable, GATEWAY, (40..80).map(token), AT_ONCE)), BTreeSet::new());
+}
+
+#[test]
 fn machines_are_told_to_wait_while_no_upstream_is_there_and_served_when_one_is_back() {
     let directory = tempfile::tempdir().unwrap();
     let cable = Cable::plug();

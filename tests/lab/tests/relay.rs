@@ -83,6 +83,9 @@ fn a_machine_says_what_is_wrong_and_boots_when_it_is_well() -> Result<(), String
         told(lab, &mut boot, Server::BootService, &status(404), "404")?;
         told(lab, &mut boot, Server::BootService, &cut(), "broke off")?;
 
+        let begun = boot.machine.console().matches("machine: ipxe-address").count();
+        assert_eq!(begun, 1, "all of it is leafboot's script that asks again, and not the machine's own");
+
         // The boot service needs 4 s and is waited for; there is no cache, and the machine begins anew.
         lab.partition.stop_server(Server::Cache);
         let slow = Behaviour { delay: Duration::from_secs(4), ..edition("of yesterday") };
