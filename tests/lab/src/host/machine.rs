@@ -58,11 +58,12 @@ impl Machine {
         String::from_utf8_lossy(&std::fs::read(&self.console).unwrap_or_default()).into_owned()
     }
 
-    /// Waits until the console shows a text after its first `since` bytes.
+    /// Waits until the console shows a text after its first `since` bytes, however its lines are wrapped.
     pub fn shows(&mut self, since: usize, text: &str, deadline: Duration) -> Result<(), Error> {
         until(&format!("the console shows \"{text}\""), deadline, || {
             self.qemu.check()?;
-            Ok(self.console().get(since..).is_some_and(|console| console.contains(text)).then_some(()))
+            let console = self.console().get(since..).unwrap_or_default().replace(['\r', '\n'], "");
+            Ok(console.contains(text).then_some(()))
         })
     }
 
