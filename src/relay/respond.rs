@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
-    TRANSFER_ENCODING, USER_AGENT,
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName,
+    HeaderValue, RETRY_AFTER, TRANSFER_ENCODING, USER_AGENT,
 };
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Version};
@@ -144,6 +144,10 @@ impl Asked<'_> {
         let deadline = Instant::now() + SCRIPT_DEADLINE;
         let request = self.forwarded(Kind::Script, body::empty());
         let reason = match shared.boot_service.fetch(request, Repeat::Freely, deadline, ANSWER_MAX).await {
+            // Nobody asked for it, and iPXE would take the coded bytes for a script.
+            Ok(answer) if answer.headers().contains_key(CONTENT_ENCODING) => {
+                "the boot service's script has a Content-Encoding".to_owned()
+            }
             Ok(answer) if answer.status() == StatusCode::OK && !answer.body().is_empty() => {
                 let (target, now) = (self.target(), shared.started.elapsed());
                 self.service.memory.send_if_modified(|memory| {
@@ -316,7 +320,9 @@ fn passed_on(answer: Response<Body>) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
     let headers = response.headers_mut();
-    headers.extend(head.headers.get(CONTENT_TYPE).cloned().map(|value| (CONTENT_TYPE, value)));
+    for name in [CONTENT_TYPE, CONTENT_ENCODING] {
+        headers.extend(head.headers.get(&name).cloned().map(|value| (name, value)));
+    }
     let pause = head.headers.get(RETRY_AFTER).and_then(reply::retry_after);
     headers.extend(pause.map(|value| (RETRY_AFTER, value)));
     response
