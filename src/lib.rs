@@ -8,9 +8,9 @@
 //!     │  api  │───────────┬────────────────┐   │  links  │──────────┬────────▶ │ ra/task │ │ relay/task │
 //!     └───┬───┘           │                │   └─────────┘          │          └────┬────┘ └─────┬──────┘
 //!       store             ▼                ▼                        │     serving (pure): which port serves now
-//!         ▲        ┌─────────────┐     watch<RaStates>              │        engine │(pure) decide, claim (pure)
+//!         ▲        ┌─────────────┐     watch<RaStates>              │        engine │(pure) route, claim … (pure)
 //!         │        │  reconcile  │◀─────────────────────────────────┘               ▼            ▼
-//!         │        └──────┬──────┘                                           raw ICMPv6   relay/server, upstream
+//!         │        └──────┬──────┘                                           raw ICMPv6   server, upstream, image
 //!         │  observe ▲    │ Plan::new(desired, observed)   pure                                  │
 //!         │      ┌───┴──┐ ▼                                                                       ▼
 //!         │      │  db  │◀── steps                                             partition cache, boot service
@@ -18,10 +18,9 @@
 //!         └────── watch<Status> ◀── what every pass saw
 //! ```
 //!
-//! Words (`net`, `rows`) are used by pure files (`acl`, `config`, `desired`, `observed`, `plan`, `serving`, `status`,
-//! `ra::packet`, `ra::options`, `ra::engine`, `relay::route`, `relay::decide`, `relay::claim`), those by edges (`db`, `links`, `store`,
-//! `api`, `ra::socket`, `relay::server`, `relay::upstream`), those by tasks (`reconcile`, `preview`, `retire`, `ra::task`,
-//! `relay::task`), and those by `main`. `tests/layers.rs` keeps it so.
+//! The relay has a thread of its own. Words (`net`, `rows`) are used by pure files, those by edges, those by tasks, and
+//! those by `main`: `CONTRIBUTING.md` has the table, and `tests/layers.rs` keeps it so. What is counted is named in
+//! `metrics`; `systemd` keeps the relay's listeners over a restart.
 
 pub mod acl;
 pub mod api;

@@ -41,15 +41,20 @@ impl Inherited {
         self.0.iter().position(is_it).map(|at| self.0.swap_remove(at))
     }
 
-    /// Closes those that nobody took, here and at systemd.
-    pub fn discard(&mut self) {
-        for listener in self.0.drain(..) {
-            let device = SockRef::from(&listener).device().ok().flatten();
+    /// Closes those of ports that are not to serve, here and at systemd.
+    pub fn retain(&mut self, is_to_serve: impl Fn(&PortName) -> bool) {
+        self.0.retain(|listener| {
+            let device = SockRef::from(listener).device().ok().flatten();
             let port = device.and_then(|device| String::from_utf8(device).ok()?.parse::<PortName>().ok());
-            if let (Some(port), Ok(address)) = (port, listener.local_addr()) {
-                forget(&port, address.port());
+            match (port, listener.local_addr()) {
+                (Some(port), Ok(_)) if is_to_serve(&port) => true,
+                (Some(port), Ok(address)) => {
+                    forget(&port, address.port());
+                    false
+                }
+                _ => false,
             }
-        }
+        });
     }
 }
 

@@ -89,7 +89,42 @@ fn a_bad_value_names_key_line_and_rule() {
         ),
         ("[ra]\nmanaged = 1\n", "TOML parse error at line 8"),
         ("[api]\nsocket = \"run/x\"\n", "line 8: api.socket: run/x is not an absolute path"),
+        ("[metrics]\nlisten = \"9110\"\n", "line 8: metrics.listen: \"9110\" is not an address"),
         ("port = 0\n", "line 7: relay.port: 0 is not a TCP port"),
+        ("connections = 0\n", "line 7: relay.connections: 0 connections"),
+        (
+            "[relay.routes]\nscript = [\"boot\"]\n",
+            "line 8: relay.routes.script: \"boot\" is not a path pattern",
+        ),
+        (
+            "[relay.routes]\napi = [\"/x\"]\n",
+            "line 8: relay.routes.api: nobody answers them: set [relay.api]",
+        ),
+        ("[relay.script]\nremember = \"8d\"\n", "line 8: relay.script.remember: 8d is more than 7days"),
+        ("[relay.api]\norigins = []\n", "line 8: relay.api.origins: 0 origins: there must be one to eight"),
+        ("[relay.api]\n", "relay.api.origins is missing"),
+        ("[relay.api]\norigins = [\"x\"]\n", "line 8: relay.api.origins: \"x\" is not an HTTP origin"),
+        (
+            "[relay.api]\norigins = [\"http://a\", \"http://a\"]\n",
+            "line 8: relay.api.origins: http://a stands there twice",
+        ),
+        (
+            "[relay.api]\norigins = [\"http://a\"]\norder = \"x\"\n",
+            "line 9: relay.api.order: \"x\" is not listed or balanced",
+        ),
+        (
+            "[relay.api]\norigins = [\"http://a\"]\nconnect_timeout = \"0s\"\n",
+            "line 9: relay.api.connect_timeout: 0s is no time",
+        ),
+        (
+            "[relay.api]\norigins = [\"http://a\"]\nidle_timeout = \"2m\"\n",
+            "line 9: relay.api.idle_timeout: 2m is more than 1m 50s",
+        ),
+        (
+            "[relay.api]\norigins = [\"http://a\"]\ntls = { certificate = \"/x\" }\n",
+            "relay.api.tls.key is missing",
+        ),
+        ("[relay.api]\norigin = [\"http://a\"]\n", "TOML parse error at line 8"),
     ];
     for (addition, expected) in cases {
         let error = refused(addition);
@@ -152,4 +187,38 @@ captive_portal = "https://portal.example/api"
         ra.routes.iter().map(|route| route.prefix.to_string()).collect::<Vec<_>>(),
         ["2001:db8::/32", "::/0"]
     );
+}
+
+#[test]
+fn every_relay_setting_is_taken() {
+    let text = r#"leaf = "leaf01"
+boot = { prefix = "2001:db8:b007::/57" }
+[relay]
+tls = { certificate = "/a.crt", key = "/a.key" }
+requests = 0
+[relay.routes]
+api = ["/metalstack.infra.v2.BootService/*"]
+[relay.script]
+remember = "1h"
+[relay.boot_service]
+origins = ["https://a", "http://[::1]:8080"]
+order = "balanced"
+first_byte_timeout = "1500ms"
+source = "192.0.2.1"
+device = "mgmt"
+tls = { ca = "/ca.crt", certificate = "/b.crt", key = "/b.key" }
+[relay.cache]
+name = "http://images.example"
+mode = "proxy"
+memory = "1GiB"
+[relay.api]
+origins = ["https://api.example"]
+"#;
+    let relay = Config::parse(text).unwrap().relay;
+    assert_eq!((relay.tls.unwrap().port, relay.requests, relay.cache.memory), (443, None, 1 << 30));
+    assert_eq!(relay.boot_service.first_byte_timeout, Some(Duration::from_millis(1500)));
+    assert_eq!(relay.boot_service.origins.len(), 2);
+    assert_eq!(relay.cache.upstream.origins[0].to_string(), "http://images.example");
+    let api = relay.api.unwrap();
+    assert_eq!((api.first_byte_timeout, api.idle_timeout), (None, None));
 }

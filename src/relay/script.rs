@@ -75,7 +75,7 @@ fn aged(script: &[u8], trouble: &Trouble, age: Duration) -> Vec<u8> {
 /// Text for iPXE's `echo`: no variable (`${…}`), no control character, and not without end.
 fn printable(text: &str) -> String {
     let plain = |c: char| match c {
-        '$' | '`' | '|' | '#' => '.',
+        '$' | '`' | '|' | '&' | '#' => '.',
         c if c.is_ascii_graphic() || c == ' ' => c,
         c if c.is_whitespace() => ' ',
         _ => '?',

@@ -112,9 +112,9 @@ pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, inputs: Inputs) -> 
                     .or_insert_with_key(|name| start(name, &serving, &config.leaf, &shared, &mut inherited));
             }
         }
-        // What nobody wants any more is closed once somebody has said what is wanted.
-        if desired.borrow().as_ref().is_some_and(|desired| desired.origin == Origin::Pushed) {
-            inherited.discard();
+        // A port that was released while nobody ran is not to be listened on.
+        if let Some(pushed) = desired.borrow().as_ref().filter(|desired| desired.origin == Origin::Pushed) {
+            inherited.retain(|port| pushed.ports.contains_key(port));
         }
         tokio::select! {
             changed = desired.changed() => if changed.is_err() { return Ok(()) },
