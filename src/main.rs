@@ -39,7 +39,11 @@ fn main() -> ExitCode {
             }
         }
         Command::Acl { config } => read(&config).map(|config| print!("{}", acl::table(&acl::rules(&config)))),
-        Command::Check { config } => read(&config).map(|_| println!("{}: ok", config.display())),
+        Command::Check { config } => read(&config).and_then(|checked| {
+            relay::tls::check(&checked.relay)?;
+            println!("{}: ok", config.display());
+            Ok(())
+        }),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,7 +3,6 @@
 //!
 //! Must never: log a query, a header, a body or an answer: they may hold secrets; or keep a token for later.
 
-use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
 use http_body_util::{BodyExt, Limited};
@@ -16,7 +15,7 @@ use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Version};
 use tracing::{debug, info, warn};
 
-use super::body::{self, Body};
+use super::body::{self, Body, Patient};
 use super::claim::{self, Claim, Passage};
 use super::decide;
 use super::image::ImageRequest;
@@ -36,6 +35,8 @@ const SCRIPT_DEADLINE: Duration = Duration::from_secs(60);
 const ANSWER_MAX: usize = 256 * 1024;
 /// A request to metal-apiserver is some kilobytes.
 const REQUEST_MAX: u64 = 4 * 1024 * 1024;
+/// A machine that sends nothing more of its request for so long is not going to.
+const REQUEST_IDLE: Duration = Duration::from_secs(30);
 /// Seconds until a machine looks again: at random, so that a rack does not come back at once.
 const AGAIN: std::ops::RangeInclusive<u64> = 3..=8;
 
@@ -189,7 +190,7 @@ impl Asked<'_> {
         let most = usize::try_from(REQUEST_MAX).unwrap_or(usize::MAX);
         let body = match incoming.is_end_stream() {
             true => body::empty(),
-            false => Limited::new(incoming, most).map_err(io::Error::other).boxed_unsync(),
+            false => Patient::new(Limited::new(incoming, most), Some(REQUEST_IDLE)).boxed_unsync(),
         };
         match api.send(self.forwarded(Kind::Api, body), Repeat::Once, None).await {
             Ok(mut answer) => {
