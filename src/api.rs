@@ -26,8 +26,9 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use thiserror::Error;
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
@@ -44,6 +45,9 @@ const BODY_MAX: usize = 1024 * 1024;
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// A request must be there whole in this time.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Metrics are asked for by one or two Prometheus servers, each at most a few times in a connection of this length.
+const SCRAPES_MAX: usize = 8;
+const SCRAPE_MAX: Duration = Duration::from_secs(60);
 
 /// Why the API cannot be offered.
 #[derive(Debug, Error)]
@@ -112,10 +116,49 @@ pub async fn run(listener: UnixListener, api: Arc<Api>) -> io::Error {
     }
 }
 
+/// Gives metrics out over TCP, and nothing else; returns only with the listener's error.
+pub async fn give_metrics(listener: TcpListener, metrics: Arc<Metrics>) -> io::Error {
+    let places = Arc::new(Semaphore::new(SCRAPES_MAX));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return ErrorKind::BrokenPipe.into();
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let metrics = Arc::clone(&metrics);
+                tokio::spawn(async move {
+                    let answer = |request: Request<Incoming>| scrape(&metrics, request.uri().path());
+                    let serving = converse(stream, |request| std::future::ready(answer(request)));
+                    let _ = timeout(SCRAPE_MAX, serving).await;
+                    drop(place);
+                });
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+            Err(error) => return error,
+        }
+    }
+}
+
+fn scrape(metrics: &Metrics, path: &str) -> Reply {
+    match path {
+        "/metrics" => text(metrics),
+        _ => error(StatusCode::NOT_FOUND, format!("no {path} here: there is /metrics")),
+    }
+}
+
 async fn connection(stream: UnixStream, api: Arc<Api>) {
+    converse(stream, |request| respond(&api, request)).await;
+}
+
+/// Answers a connection's requests until it ends.
+async fn converse<S, A>(stream: S, answer: impl Fn(Request<Incoming>) -> A)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    A: Future<Output = Reply>,
+{
     let handle = service_fn(|request| {
-        let api = Arc::clone(&api);
-        async move { Ok::<_, Infallible>(respond(&api, request).await) }
+        let answering = answer(request);
+        async move { Ok::<_, Infallible>(answering.await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
@@ -129,7 +172,7 @@ type Reply = Response<Full<Bytes>>;
 async fn respond(api: &Api, request: Request<Incoming>) -> Reply {
     let path = request.uri().path().to_owned();
     if path == "/metrics" && request.method() == Method::GET {
-        return metrics(api);
+        return text(&api.metrics);
     }
     match (request.method().clone(), path.strip_prefix("/v1/ports")) {
         (Method::PUT, Some("" | "/")) => put(api, request).await,
@@ -148,8 +191,9 @@ async fn respond(api: &Api, request: Request<Incoming>) -> Reply {
     }
 }
 
-fn metrics(api: &Api) -> Reply {
-    let mut response = Response::new(Full::new(Bytes::from(api.metrics.text())));
+/// All metrics.
+fn text(metrics: &Metrics) -> Reply {
+    let mut response = Response::new(Full::new(Bytes::from(metrics.text())));
     let format = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format));
     response

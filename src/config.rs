@@ -3,6 +3,7 @@
 //!
 //! Must never: read a file, or let a setting through that an RFC or SONiC forbids.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -75,6 +76,8 @@ pub struct Config {
     pub database_config: PathBuf,
     /// The API's unix socket.
     pub socket: PathBuf,
+    /// Where metrics are given out over TCP, beside the socket.
+    pub metrics: Option<SocketAddr>,
     /// Where the last accepted document is kept.
     pub state_directory: PathBuf,
     /// What is booted into.
@@ -122,6 +125,8 @@ struct RawConfig {
     #[serde(default)]
     api: RawApi,
     #[serde(default)]
+    metrics: RawMetrics,
+    #[serde(default)]
     state: RawState,
     #[serde(default)]
     boot: RawBoot,
@@ -143,6 +148,12 @@ struct RawSonic {
 #[serde(deny_unknown_fields)]
 struct RawApi {
     socket: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawMetrics {
+    listen: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -179,6 +190,15 @@ impl Checker<'_> {
                 DEFAULT_DATABASE_CONFIG,
             )?,
             socket: self.socket(raw.api.socket)?,
+            metrics: raw
+                .metrics
+                .listen
+                .map(|listen| {
+                    self.value("metrics.listen", &listen, |text| {
+                        text.parse().map_err(|_| format!("{text:?} is not an address such as [::1]:9110"))
+                    })
+                })
+                .transpose()?,
             state_directory: self.path("state.directory", raw.state.directory, DEFAULT_STATE_DIRECTORY)?,
             boot: self.boot(raw.boot)?,
             acl: self.acl(raw.acl)?,

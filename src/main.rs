@@ -3,6 +3,7 @@
 //! Must never: hold logic. Ending, for whatever reason, withdraws nothing and sends no final advertisement.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use leafboot::reconcile::{self, Inputs, Outputs};
 use leafboot::store::Store;
 use leafboot::systemd::{self, Inherited};
 use leafboot::{acl, links, preview, ra, relay, retire};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
@@ -37,7 +39,11 @@ fn main() -> ExitCode {
             }
         }
         Command::Acl { config } => read(&config).map(|config| print!("{}", acl::table(&acl::rules(&config)))),
-        Command::Check { config } => read(&config).map(|_| println!("{}: ok", config.display())),
+        Command::Check { config } => read(&config).and_then(|checked| {
+            relay::tls::check(&checked.relay)?;
+            println!("{}: ok", config.display());
+            Ok(())
+        }),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -87,6 +93,7 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
     let outputs = Outputs { status: status_out, ports: ports_out };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let scraping = metrics_server(config.metrics, Arc::clone(&metrics)).await?;
     let (stop_out, stop) = watch::channel(false);
     let inherited = Inherited::receive();
     let relay_inputs =
@@ -114,9 +121,30 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
         () = ra::task::run(Arc::clone(&config), desired, links, ra_out) => {
             return Err("the advertisements' task ended".into());
         }
+        end = scraping => return Err(failed("metrics", Err(end))),
         end = api::run(socket, Arc::new(api)) => return Err(failed("api", Err(end))),
     }
     Ok(())
+}
+
+/// Gives metrics out at `listen`; without it, never ends.
+async fn metrics_server(
+    listen: Option<SocketAddr>,
+    metrics: Arc<Metrics>,
+) -> Result<impl Future<Output = std::io::Error>, Box<dyn Error>> {
+    let listener = match listen {
+        Some(listen) => {
+            let bound = TcpListener::bind(listen).await;
+            Some(bound.map_err(|error| format!("metrics.listen {listen}: {error}"))?)
+        }
+        None => None,
+    };
+    Ok(async {
+        match listener {
+            Some(listener) => api::give_metrics(listener, metrics).await,
+            None => std::future::pending().await,
+        }
+    })
 }
 
 /// Starts the relay on a thread of its own, so that no image delays an advertisement. What comes out is why it ended.

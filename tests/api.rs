@@ -229,3 +229,15 @@ fn redis_is_used_over_tcp_and_with_a_password() {
     let (code, answer) = Agent::start(&switch).put("/v1/ports", BOOT);
     assert_eq!(code, 503, "{answer}");
 }
+
+#[test]
+fn what_is_counted_is_on_the_socket_and_where_the_settings_say() {
+    let switch = Switch::start();
+    let port = std::net::TcpListener::bind("[::1]:0").unwrap().local_addr().unwrap().port();
+    let agent = Agent::start_with(&switch, &format!("[metrics]\nlisten = \"[::1]:{port}\"\n"));
+    assert_eq!(agent.get("/metrics").0, 200);
+    let text = support::run("curl", &["-sS", "-g", &format!("http://[::1]:{port}/metrics")]);
+    assert!(text.contains("leafboot_relay_upstream_well{") && text.ends_with("# EOF\n"), "{text}");
+    let other = support::run("curl", &["-sS", "-g", &format!("http://[::1]:{port}/v1/ports")]);
+    assert!(other.contains("no /v1/ports here"), "the API is on the socket only: {other}");
+}

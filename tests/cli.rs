@@ -34,6 +34,22 @@ fn the_example_is_a_good_file_and_shows_every_default() {
 }
 
 #[test]
+fn check_reads_the_certificates_that_the_settings_name() {
+    let switch = Switch::start();
+    let file = settings(&switch);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let key = switch.path("none.key");
+    let tls = format!("[relay.tls]\ncertificate = \"/none.crt\"\nkey = \"{}\"\n", key.display());
+    write(&file, &(text.clone() + &tls));
+    let (code, said) = start("check", &file);
+    assert!(code == 1 && said.contains("/none.crt: "), "{said}");
+    let boot_service = "origins = [\"https://boot.example\"]\ntls = { ca = \"/none.pem\" }";
+    write(&file, &text.replace("origins = [\"http://[2001:db8:ffff::80]:8080\"]", boot_service));
+    let (code, said) = start("check", &file);
+    assert!(code == 1 && said.contains("/none.pem: "), "{said}");
+}
+
+#[test]
 fn check_names_key_and_line() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("bad.toml");

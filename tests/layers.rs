@@ -20,6 +20,8 @@ const PURE: &[&str] = &[
     "config.rs",
     "config/ra.rs",
     "config/relay.rs",
+    "config/relay/upstream.rs",
+    "net/origin.rs",
     "desired.rs",
     "net.rs",
     "observed.rs",

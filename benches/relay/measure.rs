@@ -73,7 +73,9 @@ fn median(figures: impl Iterator<Item = f64>) -> f64 {
 /// A namespace of the thread's own, with an upstream in it.
 fn site() -> Arc<Origin> {
     unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
-    run("ip", &["link", "set", "lo", "up"]);
+    // The loopback device has a port's name: the relay listens on ports.
+    run("ip", &["link", "set", "lo", "name", "Ethernet0"]);
+    run("ip", &["link", "set", "Ethernet0", "up"]);
     let origin = Origin::start(UPSTREAM);
     origin.put(IMAGE, Image::new(1, LENGTH));
     origin.put(LARGE, Image::new(1, 1 << 40));
@@ -83,7 +85,7 @@ fn site() -> Arc<Origin> {
 }
 
 fn start(peer: Peer) -> Running {
-    peer.start(None, "[::1]", "lo")
+    peer.start(None, "[::1]", "Ethernet0")
 }
 
 fn here() -> String {

@@ -39,6 +39,8 @@ pub enum Peer {
 pub struct Running {
     child: Child,
     directory: PathBuf,
+    /// The process whose network it uses.
+    namespace: Option<u32>,
 }
 
 impl Peer {
@@ -58,8 +60,6 @@ impl Peer {
         let directory = std::env::temp_dir().join(format!("leafboot-bench-{}", std::process::id()));
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).unwrap();
-        // Varnish and nginx leave root.
-        std::os::unix::fs::chown(&directory, None, None).unwrap();
         let mut all = Vec::new();
         if let Some(pid) = namespace {
             all.extend(["nsenter".to_owned(), "--net".to_owned(), format!("--target={pid}")]);
@@ -68,8 +68,9 @@ impl Peer {
         all.extend(self.command(&directory, upstream, device));
         let log = fs::File::create(directory.join("log")).unwrap();
         let child = Command::new(&all[0]).args(&all[1..]).stdout(Stdio::null()).stderr(log).spawn();
-        let running = Running { child: child.unwrap_or_else(|e| panic!("{all:?}: {e}")), directory };
-        running.listens(namespace);
+        let child = child.unwrap_or_else(|e| panic!("{all:?}: {e}"));
+        let running = Running { child, directory, namespace };
+        running.wait(true);
         running
     }
 
@@ -160,20 +161,19 @@ fn haproxy(upstream: &str) -> String {
 }
 
 impl Running {
-    fn listens(&self, namespace: Option<u32>) {
+    /// Waits until somebody listens, or nobody any more.
+    fn wait(&self, listens: bool) {
         let deadline = Instant::now() + Duration::from_secs(10);
         let hex = format!(":{PORT:04X} ");
-        let table =
-            format!("/proc/{}/net/tcp6", namespace.map_or("thread-self".to_owned(), |pid| pid.to_string()));
+        let namespace = self.namespace.map_or("thread-self".to_owned(), |pid| pid.to_string());
+        let table = format!("/proc/{namespace}/net/tcp6");
         let is_there = || {
-            fs::read_to_string(&table)
-                .unwrap()
-                .lines()
-                .any(|line| line.contains(&hex) && line.contains(" 0A "))
+            let sockets = fs::read_to_string(&table).unwrap();
+            sockets.lines().any(|line| line.contains(&hex) && line.contains(" 0A "))
         };
-        while !is_there() {
+        while is_there() != listens {
             let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
-            assert!(Instant::now() < deadline, "it does not listen: {log}");
+            assert!(Instant::now() < deadline, "it does not listen, or does not end: {log}");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -228,7 +228,7 @@ impl Running {
 
     /// Bytes of the files that it keeps, in MB.
     pub fn files(&self) -> f64 {
-        let bytes = crate::support::run("du", &["-sb", &self.directory.join("temp").display().to_string()]);
+        let bytes = crate::support::run("du", &["-sb", &self.directory.display().to_string()]);
         bytes.split_whitespace().next().map_or(0.0, |bytes| bytes.parse::<f64>().unwrap() / 1e6)
     }
 }
@@ -242,6 +242,7 @@ impl Drop for Running {
             );
         }
         let _ = self.child.wait();
+        self.wait(false);
         let _ = fs::remove_dir_all(&self.directory);
     }
 }

@@ -3,20 +3,19 @@
 //!
 //! Must never: log a query, a header, a body or an answer: they may hold secrets; or keep a token for later.
 
-use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
-    TRANSFER_ENCODING, USER_AGENT,
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName,
+    HeaderValue, RETRY_AFTER, TRANSFER_ENCODING, USER_AGENT,
 };
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Version};
 use tracing::{debug, info, warn};
 
-use super::body::{self, Body};
+use super::body::{self, Body, Patient};
 use super::claim::{self, Claim, Passage};
 use super::decide;
 use super::image::ImageRequest;
@@ -36,6 +35,8 @@ const SCRIPT_DEADLINE: Duration = Duration::from_secs(60);
 const ANSWER_MAX: usize = 256 * 1024;
 /// A request to metal-apiserver is some kilobytes.
 const REQUEST_MAX: u64 = 4 * 1024 * 1024;
+/// A machine that sends nothing more of its request for so long is not going to.
+const REQUEST_IDLE: Duration = Duration::from_secs(30);
 /// Seconds until a machine looks again: at random, so that a rack does not come back at once.
 const AGAIN: std::ops::RangeInclusive<u64> = 3..=8;
 
@@ -143,6 +144,10 @@ impl Asked<'_> {
         let deadline = Instant::now() + SCRIPT_DEADLINE;
         let request = self.forwarded(Kind::Script, body::empty());
         let reason = match shared.boot_service.fetch(request, Repeat::Freely, deadline, ANSWER_MAX).await {
+            // Nobody asked for it, and iPXE would take the coded bytes for a script.
+            Ok(answer) if answer.headers().contains_key(CONTENT_ENCODING) => {
+                "the boot service's script has a Content-Encoding".to_owned()
+            }
             Ok(answer) if answer.status() == StatusCode::OK && !answer.body().is_empty() => {
                 let (target, now) = (self.target(), shared.started.elapsed());
                 self.service.memory.send_if_modified(|memory| {
@@ -185,7 +190,7 @@ impl Asked<'_> {
         let most = usize::try_from(REQUEST_MAX).unwrap_or(usize::MAX);
         let body = match incoming.is_end_stream() {
             true => body::empty(),
-            false => Limited::new(incoming, most).map_err(io::Error::other).boxed_unsync(),
+            false => Patient::new(Limited::new(incoming, most), Some(REQUEST_IDLE)).boxed_unsync(),
         };
         match api.send(self.forwarded(Kind::Api, body), Repeat::Once, None).await {
             Ok(mut answer) => {
@@ -315,7 +320,9 @@ fn passed_on(answer: Response<Body>) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
     let headers = response.headers_mut();
-    headers.extend(head.headers.get(CONTENT_TYPE).cloned().map(|value| (CONTENT_TYPE, value)));
+    for name in [CONTENT_TYPE, CONTENT_ENCODING] {
+        headers.extend(head.headers.get(&name).cloned().map(|value| (name, value)));
+    }
     let pause = head.headers.get(RETRY_AFTER).and_then(reply::retry_after);
     headers.extend(pause.map(|value| (RETRY_AFTER, value)));
     response

@@ -170,17 +170,24 @@ pub fn wish(ports: impl Iterator<Item = (usize, String)>) -> Option<Desired> {
     Some(Desired { generation: 1, origin: Origin::Pushed, ports: ports.collect() })
 }
 
-/// leafboot's own tasks: the kernel's view and the advertisements. This computer's kernel may have no VRF: every port
-/// is shown as a member of the boot VRF.
+/// leafboot's own tasks: the kernel's view and the advertisements.
 pub async fn leafboot(
     settings: &str,
     desired: watch::Receiver<Option<Desired>>,
     states: watch::Sender<RaStates>,
 ) {
     let config = Arc::new(Config::parse(settings).unwrap());
-    let (raw_out, mut raw) = watch::channel(Links::new());
     let (links_out, links_in) = watch::channel(Links::new());
-    let in_boot_vrf = async {
+    tokio::select! {
+        () = in_boot_vrf(links_out) => {}
+        () = ra::task::run(config, desired, links_in, states) => {}
+    }
+}
+
+/// The kernel's view. This computer's kernel may have no VRF: every port is shown as a member of the boot VRF.
+pub async fn in_boot_vrf(links_out: watch::Sender<Links>) {
+    let (raw_out, mut raw) = watch::channel(Links::new());
+    let shown = async {
         while raw.changed().await.is_ok() {
             let mut links = raw.borrow_and_update().clone();
             links.values_mut().for_each(|link| link.vrf = Some("Vrfboot".to_owned()));
@@ -189,8 +196,7 @@ pub async fn leafboot(
     };
     tokio::select! {
         end = links::run(raw_out) => panic!("{end:?}"),
-        () = ra::task::run(config, desired, links_in, states) => {}
-        () = in_boot_vrf => {}
+        () = shown => {}
     }
 }
 

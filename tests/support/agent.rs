@@ -57,7 +57,14 @@ pub fn leafboot(arguments: &[&str]) -> Output {
 impl Agent {
     /// Starts an agent on `switch` and waits until its API answers.
     pub fn start(switch: &Switch) -> Self {
+        Self::start_with(switch, "")
+    }
+
+    /// Starts an agent with these further settings.
+    pub fn start_with(switch: &Switch, further: &str) -> Self {
         let config = settings(switch);
+        let text = std::fs::read_to_string(&config).unwrap() + further;
+        write(&config, &text);
         let log = switch.path("leafboot.log");
         let process = Command::new(LEAFBOOT)
             .arg("run")

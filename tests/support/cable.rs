@@ -50,6 +50,11 @@ impl Cable {
         self.machine.id().to_string()
     }
 
+    /// The machine's network namespace, for `setns`.
+    pub fn namespace(&self) -> std::fs::File {
+        std::fs::File::open(format!("/proc/{}/ns/net", self.machine.id())).unwrap()
+    }
+
     /// Runs a program on the machine's side; returns what it printed, whether it succeeded or not.
     pub fn machine(&self, program: &str, arguments: &[&str]) -> String {
         let pid = self.pid();

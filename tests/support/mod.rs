@@ -5,10 +5,14 @@ pub mod advertiser;
 pub mod agent;
 pub mod cable;
 pub mod download;
+pub mod front;
 pub mod origin;
 pub mod panel;
+pub mod scripted;
 pub mod solicitor;
 pub mod switch;
+pub mod systemd;
+pub mod wire;
 
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};

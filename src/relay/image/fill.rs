@@ -14,6 +14,7 @@ use hyper::header::{
     HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE, RETRY_AFTER,
 };
 use hyper::{Method, Request, Response, StatusCode};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
@@ -42,6 +43,9 @@ pub struct Cache {
     pub streams: Arc<Upstream>,
     /// What both may take.
     pub budget: Budget,
+    /// Who may give a chunk next: in the order of asking, so that what is not an image never waits behind more than
+    /// these.
+    pub turns: Arc<Semaphore>,
     /// The budget's clock counts from here.
     pub begun: Instant,
 }

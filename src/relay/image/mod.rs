@@ -17,6 +17,7 @@ use hyper::header::{
 };
 use hyper::{Method, Response, StatusCode};
 use thiserror::Error;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::body::{self, Body};
@@ -45,6 +46,9 @@ const UNKNOWN_MAX: usize = 1024 * 1024;
 /// A part that begins this close behind what is there is waited for; one further on is asked for by itself.
 const NEAR: u64 = 4 * 1024 * 1024;
 
+/// Image bodies that may be about to give a chunk at the same time: a token waits for so many chunks at most, each time
+/// it is the relay's turn to do something for it.
+const TURNS: usize = 4;
 /// What the kernel may hold of an answer for one machine alone. Transfers for everybody have the kernel's own bound: a
 /// small one would starve them when a policer drops packets.
 const RECEIVE_BUFFER: u32 = 128 * 1024;
@@ -96,6 +100,7 @@ impl Images {
                 fills: upstream(None)?,
                 streams: upstream(Some(RECEIVE_BUFFER))?,
                 budget: Budget::new(&settings.budget),
+                turns: Arc::new(Semaphore::new(TURNS)),
                 begun: Instant::now(),
             },
             shelf: Arc::new(Shelf::new(settings.memory)),

@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::fill::Cache;
 use super::object::{Follower, Next};
 use crate::relay::body::Body;
 
-/// What one machine gets before the others' turn.
+/// What one machine gets in its turn.
 const CHUNK: usize = 128 * 1024;
 
 /// Where the bytes come from.
@@ -39,8 +40,10 @@ pub struct ImageBody {
     /// A piece that is paid for and waits for its time, or the rest of one.
     piece: Bytes,
     pause: Option<Pin<Box<Sleep>>>,
-    /// The others' turn is due.
-    turn: bool,
+    /// What it may still give in this turn.
+    turn: usize,
+    /// Its next turn, waited for.
+    waiting: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl ImageBody {
@@ -56,7 +59,7 @@ impl ImageBody {
 
     fn new(source: Source, left: u64, cache: &Cache, path: &str) -> Self {
         let (cache, path) = (cache.clone(), path.to_owned());
-        Self { cache, path, source, left, piece: Bytes::new(), pause: None, turn: false }
+        Self { cache, path, source, left, piece: Bytes::new(), pause: None, turn: 0, waiting: None }
     }
 
     /// The next piece from the source, and what it costs beside being sent.
@@ -89,6 +92,21 @@ impl ImageBody {
     }
 }
 
+impl ImageBody {
+    /// Waits for a turn. It is over as soon as it is there: whoever cannot give anything now holds up nobody.
+    fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let turns = &self.cache.turns;
+        let waiting = self.waiting.get_or_insert_with(|| {
+            let turns = Arc::clone(turns);
+            Box::pin(async move { drop(turns.acquire().await) })
+        });
+        ready!(waiting.as_mut().poll(context));
+        self.waiting = None;
+        self.turn = CHUNK;
+        Poll::Ready(())
+    }
+}
+
 impl HttpBody for ImageBody {
     type Data = Bytes;
     type Error = io::Error;
@@ -100,10 +118,6 @@ impl HttpBody for ImageBody {
         let body = &mut *self;
         if body.left == 0 {
             return Poll::Ready(None);
-        }
-        if std::mem::take(&mut body.turn) {
-            context.waker().wake_by_ref();
-            return Poll::Pending;
         }
         if body.piece.is_empty() {
             let (bytes, wait) = ready!(body.poll_piece(context))?;
@@ -120,9 +134,12 @@ impl HttpBody for ImageBody {
             ready!(pause.as_mut().poll(context));
             body.pause = None;
         }
-        let chunk = body.piece.split_to(body.piece.len().min(CHUNK));
+        if body.turn == 0 {
+            ready!(body.poll_turn(context));
+        }
+        let chunk = body.piece.split_to(body.piece.len().min(body.turn));
+        body.turn -= chunk.len();
         body.left -= chunk.len() as u64;
-        body.turn = true;
         Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
 

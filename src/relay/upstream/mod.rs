@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Bytes;
-use hyper::header::{CONNECTION, HOST, HeaderValue};
+use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Version};
 use thiserror::Error;
@@ -336,6 +336,10 @@ impl Upstream {
             origin: origin.at.to_string(),
             reason: causes(&error),
         })?;
+        if !is_readable(answer.headers()) {
+            let reason = "its Transfer-Encoding is not chunked".to_owned();
+            return Err(UpstreamError::Broken { origin: origin.at.to_string(), reason });
+        }
         Ok(answer
             .map(|incoming| AnswerBody::new(incoming, sender, Arc::clone(origin), self.idle).boxed_unsync()))
     }
@@ -345,6 +349,12 @@ impl Upstream {
 fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// RFC 9112 6.1: nobody asked for another coding than chunked. The HTTP library would take the coded bytes, up to the
+/// connection's end, for the body.
+fn is_readable(headers: &HeaderMap) -> bool {
+    headers.get_all(TRANSFER_ENCODING).iter().all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
 /// RFC 9110 15.6: the origin, or what is behind it, does not work.

@@ -28,7 +28,7 @@ pub const UPLINK: &str = "Ethernet120";
 /// The network on the uplink.
 pub const UPLINK_NETWORK: &str = "2001:db8:ffff::/64";
 /// The leaf's address on the uplink: a row of its CONFIG_DB.
-pub const UPLINK_LEAF: &str = "2001:db8:ffff::1";
+pub const UPLINK_LEAF: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
 /// The partition's resolver.
 pub const RESOLVER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 0x53);
 /// The partition's boot service.

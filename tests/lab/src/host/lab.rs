@@ -52,6 +52,15 @@ impl Programs {
     }
 }
 
+/// How images get to the machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Images {
+    /// The machines fetch them from the cache.
+    Redirect,
+    /// leafboot fetches them for the machines.
+    Proxy,
+}
+
 /// When a push was made, on both clocks: the computer's own and the journal's.
 #[derive(Clone, Copy, Debug)]
 pub struct Pushed {
@@ -108,8 +117,6 @@ impl Lab {
         let mut leaf = Leaf::start(&programs.lab, directory)?;
         let artifacts = Artifacts::make(kernel, directory)?;
         let partition = Partition::start(&programs.lab, directory, &artifacts)?;
-        let config = directory.join("leafboot.toml");
-        fs::write(&config, leafboot_config()).map_err(Error::file(&config))?;
         leaf.ready()?;
         let lab = Lab {
             leaf,
@@ -119,10 +126,17 @@ impl Lab {
             leafboot: programs.leafboot.clone(),
             leafboot_pid: None,
         };
+        lab.set_images(Images::Redirect)?;
         until("SONiC has applied the leaf's configuration", LEAF_LIMIT, || {
             Ok(Rows::now(&lab)?.have_foundation().then_some(()))
         })?;
         Ok(lab)
+    }
+
+    /// How images get to the machines, once leafboot is started; by redirects, if nothing else is said.
+    pub fn set_images(&self, images: Images) -> Result<(), Error> {
+        let config = self.directory.join("leafboot.toml");
+        fs::write(&config, leafboot_config(images)).map_err(Error::file(&config))
     }
 
     /// Starts leafboot in the leaf and waits until its API answers.
@@ -223,7 +237,12 @@ fn make_directory(storage: &Path) -> Result<PathBuf, Error> {
 }
 
 /// leafboot's configuration on this leaf.
-fn leafboot_config() -> String {
+fn leafboot_config(images: Images) -> String {
+    let mode = match images {
+        Images::Redirect => String::new(),
+        // The leaf has no resolver that knows the cache.
+        Images::Proxy => format!("mode = \"proxy\"\norigins = [\"http://[{}]\"]\n", site::CACHE),
+    };
     format!(
         "leaf = \"{leaf}\"\n\
          [sonic]\ndatabase_config = \"{databases}\"\n\
@@ -233,7 +252,7 @@ fn leafboot_config() -> String {
          [acl]\ncache = [\"{image_cache}\"]\n\
          [ra]\ndns = [\"{resolver}\"]\nmtu = 1500\n\
          [relay.boot_service]\norigins = [\"http://[{boot_service}]:{boot_service_port}\"]\n\
-         [relay.cache]\nname = \"http://{cache}\"\n",
+         [relay.cache]\nname = \"http://{cache}\"\n{mode}",
         leaf = site::LEAF,
         databases = site::DATABASE_CONFIG,
         socket = site::API_SOCKET,

@@ -58,6 +58,15 @@ impl Machine {
         String::from_utf8_lossy(&std::fs::read(&self.console).unwrap_or_default()).into_owned()
     }
 
+    /// Waits until the console shows a text after its first `since` bytes, however its lines are wrapped.
+    pub fn shows(&mut self, since: usize, text: &str, deadline: Duration) -> Result<(), Error> {
+        until(&format!("the console shows \"{text}\""), deadline, || {
+            self.qemu.check()?;
+            let console = self.console().get(since..).unwrap_or_default().replace(['\r', '\n'], "");
+            Ok(console.contains(text).then_some(()))
+        })
+    }
+
     /// What the machine said about a topic, once it has said it: `machine: <topic> <what>`.
     pub fn says(&mut self, topic: &str, deadline: Duration) -> Result<String, Error> {
         until(&format!("the machine says \"{topic}\""), deadline, || {

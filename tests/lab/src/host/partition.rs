@@ -6,15 +6,21 @@ use std::path::{Path, PathBuf};
 use super::artifacts::Artifacts;
 use super::process::{Process, run};
 use super::{Error, until};
-use crate::partition::journal::{self, Entry};
+use crate::partition::behaviour::Behaviour;
+use crate::partition::journal::{self, Entry, Server};
 use crate::site;
 
-/// The running servers.
+/// The file that both servers write to.
+const JOURNAL: &str = "journal.jsonl";
+
+/// The partition; its servers run unless they were stopped.
 #[derive(Debug)]
 pub struct Partition {
-    _servers: Process,
+    boot_service: Option<Process>,
+    cache: Option<Process>,
     _resolver: Process,
-    journal: PathBuf,
+    lab_binary: PathBuf,
+    directory: PathBuf,
 }
 
 impl Partition {
@@ -26,29 +32,66 @@ impl Partition {
             std::fs::copy(content, &file).map_err(Error::file(&file))?;
         }
         image(&files)?;
-        let journal = directory.join("journal.jsonl");
+        let resolver = Process::start("dnsmasq", &dnsmasq(), &directory.join("resolver.log"))?;
+        let mut partition = Partition {
+            boot_service: None,
+            cache: None,
+            _resolver: resolver,
+            lab_binary: lab_binary.to_owned(),
+            directory: directory.to_owned(),
+        };
+        partition.start_server(Server::BootService)?;
+        partition.start_server(Server::Cache)?;
+        Ok(partition)
+    }
+
+    /// Starts a server, and waits until it listens.
+    pub fn start_server(&mut self, server: Server) -> Result<(), Error> {
+        let path = |name: &str| self.directory.join(name).display().to_string();
         let argv = [
-            lab_binary.display().to_string(),
+            self.lab_binary.display().to_string(),
             "partition".to_owned(),
-            "--files".to_owned(),
-            files.display().to_string(),
-            "--journal".to_owned(),
-            journal.display().to_string(),
+            format!("--server={}", server.name()),
+            format!("--files={}", path("cache")),
+            format!("--journal={}", path(JOURNAL)),
+            format!("--behaviour={}", self.behaviour(server).display()),
         ];
-        let mut servers = Process::start("the partition", &argv, &directory.join("partition.log"))?;
-        let mut resolver = Process::start("dnsmasq", &dnsmasq(), &directory.join("resolver.log"))?;
-        until("the partition listens", std::time::Duration::from_secs(10), || {
-            servers.check()?;
-            resolver.check()?;
-            let listening = |port| std::net::TcpStream::connect((site::BOOT_SERVICE, port)).is_ok();
-            Ok(listening(site::BOOT_SERVICE_PORT).then_some(()))
+        let log = self.directory.join(format!("{}.log", server.name()));
+        let mut process = Process::start(server.name(), &argv, &log)?;
+        until(&format!("the {} listens", server.name()), std::time::Duration::from_secs(10), || {
+            process.check()?;
+            Ok(std::net::TcpStream::connect(server.address()).ok().map(drop))
         })?;
-        Ok(Partition { _servers: servers, _resolver: resolver, journal })
+        *self.process(server) = Some(process);
+        Ok(())
+    }
+
+    /// Stops a server, as a crash would: nobody listens when this returns, and no connection is left.
+    pub fn stop_server(&mut self, server: Server) {
+        *self.process(server) = None;
+    }
+
+    fn process(&mut self, server: Server) -> &mut Option<Process> {
+        match server {
+            Server::BootService => &mut self.boot_service,
+            Server::Cache => &mut self.cache,
+        }
+    }
+
+    /// A server behaves like this from its next request on.
+    pub fn tell(&self, server: Server, behaviour: &Behaviour) -> Result<(), Error> {
+        let path = self.behaviour(server);
+        behaviour.write(&path).map_err(Error::file(&path))
+    }
+
+    fn behaviour(&self, server: Server) -> PathBuf {
+        self.directory.join(format!("{}.json", server.name()))
     }
 
     /// Every request so far.
     pub fn journal(&self) -> Result<Vec<Entry>, Error> {
-        journal::read(&self.journal).map_err(Error::file(&self.journal))
+        let path = self.directory.join(JOURNAL);
+        journal::read(&path).map_err(Error::file(&path))
     }
 }
 

@@ -173,20 +173,21 @@ impl Boot {
         }
     }
 
-    /// The first request for a path that came from this boot's port and was answered.
+    /// The first request for a path that came from this boot's port and was wholly answered.
     fn received(&self, lab: &Lab, server: Server, path: &str) -> Result<Entry, Error> {
         let ours = |entry: &Entry| match (server, entry.peer.ip()) {
             (Server::BootService, _) => {
                 entry.claim.as_ref().is_some_and(|claim| claim.port == self.port.name())
             }
-            (Server::Cache, IpAddr::V6(peer)) => self.port.holds(peer),
+            // In proxy mode it is the leaf that asks.
+            (Server::Cache, IpAddr::V6(peer)) => self.port.holds(peer) || peer == site::UPLINK_LEAF,
             (Server::Cache, IpAddr::V4(_)) => false,
         };
         until(&format!("the partition answers {path} for {}", self.port), STAGE_LIMIT, || {
             let journal = lab.partition.journal()?;
             let mut entries =
                 journal.into_iter().filter(|entry| entry.server == server && entry.path == path);
-            Ok(entries.find(|entry| entry.status == 200 && ours(entry)))
+            Ok(entries.find(|entry| entry.status == 200 && !entry.cut && ours(entry)))
         })
     }
 

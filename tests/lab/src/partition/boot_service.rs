@@ -9,13 +9,14 @@ use std::net::Ipv6Addr;
 use hyper::StatusCode;
 use serde_json::json;
 
+use super::behaviour::Behaviour;
 use super::journal::{Claim, Entry, Journal, Server};
 use super::{Answer, Head, plain};
 use crate::site;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-pub(super) fn answer(head: &Head, journal: &Journal) -> Answer {
+pub(super) fn answer(head: &Head, behaviour: &Behaviour, journal: &Journal) -> Answer {
     let path = head.request.uri().path();
     let mut token_end = None;
     let answer = match Claim::of(head) {
@@ -28,24 +29,25 @@ pub(super) fn answer(head: &Head, journal: &Journal) -> Answer {
                 }
                 Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("no token: {error}\n")),
             },
-            None if path == "/boot.ipxe" => match script(&claim) {
+            None if path == "/boot.ipxe" => match script(&claim, &behaviour.edition) {
                 Some(script) => plain(StatusCode::OK, TEXT, script),
                 None => plain(StatusCode::BAD_REQUEST, TEXT, "the claim names no IPv6 prefix\n"),
             },
             Some(_) | None => plain(StatusCode::NOT_FOUND, TEXT, "the boot service has no such page\n"),
         },
     };
-    journal.write(&Entry { token_end, ..Entry::new(Server::BootService, head, answer.status()) });
+    let entry = Entry::new(Server::BootService, head, behaviour, answer.status());
+    journal.write(&Entry { token_end, ..entry });
     answer
 }
 
 /// What a machine boots. The paths are relative: they lead to the leaf's relay, which knows the way to the cache.
-fn script(claim: &Claim) -> Option<String> {
+fn script(claim: &Claim, edition: &str) -> Option<String> {
     let network: Ipv6Addr = claim.prefix.strip_suffix("/64")?.parse().ok()?;
     let gateway = Ipv6Addr::from_bits(network.to_bits() | 1);
     Some(format!(
         "#!ipxe\n\
-         echo boot.ipxe for {leaf} {port}\n\
+         echo boot.ipxe {edition} for {leaf} {port}\n\
          kernel {kernel} console=ttyS0,115200n8 initrd=initrd0 PIXIE_API_URL=http://[{gateway}]\n\
          initrd --name initrd0 {initrd}\n\
          boot\n",
@@ -96,10 +98,10 @@ mod tests {
             port: "Ethernet4".to_owned(),
             prefix: prefix.to_owned(),
         };
-        let text = script(&claim("2001:db8:b007:1::/64")).unwrap();
-        assert!(text.starts_with("#!ipxe\n"));
+        let text = script(&claim("2001:db8:b007:1::/64"), "of today").unwrap();
+        assert!(text.starts_with("#!ipxe\necho boot.ipxe of today for leaf01 Ethernet4\n"));
         assert!(text.contains("PIXIE_API_URL=http://[2001:db8:b007:1::1]\n"));
-        assert_eq!(script(&claim("2001:db8:b007:1::/65")), None);
+        assert_eq!(script(&claim("2001:db8:b007:1::/65"), ""), None);
     }
 
     #[test]

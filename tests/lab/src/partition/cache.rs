@@ -6,19 +6,20 @@ use std::path::{Component, Path, PathBuf};
 
 use hyper::{Method, StatusCode};
 
+use super::behaviour::Behaviour;
 use super::journal::{Entry, Journal, Server};
 use super::{Answer, Head, plain};
 
 const BYTES: &str = "application/octet-stream";
 
-pub(super) fn answer(head: &Head, files: &Path, journal: &Journal) -> Answer {
+pub(super) fn answer(head: &Head, behaviour: &Behaviour, files: &Path, journal: &Journal) -> Answer {
     let found = inside(files, head.request.uri().path()).and_then(|path| std::fs::read(path).ok());
     let answer = match (head.request.method() == Method::GET, found) {
         (false, _) => plain(StatusCode::METHOD_NOT_ALLOWED, BYTES, ""),
         (true, None) => plain(StatusCode::NOT_FOUND, BYTES, ""),
         (true, Some(content)) => plain(StatusCode::OK, BYTES, content),
     };
-    journal.write(&Entry::new(Server::Cache, head, answer.status()));
+    journal.write(&Entry::new(Server::Cache, head, behaviour, answer.status()));
     answer
 }
 

@@ -4,23 +4,44 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::Head;
+use super::behaviour::Behaviour;
+use crate::site;
 
-/// Which server answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A server of the partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Server {
     /// Boot scripts and tokens.
     BootService,
     /// Kernels, initramfs and images.
     Cache,
+}
+
+impl Server {
+    /// Where it listens.
+    pub fn address(self) -> (Ipv6Addr, u16) {
+        match self {
+            Server::BootService => (site::BOOT_SERVICE, site::BOOT_SERVICE_PORT),
+            Server::Cache => (site::CACHE, 80),
+        }
+    }
+
+    /// Its name, as `lab partition` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Server::BootService => "boot-service",
+            Server::Cache => "cache",
+        }
+    }
 }
 
 /// What leafboot vouches for: where a request came in.
@@ -62,12 +83,14 @@ pub struct Entry {
     pub claim: Option<Claim>,
     /// The answer's status.
     pub status: u16,
+    /// Whether the answer was broken off.
+    pub cut: bool,
     /// The last six characters of the token that the answer held.
     pub token_end: Option<String>,
 }
 
 impl Entry {
-    pub(super) fn new(server: Server, head: &Head, status: hyper::StatusCode) -> Entry {
+    pub(super) fn new(server: Server, head: &Head, behaviour: &Behaviour, status: StatusCode) -> Entry {
         let text =
             |value: &hyper::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         Entry {
@@ -83,6 +106,7 @@ impl Entry {
                 .collect(),
             claim: Claim::of(head),
             status: status.as_u16(),
+            cut: behaviour.cut,
             token_end: None,
         }
     }

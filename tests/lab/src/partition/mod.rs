@@ -1,8 +1,9 @@
 //! The partition: the servers that machines reach through the leaf, behind its uplink.
 //!
-//! One process with the boot service and the image cache; DNS is Debian's dnsmasq beside it. It believes nothing but
-//! what arrives on the wire, and writes down every request in its [`journal`].
+//! A process for the boot service and one for the image cache; DNS is Debian's dnsmasq beside them. They believe nothing
+//! but what arrives on the wire, write down every request in their [`journal`], and fail when their [`behaviour`] says so.
 
+pub mod behaviour;
 mod boot_service;
 mod cache;
 pub mod journal;
@@ -21,12 +22,18 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::task::LocalSet;
 
-use crate::site;
-use journal::Journal;
+use behaviour::Behaviour;
+use journal::{Entry, Journal, Server};
 
 /// What `lab partition` is told.
 #[derive(Debug, Args)]
 pub struct PartitionArgs {
+    /// The server to run.
+    #[arg(long)]
+    server: Server,
+    /// The file that tells how it behaves.
+    #[arg(long)]
+    behaviour: PathBuf,
     /// The cache's files, laid out as their URL paths.
     #[arg(long)]
     files: PathBuf,
@@ -65,17 +72,19 @@ type Answer = Response<Full<Bytes>>;
 pub fn run(args: PartitionArgs) -> Result<(), Error> {
     let journal = Journal::open(&args.journal)
         .map_err(|source| Error::Journal { path: args.journal.clone(), source })?;
-    let files = args.files;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
-        let boot_service = listen(site::BOOT_SERVICE.into(), site::BOOT_SERVICE_PORT).await?;
-        let cache = listen(site::CACHE.into(), 80).await?;
-        let (boot_journal, cache_journal) = (journal.clone(), journal);
-        tokio::try_join!(
-            serve(boot_service, Rc::new(move |request: &Head| boot_service::answer(request, &boot_journal))),
-            serve(cache, Rc::new(move |request: &Head| cache::answer(request, &files, &cache_journal))),
-        )?;
-        Ok(())
+        let (address, port) = args.server.address();
+        let listener = listen(address.into(), port).await?;
+        let answer = move |head: &Head, behaviour: &Behaviour| match (behaviour.status(), args.server) {
+            (Some(status), server) => {
+                journal.write(&Entry::new(server, head, behaviour, status));
+                plain(status, "text/plain", "as it was told\n")
+            }
+            (None, Server::BootService) => boot_service::answer(head, behaviour, &journal),
+            (None, Server::Cache) => cache::answer(head, behaviour, &args.files, &journal),
+        };
+        serve(listener, args.behaviour, Rc::new(answer)).await
     })
 }
 
@@ -101,14 +110,22 @@ impl Head {
     }
 }
 
-async fn serve(listener: TcpListener, answer: Rc<impl Fn(&Head) -> Answer + 'static>) -> Result<(), Error> {
+async fn serve(
+    listener: TcpListener,
+    behaviour: PathBuf,
+    answer: Rc<impl Fn(&Head, &Behaviour) -> Answer + 'static>,
+) -> Result<(), Error> {
     loop {
         let (stream, peer) = listener.accept().await?;
-        let answer = answer.clone();
+        let (answer, behaviour) = (answer.clone(), behaviour.clone());
         tokio::task::spawn_local(async move {
             let service = service_fn(|request| {
-                let answer = answer(&Head { peer, request });
-                async { Ok::<_, std::convert::Infallible>(answer) }
+                let told = Behaviour::read(&behaviour);
+                let answered = told.map(|told| (answer(&Head { peer, request }, &told), told));
+                async {
+                    let (answer, told) = answered?;
+                    Ok::<_, io::Error>(told.give(answer).await)
+                }
             });
             let connection =
                 hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);

@@ -1,0 +1,146 @@
+//! The relay's story with real machines: whatever is wrong behind the leaf, the machine says it on its console, asks again,
+//! and boots when it is well. One story at a time: each has a leaf and a machine of its own.
+
+use std::path::Path;
+use std::time::Duration;
+
+use leafboot_lab::host::Error;
+use leafboot_lab::host::lab::{Images, Lab, Programs};
+use leafboot_lab::host::machine::Character;
+use leafboot_lab::host::story::{Boot, Stage};
+use leafboot_lab::partition::behaviour::Behaviour;
+use leafboot_lab::partition::journal::{Entry, Server};
+use leafboot_lab::site::{self, Port};
+
+/// The longest until a machine has asked again and shown what it got, on a busy computer.
+const LIMIT: Duration = Duration::from_secs(60);
+const PORT: Port = Port::Ethernet0;
+
+#[expect(clippy::disallowed_types, reason = "tests are threads, not tasks")]
+static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+/// A leaf that gets images to its machines in this way.
+fn in_lab(images: Images, work: impl FnOnce(&mut Lab) -> Result<(), Error> + Send) -> Result<(), String> {
+    let _one_at_a_time = TURN.lock();
+    let programs = Programs::beside(Path::new(env!("CARGO_BIN_EXE_lab")));
+    let story = |lab: &mut Lab| {
+        lab.set_images(images)?;
+        lab.start_leafboot()?;
+        work(lab)
+    };
+    // As text: the error's own words name the logs and show their ends.
+    Lab::with(&programs, story).map_err(|error| {
+        eprintln!("{error}");
+        "the story did not hold".to_owned()
+    })
+}
+
+/// Pushes the port, switches its machine on, and waits until that has an address.
+fn begin(lab: &Lab) -> Result<Boot, Error> {
+    let machine = lab.switch_on(PORT, Character::Honest)?;
+    let mut boot = Boot::new(PORT, machine, lab.push(&[PORT])?);
+    boot.reach(lab, Stage::IpxeAddress, &mut |_| {})?;
+    Ok(boot)
+}
+
+/// From now on a server behaves like this, and the machine shows a text because of it.
+fn told(lab: &Lab, boot: &mut Boot, server: Server, behaviour: &Behaviour, shown: &str) -> Result<(), Error> {
+    let since = boot.machine.console().len();
+    lab.partition.tell(server, behaviour)?;
+    boot.machine.shows(since, shown, LIMIT)
+}
+
+fn status(status: u16) -> Behaviour {
+    Behaviour { status: Some(status), ..Behaviour::default() }
+}
+
+fn cut() -> Behaviour {
+    Behaviour { cut: true, ..Behaviour::default() }
+}
+
+fn edition(edition: &str) -> Behaviour {
+    Behaviour { edition: edition.to_owned(), ..Behaviour::default() }
+}
+
+/// What the cache was asked for and gave wholly.
+fn images(lab: &Lab) -> Result<Vec<Entry>, Error> {
+    let journal = lab.partition.journal()?.into_iter();
+    Ok(journal.filter(|entry| entry.server == Server::Cache && entry.status == 200 && !entry.cut).collect())
+}
+
+#[test]
+fn a_machine_says_what_is_wrong_and_boots_when_it_is_well() -> Result<(), String> {
+    in_lab(Images::Redirect, |lab| {
+        // Down, and then up and unwell in every way, one after another: this machine sees it all, and never stops asking.
+        lab.partition.stop_server(Server::BootService);
+        let mut boot = begin(lab)?;
+        let leafboot = format!("leafboot on {} {PORT}", site::LEAF);
+        boot.machine.shows(0, &leafboot, LIMIT)?;
+        boot.machine.shows(0, "cannot be reached", LIMIT)?;
+        lab.partition.tell(Server::BootService, &status(503))?;
+        lab.partition.start_server(Server::BootService)?;
+        boot.machine.shows(0, "503", LIMIT)?;
+        told(lab, &mut boot, Server::BootService, &status(404), "404")?;
+        told(lab, &mut boot, Server::BootService, &cut(), "broke off")?;
+
+        let begun = boot.machine.console().matches("machine: ipxe-address").count();
+        assert_eq!(begun, 1, "all of it is leafboot's script that asks again, and not the machine's own");
+
+        // The boot service needs 4 s and is waited for; there is no cache, and the machine begins anew.
+        lab.partition.stop_server(Server::Cache);
+        let slow = Behaviour { delay: Duration::from_secs(4), ..edition("of yesterday") };
+        let yesterday = format!("boot.ipxe of yesterday for {} {PORT}", site::LEAF);
+        told(lab, &mut boot, Server::BootService, &slow, &yesterday)?;
+        boot.machine.shows(0, "machine: boot.ipxe failed", LIMIT)?;
+
+        // A new boot.ipxe is there at once, for whoever asks from now on.
+        told(lab, &mut boot, Server::BootService, &edition("of today"), "boot.ipxe of today")?;
+        let console = boot.machine.console();
+        let (before, after) = console.split_once("boot.ipxe of today").unwrap_or_default();
+        assert!(before.contains("of yesterday") && !after.contains("of yesterday"), "{console}");
+
+        // A kernel that breaks off is no kernel.
+        lab.partition.tell(Server::Cache, &cut())?;
+        let since = boot.machine.console().len();
+        lab.partition.start_server(Server::Cache)?;
+        boot.machine.shows(since, "machine: boot.ipxe failed", LIMIT)?;
+        assert_eq!(images(lab)?, []);
+        lab.partition.tell(Server::Cache, &Behaviour::default())?;
+        boot.reach(lab, Stage::Initramfs, &mut |_| {})?;
+
+        // The boot service is away when Linux asks for its token.
+        lab.partition.stop_server(Server::BootService);
+        boot.reach(lab, Stage::LinuxAddress, &mut |_| {})?;
+        boot.machine.shows(0, "machine: no token yet", LIMIT)?;
+        lab.partition.start_server(Server::BootService)?;
+        boot.reach(lab, Stage::Token, &mut |_| {})?;
+        let ipxe = boot.seen(Stage::IpxeAddress).unwrap_or_default();
+        assert!(images(lab)?.iter().all(|entry| entry.peer.ip().to_string() == ipxe), "past the leaf");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_machine_boots_through_the_proxy_whatever_the_cache_did_before() -> Result<(), String> {
+    in_lab(Images::Proxy, |lab| {
+        lab.partition.stop_server(Server::Cache);
+        let mut boot = begin(lab)?;
+        boot.reach(lab, Stage::Script, &mut |_| {})?;
+        boot.machine.shows(0, site::KERNEL, LIMIT)?;
+        lab.partition.tell(Server::Cache, &cut())?;
+        lab.partition.start_server(Server::Cache)?;
+        boot.machine.shows(0, "machine: boot.ipxe failed", LIMIT)?;
+        let broken =
+            lab.partition.journal()?.into_iter().any(|entry| entry.server == Server::Cache && entry.cut);
+        assert!(broken, "it waited for the cache, and failed when the kernel broke off");
+        assert_eq!(images(lab)?, []);
+        told(lab, &mut boot, Server::Cache, &status(503), site::KERNEL)?;
+        lab.partition.tell(Server::Cache, &Behaviour::default())?;
+        boot.reach(lab, Stage::Token, &mut |_| {})?;
+        for entry in images(lab)? {
+            assert_eq!(entry.peer.ip(), site::UPLINK_LEAF, "the leaf asks for the machine");
+            assert_eq!(entry.header("host"), Some(site::CACHE_NAME));
+        }
+        Ok(())
+    })
+}
