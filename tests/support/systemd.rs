@@ -137,6 +137,8 @@ impl Process {
 
     /// Sends a signal that ends it, and waits.
     pub fn terminate(&mut self, signal: &str) {
+        // `wait` would close its input, and the port would be released.
+        let _input = self.0.stdin.take();
         run("kill", &[signal, &self.0.id().to_string()]);
         self.0.wait().unwrap();
     }

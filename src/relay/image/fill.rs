@@ -14,13 +14,13 @@ use hyper::header::{
     HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE, RETRY_AFTER,
 };
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use super::key::{Question, Version};
 use super::object::{BLOCK, Filler, Object};
 use super::shelf::{Outcome, Shelf, Told};
+use super::turns::Turns;
 use crate::relay::body::{self, Body};
 use crate::relay::budget::Budget;
 use crate::relay::upstream::{Repeat, Upstream, UpstreamError};
@@ -43,9 +43,8 @@ pub struct Cache {
     pub streams: Arc<Upstream>,
     /// What both may take.
     pub budget: Budget,
-    /// Who may give a chunk next: in the order of asking, so that what is not an image never waits behind more than
-    /// these.
-    pub turns: Arc<Semaphore>,
+    /// Who gives a chunk next.
+    pub turns: Arc<Turns>,
     /// The budget's clock counts from here.
     pub begun: Instant,
 }

@@ -1,7 +1,7 @@
 //! Images in proxy mode: one transfer from the partition cache for all machines that ask for the same object.
 //!
 //! `shelf` knows the objects, `fill` fetches one, `object` is what is filled and followed, `key` tells versions apart,
-//! `range` chooses a part, `stream` sends it, `reader` cuts a machine that does not read.
+//! `range` chooses a part, `stream` sends it, `turns` says when, `reader` cuts a machine that does not read.
 //!
 //! Must never: send anything of a machine's but its conditions to the cache (the answer is everybody's), or give a
 //! broken transfer the look of a whole one.
@@ -17,7 +17,6 @@ use hyper::header::{
 };
 use hyper::{Method, Response, StatusCode};
 use thiserror::Error;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::body::{self, Body};
@@ -32,6 +31,7 @@ use object::Object;
 use range::{Conditions, Part};
 use shelf::{Found, Outcome, Shelf};
 use stream::ImageBody;
+use turns::Turns;
 
 mod fill;
 pub mod key;
@@ -40,15 +40,13 @@ pub mod range;
 pub mod reader;
 pub mod shelf;
 mod stream;
+mod turns;
 
 /// An answer without a Content-Length for one machine alone is held up to this size, to be given one (iPXE).
 const UNKNOWN_MAX: usize = 1024 * 1024;
 /// A part that begins this close behind what is there is waited for; one further on is asked for by itself.
 const NEAR: u64 = 4 * 1024 * 1024;
 
-/// Image bodies that may be about to give a chunk at the same time: a token waits for so many chunks at most, each time
-/// it is the relay's turn to do something for it.
-const TURNS: usize = 4;
 /// What the kernel may hold of an answer for one machine alone. Transfers for everybody have the kernel's own bound: a
 /// small one would starve them when a policer drops packets.
 const RECEIVE_BUFFER: u32 = 128 * 1024;
@@ -86,7 +84,7 @@ pub struct Images {
 }
 
 impl Images {
-    /// Nothing is asked or held yet.
+    /// Nothing is asked or held yet. Needs a runtime.
     pub fn new(settings: &relay::Cache, metrics: &Arc<Metrics>) -> Result<Self, TlsError> {
         let host = HeaderValue::from_str(&settings.name.authority());
         let upstream = |buffer| {
@@ -100,7 +98,7 @@ impl Images {
                 fills: upstream(None)?,
                 streams: upstream(Some(RECEIVE_BUFFER))?,
                 budget: Budget::new(&settings.budget),
-                turns: Arc::new(Semaphore::new(TURNS)),
+                turns: Turns::begin(),
                 begun: Instant::now(),
             },
             shelf: Arc::new(Shelf::new(settings.memory)),

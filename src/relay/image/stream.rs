@@ -98,7 +98,7 @@ impl ImageBody {
         let turns = &self.cache.turns;
         let waiting = self.waiting.get_or_insert_with(|| {
             let turns = Arc::clone(turns);
-            Box::pin(async move { drop(turns.acquire().await) })
+            Box::pin(turns.take())
         });
         ready!(waiting.as_mut().poll(context));
         self.waiting = None;
