@@ -33,7 +33,7 @@ impl Client {
     pub fn connect(to: &str, buffer: usize) -> Self {
         let stream = TcpStream::connect(to).unwrap_or_else(|e| panic!("{to}: {e}"));
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
         if buffer > 0 {
             socket2::SockRef::from(&stream).set_recv_buffer_size(buffer).unwrap();
         }

@@ -115,10 +115,8 @@ impl Peer {
     fn leafboot(self, upstream: &str) -> String {
         let memory = if self == Self::Plain { "0B" } else { "256MiB" };
         let mode = if self == Self::Redirect { "redirect" } else { "proxy" };
-        let budget = match self {
-            Self::Budgeted => "",
-            _ => "[relay.cache.budget]\npackets = 0\nport_packets = 0\n",
-        };
+        let unlimited = "[relay.cache.budget]\npackets = 0\nport_packets = 0\n";
+        let budget = if self == Self::Budgeted { "" } else { unlimited };
         format!(
             "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n[relay]\nport = {PORT}\nconnections = 2000\n\
              requests = 0\n[relay.boot_service]\norigins = [\"http://{upstream}:{UPSTREAM}\"]\n[relay.cache]\n\
@@ -128,18 +126,22 @@ impl Peer {
     }
 
     fn nginx(self, upstream: &str) -> String {
-        let how = match self {
-            Self::NginxCache => {
-                "proxy_cache images; proxy_cache_lock on; proxy_cache_valid 200 10m; proxy_cache_revalidate on;"
-            }
-            Self::NginxUnbuffered => "proxy_buffering off;",
-            _ => "proxy_buffers 8 128k; proxy_buffer_size 16k; proxy_max_temp_file_size 0;",
+        let cached =
+            "proxy_cache images; proxy_cache_lock on; proxy_cache_valid 200 10m; proxy_cache_revalidate on;";
+        let tuned = "proxy_buffers 8 128k; proxy_buffer_size 16k; proxy_max_temp_file_size 0;";
+        let how = if self == Self::NginxCache {
+            cached
+        } else if self == Self::NginxUnbuffered {
+            "proxy_buffering off;"
+        } else {
+            tuned
         };
-        let answer = match self {
-            Self::NginxRedirect => "return 307 http://images.metal-stack.io$request_uri;".to_owned(),
-            _ => format!(
+        let answer = if self == Self::NginxRedirect {
+            "return 307 http://images.metal-stack.io$request_uri;".to_owned()
+        } else {
+            format!(
                 "proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection \"\"; {how}"
-            ),
+            )
         };
         format!(
             "daemon off; user root; worker_processes 1; worker_rlimit_nofile 8192; pid nginx.pid; error_log stderr crit;\n\

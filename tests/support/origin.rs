@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv6Addr, SocketAddrV6, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 
 /// An image's bytes repeat after this prime number of bytes: no shifted or swapped block looks right.
 const PERIOD: usize = 1_048_583;
@@ -73,7 +75,11 @@ pub struct Origin {
 impl Origin {
     /// Starts one on a TCP port of the calling thread's namespace.
     pub fn start(port: u16) -> Arc<Self> {
-        let listener = TcpListener::bind(("::", port)).unwrap();
+        // With room for a bench's 512 connections at once.
+        let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0).into()).unwrap();
+        socket.listen(1024).unwrap();
+        let listener = TcpListener::from(socket);
         let origin = Arc::new(Self {
             images: RwLock::default(),
             sent: AtomicU64::new(0),

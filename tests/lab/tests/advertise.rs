@@ -106,7 +106,7 @@ fn linux(port: Port, directory: &Path) -> Result<(), Error> {
         let (text, pid) = (file.display().to_string(), directory.join("rdnssd.pid").display().to_string());
         run(&["ip", "link", "set", "lo", "up"])?;
         let argv = ["rdnssd", "-f", "-u", "root", "-r", &text, "-p", &pid].map(str::to_owned);
-        let _rdnssd = Process::start("rdnssd", &argv, &directory.join("rdnssd.log"))?;
+        let _rdnssd = Process::start_family("rdnssd", &argv, &directory.join("rdnssd.log"))?;
         run(&["ip", "link", "set", "client", "up"])?;
         let subnet = port.prefix().trim_end_matches("::/64").to_owned();
         let shows = |words: &[&str], wanted: &str| {
