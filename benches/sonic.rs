@@ -28,9 +28,10 @@ use support::switch::{CONFIG_DB, Switch};
 const SETTINGS: &str = r#"leaf = "leaf01"
 [boot]
 prefix = "2001:db8:b007::/57"
-[relay]
-boot_service = "http://[2001:db8:ffff::80]:8080"
-cache = "http://images.metal-stack.io"
+[relay.boot_service]
+origins = ["http://[2001:db8:ffff::80]:8080"]
+[relay.cache]
+name = "http://images.metal-stack.io"
 "#;
 
 /// What it took.
