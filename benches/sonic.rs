@@ -164,7 +164,8 @@ impl OneByOne {
         let name = port.as_str();
         let address = format!("{name}|{}", prefix.gateway_net());
         let vrf = rows::interface_fields(&settings.boot.vrf);
-        let rule = acl::gateway_rule(&settings, port, prefix);
+        let rules = acl::gateway_rules(&settings, port, prefix);
+        let rule = rules.first().expect("the relay has a port");
         // Nobody else may have the port; then it comes under the ACL.
         world.measure(cost, |_| {
             assert!(self.config.row("INTERFACE", name).unwrap().is_none());
@@ -174,7 +175,7 @@ impl OneByOne {
                 row["ports"].split(',').filter_map(|name| name.parse().ok()).collect();
             ports.insert(port.clone());
             let key = format!("{table}|{}", rule.name);
-            self.config.set("ACL_RULE", &key, &rows::acl_rule_fields(&rule)).unwrap();
+            self.config.set("ACL_RULE", &key, &rows::acl_rule_fields(rule)).unwrap();
             self.config.set("ACL_TABLE", &table, &rows::acl_table_fields(&ports)).unwrap();
             (5, ())
         });

@@ -80,7 +80,7 @@ pub fn rules(config: &Config) -> Vec<Rule> {
         destination: Some(destination),
         destination_port: port,
     };
-    let mut head = vec![
+    let neighbour_discovery = [
         // A machine is no router (RFC 4861 4.2, 4.5).
         ("DENY_ROUTER_ADVERTISEMENT", Action::Drop, icmp(134)),
         ("DENY_REDIRECT", Action::Drop, icmp(137)),
@@ -88,6 +88,8 @@ pub fn rules(config: &Config) -> Vec<Rule> {
         ("NEIGHBOR_SOLICITATION", Action::Forward, icmp(135)),
         ("NEIGHBOR_ADVERTISEMENT", Action::Forward, icmp(136)),
     ];
+    let mut head: Vec<_> =
+        neighbour_discovery.into_iter().map(|(name, action, m)| (name.to_owned(), action, m)).collect();
     let link_local = |protocol, icmpv6_type, port| Match {
         protocol: Some(protocol),
         icmpv6_type,
@@ -95,8 +97,10 @@ pub fn rules(config: &Config) -> Vec<Rule> {
         destination: Some(LINK_LOCAL),
         destination_port: port,
     };
-    head.push(("RELAY_LINK_LOCAL", Action::Forward, link_local(TCP, None, Some(config.relay.port))));
-    head.push(("ECHO_LINK_LOCAL", Action::Forward, link_local(ICMPV6, Some(128), None)));
+    for (tls, port) in relay_ports(config) {
+        head.push((format!("RELAY_{tls}LINK_LOCAL"), Action::Forward, link_local(TCP, None, Some(port))));
+    }
+    head.push(("ECHO_LINK_LOCAL".to_owned(), Action::Forward, link_local(ICMPV6, Some(128), None)));
 
     let mut tail = vec![(
         "DENY_MACHINES".to_owned(),
@@ -114,24 +118,25 @@ pub fn rules(config: &Config) -> Vec<Rule> {
     permit("NTP", Some(UDP), &config.acl.ntp, Some(123));
     permit("CACHE", Some(TCP), &config.acl.cache, None);
     let anycast = config.boot.anycast.map(|anycast| Ipv6Net::new_assert(anycast.address(), 128));
-    permit("RELAY_ANYCAST", Some(TCP), anycast.as_slice(), Some(config.relay.port));
+    for (tls, port) in relay_ports(config) {
+        permit(&format!("RELAY_{tls}ANYCAST"), Some(TCP), anycast.as_slice(), Some(port));
+    }
     permit("CONTROL_PLANE", None, &config.acl.control_plane, None);
     for (name, icmpv6_type) in [("ECHO_REQUEST", 128), ("ECHO_REPLY", 129)] {
         tail.push((name.to_owned(), Action::Forward, Match { source: Some(supernet), ..icmp(icmpv6_type) }));
     }
 
-    let head =
-        numbered(FIRST_PRIORITY, head.into_iter().map(|(name, action, m)| (name.to_owned(), action, m)));
+    let head = numbered(FIRST_PRIORITY, head);
     let tail = numbered(MACHINES_PRIORITY, tail);
     let deny = ("DEFAULT_RULE".to_owned(), Action::Drop, Match::default());
     head.chain(tail).chain(numbered(DENY_PRIORITY, [deny])).collect()
 }
 
-/// The rule that opens a port's gateway to the relay's port. The gateway lies in the machines' own address space, so it
-/// needs a rule of its own above the one that keeps machines apart.
-pub fn gateway_rule(config: &Config, port: &PortName, prefix: BootPrefix) -> Rule {
-    Rule {
-        name: format!("GATEWAY_{}", port.as_str().to_ascii_uppercase()),
+/// The rules that open a port's gateway to the relay's ports. The gateway lies in the machines' own address space, so it
+/// needs rules of its own above the one that keeps machines apart.
+pub fn gateway_rules(config: &Config, port: &PortName, prefix: BootPrefix) -> Vec<Rule> {
+    let rule = |(tls, tcp_port)| Rule {
+        name: format!("GATEWAY_{tls}{}", port.as_str().to_ascii_uppercase()),
         priority: GATEWAY_PRIORITY,
         action: Action::Forward,
         matches: Match {
@@ -139,9 +144,16 @@ pub fn gateway_rule(config: &Config, port: &PortName, prefix: BootPrefix) -> Rul
             icmpv6_type: None,
             source: Some(prefix.net()),
             destination: Some(Ipv6Net::new_assert(prefix.gateway(), 128)),
-            destination_port: Some(config.relay.port),
+            destination_port: Some(tcp_port),
         },
-    }
+    };
+    relay_ports(config).map(rule).collect()
+}
+
+/// The relay's TCP ports, each with what tells its rules' names apart.
+fn relay_ports(config: &Config) -> impl Iterator<Item = (&'static str, u16)> {
+    let tls = config.relay.tls.as_ref().map(|tls| ("TLS_", tls.port));
+    [("", config.relay.port)].into_iter().chain(tls)
 }
 
 fn numbered(

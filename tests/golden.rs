@@ -161,7 +161,8 @@ fn snapshot(case: &ObservedCase) -> Snapshot {
 }
 
 fn add_acl(snapshot: &mut Snapshot, case: &AclCase, settings: &Config) {
-    let gateways = case.gateways.iter().map(|(port, prefix)| acl::gateway_rule(settings, port, *prefix));
+    let gateways =
+        case.gateways.iter().flat_map(|(port, prefix)| acl::gateway_rules(settings, port, *prefix));
     let rules: Vec<_> = acl::rules(settings).into_iter().chain(gateways).collect();
     // A row that the case spells out itself is as it says.
     let config = &mut snapshot.config;

@@ -42,6 +42,12 @@ fn config() -> Config {
     Config::parse(SETTINGS).unwrap()
 }
 
+fn with_tls() -> Config {
+    let tls = "[relay]\ntls = { certificate = \"/relay.crt\", key = \"/relay.key\" }\n";
+    let anycast = "[boot]\nanycast = \"2001:db8:ffff:1::1/127\"\n";
+    Config::parse(&SETTINGS.replace("[relay]\n", tls).replace("[boot]\n", anycast)).unwrap()
+}
+
 #[test]
 fn the_rules_are_this_table() {
     assert_eq!(table(&rules(&config())), TABLE);
@@ -49,10 +55,29 @@ fn the_rules_are_this_table() {
 
 #[test]
 fn a_ports_gateway_is_opened_for_its_own_machine_and_the_relay_only() {
-    let rule = gateway_rule(&config(), &"Ethernet0".parse().unwrap(), "2001:db8:b007::/64".parse().unwrap());
+    let of = |config: &Config| {
+        gateway_rules(config, &"Ethernet0".parse().unwrap(), "2001:db8:b007::/64".parse().unwrap())
+    };
     let expected = "    8000  GATEWAY_ETHERNET0          forward  \
                     TCP from 2001:db8:b007::/64 to 2001:db8:b007::1/128 port 80\n";
-    assert!(table(&[rule]).ends_with(expected));
+    assert!(table(&of(&config())).ends_with(expected));
+    let tls = "    8000  GATEWAY_TLS_ETHERNET0      forward  \
+               TCP from 2001:db8:b007::/64 to 2001:db8:b007::1/128 port 443\n";
+    assert!(table(&of(&with_tls())).ends_with(&format!("{expected}{tls}")));
+}
+
+#[test]
+fn a_relay_that_speaks_tls_is_reached_on_both_its_ports() {
+    let rules = rules(&with_tls());
+    for (name, port) in [
+        ("RELAY_LINK_LOCAL", 80),
+        ("RELAY_TLS_LINK_LOCAL", 443),
+        ("RELAY_ANYCAST_0", 80),
+        ("RELAY_TLS_ANYCAST_0", 443),
+    ] {
+        let rule = rules.iter().find(|rule| rule.name == name);
+        assert_eq!(rule.and_then(|rule| rule.matches.destination_port), Some(port), "{name}");
+    }
 }
 
 #[test]

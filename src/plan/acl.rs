@@ -54,7 +54,7 @@ impl<'a> Guard<'a> {
 
     /// Why a port may not go a step further into the boot VRF: nothing, when the ACL stands before it in the ASIC.
     pub(super) fn why_open(&self, name: &PortName, port: &Port) -> Option<Waiting> {
-        let own = || self.rules.gateways.get(name).and_then(|rule| self.why_inactive(rule));
+        let own = || self.rules.own(name).iter().find_map(|rule| self.why_inactive(rule));
         self.why_unguarded(name, port).or_else(own)
     }
 
@@ -94,7 +94,7 @@ impl<'a> Guard<'a> {
     fn rule_steps(&self, origin: Origin) -> Vec<Step> {
         let key = |rule: &str| RowKey::AclRule(self.name.clone(), rule.to_owned());
         // The ports' own rules first: as long as one of all ports is lost, it is known that these may be lost too.
-        let own_first = self.rules.gateways.values().chain(&self.rules.shared);
+        let own_first = self.rules.gateways().chain(&self.rules.shared);
         let lost = own_first.filter(|rule| self.is_lost(rule));
         let mut steps: Vec<Step> = lost.map(|rule| Step::Delete(key(&rule.name))).collect();
         for rule in self.rules.all().filter(|rule| !self.is_lost(rule)) {

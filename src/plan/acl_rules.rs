@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::acl::{self, Action, Rule};
 use crate::config::Config;
 use crate::desired::Desired;
-use crate::net::PortName;
+use crate::net::{BootPrefix, PortName};
 use crate::observed::Acl;
 use crate::rows::{self, Fields};
 
@@ -13,8 +13,8 @@ use crate::rows::{self, Fields};
 pub(super) struct WantedRules {
     /// The rules of all ports. Those that deny come first, so that a table which has lost its rules is shut first.
     pub shared: Vec<WantedRule>,
-    /// Each port's own rule.
-    pub gateways: BTreeMap<PortName, WantedRule>,
+    /// Each port's own rules.
+    gateways: BTreeMap<PortName, Vec<WantedRule>>,
 }
 
 /// One rule and its row.
@@ -28,15 +28,25 @@ impl WantedRules {
     pub fn new(desired: &Desired, config: &Config) -> Self {
         let mut shared = acl::rules(config);
         shared.sort_by_key(|rule| rule.action == Action::Forward);
-        let gateways = desired
-            .ports
-            .iter()
-            .map(|(port, prefix)| (port.clone(), WantedRule::new(&acl::gateway_rule(config, port, *prefix))));
-        Self { gateways: gateways.collect(), shared: shared.iter().map(WantedRule::new).collect() }
+        let wanted = |rules: &[Rule]| rules.iter().map(WantedRule::new).collect();
+        let own = |(port, prefix): (&PortName, &BootPrefix)| {
+            (port.clone(), wanted(&acl::gateway_rules(config, port, *prefix)))
+        };
+        Self { gateways: desired.ports.iter().map(own).collect(), shared: wanted(&shared) }
+    }
+
+    /// The rules of one port.
+    pub fn own(&self, port: &PortName) -> &[WantedRule] {
+        self.gateways.get(port).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every port's rules.
+    pub fn gateways(&self) -> impl Iterator<Item = &WantedRule> {
+        self.gateways.values().flatten()
     }
 
     pub fn all(&self) -> impl Iterator<Item = &WantedRule> {
-        self.shared.iter().chain(self.gateways.values())
+        self.shared.iter().chain(self.gateways())
     }
 
     /// How many of the shared rules are among the entries of a table of the ASIC.
@@ -59,7 +69,7 @@ impl WantedRules {
         let shared: Vec<&WantedRule> = self.shared.iter().filter(is_absent).collect();
         // The ports' own rules share a priority, so nobody can tell which of them are there.
         let is_known = shared.is_empty();
-        let gateways = self.gateways.values().filter(|rule| is_absent(rule) || !is_known);
+        let gateways = self.gateways().filter(|rule| is_absent(rule) || !is_known);
         shared.iter().copied().chain(gateways).map(|rule| rule.name.clone()).collect()
     }
 
