@@ -5,6 +5,7 @@
 //! the goals, and ends well whether they are met or not: a computer is noisy.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench that cannot go on ends")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "most peers are set up alike")]
 
 #[path = "relay/client.rs"]
 mod client;

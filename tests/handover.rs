@@ -5,141 +5,22 @@
 
 mod support;
 
-use std::io::{IoSliceMut, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use leafboot::config::Config;
-use leafboot::observed::Links;
-use leafboot::relay::task::{self, Inputs};
-use leafboot::systemd::Inherited;
-use leafboot::{links, metrics};
-use nix::cmsg_space;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-use support::advertiser::wish;
 use support::cable::Cable;
 use support::eventually;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use support::systemd::{Process, Systemd};
 
-/// Names the file with a relay's settings: this test binary is a relay then.
-const SETTINGS: &str = "LEAFBOOT_TEST_RELAY";
-
-/// Not a test of its own: the relay process of the tests below. It serves Ethernet0 until SIGTERM, and releases the
-/// port when its input ends.
+/// Not a test of its own: the relay process of the tests below.
 #[test]
 fn relay() {
-    let Ok(settings) = std::env::var(SETTINGS) else {
-        return;
-    };
-    let config = Arc::new(Config::parse(&std::fs::read_to_string(settings).unwrap()).unwrap());
-    let (desired_out, desired) = watch::channel(wish([(0, "2001:db8:b007::/64".to_owned())].into_iter()));
-    let (stop_out, stop) = watch::channel(false);
-    let (raw_out, mut raw) = watch::channel(Links::new());
-    let (links_out, links) = watch::channel(Links::new());
-    std::thread::spawn(move || {
-        let _ = std::io::stdin().read(&mut [0]);
-        desired_out.send_replace(wish(std::iter::empty()));
-        std::thread::sleep(Duration::from_secs(600));
-    });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).unwrap();
-        // This computer's kernel may have no VRF: the port is shown as a member of the boot VRF.
-        let in_boot_vrf = async {
-            while raw.changed().await.is_ok() {
-                let mut links = raw.borrow_and_update().clone();
-                links.values_mut().for_each(|link| link.vrf = Some("Vrfboot".to_owned()));
-                links_out.send_replace(links);
-            }
-        };
-        let stopping = async {
-            terminate.recv().await;
-            stop_out.send_replace(true);
-            std::future::pending::<()>().await;
-        };
-        let inputs = Inputs { desired, links, stop, inherited: Inherited::receive() };
-        tokio::select! {
-            end = task::run(config, Arc::new(metrics::Metrics::default()), inputs) => end.unwrap(),
-            end = links::run(raw_out) => panic!("{end:?}"),
-            () = in_boot_vrf => {}
-            () = stopping => {}
-        }
-    });
-}
-
-/// systemd's side of a service: its notification socket, and its descriptor store.
-struct Systemd {
-    socket: UnixDatagram,
-    directory: tempfile::TempDir,
-    /// Descriptors by name.
-    store: Vec<(String, RawFd)>,
-}
-
-impl Systemd {
-    fn new(settings: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("leafboot.toml"), settings).unwrap();
-        let socket = UnixDatagram::bind(directory.path().join("notify")).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        Self { socket, directory, store: Vec::new() }
-    }
-
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// Starts a relay process with what is in the store.
-    fn start(&self) -> Process {
-        let redirections: String =
-            self.store.iter().enumerate().map(|(at, (_, fd))| format!(" {}<&{fd}", at + 3)).collect();
-        let script = format!("LISTEN_PID=$$ exec \"$0\" \"$@\"{redirections}");
-        let process = Command::new("bash")
-            .args(["-c", &script])
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", "relay", "--nocapture"])
-            .env(SETTINGS, self.path("leafboot.toml"))
-            .env("NOTIFY_SOCKET", self.path("notify"))
-            .env("LISTEN_FDS", self.store.len().to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn();
-        Process(process.unwrap())
-    }
-
-    /// Takes one message of the service.
-    fn hear(&mut self) -> String {
-        let (mut text, mut control) = ([0; 4096], cmsg_space!([RawFd; 4]));
-        let mut parts = [IoSliceMut::new(&mut text)];
-        let message =
-            recvmsg::<()>(self.socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty())
-                .expect("the service says something");
-        let fds: Vec<RawFd> = message
-            .cmsgs()
-            .unwrap()
-            .filter_map(
-                |control| {
-                    if let ControlMessageOwned::ScmRights(fds) = control { Some(fds) } else { None }
-                },
-            )
-            .flatten()
-            .collect();
-        let length = message.bytes;
-        let said = String::from_utf8_lossy(&text[..length]).into_owned();
-        let name = said.lines().find_map(|line| line.strip_prefix("FDNAME=")).unwrap_or_default().to_owned();
-        if said.contains("FDSTOREREMOVE=1") {
-            self.store.retain(|(kept, _)| *kept != name);
-        } else if said.contains("FDSTORE=1") && self.store.iter().all(|(kept, _)| *kept != name) {
-            self.store.extend(fds.into_iter().map(|fd| (name.clone(), fd)));
-        }
-        said
-    }
+    support::systemd::relay_process();
 }
 
 /// A boot service, and how many requests it has had.
@@ -204,27 +85,6 @@ fn tokens(cable: &Cable, count: usize, log: &Path) -> Process {
         .stderr(Stdio::from(file))
         .spawn();
     Process(process.unwrap())
-}
-
-/// A process that ends with the test.
-struct Process(Child);
-
-impl Process {
-    fn ends(&mut self) -> bool {
-        self.0.wait().unwrap().success()
-    }
-
-    fn terminate(&mut self, signal: &str) {
-        support::run("kill", &[signal, &self.0.id().to_string()]);
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PURE: [&str; 32] = [
+const PURE: [&str; 34] = [
     "acl.rs",
     "config/acl.rs",
     "plan/acl.rs",
@@ -17,6 +17,8 @@ const PURE: [&str; 32] = [
     "config.rs",
     "config/ra.rs",
     "config/relay.rs",
+    "config/relay/upstream.rs",
+    "net/origin.rs",
     "desired.rs",
     "net.rs",
     "observed.rs",

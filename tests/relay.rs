@@ -164,6 +164,18 @@ fn a_request_can_be_followed_and_its_secrets_are_in_no_log() {
 }
 
 #[test]
+fn every_address_of_the_port_is_served() {
+    let (relayed, _server) = start(SCRIPT);
+    support::run("ip", &["address", "add", "2001:db8:ffff::1/128", "dev", "Ethernet0", "nodad"]);
+    relayed.cable.machine("ip", &["route", "add", "default", "via", "2001:db8:b007::1"]);
+    let link = relayed.cable.link().link_local.unwrap();
+    for host in ["2001:db8:b007::1", "2001:db8:ffff::1", &format!("{link}%25eth0")] {
+        let url = format!("http://[{host}]/boot.ipxe");
+        assert_eq!(relayed.cable.machine("curl", &["-sS", "-g", "-m", "8", &url]), "#!ipxe\n", "{host}");
+    }
+}
+
+#[test]
 fn one_connection_serves_several_requests_and_hosts_may_have_a_zone() {
     let (relayed, _server) = start(SCRIPT);
     let url = "http://[2001:db8:b007::1]/boot.ipxe";

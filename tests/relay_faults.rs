@@ -8,31 +8,18 @@ mod support;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::TcpListener;
-use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use leafboot::config::Config;
-use leafboot::observed::Links;
-use leafboot::relay::task;
-use leafboot::systemd::Inherited;
-use support::advertiser::{in_boot_vrf, wish};
 use support::cable::Cable;
 use support::front::{relays, settings};
 use support::scripted::Scripted;
-use support::wire::find;
+use support::systemd::Systemd;
 use support::{eventually, run};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 
 /// Names the TCP port and the log of the upstream that this program is to be.
 const UPSTREAM: &str = "LEAFBOOT_TEST_UPSTREAM";
-
-/// Names the settings of the relay that this program is to be.
-const RELAY: &str = "LEAFBOOT_TEST_RELAY";
 
 /// An upstream's process: this program again, which then runs nothing but [`upstream_process`].
 struct Upstream {
@@ -270,121 +257,29 @@ fn flood(number: usize, ends: Instant) {
     }
 }
 
-/// leafboot's relay as a process, and what systemd does for it: it keeps the listeners (`FDSTORE=1`), and the next process
-/// gets them (sd_listen_fds(3)). Both are this program again, for this computer's kernel may have no VRF.
-struct Unit {
-    settings: PathBuf,
-    notify: UnixDatagram,
-    kept: Vec<RawFd>,
-    process: Child,
-}
-
-impl Unit {
-    fn start(directory: &Path, settings: &str) -> Self {
-        let file = directory.join("leafboot.toml");
-        std::fs::write(&file, settings).unwrap();
-        let notify = UnixDatagram::bind(directory.join("notify")).unwrap();
-        notify.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
-        let process = Self::spawn(&file, &[]);
-        Self { settings: file, notify, kept: Vec::new(), process }
-    }
-
-    fn spawn(settings: &Path, kept: &[RawFd]) -> Child {
-        // What is handed on begins at descriptor 3, and is named by the process that gets it.
-        let moved: String = kept.iter().zip(3..).map(|(from, to)| format!("exec {to}<&{from}; ")).collect();
-        let script = format!("{moved} export LISTEN_PID=$$; exec \"$0\" --exact relay_process --nocapture");
-        Command::new("bash")
-            .args(["-c", &script])
-            .arg(std::env::current_exe().unwrap())
-            .env(RELAY, settings)
-            .env("NOTIFY_SOCKET", settings.with_file_name("notify"))
-            .env("LISTEN_FDS", kept.len().to_string())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap()
-    }
-
-    /// `systemctl restart`: SIGTERM, and the next process when this one has ended.
-    fn restart(&mut self) {
-        self.receive();
-        run("kill", &["-TERM", &self.process.id().to_string()]);
-        assert!(self.process.wait().unwrap().success(), "it ends in peace");
-        self.process = Self::spawn(&self.settings, &self.kept);
-    }
-
-    /// Takes what the process has given to keep.
-    fn receive(&mut self) {
-        let (mut text, mut space) = ([0; 256], nix::cmsg_space!([RawFd; 4]));
-        loop {
-            let mut pieces = [std::io::IoSliceMut::new(&mut text)];
-            let flags = nix::sys::socket::MsgFlags::empty();
-            let Ok(message) = nix::sys::socket::recvmsg::<()>(
-                self.notify.as_raw_fd(),
-                &mut pieces,
-                Some(&mut space),
-                flags,
-            ) else {
-                return;
-            };
-            if message.iovs().any(|text| find(text, b"FDSTOREREMOVE").is_some()) {
-                self.kept.clear();
-            }
-            for control in message.cmsgs().unwrap() {
-                if let nix::sys::socket::ControlMessageOwned::ScmRights(descriptors) = control {
-                    self.kept = descriptors;
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Unit {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Not a test, but the relay's process: its task as `main` runs it, with Ethernet0 in boot.
+/// Not a test, but the relay's process.
 #[test]
-fn relay_process() {
-    let Ok(settings) = std::env::var(RELAY) else { return };
-    let config = Arc::new(Config::parse(&std::fs::read_to_string(settings).unwrap()).unwrap());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let wish = wish(std::iter::once((0, "2001:db8:b007::/64".to_owned())));
-        let (_desired_out, desired) = watch::channel(wish);
-        let (links_out, links) = watch::channel(Links::new());
-        let (stop_out, stop) = watch::channel(false);
-        let inputs = task::Inputs { desired, links, stop, inherited: Inherited::receive() };
-        let mut terminate = signal(SignalKind::terminate()).unwrap();
-        tokio::select! {
-            end = task::run(config, Arc::default(), inputs) => end.unwrap(),
-            () = in_boot_vrf(links_out) => {}
-            () = async {
-                terminate.recv().await;
-                stop_out.send_replace(true);
-                std::future::pending().await
-            } => {}
-        }
-    });
+fn relay() {
+    support::systemd::relay_process();
 }
 
 #[test]
-fn a_restart_under_load_costs_no_request() {
+fn restarts_under_load_cost_no_request() {
     let directory = tempfile::tempdir().unwrap();
     let cable = Cable::plug();
     let (first, second) = (Upstream::start(directory.path(), 0), Upstream::start(directory.path(), 0));
-    let mut unit = Unit::start(directory.path(), &unlimited(&[&first, &second]));
+    let mut systemd = Systemd::new(&unlimited(&[&first, &second]));
+    let mut relay = systemd.start();
     plugged(&cable);
     let tokens = std::thread::scope(|scope| {
         let tokens = scope.spawn(|| ask(&cable, GATEWAY, (0..2400).map(token), AT_ONCE));
         for asked in [300, 900, 1500] {
             eventually("the relay is under load", || first.asked().len() >= asked);
-            unit.restart();
+            assert!(systemd.hear().contains("FDSTORE=1"), "the listener is kept");
+            relay.terminate("-TERM");
+            relay = systemd.start();
         }
         tokens.join().unwrap()
     });
     assert_eq!((tokens.len(), without("200", &tokens)), (2400, BTreeSet::new()));
-    assert_eq!(unit.kept.len(), 1, "the listener was kept");
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::claim::Claim;
@@ -64,7 +64,7 @@ impl Port {
     }
 
     fn enter(&self, stage: Stage) {
-        self.phase.send_modify(|phase| phase.stage = stage);
+        self.phase.send_if_modified(|phase| std::mem::replace(&mut phase.stage, stage) != stage);
     }
 
     /// Closes its listeners. Requests that are under way go on for their grace.
@@ -89,6 +89,8 @@ pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, inputs: Inputs) -> 
     let Inputs { mut desired, mut links, mut stop, mut inherited } = inputs;
     let shared = Arc::new(Shared::new(&config.relay, &metrics)?);
     let mut ports: BTreeMap<PortName, Port> = BTreeMap::new();
+    // Until when images may still come through; none: the process is not to end.
+    let mut ends = None;
     loop {
         let orders = serving::orders(
             desired.borrow_and_update().as_ref(),
@@ -116,27 +118,31 @@ pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, inputs: Inputs) -> 
         if let Some(pushed) = desired.borrow().as_ref().filter(|desired| desired.origin == Origin::Pushed) {
             inherited.retain(|port| pushed.ports.contains_key(port));
         }
+        if ends.is_some() {
+            ports.values().for_each(|port| port.enter(Stage::Drains));
+        }
         tokio::select! {
             changed = desired.changed() => if changed.is_err() { return Ok(()) },
             changed = links.changed() => if changed.is_err() { return Ok(()) },
-            _ = stop.wait_for(|stop| *stop) => break,
+            _ = stop.wait_for(|stop| *stop), if ends.is_none() => ends = Some(Instant::now() + DRAIN),
+            // A token request does not wait behind an image for the next process.
+            () = shared.streams.closed(), if ends.is_some() => break,
+            () = sleep_until(ends.unwrap_or_else(Instant::now)), if ends.is_some() => {
+                warn!(seconds = DRAIN.as_secs(), "images are still under way; their machines have to boot again");
+                break;
+            }
         }
     }
-    drain(&ports, &shared).await;
+    end(&ports, &shared).await;
     Ok(())
 }
 
-/// Serves until the images that are under way have come through, and ends then: a token request does not wait behind an
-/// image for the next process.
-async fn drain(ports: &BTreeMap<PortName, Port>, shared: &Shared) {
-    ports.values().for_each(|port| port.enter(Stage::Drains));
-    if timeout(DRAIN, shared.streams.closed()).await.is_err() {
-        warn!(seconds = DRAIN.as_secs(), "images are still under way; their machines have to boot again");
-    }
-    ports.values().for_each(|port| {
+/// Takes no more connections, and lets each end with the request that is under way. systemd keeps the listeners.
+async fn end(ports: &BTreeMap<PortName, Port>, shared: &Shared) {
+    for port in ports.values() {
         port.close();
         port.enter(Stage::Stops);
-    });
+    }
     let _ = timeout(GRACE, shared.open.closed()).await;
 }
 

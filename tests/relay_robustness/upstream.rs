@@ -49,6 +49,16 @@ pub const CASES: &[Case] = &[
             conversation.trickle(SCRIPT, Duration::from_millis(300));
         })
     }),
+    case!("metal-hammer", "a token that takes 3.5 s is waited for", |room| {
+        let _origin = room.origin(|conversation| {
+            conversation.request();
+            std::thread::sleep(Duration::from_millis(3500));
+            conversation.send(SCRIPT);
+        });
+        let mut machine = room.machine();
+        machine.send(&get("/certs", ""));
+        script(&some(machine.answer())?)
+    }),
     case!("leafboot", "iPXE gets a script while the upstream is away", |room| runnable(room, b"")),
     case!("leafboot", "iPXE gets a script instead of a 404", |room| {
         runnable(room, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
@@ -63,7 +73,7 @@ pub const CASES: &[Case] = &[
         runnable(room, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     }),
     case!("leafboot", "iPXE gets a script instead of garbage", |room| runnable(room, b"\0\x01\r\n\r\n")),
-    case!("metal-hammer", "an answer in 4 s is waited for", |room| {
+    case!("iPXE", "an answer in 4 s is waited for", |room| {
         gets_script(room, |conversation| {
             conversation.request();
             std::thread::sleep(Duration::from_secs(4));

@@ -11,6 +11,7 @@ pub mod panel;
 pub mod scripted;
 pub mod solicitor;
 pub mod switch;
+pub mod systemd;
 pub mod wire;
 
 use std::process::{Command, Output};

@@ -130,6 +130,9 @@ fn a_machine_boots_through_the_proxy_whatever_the_cache_did_before() -> Result<(
         lab.partition.tell(Server::Cache, &cut())?;
         lab.partition.start_server(Server::Cache)?;
         boot.machine.shows(0, "machine: boot.ipxe failed", LIMIT)?;
+        let broken =
+            lab.partition.journal()?.into_iter().any(|entry| entry.server == Server::Cache && entry.cut);
+        assert!(broken, "it waited for the cache, and failed when the kernel broke off");
         assert_eq!(images(lab)?, []);
         told(lab, &mut boot, Server::Cache, &status(503), site::KERNEL)?;
         lab.partition.tell(Server::Cache, &Behaviour::default())?;

@@ -1,0 +1,152 @@
+//! systemd's part in a service: it keeps the relay's listeners in its store and hands them to the next process (sd_notify(3)
+//! FDSTORE, sd_listen_fds(3)). The relay's process is the test binary again, for this computer's kernel may have no VRF.
+
+use std::io::{IoSliceMut, Read};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use leafboot::config::Config;
+use leafboot::observed::Links;
+use leafboot::relay::task::{self, Inputs};
+use leafboot::systemd::Inherited;
+use nix::cmsg_space;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::advertiser::{in_boot_vrf, wish};
+use super::run;
+
+/// Names the file with a relay's settings: this test binary is a relay then.
+const SETTINGS: &str = "LEAFBOOT_TEST_RELAY";
+
+/// What a test binary's test `relay` does: nothing, unless it was started as a relay process. That serves Ethernet0 until
+/// SIGTERM, and releases the port when its input ends.
+pub fn relay_process() {
+    let Ok(settings) = std::env::var(SETTINGS) else {
+        return;
+    };
+    let config = Arc::new(Config::parse(&std::fs::read_to_string(settings).unwrap()).unwrap());
+    let (desired_out, desired) = watch::channel(wish([(0, "2001:db8:b007::/64".to_owned())].into_iter()));
+    let (stop_out, stop) = watch::channel(false);
+    let (links_out, links) = watch::channel(Links::new());
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read(&mut [0]);
+        desired_out.send_replace(wish(std::iter::empty()));
+        std::thread::sleep(Duration::from_secs(600));
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).unwrap();
+        let stopping = async {
+            terminate.recv().await;
+            stop_out.send_replace(true);
+            std::future::pending::<()>().await;
+        };
+        let inputs = Inputs { desired, links, stop, inherited: Inherited::receive() };
+        tokio::select! {
+            end = task::run(config, Arc::default(), inputs) => end.unwrap(),
+            () = in_boot_vrf(links_out) => {}
+            () = stopping => {}
+        }
+    });
+}
+
+/// systemd's side of a service: its notification socket, and its descriptor store.
+pub struct Systemd {
+    socket: UnixDatagram,
+    directory: tempfile::TempDir,
+    /// Descriptors by name.
+    pub store: Vec<(String, RawFd)>,
+}
+
+impl Systemd {
+    /// A service with these settings, which does not run yet.
+    pub fn new(settings: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("leafboot.toml"), settings).unwrap();
+        let socket = UnixDatagram::bind(directory.path().join("notify")).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        Self { socket, directory, store: Vec::new() }
+    }
+
+    /// A file of the service.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Starts a relay process with what is in the store.
+    pub fn start(&self) -> Process {
+        let redirections: String =
+            self.store.iter().enumerate().map(|(at, (_, fd))| format!(" {}<&{fd}", at + 3)).collect();
+        let script = format!("LISTEN_PID=$$ exec \"$0\" \"$@\"{redirections}");
+        let process = Command::new("bash")
+            .args(["-c", &script])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "relay", "--nocapture"])
+            .env(SETTINGS, self.path("leafboot.toml"))
+            .env("NOTIFY_SOCKET", self.path("notify"))
+            .env("LISTEN_FDS", self.store.len().to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn();
+        Process(process.unwrap())
+    }
+
+    /// Takes one message of the service.
+    pub fn hear(&mut self) -> String {
+        let (mut text, mut control) = ([0; 4096], cmsg_space!([RawFd; 4]));
+        let mut parts = [IoSliceMut::new(&mut text)];
+        let message =
+            recvmsg::<()>(self.socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty())
+                .expect("the service says something");
+        let fds: Vec<RawFd> = message
+            .cmsgs()
+            .unwrap()
+            .filter_map(
+                |control| {
+                    if let ControlMessageOwned::ScmRights(fds) = control { Some(fds) } else { None }
+                },
+            )
+            .flatten()
+            .collect();
+        let length = message.bytes;
+        let said = String::from_utf8_lossy(&text[..length]).into_owned();
+        let name = said.lines().find_map(|line| line.strip_prefix("FDNAME=")).unwrap_or_default().to_owned();
+        if said.contains("FDSTOREREMOVE=1") {
+            self.store.retain(|(kept, _)| *kept != name);
+        } else if said.contains("FDSTORE=1") && self.store.iter().all(|(kept, _)| *kept != name) {
+            self.store.extend(fds.into_iter().map(|fd| (name.clone(), fd)));
+        }
+        said
+    }
+}
+
+/// A process that ends with the test.
+pub struct Process(pub Child);
+
+impl Process {
+    /// Waits until it ends; whether it has succeeded.
+    pub fn ends(&mut self) -> bool {
+        self.0.wait().unwrap().success()
+    }
+
+    /// Sends a signal that ends it, and waits.
+    pub fn terminate(&mut self, signal: &str) {
+        // `wait` would close its input, and the port would be released.
+        let _input = self.0.stdin.take();
+        run("kill", &[signal, &self.0.id().to_string()]);
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
