@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OnceCell, Semaphore, watch};
@@ -190,7 +190,13 @@ pub fn listen(port: &PortName, tcp_port: u16) -> io::Result<std::net::TcpListene
     socket.set_only_v6(true)?;
     // A restarted agent must not wait for its predecessor's connections to time out.
     socket.set_reuse_address(true)?;
+    // What follows goes over to its connections (tcp(7), Linux tcp_create_openreq_child).
     socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3).with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)?;
+    // What a machine that was cut has not read must not stay in the kernel.
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
     socket.bind_device(Some(port.as_str().as_bytes()))?;
     socket.bind(&SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, tcp_port, 0, 0).into())?;
     socket.listen(BACKLOG)?;
@@ -230,11 +236,9 @@ pub async fn serve(listener: std::net::TcpListener, service: Arc<Service>, tls: 
 /// One machine's connection, from its handshake to its end.
 async fn connection(stream: TcpStream, machine: Machine, service: Arc<Service>) {
     service.connections.inc();
-    let end = match (prepare(&stream), machine.tls.then_some(service.shared.tls.as_ref()).flatten()) {
-        (Err(error), _) => Err(error.to_string()),
-        (Ok(()), None) => converse(stream, machine, &service).await,
-        (Ok(()), Some(tls)) => match timeout(HEAD_TIMEOUT, TlsAcceptor::from(tls.get()).accept(stream)).await
-        {
+    let end = match machine.tls.then_some(service.shared.tls.as_ref()).flatten() {
+        None => converse(stream, machine, &service).await,
+        Some(tls) => match timeout(HEAD_TIMEOUT, TlsAcceptor::from(tls.get()).accept(stream)).await {
             Ok(Ok(stream)) => converse(stream, machine, &service).await,
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("no TLS handshake in time".to_owned()),
@@ -244,15 +248,6 @@ async fn connection(stream: TcpStream, machine: Machine, service: Arc<Service>) 
     if let Err(reason) = end {
         debug!(port = %service.port, reason, "a machine's connection broke");
     }
-}
-
-fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3).with_retries(3);
-    let socket = SockRef::from(stream);
-    // What a machine that was cut has not read must not stay in the kernel.
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
-    socket.set_tcp_keepalive(&keepalive)
 }
 
 /// Answers requests until the machine, the port or the process ends it.

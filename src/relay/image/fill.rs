@@ -3,6 +3,7 @@
 //!
 //! Must never: join bytes of two versions, or tell that an object is whole before its last byte is there.
 
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use hyper::header::{
     HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE, RETRY_AFTER,
 };
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::key::{Question, Version};
@@ -31,6 +32,9 @@ const RESUMES_MAX: u32 = 3;
 const UNREAD_MAX: Duration = Duration::from_secs(10);
 /// An object that nobody asked for in this time goes: the memory is the switch's.
 const KEPT_UNUSED: Duration = Duration::from_secs(600);
+
+/// Readers wait so long for more to come before they are woken for less than a block.
+const GATHER: Duration = Duration::from_millis(25);
 
 /// The way to the partition cache. A clone is the same way.
 #[derive(Clone)]
@@ -258,13 +262,15 @@ impl Transfer {
 
     async fn append_all(&self, filler: &mut Filler, mut body: Body) -> Result<(), End> {
         let length = filler.object().version.length;
+        let mut news = News::default();
         loop {
             if !self.whole {
+                news.tell(filler);
                 // The window's other half is for those who are slower.
                 let ahead = (self.shelf.blocks() / 8 * BLOCK) as u64;
                 filler.reader_at(filler.filled().saturating_sub(ahead)).await;
             }
-            let Some(bytes) = next(&mut body).await.map_err(End::Broken)? else {
+            let Some(bytes) = news.while_waiting(filler, next(&mut body)).await.map_err(End::Broken)? else {
                 return match length {
                     Some(length) if length != filler.filled() => {
                         Err(End::Broken(io::ErrorKind::UnexpectedEof.into()))
@@ -274,6 +280,7 @@ impl Transfer {
             };
             let wait = self.cache.budget.fetch(bytes.len(), self.cache.now());
             self.grow(filler, bytes.len()).map_err(End::Given)?;
+            news.come(bytes.len());
             filler.append(bytes).map_err(End::Given)?;
             if !wait.is_zero() {
                 sleep(wait).await;
@@ -297,6 +304,43 @@ impl Transfer {
             filler.extend(self.shelf.reserve(more).ok_or_else(too_long)?);
         }
         Ok(())
+    }
+}
+
+/// What readers were not told yet. They are woken for a block, or for what has come in a while, rather than for every
+/// packet: 48 wakeups cost more than the bytes of one.
+#[derive(Default)]
+struct News {
+    bytes: usize,
+    told: Option<Instant>,
+}
+
+impl News {
+    /// Waits for the next piece, and tells of the ones before if it takes a while.
+    async fn while_waiting<T>(&mut self, filler: &Filler, piece: impl Future<Output = T>) -> T {
+        let until = self.told.map_or_else(Instant::now, |told| told + GATHER);
+        if self.bytes >= BLOCK || until <= Instant::now() {
+            self.tell(filler);
+        }
+        tokio::pin!(piece);
+        match timeout_at(until, piece.as_mut()).await {
+            Ok(piece) => piece,
+            Err(_) => {
+                self.tell(filler);
+                piece.await
+            }
+        }
+    }
+
+    fn come(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+
+    fn tell(&mut self, filler: &Filler) {
+        if self.bytes > 0 {
+            filler.announce();
+            *self = Self { bytes: 0, told: Some(Instant::now()) };
+        }
     }
 }
 

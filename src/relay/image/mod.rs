@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::body::{self, Body};
 use super::budget::Budget;
 use super::tls::TlsError;
-use super::upstream::{Upstream, UpstreamError};
+use super::upstream::{Buffers, Upstream, UpstreamError};
 use crate::config::relay;
 use crate::metrics::Metrics;
 use fill::Cache;
@@ -46,10 +46,6 @@ mod turns;
 const UNKNOWN_MAX: usize = 1024 * 1024;
 /// A part that begins this close behind what is there is waited for; one further on is asked for by itself.
 const NEAR: u64 = 4 * 1024 * 1024;
-
-/// What the kernel may hold of an answer for one machine alone. Transfers for everybody have the kernel's own bound: a
-/// small one would starve them when a policer drops packets.
-const RECEIVE_BUFFER: u32 = 128 * 1024;
 
 /// A machine's request for an image.
 #[derive(Debug)]
@@ -87,16 +83,16 @@ impl Images {
     /// Nothing is asked or held yet. Needs a runtime.
     pub fn new(settings: &relay::Cache, metrics: &Arc<Metrics>) -> Result<Self, TlsError> {
         let host = HeaderValue::from_str(&settings.name.authority());
-        let upstream = |buffer| {
-            let upstream = Upstream::with_receive_buffer("cache", &settings.upstream, buffer)?;
+        let upstream = |buffers| {
+            let upstream = Upstream::buffered("cache", &settings.upstream, buffers)?;
             Ok(Arc::new(upstream.counted(metrics)))
         };
         Ok(Self {
             cache: Cache {
                 // An origin's authority is plain ASCII.
                 host: host.unwrap_or_else(|_| HeaderValue::from_static("")),
-                fills: upstream(None)?,
-                streams: upstream(Some(RECEIVE_BUFFER))?,
+                fills: upstream(Buffers::FAST)?,
+                streams: upstream(Buffers::MANY)?,
                 budget: Budget::new(&settings.budget),
                 turns: Turns::begin(),
                 begun: Instant::now(),

@@ -195,14 +195,23 @@ impl Filler {
         self.object.bytes.borrow().filled()
     }
 
-    /// Appends what came; wakes the readers. More than the object's length is an error.
+    /// Appends what came. Readers who look for it find it; those who wait are woken by `announce`. More than the object's
+    /// length is an error.
     pub fn append(&mut self, bytes: Bytes) -> io::Result<()> {
         let filled = self.filled() + bytes.len() as u64;
         if self.object.version.length.is_some_and(|length| filled > length) {
             return Err(io::Error::other("it is longer than its Content-Length"));
         }
-        self.object.bytes.send_modify(|kept| kept.append(bytes));
+        self.object.bytes.send_if_modified(|kept| {
+            kept.append(bytes);
+            false
+        });
         Ok(())
+    }
+
+    /// Wakes the readers.
+    pub fn announce(&self) {
+        self.object.bytes.send_modify(|_| {});
     }
 
     /// Adds to the room of an object whose length nobody knows.

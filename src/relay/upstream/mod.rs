@@ -24,7 +24,9 @@ use crate::config::relay;
 use crate::metrics::Metrics;
 use answer::AnswerBody;
 use health::Health;
-use origin::{Origin, RECEIVE_BUFFER, Sender};
+use origin::{Origin, Sender};
+
+pub use origin::Buffers;
 
 mod answer;
 pub mod health;
@@ -99,19 +101,19 @@ pub struct Upstream {
 impl Upstream {
     /// An upstream by its settings; `name` is the one in logs and metrics (`boot_service`). Connects to nobody yet.
     pub fn new(name: &'static str, settings: &relay::Upstream) -> Result<Self, TlsError> {
-        Self::with_receive_buffer(name, settings, Some(RECEIVE_BUFFER))
+        Self::buffered(name, settings, Buffers::MANY)
     }
 
-    /// As `new`; the kernel holds at most `buffer` bytes of an answer that is not read, or what it thinks best.
-    pub fn with_receive_buffer(
+    /// As `new`, with other buffers than those for many answers that wait for their machines.
+    pub fn buffered(
         name: &'static str,
         settings: &relay::Upstream,
-        buffer: Option<u32>,
+        buffers: Buffers,
     ) -> Result<Self, TlsError> {
         let any_tls = settings.origins.iter().any(|origin| origin.is_tls());
         let client = || tls::client(&settings.ca, settings.identity.as_ref()).map(Arc::new);
         let tls = any_tls.then(client).transpose()?;
-        let origin = |at| Arc::new(Origin::new(at, settings, tls.as_ref(), buffer));
+        let origin = |at| Arc::new(Origin::new(at, settings, tls.as_ref(), buffers));
         Ok(Self {
             name,
             origins: settings.origins.iter().map(origin).collect(),

@@ -36,10 +36,21 @@ const RESOLVED_AGE: Duration = Duration::from_secs(1);
 const STAGGER: Duration = Duration::from_millis(250);
 /// A name with more addresses than this has some that are never tried.
 const ADDRESSES_MAX: usize = 4;
-/// An answer's head and what is read of its body at once.
-const BUFFER: usize = 128 * 1024;
-/// What the kernel may hold of an answer that is not read: bounds memory when machines are slower than the server.
-pub(super) const RECEIVE_BUFFER: u32 = 256 * 1024;
+/// What may be held of an answer that nobody takes yet, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Buffers {
+    /// By the kernel; none: what it thinks best.
+    kernel: Option<u32>,
+    /// By the process: what is read at once. Up to three of them are held for one answer.
+    own: usize,
+}
+
+impl Buffers {
+    /// For answers that wait for their machines: there may be one for each.
+    pub const MANY: Self = Self { kernel: Some(96 * 1024), own: 24 * 1024 };
+    /// For a transfer that waits for nobody: a bound would starve it when a policer drops packets.
+    pub const FAST: Self = Self { kernel: None, own: 128 * 1024 };
+}
 
 /// A connection that takes one request at a time.
 pub(super) type Sender = SendRequest<Body>;
@@ -50,7 +61,7 @@ pub(super) struct Origin {
     connect_timeout: Duration,
     source: Option<IpAddr>,
     device: Option<String>,
-    receive_buffer: Option<u32>,
+    buffers: Buffers,
     tls: Option<Arc<Reloaded<ClientConfig>>>,
     idle: watch::Sender<Vec<(Instant, Sender)>>,
     resolved: watch::Sender<Resolved>,
@@ -71,14 +82,14 @@ impl Origin {
         at: &HttpOrigin,
         settings: &relay::Upstream,
         tls: Option<&Arc<Reloaded<ClientConfig>>>,
-        receive_buffer: Option<u32>,
+        buffers: Buffers,
     ) -> Self {
         Self {
             at: at.clone(),
             connect_timeout: settings.connect_timeout,
             source: settings.source,
             device: settings.device.clone(),
-            receive_buffer,
+            buffers,
             tls: tls.filter(|_| at.is_tls()).cloned(),
             idle: watch::Sender::new(Vec::new()),
             resolved: watch::Sender::default(),
@@ -113,10 +124,11 @@ impl Origin {
         let connecting = async {
             let stream = self.tcp().await?;
             match &self.tls {
-                None => speak(stream).await,
+                None => speak(stream, self.buffers.own).await,
                 Some(tls) => {
                     let name = ServerName::try_from(self.at.host().to_owned()).map_err(io::Error::other)?;
-                    speak(TlsConnector::from(tls.get()).connect(name, stream).await?).await
+                    let stream = TlsConnector::from(tls.get()).connect(name, stream).await?;
+                    speak(stream, self.buffers.own).await
                 }
             }
         };
@@ -161,7 +173,7 @@ impl Origin {
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
         let socket = TcpSocket::from_std_stream(socket.into());
-        if let Some(bytes) = self.receive_buffer {
+        if let Some(bytes) = self.buffers.kernel {
             socket.set_recv_buffer_size(bytes)?;
         }
         socket.connect(address).await
@@ -226,12 +238,12 @@ impl Resolved {
 }
 
 /// Starts HTTP/1.1 on a connection; its work is done in a task of its own until either side closes it.
-async fn speak<T>(stream: T) -> io::Result<Sender>
+async fn speak<T>(stream: T, buffer: usize) -> io::Result<Sender>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut http = Builder::new();
-    http.max_buf_size(BUFFER);
+    http.max_buf_size(buffer);
     let (sender, connection) = http.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {

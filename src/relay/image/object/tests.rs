@@ -48,6 +48,7 @@ async fn fill(mut filler: Filler, piece: usize) {
     while filler.filled() < LENGTH {
         let at = filler.filled();
         filler.append(bytes(at..LENGTH.min(at + piece as u64))).unwrap();
+        filler.announce();
         sleep(Duration::from_millis(1)).await;
     }
     filler.finish().unwrap();
@@ -77,6 +78,7 @@ async fn bytes_are_there_at_once_and_not_with_their_block() {
     let (object, mut filler) = object(Some(LENGTH), 4);
     let mut follower = object.follow(0, LENGTH);
     filler.append(bytes(0..3)).unwrap();
+    filler.announce();
     let next = poll_fn(|context| follower.poll_next(context, 100)).await.unwrap();
     assert!(matches!(next, Next::Bytes(first) if first == bytes(0..3)));
 }
@@ -87,6 +89,7 @@ async fn a_transfer_that_fails_is_an_error_for_everybody() {
         let (object, mut filler) = object(Some(LENGTH), 4);
         let reader = tokio::spawn(read(object.follow(0, LENGTH), 4096, Duration::ZERO));
         filler.append(bytes(0..300_000)).unwrap();
+        filler.announce();
         sleep(Duration::from_millis(10)).await;
         match end {
             0 => filler.fail("the cache is gone"),
@@ -108,6 +111,7 @@ async fn a_transfer_that_fails_is_an_error_for_everybody() {
 async fn a_length_that_nobody_knew_is_known_at_the_end() {
     let (whole, mut filler) = object(None, 1);
     filler.append(bytes(0..5)).unwrap();
+    filler.announce();
     let length = tokio::spawn({
         let whole = Arc::clone(&whole);
         async move { whole.length().await }
@@ -132,6 +136,7 @@ async fn a_window_moves_on_and_tells_who_fell_behind() {
         let at = filler.filled();
         filler.reader_at(at.saturating_sub(2 * BLOCK as u64)).await;
         filler.append(bytes(at..at + 100_000.min(length - at))).unwrap();
+        filler.announce();
         tokio::task::yield_now().await;
         assert!(object.bytes.borrow().blocks.len() <= 4);
     }
@@ -171,6 +176,7 @@ fn what_is_not_needed_of_the_room_goes_back() {
     let room = Arc::clone(&all).try_acquire_many_owned(8).unwrap();
     let (object, mut filler) = Object::new(Version::default(), HeaderMap::new(), room);
     filler.append(bytes(0..BLOCK as u64 + 1)).unwrap();
+    filler.announce();
     filler.finish().unwrap();
     assert_eq!(all.available_permits(), 6);
     drop(object);
@@ -194,6 +200,7 @@ proptest! {
             for piece in &pieces {
                 let at = filler.filled();
                 filler.append(bytes(at..at + piece)).unwrap();
+                filler.announce();
             }
             filler.finish().unwrap();
             let (first, end) = (first.min(length), (first + count).min(length));
