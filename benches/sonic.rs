@@ -16,14 +16,14 @@ use leafboot::acl;
 use leafboot::config::Config;
 use leafboot::db::Db;
 use leafboot::desired::{Desired, Origin};
-use leafboot::net::{BootPrefix, Mac, PortName};
-use leafboot::observed::{Link, Links, Observed, Port};
+use leafboot::net::{BootPrefix, PortName};
+use leafboot::observed::Observed;
 use leafboot::plan::Plan;
 use leafboot::rows;
 use leafboot::serving::RaStates;
 use leafboot_lab::sonic::database::{Database, Databases, Fields};
 use leafboot_lab::sonic::{Args, Swss, WhichKernel};
-use support::switch::{CONFIG_DB, Switch};
+use support::switch::{CONFIG_DB, Switch, links};
 
 const SETTINGS: &str = r#"leaf = "leaf01"
 [boot]
@@ -107,21 +107,6 @@ impl World {
         cost.rebuilds = self.swss.host_firewall().rebuilds - self.rebuilds;
         cost
     }
-}
-
-/// A link without carrier for each port, as intfmgrd says it has made it.
-fn links(observed: &Observed) -> Links {
-    let link = |port: &Port| Link {
-        ifindex: 1,
-        mac: Mac([2, 0, 0, 0, 0, 1]),
-        mtu: 9100,
-        up: false,
-        carriers: 1,
-        vrf: port.bound.clone(),
-        link_local: None,
-        addresses: port.bound_addresses.iter().map(|prefix| prefix.gateway_net()).collect(),
-    };
-    observed.ports.iter().map(|(name, port)| (name.clone(), link(port))).collect()
 }
 
 /// leafboot: observe, plan, apply, until every port is settled.

@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use leafboot::config::Config;
 use leafboot::db::Db;
 use leafboot::desired::{Desired, Origin};
-use leafboot::net::{BootPrefix, Mac, PortName};
-use leafboot::observed::{Link, Links, Observed, Port};
+use leafboot::net::{BootPrefix, PortName};
+use leafboot::observed::Observed;
 use leafboot::plan::Plan;
 use leafboot::serving::RaStates;
 use leafboot_lab::sonic;
 use leafboot_lab::sonic::yang::{self, Release};
 use support::eventually;
-use support::switch::{CONFIG_DB, Switch};
+use support::switch::{CONFIG_DB, Switch, links};
 use tokio::runtime::Runtime;
 
 /// A switch with its model of SONiC, and leafboot's reconciler with its hand on the crank.
@@ -83,21 +83,6 @@ impl Bench {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
-}
-
-/// A link without carrier for each port, as intfmgrd says it has made it.
-fn links(observed: &Observed) -> Links {
-    let link = |port: &Port| Link {
-        ifindex: 1,
-        mac: Mac([2, 0, 0, 0, 0, 1]),
-        mtu: 9100,
-        up: false,
-        carriers: 1,
-        vrf: port.bound.clone(),
-        link_local: None,
-        addresses: port.bound_addresses.iter().map(|prefix| prefix.gateway_net()).collect(),
-    };
-    observed.ports.iter().map(|(name, port)| (name.clone(), link(port))).collect()
 }
 
 fn desired(ports: &[(&str, &str)]) -> Desired {

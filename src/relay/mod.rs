@@ -1,7 +1,7 @@
 //! The relay: boot script, token and image requests of the machines, port by port.
 //!
-//! `task` runs a `server` on each port that serves a machine; its connections hand each request to `respond`. What
-//! becomes of it `intake`, `route` and `decide` say, and `allowance` how often; `claim` is what leafboot vouches for,
+//! `task` runs a `server` on each port that serves a machine; its connections (`reader`) hand each request to `respond`.
+//! What becomes of it `intake`, `route` and `decide` say, and `allowance` how often; `claim` is what leafboot vouches for,
 //! `script` what iPXE is told while something is wrong, `reply` everybody. `upstream` asks the servers behind, over
 //! `tls` where they want it, and `image` serves images in proxy mode.
 
@@ -9,10 +9,10 @@ pub mod allowance;
 pub mod body;
 pub mod budget;
 pub mod claim;
-mod counted;
 pub mod decide;
 pub mod image;
 pub mod intake;
+mod reader;
 pub mod reply;
 mod respond;
 pub mod route;

@@ -23,9 +23,8 @@ use tracing::debug;
 
 use super::allowance::Allowance;
 use super::claim::Claim;
-use super::counted::Counted;
 use super::image::Images;
-use super::image::reader::Reader;
+use super::reader::Reader;
 use super::respond;
 use super::script::Memory;
 use super::tls::{self, Reloaded, TlsError};
@@ -255,12 +254,9 @@ async fn converse<S>(stream: S, machine: Machine, service: &Arc<Service>) -> Res
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let sent = service.sent.clone();
     let budget = &service.shared.settings.cache.budget;
-    let stream = Reader::new(stream, budget.min_rate.unwrap_or_default(), budget.patience);
-    let stream = Counted::new(stream, move |bytes| {
-        sent.inc_by(bytes as u64);
-    });
+    let least = budget.min_rate.unwrap_or_default();
+    let stream = Reader::new(stream, least, budget.patience, service.sent.clone());
     let machine = &machine;
     let handle = service_fn(|request| async move {
         Ok::<_, Infallible>(respond::respond(service, machine, request).await)

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use leafboot::net::Mac;
+use leafboot::observed::{Link, Links, Observed, Port};
 use tempfile::TempDir;
 
 use super::{eventually, run};
@@ -153,6 +155,21 @@ impl Switch {
     pub fn start_redis(&mut self) {
         self.redis = Self::redis(&self.directory, &["--port", "0"]);
     }
+}
+
+/// A link without carrier for each port, as intfmgrd says it has made it.
+pub fn links(observed: &Observed) -> Links {
+    let link = |port: &Port| Link {
+        ifindex: 1,
+        mac: Mac([2, 0, 0, 0, 0, 1]),
+        mtu: 9100,
+        up: false,
+        carriers: 1,
+        vrf: port.bound.clone(),
+        link_local: None,
+        addresses: port.bound_addresses.iter().map(|prefix| prefix.gateway_net()).collect(),
+    };
+    observed.ports.iter().map(|(name, port)| (name.clone(), link(port))).collect()
 }
 
 impl Drop for Switch {

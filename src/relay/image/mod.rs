@@ -1,7 +1,7 @@
 //! Images in proxy mode: one transfer from the partition cache for all machines that ask for the same object.
 //!
 //! `shelf` knows the objects, `fill` fetches one, `object` is what is filled and followed, `key` tells versions apart,
-//! `range` chooses a part, `stream` sends it, `turns` says when, `reader` cuts a machine that does not read.
+//! `range` chooses a part, `stream` sends it, `turns` says when.
 //!
 //! Must never: send anything of a machine's but its conditions to the cache (the answer is everybody's), or give a
 //! broken transfer the look of a whole one.
@@ -37,7 +37,6 @@ mod fill;
 pub mod key;
 pub mod object;
 pub mod range;
-pub mod reader;
 pub mod shelf;
 mod stream;
 mod turns;

@@ -1,4 +1,5 @@
-//! A machine's connection, cut when the machine reads more slowly than it must while there is something to send.
+//! A machine's connection: what it takes is counted, and it is cut when the machine reads more slowly than it must while
+//! there is something to send.
 //!
 //! Must never: count time in which there was nothing to send against the machine.
 
@@ -11,26 +12,27 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::relay::budget::Patience;
+use super::budget::Patience;
+use crate::metrics::Counter;
 
-/// In every such time a machine must have read its least rate's worth.
-pub const WINDOW: Duration = Duration::from_secs(20);
-
-/// A connection with patience.
+/// A connection with patience and a count.
 pub struct Reader<S> {
     stream: S,
     patience: Patience,
+    /// The bytes that it took.
+    sent: Counter,
     begun: Instant,
     /// Runs while there is no room.
     alarm: Pin<Box<Sleep>>,
 }
 
 impl<S> Reader<S> {
-    /// `rate`: bytes per second that the machine must read at least, over `window`; 0: any.
-    pub fn new(stream: S, rate: u64, window: Duration) -> Self {
+    /// `rate`: bytes per second that the machine must read at least, over `window`; 0: any. `sent`
+    /// counts the bytes that the connection takes.
+    pub fn new(stream: S, rate: u64, window: Duration, sent: Counter) -> Self {
         let begun = Instant::now();
         let alarm = Box::pin(sleep_until(begun + window));
-        Self { stream, patience: Patience::new(rate, window), begun, alarm }
+        Self { stream, patience: Patience::new(rate, window), sent, begun, alarm }
     }
 
     fn judge(
@@ -39,7 +41,10 @@ impl<S> Reader<S> {
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         match written {
-            Poll::Ready(Ok(bytes)) => self.patience.took(bytes, self.begun.elapsed()),
+            Poll::Ready(Ok(bytes)) => {
+                self.patience.took(bytes, self.begun.elapsed());
+                self.sent.inc_by(bytes as u64);
+            }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => loop {
                 match self.patience.full(self.begun.elapsed()) {
@@ -110,7 +115,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_machine_that_stops_reading_is_cut_after_the_window() {
         let (ours, _theirs) = duplex(1000);
-        let mut reader = Reader::new(ours, 100, Duration::from_secs(20));
+        let mut reader = Reader::new(ours, 100, Duration::from_secs(20), Counter::default());
         let begun = Instant::now();
         let error = reader.write_all(&[0; 5000]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -121,7 +126,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_machine_that_reads_slowly_enough_is_not() {
         let (ours, mut theirs) = duplex(100);
-        let mut reader = Reader::new(ours, 100, Duration::from_secs(20));
+        let mut reader = Reader::new(ours, 100, Duration::from_secs(20), Counter::default());
         let reading = async {
             let mut bytes = [0; 60];
             for _ in 0..100 {
@@ -141,7 +146,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_machine_that_is_sent_nothing_may_wait() {
         let (ours, mut theirs) = duplex(100);
-        let mut reader = Reader::new(ours, 100, Duration::from_secs(1));
+        let mut reader = Reader::new(ours, 100, Duration::from_secs(1), Counter::default());
         for _ in 0..5 {
             reader.write_all(&[0; 60]).await.unwrap();
             let mut bytes = [0; 60];
