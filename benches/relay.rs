@@ -1,6 +1,6 @@
 //! What the relay costs and how fast it is: beside nginx, HAProxy and Varnish, with the same upstream, in the same run.
 //!
-//! `tests/bench/relay` runs it; it needs root and Debian's nginx-light, haproxy, varnish and nftables. The relay that is
+//! `tests/bench/relay` runs it; it needs root and Debian's nginx-light, haproxy, varnish, nftables and ethtool. The relay that is
 //! measured has CPU 0 to itself; upstream and clients, which are this process, have CPU 1. Prints Markdown. Judges by
 //! the goals, and ends well whether they are met or not: a computer is noisy.
 
