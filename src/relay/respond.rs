@@ -64,7 +64,7 @@ pub(super) async fn respond(
     let mut asked = Asked { service, claim, passage, parts };
     let (kind, mut response) = match asked.judge() {
         Err(refusal) => (None, *refusal),
-        Ok(kind) => (Some(kind), asked.answer(kind, stage, machine, incoming).await),
+        Ok(kind) => (Some(kind), asked.answer(kind, stage, incoming).await),
     };
     let id = asked.passage.id();
     response
@@ -95,13 +95,7 @@ impl Asked<'_> {
         Ok(kind)
     }
 
-    async fn answer(
-        &mut self,
-        kind: Kind,
-        stage: Stage,
-        machine: &Machine,
-        incoming: Incoming,
-    ) -> Response<Body> {
+    async fn answer(&mut self, kind: Kind, stage: Stage, incoming: Incoming) -> Response<Body> {
         if stage == Stage::Released {
             return reply::closing(self.trouble(kind, "this port is not in boot any more"));
         }
@@ -126,7 +120,7 @@ impl Asked<'_> {
             Kind::Image => return self.image().await,
             Kind::Script | Kind::Token | Kind::Api => {}
         }
-        self.passage.mac = machine.mac(self.service).await;
+        self.passage.mac = self.service.mac(self.passage.machine).await;
         match kind {
             Kind::Script => self.script().await,
             Kind::Token => self.token().await,

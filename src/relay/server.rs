@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OnceCell, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -47,6 +47,8 @@ const SEND_BUFFER: usize = 128 * 1024;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How long sent bytes may stay unread by a machine before the kernel gives its connection up.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
+/// What the kernel said of a machine is believed so long.
+const KNOWN_AGE: Duration = Duration::from_secs(1);
 /// How long requests that are under way may take when their port or the process ends: a token's deadline.
 pub const GRACE: Duration = Duration::from_secs(5);
 
@@ -142,6 +144,8 @@ pub struct Service {
     pub allowance: watch::Sender<Allowance>,
     /// What it gets of the partition cache's images in proxy mode.
     pub images: Images,
+    /// The machine that was looked up last.
+    known: watch::Sender<Option<Known>>,
     places: Arc<Semaphore>,
     sent: Counter,
     connections: Gauge,
@@ -157,12 +161,25 @@ impl Service {
             memory: watch::Sender::new(Memory::new(shared.settings.remember)),
             allowance: watch::Sender::new(Allowance::new(shared.settings.requests)),
             images: shared.images.for_port(),
+            known: watch::Sender::new(None),
             places: Arc::new(Semaphore::new(usize::from(shared.settings.connections))),
             sent: shared.metrics.sent(port.as_str()),
             connections: shared.metrics.connections(port.as_str()),
             shared: Arc::clone(shared),
             port,
         }
+    }
+
+    /// The Ethernet address of a machine, where the kernel knows it. A port has one machine, and that asks for several
+    /// things in a row: it is not looked up for each.
+    pub async fn mac(&self, address: Ipv6Addr) -> Option<Mac> {
+        let is_fresh = |known: &&Known| known.address == address && known.at.elapsed() < KNOWN_AGE;
+        if let Some(known) = self.known.borrow().as_ref().filter(is_fresh) {
+            return Some(known.mac);
+        }
+        let mac = self.shared.neighbours.mac(self.ifindex, address).await?;
+        self.known.send_replace(Some(Known { address, mac, at: Instant::now() }));
+        Some(mac)
     }
 }
 
@@ -172,15 +189,13 @@ pub struct Machine {
     pub address: Ipv6Addr,
     /// Whether it speaks TLS.
     pub tls: bool,
-    mac: OnceCell<Option<Mac>>,
 }
 
-impl Machine {
-    /// Its Ethernet address, where the kernel knows it; looked up once.
-    pub async fn mac(&self, service: &Service) -> Option<Mac> {
-        let lookup = || service.shared.neighbours.mac(service.ifindex, self.address);
-        *self.mac.get_or_init(lookup).await
-    }
+/// What the kernel said of a machine.
+struct Known {
+    address: Ipv6Addr,
+    mac: Mac,
+    at: Instant,
 }
 
 /// Opens the listener of a port: on all the port's addresses, and on no other device.
@@ -215,7 +230,7 @@ pub async fn serve(listener: std::net::TcpListener, service: Arc<Service>, tls: 
         };
         match listener.accept().await {
             Ok((stream, SocketAddr::V6(from))) => {
-                let machine = Machine { address: *from.ip(), tls, mac: OnceCell::new() };
+                let machine = Machine { address: *from.ip(), tls };
                 let connection = connection(stream, machine, Arc::clone(&service));
                 let open = service.shared.open.subscribe();
                 tokio::spawn(async move {

@@ -33,8 +33,8 @@ const UNREAD_MAX: Duration = Duration::from_secs(10);
 /// An object that nobody asked for in this time goes: the memory is the switch's.
 const KEPT_UNUSED: Duration = Duration::from_secs(600);
 
-/// Readers wait so long for more to come before they are woken for less than a block.
-const GATHER: Duration = Duration::from_millis(25);
+/// Readers wait so long for a block to be whole before they are given a part of it.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// The way to the partition cache. A clone is the same way.
 #[derive(Clone)]
@@ -265,7 +265,7 @@ impl Transfer {
         let mut news = News::default();
         loop {
             if !self.whole {
-                news.tell(filler);
+                filler.tell();
                 // The window's other half is for those who are slower.
                 let ahead = (self.shelf.blocks() / 8 * BLOCK) as u64;
                 filler.reader_at(filler.filled().saturating_sub(ahead)).await;
@@ -280,8 +280,7 @@ impl Transfer {
             };
             let wait = self.cache.budget.fetch(bytes.len(), self.cache.now());
             self.grow(filler, bytes.len()).map_err(End::Given)?;
-            news.come(bytes.len());
-            filler.append(bytes).map_err(End::Given)?;
+            news.told(filler.append(bytes).map_err(End::Given)?);
             if !wait.is_zero() {
                 sleep(wait).await;
             }
@@ -307,39 +306,31 @@ impl Transfer {
     }
 }
 
-/// What readers were not told yet. They are woken for a block, or for what has come in a while, rather than for every
-/// packet: 48 wakeups cost more than the bytes of one.
+/// When readers were given something last. They are woken for a block, or for what has come in a while, rather than for
+/// every packet: 48 wakeups cost more than the bytes of one.
 #[derive(Default)]
-struct News {
-    bytes: usize,
-    told: Option<Instant>,
-}
+struct News(Option<Instant>);
 
 impl News {
-    /// Waits for the next piece, and tells of the ones before if it takes a while.
+    /// Waits for the next piece, and gives readers those before if it takes a while.
     async fn while_waiting<T>(&mut self, filler: &Filler, piece: impl Future<Output = T>) -> T {
-        let until = self.told.map_or_else(Instant::now, |told| told + GATHER);
-        if self.bytes >= BLOCK || until <= Instant::now() {
-            self.tell(filler);
+        let until = self.0.map_or_else(Instant::now, |told| told + GATHER);
+        if until <= Instant::now() {
+            self.told(filler.tell());
         }
         tokio::pin!(piece);
         match timeout_at(until, piece.as_mut()).await {
             Ok(piece) => piece,
             Err(_) => {
-                self.tell(filler);
+                self.told(filler.tell());
                 piece.await
             }
         }
     }
 
-    fn come(&mut self, bytes: usize) {
-        self.bytes += bytes;
-    }
-
-    fn tell(&mut self, filler: &Filler) {
-        if self.bytes > 0 {
-            filler.announce();
-            *self = Self { bytes: 0, told: Some(Instant::now()) };
+    fn told(&mut self, is_told: bool) {
+        if is_told {
+            self.0 = Some(Instant::now());
         }
     }
 }

@@ -38,8 +38,11 @@ struct Kept {
     /// Where the first kept byte stands in the object; more than 0 once a window has moved on.
     start: u64,
     blocks: VecDeque<Bytes>,
-    /// The pieces of the block that is being filled.
+    /// What readers know of the block that is being filled.
     tail: Vec<Bytes>,
+    /// What they do not know yet.
+    fresh: Vec<Bytes>,
+    /// The length of both.
     tail_length: usize,
     end: End,
     /// The reserved room, in blocks.
@@ -60,6 +63,7 @@ impl Object {
             start: 0,
             blocks: VecDeque::new(),
             tail: Vec::new(),
+            fresh: Vec::new(),
             tail_length: 0,
             end: End::Filling,
             room,
@@ -148,16 +152,20 @@ impl Kept {
         None
     }
 
-    fn append(&mut self, mut bytes: Bytes) {
+    /// Whether a block has become whole.
+    fn append(&mut self, mut bytes: Bytes) -> bool {
+        let mut is_whole = false;
         while !bytes.is_empty() {
             let piece = bytes.split_to(bytes.len().min(BLOCK - self.tail_length));
             self.tail_length += piece.len();
-            self.tail.push(piece);
+            self.fresh.push(piece);
             if self.tail_length == BLOCK {
+                self.tail.append(&mut self.fresh);
                 // A copy: the pieces may be small parts of larger buffers.
                 self.blocks.push_back(Bytes::from(self.tail.concat()));
                 self.tail.clear();
                 self.tail_length = 0;
+                is_whole = true;
             }
         }
         // The block that is being filled has its room too.
@@ -165,10 +173,23 @@ impl Kept {
             self.blocks.pop_front();
             self.start += BLOCK as u64;
         }
+        is_whole
+    }
+
+    /// Whether there was something that readers did not know.
+    fn tell(&mut self) -> bool {
+        let is_news = !self.fresh.is_empty();
+        if is_news {
+            // In one piece: each costs every reader a write.
+            self.tail.push(Bytes::from(self.fresh.concat()));
+            self.fresh.clear();
+        }
+        is_news
     }
 
     /// The last pieces get a block of their own size, and room that is not needed goes back.
     fn finish(&mut self) {
+        self.tell();
         if self.tail_length > 0 {
             self.tail = vec![Bytes::from(self.tail.concat())];
         }
@@ -195,23 +216,19 @@ impl Filler {
         self.object.bytes.borrow().filled()
     }
 
-    /// Appends what came. Readers who look for it find it; those who wait are woken by `announce`. More than the object's
-    /// length is an error.
-    pub fn append(&mut self, bytes: Bytes) -> io::Result<()> {
+    /// Appends what came. Readers get it when its block is whole, or at the next `tell`; whether they got something now.
+    /// More than the object's length is an error.
+    pub fn append(&mut self, bytes: Bytes) -> io::Result<bool> {
         let filled = self.filled() + bytes.len() as u64;
         if self.object.version.length.is_some_and(|length| filled > length) {
             return Err(io::Error::other("it is longer than its Content-Length"));
         }
-        self.object.bytes.send_if_modified(|kept| {
-            kept.append(bytes);
-            false
-        });
-        Ok(())
+        Ok(self.object.bytes.send_if_modified(|kept| kept.append(bytes)))
     }
 
-    /// Wakes the readers.
-    pub fn announce(&self) {
-        self.object.bytes.send_modify(|_| {});
+    /// Gives readers what is there of a block that is not whole; whether there was something.
+    pub fn tell(&self) -> bool {
+        self.object.bytes.send_if_modified(Kept::tell)
     }
 
     /// Adds to the room of an object whose length nobody knows.

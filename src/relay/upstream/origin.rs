@@ -2,6 +2,7 @@
 //!
 //! Must never: block the loop for a name, or hold more than `IDLE_MAX` connections that nobody uses.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -26,8 +27,8 @@ use super::super::tls::Reloaded;
 use crate::config::relay;
 use crate::net::HttpOrigin;
 
-/// Connections that are kept for the next request.
-const IDLE_MAX: usize = 64;
+/// Connections that are kept for the next request: as many as a large leaf has ports, all of which may ask at once.
+const IDLE_MAX: usize = 512;
 /// Servers close a silent connection after some time of their own; ours is shorter than most.
 const IDLE_AGE: Duration = Duration::from_secs(8);
 /// A name's addresses are asked for anew when they are older than this.
@@ -63,7 +64,8 @@ pub(super) struct Origin {
     device: Option<String>,
     buffers: Buffers,
     tls: Option<Arc<Reloaded<ClientConfig>>>,
-    idle: watch::Sender<Vec<(Instant, Sender)>>,
+    /// The one that was used last stands last.
+    idle: watch::Sender<VecDeque<(Instant, Sender)>>,
     resolved: watch::Sender<Resolved>,
     /// One lookup at a time: a resolver that hangs takes one thread, not all.
     lookups: Arc<Semaphore>,
@@ -91,7 +93,7 @@ impl Origin {
             device: settings.device.clone(),
             buffers,
             tls: tls.filter(|_| at.is_tls()).cloned(),
-            idle: watch::Sender::new(Vec::new()),
+            idle: watch::Sender::new(VecDeque::new()),
             resolved: watch::Sender::default(),
             lookups: Arc::new(Semaphore::new(1)),
         }
@@ -101,20 +103,33 @@ impl Origin {
     pub(super) fn kept(&self) -> Option<Sender> {
         let mut found = None;
         self.idle.send_if_modified(|idle| {
-            idle.retain(|(since, sender)| !sender.is_closed() && since.elapsed() < IDLE_AGE);
-            let ready = idle.iter().rposition(|(_, sender)| sender.is_ready());
-            found = ready.map(|at| idle.swap_remove(at).1);
+            // One whose answer came through just now is ready when its task has run again.
+            while found.is_none()
+                && let Some(at) = idle.iter().rposition(|(_, sender)| sender.is_ready() || sender.is_closed())
+                && let Some((since, sender)) = idle.remove(at)
+            {
+                if since.elapsed() >= IDLE_AGE {
+                    // Those before it are older.
+                    idle.drain(..at);
+                } else if sender.is_ready() {
+                    found = Some(sender);
+                }
+            }
             false
         });
         found
     }
 
-    /// Keeps a connection whose answer is through.
+    /// Keeps a connection whose answer is through; the oldest makes room for it.
     pub(super) fn keep(&self, sender: Sender) {
+        if sender.is_closed() {
+            return;
+        }
         self.idle.send_if_modified(|idle| {
-            if idle.len() < IDLE_MAX && !sender.is_closed() {
-                idle.push((Instant::now(), sender));
+            if idle.len() == IDLE_MAX {
+                idle.pop_front();
             }
+            idle.push_back((Instant::now(), sender));
             false
         });
     }

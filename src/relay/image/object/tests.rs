@@ -48,7 +48,7 @@ async fn fill(mut filler: Filler, piece: usize) {
     while filler.filled() < LENGTH {
         let at = filler.filled();
         filler.append(bytes(at..LENGTH.min(at + piece as u64))).unwrap();
-        filler.announce();
+        filler.tell();
         sleep(Duration::from_millis(1)).await;
     }
     filler.finish().unwrap();
@@ -74,13 +74,29 @@ async fn many_followers_of_every_speed_read_the_same_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bytes_are_there_at_once_and_not_with_their_block() {
+async fn bytes_are_there_when_told_of_or_with_their_block_in_as_few_pieces() {
     let (object, mut filler) = object(Some(LENGTH), 4);
     let mut follower = object.follow(0, LENGTH);
-    filler.append(bytes(0..3)).unwrap();
-    filler.announce();
-    let next = poll_fn(|context| follower.poll_next(context, 100)).await.unwrap();
-    assert!(matches!(next, Next::Bytes(first) if first == bytes(0..3)));
+    for at in [0, 3] {
+        assert!(!filler.append(bytes(at..at + 3)).unwrap());
+    }
+    assert_eq!(there(&mut follower).await, None, "nobody told of them");
+    assert!(filler.tell() && !filler.tell());
+    assert_eq!(there(&mut follower).await, Some(bytes(0..6)));
+    let block = BLOCK as u64;
+    assert!(!filler.append(bytes(6..block - 1)).unwrap());
+    assert!(filler.append(bytes(block - 1..block + 9)).unwrap());
+    assert_eq!(there(&mut follower).await, Some(bytes(6..block)));
+    assert_eq!(there(&mut follower).await, None, "nobody told of the next block");
+}
+
+/// The next bytes, if they are there within a second.
+async fn there(follower: &mut Follower) -> Option<Bytes> {
+    let next = poll_fn(|context| follower.poll_next(context, usize::MAX));
+    match tokio::time::timeout(Duration::from_secs(1), next).await.ok()?.unwrap() {
+        Next::Bytes(bytes) => Some(bytes),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -89,7 +105,7 @@ async fn a_transfer_that_fails_is_an_error_for_everybody() {
         let (object, mut filler) = object(Some(LENGTH), 4);
         let reader = tokio::spawn(read(object.follow(0, LENGTH), 4096, Duration::ZERO));
         filler.append(bytes(0..300_000)).unwrap();
-        filler.announce();
+        filler.tell();
         sleep(Duration::from_millis(10)).await;
         match end {
             0 => filler.fail("the cache is gone"),
@@ -111,7 +127,7 @@ async fn a_transfer_that_fails_is_an_error_for_everybody() {
 async fn a_length_that_nobody_knew_is_known_at_the_end() {
     let (whole, mut filler) = object(None, 1);
     filler.append(bytes(0..5)).unwrap();
-    filler.announce();
+    filler.tell();
     let length = tokio::spawn({
         let whole = Arc::clone(&whole);
         async move { whole.length().await }
@@ -136,7 +152,7 @@ async fn a_window_moves_on_and_tells_who_fell_behind() {
         let at = filler.filled();
         filler.reader_at(at.saturating_sub(2 * BLOCK as u64)).await;
         filler.append(bytes(at..at + 100_000.min(length - at))).unwrap();
-        filler.announce();
+        filler.tell();
         tokio::task::yield_now().await;
         assert!(object.bytes.borrow().blocks.len() <= 4);
     }
@@ -176,7 +192,7 @@ fn what_is_not_needed_of_the_room_goes_back() {
     let room = Arc::clone(&all).try_acquire_many_owned(8).unwrap();
     let (object, mut filler) = Object::new(Version::default(), HeaderMap::new(), room);
     filler.append(bytes(0..BLOCK as u64 + 1)).unwrap();
-    filler.announce();
+    filler.tell();
     filler.finish().unwrap();
     assert_eq!(all.available_permits(), 6);
     drop(object);
@@ -200,7 +216,7 @@ proptest! {
             for piece in &pieces {
                 let at = filler.filled();
                 filler.append(bytes(at..at + piece)).unwrap();
-                filler.announce();
+                filler.tell();
             }
             filler.finish().unwrap();
             let (first, end) = (first.min(length), (first + count).min(length));
