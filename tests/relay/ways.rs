@@ -1,11 +1,13 @@
-//! The way to an origin where routing alone leads astray: only `device` or `source` gets there.
+//! The way to an origin: names that change, IPv4, and routing that leads astray but for `device` or `source`.
 
 use std::io::Write;
 use std::net::TcpListener;
 
+use nix::sched::{CloneFlags, unshare};
+
 use super::partition::{Relayed, Server, boot_service_of, ok};
 use super::support::cable::Cable;
-use super::support::run;
+use super::support::{eventually, run};
 
 /// What a machine gets whose boot service is behind two veths, of which the one with the better route leads nowhere. The
 /// boot service says whom it was asked by. `further`: keys of `[relay.boot_service]`.
@@ -58,4 +60,42 @@ fn connections_leave_through_the_device() {
 fn connections_come_from_the_source_address() {
     let answer = asked("source = \"2001:db8:9::1\"\n");
     assert!(answer.contains("# 2001:db8:9::1"), "{answer}");
+}
+
+#[test]
+fn a_machine_reaches_an_origin_that_has_ipv4_alone() {
+    let cable = Cable::plug();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = Server::start(listener, |mut stream, _| {
+        let _ = stream.write_all(&ok("#!ipxe\n# IPv4\n"));
+    });
+    let settings = boot_service_of(&[&server.origin.replace("[::1]", "127.0.0.1")]);
+    let answer = Relayed::with(cable, &settings).curl(&["/boot.ipxe"]);
+    assert!(answer.contains("# IPv4"), "{answer}");
+}
+
+#[test]
+fn a_name_is_looked_up_again() {
+    let cable = Cable::plug();
+    // The name stands in a hosts(5) file that only this test can see.
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    run("mount", &["--make-rprivate", "/"]);
+    let hosts = tempfile::NamedTempFile::new().unwrap();
+    let points_to =
+        |address: &str| std::fs::write(hosts.path(), format!("{address} boot.example\n")).unwrap();
+    run("mount", &["--bind", hosts.path().to_str().unwrap(), "/etc/hosts"]);
+    let _servers: Vec<Server> = ["2001:db8:80::1", "2001:db8:80::2"]
+        .map(|address| {
+            run("ip", &["address", "add", address, "dev", "lo", "nodad"]);
+            Server::start(TcpListener::bind((address, 8080)).unwrap(), move |mut stream, _| {
+                let _ = stream.write_all(&ok(&format!("#!ipxe\n# {address}\n")));
+            })
+        })
+        .into();
+    points_to("2001:db8:80::1");
+    let relayed = Relayed::with(cable, &boot_service_of(&["http://boot.example:8080"]));
+    let answer = relayed.curl(&["/boot.ipxe"]);
+    assert!(answer.contains("# 2001:db8:80::1"), "{answer}");
+    points_to("2001:db8:80::2");
+    eventually("the new address is asked", || relayed.curl(&["/boot.ipxe"]).contains("# 2001:db8:80::2"));
 }
