@@ -8,6 +8,7 @@ use leafboot_lab::host::lab::{Lab, Programs};
 use leafboot_lab::host::leaf::Init;
 use leafboot_lab::host::process::{Process, run};
 use leafboot_lab::host::{Error, network, proof, until};
+use leafboot_lab::partition::journal::Server;
 use leafboot_lab::site::{self, Port};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -36,7 +37,9 @@ fn the_unit_runs_and_a_restart_loses_no_request() -> Result<(), String> {
 fn install(lab: &Lab, leafboot: &Path) -> Result<(), Error> {
     // Where the unit lets leafboot keep its state is the default.
     lab.configure(&format!("[state]\ndirectory = \"{}\"\n", site::STATE_DIRECTORY), "")?;
-    lab.configure("[relay.boot_service]", "[relay]\nrequests = 0\n[relay.boot_service]")?;
+    // The boot service is asked through a VRF: this one, for no other of the leaf's leads there.
+    let boot_service = format!("[relay]\nrequests = 0\n[relay.boot_service]\ndevice = {:?}", site::BOOT_VRF);
+    lab.configure("[relay.boot_service]", &boot_service)?;
     let config = lab.log("leafboot").with_extension("toml");
     let copy = |from: &Path, to: &str| {
         lab.leaf.run(&["install", "-D", "-m", "644", &from.display().to_string(), to]).map(drop)
@@ -70,6 +73,8 @@ fn boots(lab: &Lab) -> Result<(), Error> {
     let address = format!("{}c0de/64", PORT.network());
     run(&["ip", "-6", "address", "add", &address, "dev", &device, "nodad"])?;
     relays()?;
+    let asked = lab.partition.journal()?.into_iter().rfind(|entry| entry.server == Server::BootService);
+    assert_eq!(asked.map(|entry| entry.peer.ip()), Some(PORT.gateway().into()), "not through the VRF");
     // One listener: the settings have no TLS.
     assert_eq!(property(lab, "NFileDescriptorStore")?, "1");
     let state = lab.leaf.run(&["ls", "/var/lib/leafboot"])?;
