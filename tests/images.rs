@@ -18,14 +18,17 @@ use leafboot::session::Session;
 use support::cable::Cable;
 use support::download::{Download, EAGER, Habit, get};
 use support::origin::{Image, Origin};
+use support::run;
 use tokio::sync::watch;
 
 const MB: u64 = 1_000_000;
 const PATH: &str = "/metal-os/stable/debian/12/img.tar.lz4";
 const GATEWAY: &str = "[2001:db8:b007::1]:80";
+/// Another port's.
+const OTHER_GATEWAY: &str = "[2001:db8:b007:4::1]:80";
 const UNLIMITED: &str = "[relay.cache.budget]\npackets = 0\nport_packets = 0\n";
 
-/// A machine, its port's relay, and a partition cache behind it.
+/// A leaf with machines on two ports, Ethernet0 and Ethernet4, and a partition cache behind it.
 struct Site {
     cable: Cable,
     origin: Arc<Origin>,
@@ -36,6 +39,12 @@ impl Site {
     /// `cache`: keys of `[relay.cache]` and the tables below it.
     fn start(cache: &str) -> Self {
         let cable = Cable::plug();
+        let machines = cable.pid();
+        run("ip", &["link", "add", "Ethernet4", "type", "veth", "peer", "name", "eth4", "netns", &machines]);
+        run("ip", &["link", "set", "Ethernet4", "up"]);
+        run("ip", &["address", "add", "2001:db8:b007:4::1/64", "dev", "Ethernet4", "nodad"]);
+        cable.machine("ip", &["link", "set", "eth4", "up"]);
+        cable.machine("ip", &["address", "add", "2001:db8:b007:4::7/64", "dev", "eth4", "nodad"]);
         let origin = Origin::start(8080);
         origin.put(PATH, Image::new(1, 64 * MB));
         let metrics = Arc::new(Metrics::default());
@@ -67,8 +76,12 @@ impl Site {
     }
 
     fn begin(&self, path: &str, habit: Habit) -> JoinHandle<Download> {
+        self.begin_at(GATEWAY, path, habit)
+    }
+
+    fn begin_at(&self, gateway: &'static str, path: &str, habit: Habit) -> JoinHandle<Download> {
         let path = path.to_owned();
-        self.cable.inside(move || get(GATEWAY, &path, "", habit))
+        self.cable.inside(move || get(gateway, &path, "", habit))
     }
 
     fn begin_many(&self, count: usize, path: &str) -> Vec<JoinHandle<Download>> {
@@ -83,23 +96,29 @@ fn relay(cache: &str, metrics: Arc<Metrics>) {
          name = \"http://images.metal-stack.io\"\nmode = \"proxy\"\norigins = [\"http://[::1]:8080\"]\n{cache}"
     );
     let settings = Config::parse(&settings).unwrap().relay;
-    let claim = Claim {
-        leaf: "leaf01".to_owned(),
-        port: "Ethernet0".parse().unwrap(),
-        prefix: "2001:db8:b007::/64".parse().unwrap(),
-        session: Session::begin(1, 0xabc).id(),
-    };
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let shared = Arc::new(Shared::new(&settings, &metrics).unwrap());
-            let phase = watch::Sender::new(Phase { claim, stage: Stage::Serves });
-            let ifindex = nix::net::if_::if_nametoindex("Ethernet0").unwrap();
-            let service = Arc::new(Service::new(&shared, ifindex, phase.subscribe()));
-            let listener = server::listen(&service.port, 80).unwrap();
-            server::serve(listener, service, false).await
+            let serve = async |port, prefix| {
+                let (phase, ifindex) = (phase(port, prefix), nix::net::if_::if_nametoindex(port).unwrap());
+                let service = Arc::new(Service::new(&shared, ifindex, phase.subscribe()));
+                let listener = server::listen(&service.port, 80).unwrap();
+                server::serve(listener, service, false).await
+            };
+            tokio::join!(serve("Ethernet0", "2001:db8:b007::/64"), serve("Ethernet4", "2001:db8:b007:4::/64"))
         })
     });
+}
+
+fn phase(port: &str, prefix: &str) -> watch::Sender<Phase> {
+    let claim = Claim {
+        leaf: "leaf01".to_owned(),
+        port: port.parse().unwrap(),
+        prefix: prefix.parse().unwrap(),
+        session: Session::begin(1, 0xabc).id(),
+    };
+    watch::Sender::new(Phase { claim, stage: Stage::Serves })
 }
 
 fn joined(downloads: Vec<JoinHandle<Download>>) -> Vec<Download> {
@@ -113,11 +132,12 @@ fn assert_whole(download: &Download, version: u64, length: u64) {
 }
 
 #[test]
-fn forty_eight_machines_share_one_transfer_that_outlives_the_first_of_them() {
+fn forty_eight_machines_on_two_ports_share_one_transfer_that_outlives_the_first_of_them() {
     let site = Site::start(UNLIMITED);
     site.origin.rate.store(40 * MB, Ordering::Relaxed);
     let leader = site.begin(PATH, Habit { leaves: 32 * MB, ..EAGER });
-    let followers = site.begin_many(48, PATH);
+    let mut followers = site.begin_many(24, PATH);
+    followers.extend((0..24).map(|_| site.begin_at(OTHER_GATEWAY, PATH, EAGER)));
     assert!(!leader.join().unwrap().whole);
     for download in joined(followers) {
         assert_whole(&download, 1, 64 * MB);
