@@ -202,7 +202,7 @@ mod tests {
         let leaf = Budget::new(&limits((0, 1000), (0, 10)));
         let (first, second) = (leaf.for_port(), leaf.for_port());
         assert_eq!(first.send(1100, START), ms(0));
-        assert_eq!((second.send(1, START), first.clone().send(1, START)), (ms(0), ms(1000)));
+        assert_eq!((second.send(1, START), first.send(1, START)), (ms(0), ms(1000)));
         assert_eq!((first.fetch(ELEVEN, START), first.fetch(ELEVEN, START)), (ms(0), ms(0)), "for everybody");
         assert_eq!(first.fetch_alone(ELEVEN, START), ms(0));
         assert_eq!((second.fetch_alone(1, START), first.fetch_alone(1, START)), (ms(0), ms(1000)));
