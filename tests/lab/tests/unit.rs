@@ -15,6 +15,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 const PORT: Port = Port::Ethernet0;
 /// The unit, as it is in this repository.
 const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../systemd/leafboot.service");
+/// Where it has its settings.
+const SETTINGS: &str = "/etc/leafboot/leafboot.toml";
 
 #[test]
 fn the_unit_runs_and_a_restart_loses_no_request() -> Result<(), String> {
@@ -25,6 +27,7 @@ fn the_unit_runs_and_a_restart_loses_no_request() -> Result<(), String> {
         is_confined(lab)?;
         restarts(lab)?;
         is_restarted(lab)?;
+        is_tried_again(lab)?;
         is_clean(lab)
     };
     Lab::with_init(&programs, Init::Systemd, story).map_err(|error| {
@@ -44,7 +47,7 @@ fn install(lab: &Lab, leafboot: &Path) -> Result<(), Error> {
     let copy = |from: &Path, to: &str| {
         lab.leaf.run(&["install", "-D", "-m", "644", &from.display().to_string(), to]).map(drop)
     };
-    copy(&config, "/etc/leafboot/leafboot.toml")?;
+    copy(&config, SETTINGS)?;
     // The guest may not see the repository, if that lies where the guest has room of its own.
     let unit = lab.log("leafboot").with_extension("service");
     std::fs::copy(UNIT, &unit).map_err(Error::file(Path::new(UNIT)))?;
@@ -147,6 +150,20 @@ fn is_restarted(lab: &Lab) -> Result<(), Error> {
     })?;
     relays()?;
     until("the port boots", LIMIT, || Ok(proof::boots(lab, PORT).ok()))
+}
+
+/// Settings that are refused: systemd does not give up, and all is well when they are.
+fn is_tried_again(lab: &Lab) -> Result<(), Error> {
+    let good = lab.leaf.run(&["cat", SETTINGS])?;
+    lab.leaf.run_with(&["tee", SETTINGS], "leaf = 1\n")?;
+    lab.leaf.run(&["systemctl", "kill", "--signal=KILL", "leafboot"])?;
+    // By default systemd gives up after five starts within 10 s.
+    until("systemd goes on trying", LIMIT, || {
+        let tries = property(lab, "NRestarts")?;
+        Ok((tries.parse::<u32>().unwrap_or_default() > 7).then_some(()))
+    })?;
+    lab.leaf.run_with(&["tee", SETTINGS], &good)?;
+    relays()
 }
 
 fn is_clean(lab: &Lab) -> Result<(), Error> {
