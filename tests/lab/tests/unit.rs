@@ -57,8 +57,9 @@ fn install(lab: &Lab, leafboot: &Path) -> Result<(), Error> {
     until("systemd has started the leaf", LIMIT, || {
         Ok(lab.leaf.run(&["systemctl", "is-system-running", "--wait"]).ok())
     })?;
-    let complaints = lab.leaf.run(&["systemd-analyze", "verify", "leafboot.service"])?;
-    assert_eq!(complaints, "");
+    // It says on stderr what it does not understand, and succeeds.
+    let verify = "systemd-analyze verify leafboot.service 2>&1 | grep leafboot || true";
+    assert_eq!(lab.leaf.run(&["sh", "-c", verify])?, "");
     lab.leaf.run(&["systemctl", "enable", "--now", "leafboot"]).map(drop)
 }
 
