@@ -2,6 +2,9 @@
 //!
 //! Must never: have a label that a machine can choose.
 
+use std::fmt;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -12,6 +15,9 @@ use prometheus_client::registry::{Registry, Unit};
 
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::gauge::Gauge;
+
+/// Counts time.
+pub type Seconds = Counter<f64, AtomicU64>;
 
 /// From a kept connection on the leaf to an API that mints a token.
 const SECONDS: [f64; 10] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
@@ -34,6 +40,56 @@ struct OriginLabels {
     origin: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReaderLabels {
+    port: String,
+    source: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WaitLabels {
+    port: String,
+    limit: &'static str,
+}
+
+/// One more in a gauge for as long as it lives.
+#[derive(Debug)]
+pub struct OneMore(Gauge);
+
+impl OneMore {
+    /// Counts itself.
+    pub fn of(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for OneMore {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// What the shared images are at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShelfState {
+    /// Bytes of memory that are theirs.
+    pub taken: u64,
+    /// Bytes that they may have.
+    pub limit: u64,
+    /// Images that are on their way from the cache.
+    pub transfers: usize,
+}
+
+/// Memory goes back without a word, so the shelf is looked at when somebody asks.
+struct Look(Box<dyn Fn() -> ShelfState + Send + Sync>);
+
+impl fmt::Debug for Look {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0().fmt(f)
+    }
+}
+
 /// The agent's metrics. Tasks share it; counting is an atomic addition.
 #[derive(Debug)]
 pub struct Metrics {
@@ -42,6 +98,14 @@ pub struct Metrics {
     sent: Family<PortLabel, Counter>,
     connections: Family<PortLabel, Gauge>,
     over_budget: Family<PortLabel, Counter>,
+    cut: Family<PortLabel, Counter>,
+    image_memory: Gauge,
+    image_memory_limit: Gauge,
+    image_transfers: Gauge,
+    image_readers: Family<ReaderLabels, Gauge>,
+    image_waits: Family<WaitLabels, Seconds>,
+    transfer_waits: Seconds,
+    shelf: OnceLock<Look>,
     first_byte: Family<OriginLabels, Histogram>,
     failures: Family<OriginLabels, Counter>,
     well: Family<OriginLabels, Gauge>,
@@ -56,6 +120,14 @@ impl Default for Metrics {
             sent: Family::default(),
             connections: Family::default(),
             over_budget: Family::default(),
+            cut: Family::default(),
+            image_memory: Gauge::default(),
+            image_memory_limit: Gauge::default(),
+            image_transfers: Gauge::default(),
+            image_readers: Family::default(),
+            image_waits: Family::default(),
+            transfer_waits: Seconds::default(),
+            shelf: OnceLock::new(),
             first_byte: Family::new_with_constructor(histogram),
             failures: Family::default(),
             well: Family::default(),
@@ -89,6 +161,13 @@ impl Metrics {
             "Requests that were turned away because the port asked more often than relay.requests",
             self.over_budget.clone(),
         );
+        registry.register(
+            "relay_cut",
+            "Connections that were cut because the machine read more slowly than relay.cache.budget.min_rate",
+            self.cut.clone(),
+        );
+        self.register_images();
+        let registry = &mut self.registry;
         registry.register_with_unit(
             "relay_upstream_first_byte",
             "From a request to the first byte of its answer",
@@ -107,8 +186,53 @@ impl Metrics {
         );
     }
 
+    fn register_images(&mut self) {
+        let registry = &mut self.registry;
+        registry.register_with_unit(
+            "relay_image_memory",
+            "Memory that shared images have",
+            Unit::Bytes,
+            self.image_memory.clone(),
+        );
+        registry.register_with_unit(
+            "relay_image_memory_limit",
+            "Memory that they may have: relay.cache.memory",
+            Unit::Bytes,
+            self.image_memory_limit.clone(),
+        );
+        registry.register(
+            "relay_image_transfers",
+            "Images that are on their way from the partition cache for everybody",
+            self.image_transfers.clone(),
+        );
+        registry.register(
+            "relay_image_readers",
+            "Answers with an image that are on their way to a port's machines: of a shared transfer, or of one alone",
+            self.image_readers.clone(),
+        );
+        registry.register_with_unit(
+            "relay_image_wait",
+            "How long relay.cache.budget held back a port's images: for bytes (rate), for packets of transfers alone",
+            Unit::Seconds,
+            self.image_waits.clone(),
+        );
+        registry.register_with_unit(
+            "relay_transfer_wait",
+            "How long relay.cache.budget.packets held back transfers for everybody",
+            Unit::Seconds,
+            self.transfer_waits.clone(),
+        );
+    }
+
     /// All metrics in OpenMetrics' text format.
     pub fn text(&self) -> String {
+        if let Some(Look(look)) = self.shelf.get() {
+            let state = look();
+            let gauge = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+            self.image_memory.set(gauge(state.taken));
+            self.image_memory_limit.set(gauge(state.limit));
+            self.image_transfers.set(gauge(state.transfers as u64));
+        }
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);
@@ -141,6 +265,31 @@ impl Metrics {
     /// A request was turned away because its port asks too often.
     pub fn over_budget(&self, port: &str) {
         self.over_budget.get_or_create(&PortLabel { port: port.to_owned() }).inc();
+    }
+
+    /// Counts a port's connections that are cut because the machine reads too slowly.
+    pub fn cut(&self, port: &str) -> Counter {
+        self.cut.get_or_create_owned(&PortLabel { port: port.to_owned() })
+    }
+
+    /// How the shared images' state is learnt, any time. Only the first of several is asked.
+    pub fn watch_shelf(&self, look: impl Fn() -> ShelfState + Send + Sync + 'static) {
+        let _ = self.shelf.set(Look(Box::new(look)));
+    }
+
+    /// Counts the images that are on their way to a port's machines; `source`: `shared` or `alone`.
+    pub fn image_readers(&self, port: &str, source: &'static str) -> Gauge {
+        self.image_readers.get_or_create_owned(&ReaderLabels { port: port.to_owned(), source })
+    }
+
+    /// Counts how long a port's images wait for a `limit`: `rate` or `packets`.
+    pub fn image_waits(&self, port: &str, limit: &'static str) -> Seconds {
+        self.image_waits.get_or_create_owned(&WaitLabels { port: port.to_owned(), limit })
+    }
+
+    /// Counts how long transfers for everybody wait.
+    pub fn transfer_waits(&self) -> Seconds {
+        self.transfer_waits.clone()
     }
 
     /// An origin answered; none of `after`: it did not.

@@ -41,13 +41,13 @@ impl Inherited {
         self.0.iter().position(is_it).map(|at| self.0.swap_remove(at))
     }
 
-    /// Closes those of ports that are not to serve, here and at systemd.
-    pub fn retain(&mut self, is_to_serve: impl Fn(&PortName) -> bool) {
+    /// Closes those of ports, and of their TCP ports, that are not to serve, here and at systemd.
+    pub fn retain(&mut self, is_to_serve: impl Fn(&PortName, u16) -> bool) {
         self.0.retain(|listener| {
             let device = SockRef::from(listener).device().ok().flatten();
             let port = device.and_then(|device| String::from_utf8(device).ok()?.parse::<PortName>().ok());
             match (port, listener.local_addr()) {
-                (Some(port), Ok(_)) if is_to_serve(&port) => true,
+                (Some(port), Ok(address)) if is_to_serve(&port, address.port()) => true,
                 (Some(port), Ok(address)) => {
                     forget(&port, address.port());
                     false

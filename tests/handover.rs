@@ -128,6 +128,27 @@ fn no_request_fails_over_a_restart_and_a_released_port_is_kept_no_longer() {
 }
 
 #[test]
+fn a_listener_on_another_tcp_port_than_the_settings_is_kept_no_longer() {
+    let cable = Cable::plug();
+    let (origin, _) = boot_service();
+    let mut systemd = Systemd::new(&settings(&origin));
+    let mut first = systemd.start();
+    cable.boot();
+    assert!(systemd.hear().contains("FDNAME=Ethernet0-80"), "the listener is kept");
+    first.terminate("-TERM");
+    let moved = settings(&origin).replace("[relay]\n", "[relay]\nport = 8080\n");
+    std::fs::write(systemd.path("leafboot.toml"), moved).unwrap();
+    let _second = systemd.start();
+    let kept =
+        |systemd: &Systemd| -> Vec<String> { systemd.store.iter().map(|(name, _)| name.clone()).collect() };
+    while kept(&systemd) != ["Ethernet0-8080"] {
+        systemd.hear();
+    }
+    let listeners = support::run("ss", &["-Hltn"]);
+    assert!(listeners.contains(":8080 ") && !listeners.contains(":80 "), "{listeners}");
+}
+
+#[test]
 fn an_image_comes_through_before_the_process_ends_and_tokens_do_not_wait_for_it() {
     let cable = Cable::plug();
     let (origin, _) = boot_service();

@@ -11,35 +11,47 @@ use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use leafboot::config::Config;
+use leafboot::metrics::Metrics;
 use leafboot::relay::claim::Claim;
 use leafboot::relay::server::{self, Phase, Service, Shared, Stage};
 use leafboot::session::Session;
 use support::cable::Cable;
 use support::download::{Download, EAGER, Habit, get};
 use support::origin::{Image, Origin};
+use support::run;
 use tokio::sync::watch;
 
 const MB: u64 = 1_000_000;
 const PATH: &str = "/metal-os/stable/debian/12/img.tar.lz4";
 const GATEWAY: &str = "[2001:db8:b007::1]:80";
+/// Another port's.
+const OTHER_GATEWAY: &str = "[2001:db8:b007:4::1]:80";
 const UNLIMITED: &str = "[relay.cache.budget]\npackets = 0\nport_packets = 0\n";
 
-/// A machine, its port's relay, and a partition cache behind it.
+/// A leaf with machines on two ports, Ethernet0 and Ethernet4, and a partition cache behind it.
 struct Site {
     cable: Cable,
     origin: Arc<Origin>,
+    metrics: Arc<Metrics>,
 }
 
 impl Site {
     /// `cache`: keys of `[relay.cache]` and the tables below it.
     fn start(cache: &str) -> Self {
         let cable = Cable::plug();
+        let machines = cable.pid();
+        run("ip", &["link", "add", "Ethernet4", "type", "veth", "peer", "name", "eth4", "netns", &machines]);
+        run("ip", &["link", "set", "Ethernet4", "up"]);
+        run("ip", &["address", "add", "2001:db8:b007:4::1/64", "dev", "Ethernet4", "nodad"]);
+        cable.machine("ip", &["link", "set", "eth4", "up"]);
+        cable.machine("ip", &["address", "add", "2001:db8:b007:4::7/64", "dev", "eth4", "nodad"]);
         let origin = Origin::start(8080);
         origin.put(PATH, Image::new(1, 64 * MB));
-        relay(cache);
+        let metrics = Arc::new(Metrics::default());
+        relay(cache, Arc::clone(&metrics));
         cable.boot();
         cable.machine("ip", &["address", "add", "2001:db8:b007::7/64", "dev", "eth0", "nodad"]);
-        let site = Self { cable, origin };
+        let site = Self { cable, origin, metrics };
         support::eventually("the machine reaches the relay", || {
             site.cable.machine("curl", &["-sg", "-m", "5", "http://[2001:db8:b007::1]/"]).contains("relays")
         });
@@ -51,9 +63,25 @@ impl Site {
         self.cable.inside(move || get(GATEWAY, &path, &headers, EAGER)).join().unwrap()
     }
 
+    fn head(&self, path: &str) -> String {
+        let url = format!("http://{GATEWAY}{path}");
+        self.cable.machine("curl", &["-sIg", "-m", "5", &url]).to_lowercase()
+    }
+
+    /// What a metric, named with its labels, says now.
+    fn counted(&self, metric: &str) -> f64 {
+        let text = self.metrics.text();
+        let value = text.lines().find_map(|line| line.strip_prefix(&format!("leafboot_relay_{metric} ")));
+        value.unwrap_or_else(|| panic!("no {metric} in {text}")).parse().unwrap()
+    }
+
     fn begin(&self, path: &str, habit: Habit) -> JoinHandle<Download> {
+        self.begin_at(GATEWAY, path, habit)
+    }
+
+    fn begin_at(&self, gateway: &'static str, path: &str, habit: Habit) -> JoinHandle<Download> {
         let path = path.to_owned();
-        self.cable.inside(move || get(GATEWAY, &path, "", habit))
+        self.cable.inside(move || get(gateway, &path, "", habit))
     }
 
     fn begin_many(&self, count: usize, path: &str) -> Vec<JoinHandle<Download>> {
@@ -61,30 +89,36 @@ impl Site {
     }
 }
 
-fn relay(cache: &str) {
+fn relay(cache: &str, metrics: Arc<Metrics>) {
     let settings = format!(
         "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n[relay]\nconnections = 100\n\
          requests = 1000\n[relay.boot_service]\norigins = [\"http://[::1]:9\"]\n[relay.cache]\n\
          name = \"http://images.metal-stack.io\"\nmode = \"proxy\"\norigins = [\"http://[::1]:8080\"]\n{cache}"
     );
     let settings = Config::parse(&settings).unwrap().relay;
-    let claim = Claim {
-        leaf: "leaf01".to_owned(),
-        port: "Ethernet0".parse().unwrap(),
-        prefix: "2001:db8:b007::/64".parse().unwrap(),
-        session: Session::begin(1, 0xabc).id(),
-    };
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let shared = Arc::new(Shared::new(&settings, &Arc::default()).unwrap());
-            let phase = watch::Sender::new(Phase { claim, stage: Stage::Serves });
-            let ifindex = nix::net::if_::if_nametoindex("Ethernet0").unwrap();
-            let service = Arc::new(Service::new(&shared, ifindex, phase.subscribe()));
-            let listener = server::listen(&service.port, 80).unwrap();
-            server::serve(listener, service, false).await
+            let shared = Arc::new(Shared::new(&settings, &metrics).unwrap());
+            let serve = async |port, prefix| {
+                let (phase, ifindex) = (phase(port, prefix), nix::net::if_::if_nametoindex(port).unwrap());
+                let service = Arc::new(Service::new(&shared, ifindex, phase.subscribe()));
+                let listener = server::listen(&service.port, 80).unwrap();
+                server::serve(listener, service, false).await
+            };
+            tokio::join!(serve("Ethernet0", "2001:db8:b007::/64"), serve("Ethernet4", "2001:db8:b007:4::/64"))
         })
     });
+}
+
+fn phase(port: &str, prefix: &str) -> watch::Sender<Phase> {
+    let claim = Claim {
+        leaf: "leaf01".to_owned(),
+        port: port.parse().unwrap(),
+        prefix: prefix.parse().unwrap(),
+        session: Session::begin(1, 0xabc).id(),
+    };
+    watch::Sender::new(Phase { claim, stage: Stage::Serves })
 }
 
 fn joined(downloads: Vec<JoinHandle<Download>>) -> Vec<Download> {
@@ -98,11 +132,12 @@ fn assert_whole(download: &Download, version: u64, length: u64) {
 }
 
 #[test]
-fn forty_eight_machines_share_one_transfer_that_outlives_the_first_of_them() {
+fn forty_eight_machines_on_two_ports_share_one_transfer_that_outlives_the_first_of_them() {
     let site = Site::start(UNLIMITED);
     site.origin.rate.store(40 * MB, Ordering::Relaxed);
     let leader = site.begin(PATH, Habit { leaves: 32 * MB, ..EAGER });
-    let followers = site.begin_many(48, PATH);
+    let mut followers = site.begin_many(24, PATH);
+    followers.extend((0..24).map(|_| site.begin_at(OTHER_GATEWAY, PATH, EAGER)));
     assert!(!leader.join().unwrap().whole);
     for download in joined(followers) {
         assert_whole(&download, 1, 64 * MB);
@@ -190,6 +225,9 @@ fn many_images_take_no_more_memory_than_they_may() {
         assert_whole(&site.get(&path(image), ""), image, 8 * MB);
     }
     site.origin.sent();
+    let memory = site.counted("image_memory_bytes");
+    assert_eq!(site.counted("image_memory_limit_bytes"), 33_554_432.0);
+    assert!((24e6..=33_554_432.0).contains(&memory), "{memory}");
     // There is room for four: the last ones are kept, the first one is not.
     for image in [11, 10, 9, 8] {
         assert_whole(&site.get(&path(image), ""), image, 8 * MB);
@@ -238,8 +276,7 @@ fn parts_and_conditions_are_answered_from_the_shared_image() {
     let known = site.get(PATH, "If-None-Match: \"v1\"\r\n");
     assert_eq!((known.status, known.length, known.header("etag")), (304, 0, Some("\"v1\"")));
     assert_eq!(site.origin.sent(), 0);
-    let url = format!("http://{GATEWAY}{PATH}");
-    let head = site.cable.machine("curl", &["-sIg", "-m", "5", &url]).to_lowercase();
+    let head = site.head(PATH);
     assert!(head.contains("200 ok") && head.contains("content-length: 64000000"), "{head}");
     assert!(head.contains("accept-ranges: bytes") && head.contains("etag: \"v1\""), "{head}");
 }
@@ -253,6 +290,13 @@ fn what_is_no_image_of_known_length_ends_honestly() {
         assert!(download.header("transfer-encoding").is_none());
     }
     assert_eq!(site.origin.sent(), 5 * MB);
+    // Before anybody fetched it and after, HEAD does not make a length up.
+    site.origin.put("/metal-os/unasked", Image { sized: false, ..Image::new(1, 5 * MB) });
+    for path in ["/metal-os/chunked", "/metal-os/unasked"] {
+        let head = site.head(path);
+        assert!(head.contains("200 ok") && head.contains("etag: \"v1\""), "{head}");
+        assert!(!head.contains("content-length") && !head.contains("transfer-encoding"), "{head}");
+    }
     site.origin.breaks.store(MB, Ordering::Relaxed);
     site.origin.put("/metal-os/cut", Image { sized: false, ..Image::new(1, 5 * MB) });
     assert_eq!(site.get("/metal-os/cut", "").status, 503);
@@ -276,14 +320,18 @@ fn a_machine_that_hardly_reads_is_cut() {
     let bad = site.begin("/metal-os/short", Habit { rate: 50_000, ..EAGER });
     assert_whole(&good.join().unwrap(), 1, 2 * MB);
     assert!(!bad.join().unwrap().whole);
+    assert_eq!(site.counted("cut_total{port=\"Ethernet0\"}"), 1.0);
 }
 
 #[test]
 fn budgets_hold() {
-    let site = Site::start("memory = \"0B\"\n[relay.cache.budget]\nport_rate = \"4MiB\"\n");
+    let site = Site::start(&format!("memory = \"0B\"\n{UNLIMITED}port_rate = \"4MiB\"\n"));
     site.origin.put("/metal-os/short", Image::new(1, 3 * MB));
     let begun = Instant::now();
-    let downloads = joined(site.begin_many(4, "/metal-os/short"));
+    let downloads = site.begin_many(4, "/metal-os/short");
+    let readers = "image_readers{port=\"Ethernet0\",source=\"alone\"}";
+    support::eventually("four machines are sent images", || site.counted(readers) == 4.0);
+    let downloads = joined(downloads);
     for download in &downloads {
         assert_whole(download, 1, 3 * MB);
     }
@@ -293,6 +341,10 @@ fn budgets_hold() {
     let fastest = downloads.iter().map(|download| download.took).min().unwrap();
     assert!(fastest > slowest.mul_f64(0.8), "{fastest:?} and {slowest:?}");
     assert_eq!(site.origin.sent(), 12 * MB, "no memory, nothing shared");
+    let waited = site.counted("image_wait_seconds_total{port=\"Ethernet0\",limit=\"rate\"}");
+    // Four at once, for most of the time.
+    assert!((4.0..40.0).contains(&waited), "{waited} s");
+    support::eventually("nobody is sent anything", || site.counted(readers) == 0.0);
 }
 
 #[test]
@@ -300,9 +352,17 @@ fn packets_from_the_cache_have_their_budget() {
     let site = Site::start("[relay.cache.budget]\npackets = 2000\n");
     site.origin.put("/metal-os/short", Image::new(1, 6 * MB));
     let begun = Instant::now();
-    for download in joined(site.begin_many(8, "/metal-os/short")) {
+    let downloads = site.begin_many(8, "/metal-os/short");
+    let readers = "image_readers{port=\"Ethernet0\",source=\"shared\"}";
+    support::eventually("eight machines share one transfer", || {
+        (site.counted(readers), site.counted("image_transfers")) == (8.0, 1.0)
+    });
+    for download in joined(downloads) {
         assert_whole(&download, 1, 6 * MB);
     }
     // Some 4200 packets of 1428 bytes at 2000 per second.
     assert!(begun.elapsed() > Duration::from_millis(1700), "{:?}", begun.elapsed());
+    let waited = site.counted("transfer_wait_seconds_total");
+    assert!((1.5..4.0).contains(&waited), "{waited} s");
+    support::eventually("the transfer is over", || site.counted("image_transfers") == 0.0);
 }

@@ -12,6 +12,8 @@ mod partition;
 mod tls;
 #[path = "relay/upstreams.rs"]
 mod upstreams;
+#[path = "relay/ways.rs"]
+mod ways;
 
 use partition::{Relayed, Server, boot_service_of};
 use support::cable::Cable;

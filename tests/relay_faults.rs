@@ -1,5 +1,5 @@
 //! The relay while something goes wrong around it: upstreams that are killed, that come back, that are slow; a machine that
-//! floods its port. curl is the machine; each upstream is a process of its own, so that it can be killed as one.
+//! floods its port, or is gone. curl is the machine; each upstream is a process of its own, so that it can be killed as one.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -7,13 +7,18 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use leafboot::relay::server;
+use socket2::SockRef;
 use support::cable::Cable;
-use support::front::{relays, settings};
+use support::download::{EAGER, Habit, get};
+use support::front::{relays, relays_on, settings};
+use support::origin::{Image, Origin};
 use support::scripted::Scripted;
 use support::systemd::Systemd;
 use support::{eventually, run};
@@ -42,7 +47,7 @@ impl Upstream {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        eventually("the upstream listens", || std::net::TcpStream::connect(("::1", port)).is_ok());
+        eventually("the upstream listens", || TcpStream::connect(("::1", port)).is_ok());
         Self { process, port, log }
     }
 
@@ -243,7 +248,7 @@ fn a_machines_flood_leaves_other_ports_alone() {
 fn flood(number: usize, ends: Instant) {
     let gateway = format!("[{GATEWAY}]:80").parse().unwrap();
     while Instant::now() < ends {
-        let Ok(stream) = std::net::TcpStream::connect_timeout(&gateway, Duration::from_millis(500)) else {
+        let Ok(stream) = TcpStream::connect_timeout(&gateway, Duration::from_millis(500)) else {
             continue;
         };
         let request = match number % 4 {
@@ -255,6 +260,56 @@ fn flood(number: usize, ends: Instant) {
         let _ = (&stream).write_all(request.as_bytes());
         std::thread::sleep(Duration::from_millis(if number % 4 == 2 { 400 } else { 5 }));
     }
+}
+
+#[test]
+fn a_machine_whose_cable_is_gone_gives_its_place_back() {
+    let cable = Cable::plug();
+    let origin = Origin::start(8080);
+    origin.put("/metal-os/img", Image::new(1, 64_000_000));
+    // Nothing but the kernel notices: no rate is too slow.
+    let limits = "[relay.cache.budget]\nmin_rate = \"0\"\n[relay]\nconnections = 1\n";
+    relays_on(vec![("Ethernet0", 80, settings(&[8080]) + limits)], |listener| {
+        // As it is by default, this would take a minute.
+        SockRef::from(listener).set_tcp_user_timeout(Some(Duration::from_secs(1))).unwrap();
+    });
+    plugged(&cable);
+    let gateway = format!("[{GATEWAY}]:80");
+    let reads = Habit { rate: 4_000_000, ..EAGER };
+    let download = cable.inside(move || get(&gateway, "/metal-os/img", "", reads));
+    let has_connection = || !run("ss", &["-Htn", "state", "established", "sport", "=", ":80"]).is_empty();
+    eventually("the image is under way", || origin.answers.load(Ordering::Relaxed) == 1);
+    let curl = ["-sg", "-m", "2", &format!("http://[{GATEWAY}]/")];
+    assert_eq!(cable.machine("curl", &curl), "", "its place is taken");
+    assert!(has_connection(), "who reads is waited for");
+    cable.machine("ip", &["link", "set", "eth0", "down"]);
+    let begun = Instant::now();
+    eventually("the kernel has given the connection up", || !has_connection());
+    assert!(begun.elapsed() > Duration::from_millis(500), "the link alone ends nothing");
+    plugged(&cable);
+    // Whether the machine ever learns of it is not our concern.
+    drop(download);
+}
+
+#[test]
+fn a_machines_connection_has_the_listeners_limits() {
+    let cable = Cable::plug();
+    let listener = server::listen(&"Ethernet0".parse().unwrap(), 80).unwrap();
+    listener.set_nonblocking(false).unwrap();
+    cable.boot();
+    cable.machine("ip", &["address", "add", "2001:db8:b007::7/64", "dev", "eth0", "nodad"]);
+    let machine = cable.inside(|| TcpStream::connect((GATEWAY, 80)).unwrap());
+    let (stream, _) = listener.accept().unwrap();
+    let socket = SockRef::from(&stream);
+    let seconds = Duration::from_secs;
+    assert_eq!(socket.tcp_user_timeout().unwrap(), Some(seconds(60)), "for what is not acknowledged");
+    assert!(socket.keepalive().unwrap(), "for a connection without a word");
+    assert_eq!(socket.tcp_keepalive_time().unwrap(), seconds(30));
+    assert_eq!(socket.tcp_keepalive_interval().unwrap(), seconds(10));
+    assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
+    // The kernel counts its own book-keeping, too.
+    assert_eq!(socket.send_buffer_size().unwrap(), 2 * 128 * 1024);
+    drop(machine.join());
 }
 
 /// Not a test, but the relay's process.

@@ -174,6 +174,49 @@ mod tests {
         assert_eq!(Meter::new(0).take(u64::MAX, start), ms(0));
     }
 
+    /// Eleven packets at ten per second: the burst of one, and an overdraft of a second.
+    const ELEVEN: usize = 11 * PAYLOAD as usize;
+    const START: Duration = ms(10_000);
+
+    fn limits(rate: (u64, u64), packets: (u64, u64)) -> CacheBudget {
+        let some = |limit: u64| Some(limit).filter(|limit| *limit > 0);
+        CacheBudget {
+            rate: some(rate.0),
+            packets: some(packets.0),
+            port_rate: some(rate.1),
+            port_packets: some(packets.1),
+            min_rate: None,
+            patience: ms(1),
+        }
+    }
+
+    #[test]
+    fn a_leafs_budget_is_every_ports_and_a_ports_is_its_own() {
+        let leaf = Budget::new(&limits((1000, 0), (10, 0)));
+        let (first, second) = (leaf.for_port(), leaf.for_port());
+        assert_eq!(first.send(1100, START), ms(0));
+        assert_eq!(second.send(1, START), ms(1000));
+        assert_eq!(first.fetch_alone(ELEVEN, START), ms(0));
+        assert_eq!((second.fetch(1, START), second.fetch_alone(1, START)), (ms(1000), ms(1100)));
+
+        let leaf = Budget::new(&limits((0, 1000), (0, 10)));
+        let (first, second) = (leaf.for_port(), leaf.for_port());
+        assert_eq!(first.send(1100, START), ms(0));
+        assert_eq!((second.send(1, START), first.send(1, START)), (ms(0), ms(1000)));
+        assert_eq!((first.fetch(ELEVEN, START), first.fetch(ELEVEN, START)), (ms(0), ms(0)), "for everybody");
+        assert_eq!(first.fetch_alone(ELEVEN, START), ms(0));
+        assert_eq!((second.fetch_alone(1, START), first.fetch_alone(1, START)), (ms(0), ms(1000)));
+    }
+
+    #[test]
+    fn the_longer_wait_holds() {
+        let budget = Budget::new(&limits((1000, 500), (10, 5)));
+        budget.send(1100, START);
+        assert_eq!(budget.send(1, START), ms(2100), "1100 bytes at 500 per second, less the burst");
+        budget.fetch_alone(ELEVEN, START);
+        assert_eq!(budget.fetch_alone(1, START), ms(2100));
+    }
+
     #[test]
     fn a_reader_is_judged_by_the_time_that_it_kept_us_waiting() {
         let mut patience = Patience::new(1000, ms(2000));

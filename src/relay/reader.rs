@@ -21,6 +21,8 @@ pub struct Reader<S> {
     patience: Patience,
     /// The bytes that it took.
     sent: Counter,
+    /// Counts it when it is cut.
+    cut: Counter,
     begun: Instant,
     /// Runs while there is no room.
     alarm: Pin<Box<Sleep>>,
@@ -28,11 +30,11 @@ pub struct Reader<S> {
 
 impl<S> Reader<S> {
     /// `rate`: bytes per second that the machine must read at least, over `window`; 0: any. `sent`
-    /// counts the bytes that the connection takes.
-    pub fn new(stream: S, rate: u64, window: Duration, sent: Counter) -> Self {
+    /// counts the bytes that the connection takes, and `cut` that the machine was too slow.
+    pub fn new(stream: S, rate: u64, window: Duration, sent: Counter, cut: Counter) -> Self {
         let begun = Instant::now();
         let alarm = Box::pin(sleep_until(begun + window));
-        Self { stream, patience: Patience::new(rate, window), sent, begun, alarm }
+        Self { stream, patience: Patience::new(rate, window), sent, cut, begun, alarm }
     }
 
     fn judge(
@@ -50,6 +52,7 @@ impl<S> Reader<S> {
                 match self.patience.full(self.begun.elapsed()) {
                     Ok(left) => self.alarm.as_mut().reset(Instant::now() + left),
                     Err(_) => {
+                        self.cut.inc();
                         return Poll::Ready(Err(io::Error::new(
                             io::ErrorKind::TimedOut,
                             "it reads too slowly",
@@ -115,9 +118,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_machine_that_stops_reading_is_cut_after_the_window() {
         let (ours, _theirs) = duplex(1000);
-        let mut reader = Reader::new(ours, 100, Duration::from_secs(20), Counter::default());
+        let cut = Counter::default();
+        let mut reader = Reader::new(ours, 100, Duration::from_secs(20), Counter::default(), cut.clone());
         let begun = Instant::now();
         let error = reader.write_all(&[0; 5000]).await.unwrap_err();
+        assert_eq!(cut.get(), 1);
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         // What the connection held counts for the first 10 s: 1000 of 2000 bytes.
         assert_eq!(begun.elapsed().as_secs(), 20);
@@ -126,7 +131,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_machine_that_reads_slowly_enough_is_not() {
         let (ours, mut theirs) = duplex(100);
-        let mut reader = Reader::new(ours, 100, Duration::from_secs(20), Counter::default());
+        let mut reader =
+            Reader::new(ours, 100, Duration::from_secs(20), Counter::default(), Counter::default());
         let reading = async {
             let mut bytes = [0; 60];
             for _ in 0..100 {
@@ -146,7 +152,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_machine_that_is_sent_nothing_may_wait() {
         let (ours, mut theirs) = duplex(100);
-        let mut reader = Reader::new(ours, 100, Duration::from_secs(1), Counter::default());
+        let mut reader =
+            Reader::new(ours, 100, Duration::from_secs(1), Counter::default(), Counter::default());
         for _ in 0..5 {
             reader.write_all(&[0; 60]).await.unwrap();
             let mut bytes = [0; 60];

@@ -30,7 +30,7 @@ use super::script::Memory;
 use super::tls::{self, Reloaded, TlsError};
 use super::upstream::Upstream;
 use crate::config::Relay;
-use crate::metrics::{Counter, Gauge, Metrics};
+use crate::metrics::{Counter, Gauge, Metrics, OneMore};
 use crate::neighbours::Neighbours;
 use crate::net::{Mac, PortName};
 
@@ -148,6 +148,7 @@ pub struct Service {
     known: watch::Sender<Option<Known>>,
     places: Arc<Semaphore>,
     sent: Counter,
+    cut: Counter,
     connections: Gauge,
 }
 
@@ -160,10 +161,11 @@ impl Service {
             phase,
             memory: watch::Sender::new(Memory::new(shared.settings.remember)),
             allowance: watch::Sender::new(Allowance::new(shared.settings.requests)),
-            images: shared.images.for_port(),
+            images: shared.images.for_port(&port),
             known: watch::Sender::new(None),
             places: Arc::new(Semaphore::new(usize::from(shared.settings.connections))),
             sent: shared.metrics.sent(port.as_str()),
+            cut: shared.metrics.cut(port.as_str()),
             connections: shared.metrics.connections(port.as_str()),
             shared: Arc::clone(shared),
             port,
@@ -249,7 +251,7 @@ pub async fn serve(listener: std::net::TcpListener, service: Arc<Service>, tls: 
 
 /// One machine's connection, from its handshake to its end.
 async fn connection(stream: TcpStream, machine: Machine, service: Arc<Service>) {
-    service.connections.inc();
+    let _open = OneMore::of(&service.connections);
     let end = match machine.tls.then_some(service.shared.tls.as_ref()).flatten() {
         None => converse(stream, machine, &service).await,
         Some(tls) => match timeout(HEAD_TIMEOUT, TlsAcceptor::from(tls.get()).accept(stream)).await {
@@ -258,7 +260,6 @@ async fn connection(stream: TcpStream, machine: Machine, service: Arc<Service>) 
             Err(_) => Err("no TLS handshake in time".to_owned()),
         },
     };
-    service.connections.dec();
     if let Err(reason) = end {
         debug!(port = %service.port, reason, "a machine's connection broke");
     }
@@ -271,7 +272,8 @@ where
 {
     let budget = &service.shared.settings.cache.budget;
     let least = budget.min_rate.unwrap_or_default();
-    let stream = Reader::new(stream, least, budget.patience, service.sent.clone());
+    let (sent, cut) = (service.sent.clone(), service.cut.clone());
+    let stream = Reader::new(stream, least, budget.patience, sent, cut);
     let machine = &machine;
     let handle = service_fn(|request| async move {
         Ok::<_, Infallible>(respond::respond(service, machine, request).await)

@@ -88,6 +88,9 @@ impl Port {
 pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, inputs: Inputs) -> Result<(), SharedError> {
     let Inputs { mut desired, mut links, mut stop, mut inherited } = inputs;
     let shared = Arc::new(Shared::new(&config.relay, &metrics)?);
+    // The last process may have had other settings.
+    let tcp_ports = [Some(config.relay.port), config.relay.tls.as_ref().map(|tls| tls.port)];
+    inherited.retain(|_, tcp_port| tcp_ports.contains(&Some(tcp_port)));
     let mut ports: BTreeMap<PortName, Port> = BTreeMap::new();
     // Until when images may still come through; none: the process is not to end.
     let mut ends = None;
@@ -116,7 +119,7 @@ pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, inputs: Inputs) -> 
         }
         // A port that was released while nobody ran is not to be listened on.
         if let Some(pushed) = desired.borrow().as_ref().filter(|desired| desired.origin == Origin::Pushed) {
-            inherited.retain(|port| pushed.ports.contains_key(port));
+            inherited.retain(|port, _| pushed.ports.contains_key(port));
         }
         if ends.is_some() {
             ports.values().for_each(|port| port.enter(Stage::Drains));

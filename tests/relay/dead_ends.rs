@@ -2,9 +2,9 @@
 
 use std::io::Write;
 use std::net::TcpListener;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use leafboot::relay::server::Stage;
+use leafboot::relay::server::{self, Stage};
 
 use super::TOKEN;
 use super::partition::{Relayed, Server, boot_service_of, nobody, ok};
@@ -96,6 +96,31 @@ fn a_kept_connection_on_a_released_port_is_told_so_and_a_token_under_way_comes_t
     assert!(token.contains("200 OK"), "{token}");
     retries(&late, "this port is not in boot any more");
     assert!(late.contains("connection: close"), "{late}");
+}
+
+#[test]
+fn an_image_under_way_on_a_released_port_ends_with_its_grace() {
+    let cable = Cable::plug();
+    let endless = Server::start(TcpListener::bind("[::]:0").unwrap(), |mut stream, _| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
+        while stream.write_all(b"x").is_ok() {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    let origins = &[endless.origin.as_str()];
+    let settings = format!("mode = \"proxy\"\norigins = {origins:?}\n{}", boot_service_of(origins));
+    let relayed = Relayed::with(cable, &settings);
+    let (all, cable) = (["-sSg", "-m", "30", "http://[2001:db8:b007::1]/metal-os/img"], &relayed.cable);
+    let began = Instant::now();
+    let image = std::thread::scope(|scope| {
+        let asking = scope.spawn(move || cable.machine("curl", &all));
+        eventually("the image is asked for", || endless.requests.try_recv().is_ok());
+        relayed.enter(Stage::Released);
+        asking.join().unwrap()
+    });
+    let grace = server::GRACE..server::GRACE + Duration::from_secs(15);
+    assert!(grace.contains(&began.elapsed()), "{:?}", began.elapsed());
+    assert!(image.starts_with('x') && image.contains("curl: ("), "{image}");
 }
 
 #[test]

@@ -95,6 +95,12 @@ fn the_boot_service_knows_the_leaf_by_its_certificate() {
     let relayed = Relayed::with(cable, &settings(&origin, directory, Some("leaf")));
     let answer = relayed.curl(&["/boot.ipxe"]);
     assert!(answer.starts_with("200") && answer.contains("# over TLS"), "{answer}");
+    // A certificate that the boot service does not know, and a good one in its place.
+    let other = tempfile::tempdir().unwrap();
+    Authority::new(other.path()).issue(directory, "leaf", "leaf01");
+    eventually("the bad certificate is taken up", || relayed.curl(&["/boot.ipxe"]).starts_with("503"));
+    authority.issue(directory, "leaf", "leaf01");
+    eventually("the good certificate is taken up", || relayed.curl(&["/boot.ipxe"]).starts_with("200"));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::TOKEN;
 use super::partition::{Relayed, Server, boot_service_of, nobody, ok};
 use super::support::cable::Cable;
-use super::support::{eventually, run};
+use super::support::eventually;
 
 #[test]
 fn a_dead_origin_costs_nothing_but_a_look() {
@@ -94,21 +94,6 @@ fn balanced_origins_take_turns_and_names_are_resolved() {
     let relayed = Relayed::with(cable, &settings);
     let answers: Vec<bool> = (0..4).map(|_| relayed.curl(&["/boot.ipxe"]).contains("# 1")).collect();
     assert!(answers == [true, false, true, false] || answers == [false, true, false, true], "{answers:?}");
-}
-
-#[test]
-fn connections_come_from_the_source_address() {
-    let cable = Cable::plug();
-    run("ip", &["address", "add", "2001:db8:1::1/128", "dev", "lo", "nodad"]);
-    let server = Server::start(TcpListener::bind("[::]:0").unwrap(), |mut stream, _| {
-        let from = stream.peer_addr().unwrap().ip().to_string();
-        let _ = stream.write_all(&ok(&format!("#!ipxe\n# {from}\n")));
-    });
-    let settings =
-        format!("{}source = \"2001:db8:1::1\"\ndevice = \"lo\"\n", boot_service_of(&[&server.origin]));
-    let relayed = Relayed::with(cable, &settings);
-    let answer = relayed.curl(&["/boot.ipxe"]);
-    assert!(answer.contains("# 2001:db8:1::1"), "{answer}");
 }
 
 #[test]

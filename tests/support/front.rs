@@ -29,6 +29,14 @@ pub fn leafboot(pairs: &[Pair]) {
 
 /// Runs a relay with these settings for each port and TCP port.
 pub fn relays(relays: Vec<(&'static str, u16, String)>) {
+    relays_on(relays, |_| {});
+}
+
+/// The same, with listeners that are changed before anybody is served.
+pub fn relays_on(
+    relays: Vec<(&'static str, u16, String)>,
+    change: impl Fn(&std::net::TcpListener) + Send + 'static,
+) {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -37,6 +45,7 @@ pub fn relays(relays: Vec<(&'static str, u16, String)>) {
                 let (phase, service) = service(port, &settings);
                 phases.push(phase);
                 let listener = server::listen(&service.port, tcp_port).unwrap();
+                change(&listener);
                 tokio::spawn(server::serve(listener, Arc::new(service), false));
             }
             std::future::pending::<()>().await;

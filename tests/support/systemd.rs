@@ -81,8 +81,15 @@ impl Systemd {
 
     /// Starts a relay process with what is in the store.
     pub fn start(&self) -> Process {
-        let redirections: String =
-            self.store.iter().enumerate().map(|(at, (_, fd))| format!(" {}<&{fd}", at + 3)).collect();
+        // Each has its own number alone: nobody else keeps it open.
+        let kept = 3 + self.store.len();
+        let close = |fd: RawFd| if fd as usize >= kept { format!(" {fd}<&-") } else { String::new() };
+        let redirections: String = self
+            .store
+            .iter()
+            .enumerate()
+            .map(|(at, (_, fd))| format!(" {}<&{fd}{}", at + 3, close(*fd)))
+            .collect();
         let script = format!("LISTEN_PID=$$ exec \"$0\" \"$@\"{redirections}");
         let process = Command::new("bash")
             .args(["-c", &script])
@@ -118,7 +125,9 @@ impl Systemd {
         let said = String::from_utf8_lossy(&text[..length]).into_owned();
         let name = said.lines().find_map(|line| line.strip_prefix("FDNAME=")).unwrap_or_default().to_owned();
         if said.contains("FDSTOREREMOVE=1") {
-            self.store.retain(|(kept, _)| *kept != name);
+            for (_, fd) in self.store.extract_if(.., |(kept, _)| *kept == name) {
+                nix::unistd::close(fd).unwrap();
+            }
         } else if said.contains("FDSTORE=1") && self.store.iter().all(|(kept, _)| *kept != name) {
             self.store.extend(fds.into_iter().map(|fd| (name.clone(), fd)));
         }

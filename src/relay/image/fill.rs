@@ -21,9 +21,9 @@ use tracing::{debug, info, warn};
 use super::key::{Question, Version};
 use super::object::{BLOCK, Filler, Object};
 use super::shelf::{Outcome, Shelf, Told};
+use super::spending::Spending;
 use super::turns::Turns;
 use crate::relay::body::{self, Body};
-use crate::relay::budget::Budget;
 use crate::relay::upstream::{Repeat, Upstream, UpstreamError};
 
 /// A broken transfer is taken up again so often.
@@ -46,7 +46,7 @@ pub struct Cache {
     /// Transfers for one machine each.
     pub streams: Arc<Upstream>,
     /// What both may take.
-    pub budget: Budget,
+    pub budget: Spending,
     /// Who gives a chunk next.
     pub turns: Arc<Turns>,
     /// The budget's clock counts from here.

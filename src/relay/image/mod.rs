@@ -1,7 +1,7 @@
 //! Images in proxy mode: one transfer from the partition cache for all machines that ask for the same object.
 //!
 //! `shelf` knows the objects, `fill` fetches one, `object` is what is filled and followed, `key` tells versions apart,
-//! `range` chooses a part, `stream` sends it, `turns` says when.
+//! `range` chooses a part, `stream` sends it, `turns` and `spending` say when.
 //!
 //! Must never: send anything of a machine's but its conditions to the cache (the answer is everybody's), or give a
 //! broken transfer the look of a whole one.
@@ -20,16 +20,17 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use super::body::{self, Body};
-use super::budget::Budget;
 use super::tls::TlsError;
 use super::upstream::{Buffers, Upstream, UpstreamError};
-use crate::config::relay;
-use crate::metrics::Metrics;
+use crate::config::relay::{self, CacheMode};
+use crate::metrics::{Gauge, Metrics, OneMore};
+use crate::net::PortName;
 use fill::Cache;
 use key::Version;
 use object::Object;
 use range::{Conditions, Part};
 use shelf::{Found, Outcome, Shelf};
+use spending::Spending;
 use stream::ImageBody;
 use turns::Turns;
 
@@ -38,6 +39,7 @@ pub mod key;
 pub mod object;
 pub mod range;
 pub mod shelf;
+mod spending;
 mod stream;
 mod turns;
 
@@ -76,6 +78,10 @@ pub enum ImageError {
 pub struct Images {
     cache: Cache,
     shelf: Arc<Shelf>,
+    metrics: Arc<Metrics>,
+    /// The port's machines that are sent a shared image, and one of their own.
+    sharing: Gauge,
+    alone: Gauge,
 }
 
 impl Images {
@@ -86,24 +92,33 @@ impl Images {
             let upstream = Upstream::buffered("cache", &settings.upstream, buffers)?;
             Ok(Arc::new(upstream.counted(metrics)))
         };
+        let shelf = Arc::new(Shelf::new(settings.memory));
+        if settings.mode == CacheMode::Proxy {
+            let shelf = Arc::clone(&shelf);
+            metrics.watch_shelf(move || shelf.state());
+        }
         Ok(Self {
             cache: Cache {
                 // An origin's authority is plain ASCII.
                 host: host.unwrap_or_else(|_| HeaderValue::from_static("")),
                 fills: upstream(Buffers::FAST)?,
                 streams: upstream(Buffers::MANY)?,
-                budget: Budget::new(&settings.budget),
+                budget: Spending::new(&settings.budget, metrics),
                 turns: Turns::begin(),
                 begun: Instant::now(),
             },
-            shelf: Arc::new(Shelf::new(settings.memory)),
+            shelf,
+            metrics: Arc::clone(metrics),
+            sharing: Gauge::default(),
+            alone: Gauge::default(),
         })
     }
 
-    /// The same images with a budget of their own, for another port.
-    pub fn for_port(&self) -> Self {
-        let cache = Cache { budget: self.cache.budget.for_port(), ..self.cache.clone() };
-        Self { cache, shelf: Arc::clone(&self.shelf) }
+    /// The same images with a budget and counts of their own, for another port.
+    pub fn for_port(&self, port: &PortName) -> Self {
+        let cache = Cache { budget: self.cache.budget.for_port(port), ..self.cache.clone() };
+        let readers = |source| self.metrics.image_readers(port.as_str(), source);
+        Self { cache, sharing: readers("shared"), alone: readers("alone"), ..self.clone() }
     }
 
     /// The answer to a machine.
@@ -177,7 +192,8 @@ impl Images {
         let is_body = asked.method != Method::HEAD && end > first;
         let body = if is_body {
             let follower = object.follow(first, end);
-            ImageBody::shared(follower, end - first, &self.cache, &asked.path).boxed_unsync()
+            let body = ImageBody::shared(follower, end - first, &self.cache, &asked.path);
+            body::holding(body.boxed_unsync(), OneMore::of(&self.sharing))
         } else {
             body::empty()
         };
@@ -223,7 +239,10 @@ impl Images {
         let body = match body.size_hint().exact() {
             _ if !served || is_head => body::empty(),
             Some(0) => body::empty(),
-            Some(length) => ImageBody::own(body, length, &self.cache, &asked.path).boxed_unsync(),
+            Some(length) => {
+                let body = ImageBody::own(body, length, &self.cache, &asked.path);
+                body::holding(body.boxed_unsync(), OneMore::of(&self.alone))
+            }
             None => body::whole(collect(body).await?),
         };
         let mut response = Response::new(body);

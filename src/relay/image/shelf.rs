@@ -12,6 +12,7 @@ use hyper::header::HeaderMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::object::{BLOCK, Object};
+use crate::metrics::ShelfState;
 
 /// So long after the cache was asked its answer holds: machines of one rack start within it, and a changed image is
 /// seen soon.
@@ -73,6 +74,11 @@ impl Entry {
         }
     }
 
+    /// Whether its object is on its way.
+    fn is_filling(&self) -> bool {
+        matches!(self.outcome.borrow().as_ref(), Some(Outcome::Shared(object)) if object.is_filling())
+    }
+
     /// Whether nobody reads its object, and nobody waits for its outcome.
     fn is_idle(&self) -> bool {
         match self.outcome.borrow().as_ref() {
@@ -107,6 +113,16 @@ impl Shelf {
     /// How many blocks it has room for, used or not.
     pub fn blocks(&self) -> usize {
         self.blocks
+    }
+
+    /// What it holds at the moment.
+    pub fn state(&self) -> ShelfState {
+        let bytes = |blocks: usize| (blocks * BLOCK) as u64;
+        ShelfState {
+            taken: bytes(self.blocks.saturating_sub(self.room.available_permits())),
+            limit: bytes(self.blocks),
+            transfers: self.with(|entries| entries.values().filter(|entry| entry.is_filling()).count()),
+        }
     }
 
     /// What is known of `path`, or the order to ask for it.

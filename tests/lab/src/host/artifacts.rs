@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::process::run;
+use crate::leaf::systemd;
 
 /// The kernel's modules that a machine needs, each after those that it needs itself.
 const MODULES: [&str; 8] = [
@@ -22,7 +23,7 @@ const MODULES: [&str; 8] = [
 ];
 
 /// What has to be there already, and the Debian package that has it.
-const PREREQUISITES: [(&str, &str); 14] = [
+const PREREQUISITES: [(&str, &str); 15] = [
     ("/usr/bin/qemu-system-x86_64", "qemu-system-x86"),
     ("/usr/share/seabios/bios-256k.bin", "seabios"),
     ("/boot/ipxe.lkrn", "ipxe"),
@@ -37,6 +38,7 @@ const PREREQUISITES: [(&str, &str); 14] = [
     ("/usr/sbin/dnsmasq", "dnsmasq-base"),
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/rdisc6", "ndisc6"),
+    (systemd::PROGRAM, "systemd"),
 ];
 
 /// Names the first prerequisite that is missing.

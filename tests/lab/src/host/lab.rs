@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::artifacts::{Artifacts, Kernel, check_prerequisites};
-use super::leaf::Leaf;
+use super::leaf::{Init, Leaf};
 use super::machine::{Character, Machine};
 use super::network::{in_own_network, lay_cables};
 use super::partition::Partition;
@@ -89,6 +89,15 @@ impl Lab {
         programs: &Programs,
         work: impl FnOnce(&mut Lab) -> Result<T, Error> + Send,
     ) -> Result<T, Error> {
+        Lab::with_init(programs, Init::Lab, work)
+    }
+
+    /// The same, with a leaf whose first process is this one.
+    pub fn with_init<T: Send>(
+        programs: &Programs,
+        init: Init,
+        work: impl FnOnce(&mut Lab) -> Result<T, Error> + Send,
+    ) -> Result<T, Error> {
         check_prerequisites()?;
         programs.check()?;
         let storage = programs.storage();
@@ -96,7 +105,7 @@ impl Lab {
         let kernel = Kernel::get(&storage)?;
         let directory = make_directory(&storage)?;
         let done = in_own_network(|| {
-            let mut lab = Lab::start(programs, &kernel, &directory)?;
+            let mut lab = Lab::start(programs, &kernel, &directory, init)?;
             work(&mut lab)
         });
         match done {
@@ -111,10 +120,10 @@ impl Lab {
         }
     }
 
-    fn start(programs: &Programs, kernel: &Kernel, directory: &Path) -> Result<Lab, Error> {
+    fn start(programs: &Programs, kernel: &Kernel, directory: &Path, init: Init) -> Result<Lab, Error> {
         lay_cables()?;
         // The guest boots while the rest is made.
-        let mut leaf = Leaf::start(&programs.lab, directory)?;
+        let mut leaf = Leaf::start(&programs.lab, directory, init)?;
         let artifacts = Artifacts::make(kernel, directory)?;
         let partition = Partition::start(&programs.lab, directory, &artifacts)?;
         leaf.ready()?;

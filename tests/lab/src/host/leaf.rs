@@ -17,6 +17,15 @@ use crate::site::{self, Port};
 /// The longest that a command in the leaf may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
+/// What the guest's first process is when it is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Init {
+    /// A program that does nothing more.
+    Lab,
+    /// Debian's systemd.
+    Systemd,
+}
+
 /// The running guest.
 #[derive(Debug)]
 pub struct Leaf {
@@ -25,7 +34,7 @@ pub struct Leaf {
 
 impl Leaf {
     /// Starts the guest; [`Leaf::ready`] waits for it.
-    pub fn start(lab_binary: &Path, directory: &Path) -> Result<Leaf, Error> {
+    pub fn start(lab_binary: &Path, directory: &Path, init: Init) -> Result<Leaf, Error> {
         let ports = Port::ALL.map(network::leaf_tap);
         let front_panel = std::iter::once(network::UPLINK_TAP).chain(ports.iter().map(String::as_str));
         let mut argv: Vec<String> = vec!["/usr/bin/linux.uml".to_owned(), "mem=512M".to_owned()];
@@ -41,6 +50,9 @@ impl Leaf {
         argv.push(format!("init={}", lab_binary.display()));
         argv.extend(["--", "leaf-init", "--run-directory"].map(str::to_owned));
         argv.push(directory.display().to_string());
+        if init == Init::Systemd {
+            argv.push("--systemd".to_owned());
+        }
         // User-mode-linux is a family: the kernel, and a process for each of the guest's.
         Ok(Leaf { guest: Process::start_family("the leaf", &argv, &directory.join("leaf.log"))? })
     }

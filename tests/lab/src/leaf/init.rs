@@ -1,4 +1,4 @@
-//! PID 1 of the leaf: makes a SONiC-like switch of an empty guest, then reaps.
+//! PID 1 of the leaf: makes a SONiC-like switch of an empty guest, then reaps, or hands over to systemd.
 //!
 //! It sets up what SONiC's image, its kernel and portsyncd would have: file systems, sysctls, ports, redis-server with
 //! a configuration. It must not touch the boot VRF: that is for the SONiC model to make, by the rows.
@@ -14,7 +14,7 @@ use clap::Args;
 use nix::mount::{MsFlags, mount};
 use nix::sys::wait::{WaitStatus, wait};
 
-use super::{Error, ip, write};
+use super::{Error, ip, systemd, write};
 use crate::site;
 use crate::sonic::kernel::add_port;
 
@@ -24,6 +24,9 @@ pub struct InitArgs {
     /// The directory that the guest shares with the computer.
     #[arg(long)]
     run_directory: PathBuf,
+    /// Becomes systemd when everything is set up.
+    #[arg(long)]
+    systemd: bool,
     /// What the kernel appends to its own command line is handed to init as well.
     #[arg(hide = true)]
     from_kernel: Vec<String>,
@@ -31,7 +34,7 @@ pub struct InitArgs {
 
 /// Runs the leaf until the guest is killed; returns only on failure.
 pub fn run(args: &InitArgs) -> Result<(), Error> {
-    file_systems(&args.run_directory)?;
+    file_systems(args)?;
     modules()?;
     sysctls()?;
     ports()?;
@@ -45,10 +48,11 @@ pub fn run(args: &InitArgs) -> Result<(), Error> {
     )?);
     children.push(lab(&["leaf-routes"], "routes")?);
     children.push(lab(&["leaf-control"], "control")?);
-    reap(&children)
+    if args.systemd { Err(systemd::take_over()) } else { reap(&children) }
 }
 
-fn file_systems(run_directory: &Path) -> Result<(), Error> {
+fn file_systems(args: &InitArgs) -> Result<(), Error> {
+    let run_directory = args.run_directory.as_path();
     let attach = |source: &str, target: &Path, kind: &str, data: Option<&str>| {
         mount(Some(source), target, Some(kind), MsFlags::empty(), data)
             .map_err(|source| Error::Mount { what: target.to_owned(), source })
@@ -56,6 +60,13 @@ fn file_systems(run_directory: &Path) -> Result<(), Error> {
     attach("proc", Path::new("/proc"), "proc", None)?;
     attach("sysfs", Path::new("/sys"), "sysfs", None)?;
     attach("tmpfs", Path::new("/run"), "tmpfs", None)?;
+    if args.systemd {
+        let me = std::env::current_exe();
+        let me = me.map_err(|source| Error::File { path: "/proc/self/exe".into(), source })?;
+        systemd::make_room(me.parent().unwrap_or(Path::new("/")))?;
+    }
+    std::fs::create_dir_all(run_directory)
+        .map_err(|source| Error::File { path: run_directory.to_owned(), source })?;
     // The rest of the computer is mounted read-only: a program in the leaf can spoil nothing outside this directory.
     attach("none", run_directory, "hostfs", run_directory.to_str())?;
     for directory in ["/run/redis/sonic-db", site::STATE_DIRECTORY] {

@@ -1,11 +1,13 @@
 //! The leaf: what runs inside the guest.
 //!
 //! [`init`] is its PID 1; it starts redis-server, the SONiC model, [`routes`] and [`control`], each a process of its
-//! own. None of them knows leafboot: that is started through [`control`] like any other program.
+//! own. None of them knows leafboot: that is started through [`control`] like any other program, or is a service of
+//! [`systemd`].
 
 pub mod control;
 pub mod init;
 pub mod routes;
+pub mod systemd;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -68,7 +70,7 @@ fn ip(words: &str) -> Result<(), Error> {
     if status.success() { Ok(()) } else { Err(Error::Failed { command: format!("ip {words}"), status }) }
 }
 
-fn write(path: impl AsRef<Path>, content: &str) -> Result<(), Error> {
+fn write(path: impl AsRef<Path>, content: impl AsRef<[u8]>) -> Result<(), Error> {
     let path = path.as_ref();
     std::fs::write(path, content).map_err(|source| Error::File { path: path.to_owned(), source })
 }
