@@ -93,10 +93,9 @@ async fn bytes_are_there_when_told_of_or_with_their_block_in_as_few_pieces() {
 /// The next bytes, if they are there within a second.
 async fn there(follower: &mut Follower) -> Option<Bytes> {
     let next = poll_fn(|context| follower.poll_next(context, usize::MAX));
-    match tokio::time::timeout(Duration::from_secs(1), next).await.ok()?.unwrap() {
-        Next::Bytes(bytes) => Some(bytes),
-        other => panic!("{other:?}"),
-    }
+    let next = tokio::time::timeout(Duration::from_secs(1), next).await.ok()?.unwrap();
+    let Next::Bytes(bytes) = next else { panic!("{next:?}") };
+    Some(bytes)
 }
 
 #[tokio::test(start_paused = true)]
