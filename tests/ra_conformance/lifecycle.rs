@@ -67,6 +67,38 @@ fn a_released_port_sends_three_final_ones_and_is_silent() {
     assert!(kept.advertisement(SOON).is_some(), "the other port goes on");
 }
 
+/// RFC 4861 4.2, 6.2.1: a leaf that is no default router has not ceased. It answers, and what else it says holds until it
+/// really ceases.
+#[test]
+fn a_leaf_that_is_no_default_router_answers_and_ceases_as_any() {
+    let panel = Panel::plug(1);
+    let machine = Solicitor::open(&panel, 0);
+    let settings = leafboot_settings(LONG).replace("preference = \"high\"\n", "router_lifetime = \"0s\"\n");
+    let leafboot = Leafboot::start(settings, 0..1);
+    let current = decoded(&machine.advertisement(SOON).expect("the first advertisement"));
+    assert_eq!((current.router_lifetime, current.preference), (0, Preference::Medium));
+    let lifetime = |option: &NdOption| match option {
+        NdOption::Prefix(prefix) => Some(prefix.valid),
+        NdOption::Route { lifetime, .. }
+        | NdOption::Rdnss { lifetime, .. }
+        | NdOption::Dnssl { lifetime, .. } => Some(*lifetime),
+        NdOption::SourceLinkLayerAddress(_)
+        | NdOption::Mtu(_)
+        | NdOption::CaptivePortal(_)
+        | NdOption::Pref64 { .. } => None,
+    };
+    let lifetimes = |of: &Advertisement| of.options.iter().filter_map(lifetime).collect::<Vec<u32>>();
+    // LONG's MaxRtrAdvInterval is 1800 s: resolvers hold three of it.
+    assert_eq!(lifetimes(&current), [5400, 1800, 1800, 1800, 1800, 5400, 5400]);
+    machine.send(&machine.good());
+    assert_eq!(decoded(&machine.advertisement(SOON).expect("an answer")), current);
+    leafboot.desired.send_replace(wish(std::iter::empty()));
+    let last = decoded(&machine.advertisement(SOON).expect("a final one"));
+    assert_eq!(lifetimes(&last), [0; 7]);
+    machine.send(&machine.good());
+    assert!(machine.advertisement(Duration::from_millis(700)).is_none(), "no answer any more");
+}
+
 /// RFC 9096 3.5: the old prefix is withdrawn beside the new one.
 #[test]
 fn a_renumbered_port_withdraws_its_old_prefix() {

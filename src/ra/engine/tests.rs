@@ -23,6 +23,8 @@ fn settings(min: u64, max: u64) -> Ra {
         hop_limit: 64,
         reachable_time: Duration::ZERO,
         retrans_timer: Duration::ZERO,
+        on_link: true,
+        autonomous: true,
         prefix_preferred: s(2700),
         prefix_valid: s(5400),
         prefix_delegation: false,
@@ -30,6 +32,7 @@ fn settings(min: u64, max: u64) -> Ra {
         dns: Vec::new(),
         search: Vec::new(),
         routes: Vec::new(),
+        route_lifetime: s(1800),
         pref64: None,
         captive_portal: None,
     }
