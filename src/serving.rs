@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
-use crate::desired::{Desired, Origin};
+use crate::desired::{Desired, OldPrefix, Origin};
 use crate::net::{BootPrefix, Mac, PortName, VrfName};
 use crate::observed::{Link, Links};
 
@@ -34,6 +34,8 @@ pub struct Serving {
     pub link_local: Ipv6Addr,
     /// The machine's /64.
     pub prefix: BootPrefix,
+    /// Its former ones.
+    pub old: Vec<OldPrefix>,
 }
 
 /// How far a port's advertisements are.
@@ -62,7 +64,16 @@ pub fn order(desired: Option<&Desired>, port: &PortName, link: &Link, vrf: &VrfN
     }
     let serving = |prefix| {
         let Link { ifindex, carriers, mac, mtu, .. } = *link;
-        Some(Serving { ifindex, carriers, mac, mtu, link_local: link.link_local?, prefix })
+        let old = desired.old.get(port).into_iter().flatten().filter(|old| old.prefix != prefix).copied();
+        Some(Serving {
+            ifindex,
+            carriers,
+            mac,
+            mtu,
+            link_local: link.link_local?,
+            prefix,
+            old: old.collect(),
+        })
     };
     match desired.ports.get(port) {
         Some(prefix) if has_gateway(link, *prefix) => serving(*prefix).map(Order::Serve),
@@ -70,8 +81,8 @@ pub fn order(desired: Option<&Desired>, port: &PortName, link: &Link, vrf: &VrfN
         _ if desired.origin == Origin::Restored => None,
         // The port is released, or gets another prefix: its machine hears of it before the address goes.
         _ => {
-            let old = link.addresses.iter().find_map(|address| BootPrefix::of_gateway(*address))?;
-            serving(old).map(Order::Cease)
+            let had = link.addresses.iter().find_map(|address| BootPrefix::of_gateway(*address))?;
+            serving(had).map(Order::Cease)
         }
     }
 }
@@ -110,7 +121,7 @@ mod tests {
 
     fn desired(origin: Origin, ports: &[(&str, &str)]) -> Desired {
         let ports = ports.iter().map(|(port, net)| (port.parse().unwrap(), prefix(net))).collect();
-        Desired { generation: 1, origin, ports }
+        Desired { generation: 1, origin, ports, old: Default::default() }
     }
 
     fn ordered(desired: &Desired, link: &Link) -> Option<&'static str> {
@@ -151,6 +162,23 @@ mod tests {
             ..link()
         };
         assert_eq!(ordered(&renumbered, &both), Some("serve"));
+    }
+
+    #[test]
+    fn an_old_prefix_is_told_with_the_new_one_and_never_twice() {
+        let (port, vrf) = ("Ethernet0".parse().unwrap(), "Vrfboot".parse().unwrap());
+        let had = desired(Origin::Pushed, &[("Ethernet0", "2001:db8:b007::/64")]);
+        let renumbered = [("Ethernet0".parse().unwrap(), prefix("2001:db8:b007:9::/64"))].into();
+        let now = std::time::Instant::now();
+        let desired = Desired::after(Some(&had), renumbered, now);
+        let told = |link: &Link| match order(Some(&desired), &port, link, &vrf).unwrap() {
+            Order::Serve(serving) | Order::Cease(serving) => {
+                (serving.prefix, serving.old.iter().map(|old| old.prefix).collect::<Vec<_>>())
+            }
+        };
+        assert_eq!(told(&link()), (prefix("2001:db8:b007::/64"), vec![]), "it ceases");
+        let new = Link { addresses: [prefix("2001:db8:b007:9::/64").gateway_net()].into(), ..link() };
+        assert_eq!(told(&new), (prefix("2001:db8:b007:9::/64"), vec![prefix("2001:db8:b007::/64")]));
     }
 
     #[test]

@@ -40,7 +40,7 @@ struct Port {
 
 fn wish(ports: &[&str]) -> Option<Desired> {
     let ports = ports.iter().map(|port| (port.parse().unwrap(), "2001:db8:b007::/64".parse().unwrap()));
-    Some(Desired { generation: 1, origin: Origin::Pushed, ports: ports.collect() })
+    Some(Desired { generation: 1, origin: Origin::Pushed, ports: ports.collect(), old: Default::default() })
 }
 
 fn only(link: Link) -> Links {

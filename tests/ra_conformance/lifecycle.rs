@@ -5,9 +5,10 @@ use std::time::{Duration, SystemTime};
 use leafboot::ra::options::NdOption;
 use leafboot::ra::packet::{Advertisement, Envelope, Preference};
 use leafboot::serving::RaState;
+use leafboot::store::Store;
 
 use super::{LONG, cases::gaps};
-use crate::support::advertiser::{Leafboot, leafboot_settings, wish};
+use crate::support::advertiser::{Leafboot, leafboot_settings, wish, wish_after};
 use crate::support::eventually;
 use crate::support::panel::{Panel, batch, prefix};
 use crate::support::solicitor::{Seen, Solicitor};
@@ -99,25 +100,42 @@ fn a_leaf_that_is_no_default_router_answers_and_ceases_as_any() {
     assert!(machine.advertisement(Duration::from_millis(700)).is_none(), "no answer any more");
 }
 
-/// RFC 9096 3.5: the old prefix is withdrawn beside the new one.
-#[test]
-fn a_renumbered_port_withdraws_its_old_prefix() {
-    let (_panel, leafboot, solicitors) = started(1);
-    leafboot.desired.send_replace(wish([(0, "2001:db8:9::/64".to_owned())].into_iter()));
-    let last = solicitors[0].advertisement(SOON).expect("a final one for the old prefix");
-    assert_eq!(last.router_lifetime(), 0);
-    batch("address add 2001:db8:9::1/64 dev Ethernet0 nodad\naddress del 2001:db8::1/64 dev Ethernet0\n");
-    let next = decoded(&solicitors[0].advertisement(SOON).expect("one with the new prefix"));
-    let prefixes = next.options.iter().filter_map(|option| {
+/// The prefixes of an advertisement with their valid lifetimes.
+fn prefixes(seen: &Seen) -> Vec<(String, u32)> {
+    let prefix = |option: NdOption| {
         if let NdOption::Prefix(prefix) = option {
             Some((prefix.prefix.to_string(), prefix.valid))
         } else {
             None
         }
-    });
+    };
+    decoded(seen).options.into_iter().filter_map(prefix).collect()
+}
+
+/// RFC 9096 3.5: the old prefix is withdrawn beside the new one, and goes on to be after a restart.
+#[test]
+fn a_renumbered_port_withdraws_its_old_prefix() {
+    let (_panel, leafboot, solicitors) = started(1);
+    let machine = &solicitors[0];
+    let before = leafboot.desired.borrow().clone();
+    let renumbered = wish_after(&before, [(0, "2001:db8:9::/64".to_owned())].into_iter());
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::new(directory.path());
+    store.keep(renumbered.as_ref().unwrap()).unwrap();
+    leafboot.desired.send_replace(renumbered);
+    let last = machine.advertisement(SOON).expect("a final one for the old prefix");
+    let gone = ("2001:db8::/64".to_owned(), 0);
+    assert_eq!((last.router_lifetime(), prefixes(&last)), (0, vec![gone.clone()]));
+    batch("address add 2001:db8:9::1/64 dev Ethernet0 nodad\naddress del 2001:db8::1/64 dev Ethernet0\n");
+    let both = [("2001:db8:9::/64".to_owned(), 5400), gone];
+    assert_eq!(prefixes(&machine.advertisement(SOON).expect("one with the new prefix")), both);
+
+    drop(leafboot);
+    machine.drain();
+    let _restarted = Leafboot::start_with(leafboot_settings(LONG), store.restore().unwrap());
     assert_eq!(
-        prefixes.collect::<Vec<_>>(),
-        [("2001:db8:9::/64".to_owned(), 5400), ("2001:db8::/64".to_owned(), 0)]
+        prefixes(&machine.advertisement(SOON).expect("the first one of the restarted leafboot")),
+        both
     );
 }
 

@@ -68,6 +68,7 @@ fn serving() -> Serving {
         mtu: 9100,
         link_local: link_local(),
         prefix: "2001:db8:b007::/64".parse().unwrap(),
+        old: Vec::new(),
     }
 }
 
