@@ -168,13 +168,7 @@ impl Checker<'_> {
                 u32::MAX.into(),
                 "RFC 4861 4.2: 32 bits",
             )?,
-            preference: self
-                .value("ra.preference", &or_default(raw.preference, "medium"), |text| match preference(text)? {
-                    Preference::Low | Preference::High if times.router == 0 => {
-                        Err(format!("{text} is a default router's, and router_lifetime 0s says that the leaf is none (RFC 4191 2.2)"))
-                    }
-                    preference => Ok(preference),
-                })?,
+            preference: self.router_preference(raw.preference, times.router)?,
             managed: raw.managed,
             other: raw.other,
             home_agent: raw.home_agent,
@@ -247,6 +241,22 @@ impl Checker<'_> {
             }),
             _ => self.seconds(key, &written, max, 9000, rule),
         }
+    }
+
+    /// RFC 4191 2.2: without a router lifetime the preference is medium.
+    fn router_preference(
+        &self,
+        raw: Option<Spanned<String>>,
+        lifetime: u64,
+    ) -> Result<Preference, ConfigError> {
+        self.value("ra.preference", &or_default(raw, "medium"), |text| {
+            let preferred = preference(text)?;
+            if lifetime > 0 || preferred == Preference::Medium {
+                Ok(preferred)
+            } else {
+                Err(format!("{text} is a default router's, which router_lifetime 0s says the leaf is not (RFC 4191 2.2)"))
+            }
+        })
     }
 
     /// RFC 4861 6.2.1: AdvAutonomousFlag.

@@ -61,7 +61,7 @@ fn a_bad_value_names_key_line_and_rule() {
         ("[ra]\nrouter_lifetime = \"0s\"\nroutes = []\n", "line 8: ra.router_lifetime: 0s: without"),
         (
             "[ra]\nrouter_lifetime = \"0s\"\nroutes = [\"::/0\"]\npreference = \"high\"\n",
-            "line 10: ra.preference: high is a default router's, and router_lifetime 0s says that the leaf is none",
+            "line 10: ra.preference: high is a default router's, which router_lifetime 0s says the leaf is not",
         ),
         ("[ra]\nroute_lifetime = \"9s\"\n", "line 8: ra.route_lifetime: 9s is not between 10 s and"),
         (

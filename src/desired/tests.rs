@@ -141,7 +141,7 @@ fn what_a_port_loses_is_withdrawn_for_two_hours() {
     assert_eq!((second.generation, old(&second)), (2, vec![a.clone()]));
     let released = Desired::after(Some(&second), has(""), now + s(60));
     let b = (B.to_owned(), now + s(7260));
-    assert_eq!(old(&released), [b.clone(), a.clone()], "the latest first");
+    assert_eq!(old(&released), [b.clone(), a], "the latest first");
     let back = Desired::after(Some(&released), has(A), now + s(120));
     assert_eq!(old(&back), [b], "the first is current again");
     let late = Desired::after(Some(&back), has(B), now + s(8000));
@@ -164,7 +164,7 @@ fn a_kept_document_comes_back_as_a_memory() {
     let now = Now { instant: Instant::now(), unix: s(1_800_000_000) };
     let pushed = Desired { generation: 7, origin: Origin::Pushed, ports, old: OldPrefixes::new() };
     let restored = Desired::from_kept(&pushed.to_kept(now), now).unwrap();
-    assert_eq!(restored, Desired { origin: Origin::Restored, ..pushed.clone() });
+    assert_eq!(restored, Desired { origin: Origin::Restored, ..pushed });
     let before = r#"{"generation": 7, "ports": {"Ethernet0": "2001:db8:b007:1::/64"}}"#;
     assert_eq!(Desired::from_kept(before, now).unwrap(), restored, "a file without old prefixes");
     assert!(Desired::from_kept("{\"generation\": 1", now).is_err());
