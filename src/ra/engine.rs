@@ -118,8 +118,8 @@ impl Engine {
                 self.answers.clear();
                 self.former = None;
             }
-            (Some(Order::Serve(new)), Phase::Silent | Phase::Ceasing { .. }) => self.begin(new, now),
-            (Some(Order::Serve(new)), Phase::Advertising { .. }) => self.change(new, now),
+            (Some(Order::Serve(new)), Phase::Ceasing { .. }) => self.begin(new, now),
+            (Some(Order::Serve(new)), Phase::Silent | Phase::Advertising { .. }) => self.serve(new, now),
             // RFC 4861 6.2.5: up to three final ones, and no answers any more.
             (Some(Order::Cease(old)), Phase::Silent | Phase::Advertising { .. }) => {
                 self.serving = Some(old.clone());
@@ -137,19 +137,26 @@ impl Engine {
     }
 
     /// What changes while the port advertises is told as in the beginning (RFC 4861 6.2.4).
-    fn change(&mut self, new: &Serving, now: Instant) {
-        let Some(before) = self.serving.clone().filter(|before| before != new) else { return };
-        let earliest = self.last_multicast.map_or(now, |last| now.max(last + MIN_DELAY_BETWEEN_RAS));
-        if (before.ifindex, before.carriers) != (new.ifindex, new.carriers) {
-            self.former = None;
-            self.begin(new, now);
-        } else if before.link_local != new.link_local {
-            // RFC 4861 6.2.8: a few from the old address with lifetime 0, a few from the new one.
-            let (address, left) = (before.link_local, MAX_FINAL_RTR_ADVERTISEMENTS);
-            self.former = Some(Former { address, left, next: now });
-            self.begin(new, now);
-        } else {
-            self.begin(new, earliest);
+    fn serve(&mut self, new: &Serving, now: Instant) {
+        let is_silent = self.phase == Phase::Silent;
+        let before = self.serving.take().filter(|b| (b.ifindex, b.carriers) == (new.ifindex, new.carriers));
+        match before {
+            // RFC 4861 6.2.8: a few from the old address with lifetime 0, a few from the new one. The kernel may tell that
+            // the old one is gone before it tells of the new one: then the port was silent for a moment.
+            Some(before) if before.link_local != new.link_local => {
+                let (address, left) = (before.link_local, MAX_FINAL_RTR_ADVERTISEMENTS);
+                self.former = Some(Former { address, left, next: now });
+                self.begin(new, now);
+            }
+            Some(before) if !is_silent && before == *new => self.serving = Some(before),
+            Some(_) if !is_silent => {
+                let earliest = self.last_multicast.map_or(now, |last| now.max(last + MIN_DELAY_BETWEEN_RAS));
+                self.begin(new, earliest);
+            }
+            _ => {
+                self.former = None;
+                self.begin(new, now);
+            }
         }
     }
 

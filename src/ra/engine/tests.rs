@@ -307,6 +307,27 @@ fn a_former_address_is_no_router_any_more_but_takes_no_prefix_with_it() {
     assert_eq!((from, advertisement.router_lifetime, advertisement.options), (old, 0, Vec::new()));
 }
 
+/// The kernel tells of an address that is deleted at once, and of a new one when it is usable.
+#[test]
+fn an_address_that_is_gone_before_the_next_one_is_there_is_told_too() {
+    let now = Instant::now();
+    let new_address = Serving { link_local: "fe80::2".parse().unwrap(), ..serving() };
+    let after_silence = |new: Serving| {
+        let mut engine = started(&settings(4, 10), now);
+        all_due(&mut engine, now);
+        engine.order(None, now);
+        engine.order(serve(new).as_ref(), now);
+        all_due(&mut engine, now)
+    };
+    assert_eq!(after_silence(new_address.clone()), [Send::Former(serving().link_local), ALL]);
+    assert_eq!(after_silence(serving()), [ALL]);
+    assert_eq!(
+        after_silence(Serving { carriers: 2, ..new_address }),
+        [ALL],
+        "another machine never heard it"
+    );
+}
+
 #[test]
 fn a_flood_gets_its_budget_and_no_more() {
     let now = Instant::now();
