@@ -74,7 +74,7 @@ impl World {
             (format!("Ethernet{}", port * 4).parse::<PortName>().unwrap(), prefix)
         };
         let ports = (0..ports).map(wish).collect();
-        let desired = Desired { generation: 1, origin: Origin::Pushed, ports };
+        let desired = Desired { generation: 1, origin: Origin::Pushed, ports, old: Default::default() };
         let rebuilds = swss.host_firewall().rebuilds;
         Self { switch, swss, config, desired, rebuilds }
     }

@@ -15,7 +15,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -33,7 +33,7 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::config::Boot;
-use crate::desired::{self, Desired, DocumentError, Origin, PortRows};
+use crate::desired::{self, Desired, DocumentError, PortRows};
 use crate::metrics::Metrics;
 use crate::net::PortName;
 use crate::status::{PortStatus, Status};
@@ -234,10 +234,8 @@ fn accept(api: &Api, body: &[u8]) -> Result<Desired, Box<Reply>> {
         None => return Err(Box::new(unreadable(api))),
     };
     let before = api.desired.borrow().clone();
-    let same = before.as_ref().is_some_and(|before| before.ports == ports);
-    let last = before.as_ref().map_or(0, |before| before.generation);
-    let desired = Desired { generation: last + u64::from(!same), origin: Origin::Pushed, ports };
-    if !same {
+    let desired = Desired::after(before.as_ref(), ports, Instant::now());
+    if before.is_none_or(|before| before.generation != desired.generation) {
         api.store.keep(&desired).map_err(|reason| {
             let reason = format!("the document cannot be kept, so it is not taken: {reason}");
             warn!(reason, "refused a push");

@@ -1,9 +1,11 @@
-//! What metal-core wants: the pushed document, parsed and checked as a whole, and its kept copy.
+//! What metal-core wants: the pushed document, parsed and checked as a whole, what it takes from the ports, and its kept
+//! copy.
 //!
 //! Must never: take a part of a document that has a fault, read a clock or a file.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -11,6 +13,10 @@ use thiserror::Error;
 
 use crate::config::Boot;
 use crate::net::{BootPrefix, PortName, PrefixError};
+use crate::ra::packet::OLD_PREFIXES_MAX;
+
+/// RFC 4862 5.5.3 e: no machine keeps an address longer than this after it has heard of lifetime 0.
+const WITHDRAWN_FOR: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// The desired state of every port: a port that is not in `ports` is not to be ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +27,20 @@ pub struct Desired {
     pub origin: Origin,
     /// The ports that are to boot, each with its /64.
     pub ports: BTreeMap<PortName, BootPrefix>,
+    /// What earlier documents gave to ports and this one does not, the latest first.
+    pub old: OldPrefixes,
+}
+
+/// Prefixes that are to be withdrawn from ports.
+pub type OldPrefixes = BTreeMap<PortName, Vec<OldPrefix>>;
+
+/// A prefix that a port's machines may still have an address in (RFC 9096 3.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OldPrefix {
+    /// What the port had.
+    pub prefix: BootPrefix,
+    /// Until then it is advertised with lifetimes 0.
+    pub until: Instant,
 }
 
 /// Where a document comes from.
@@ -245,20 +265,72 @@ impl<'de> Deserialize<'de> for Wishes {
 struct Kept {
     generation: u64,
     ports: BTreeMap<PortName, BootPrefix>,
+    #[serde(default)]
+    old: BTreeMap<PortName, Vec<KeptOld>>,
+}
+
+/// An old prefix, and until when in seconds of the Unix epoch.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeptOld {
+    prefix: BootPrefix,
+    until: u64,
+}
+
+/// The same moment on both clocks: one that never jumps and one that outlives the process.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// For this run.
+    pub instant: Instant,
+    /// Since the Unix epoch.
+    pub unix: Duration,
 }
 
 impl Desired {
-    /// The text to keep for the next run.
-    pub fn to_kept(&self) -> String {
-        let ports: serde_json::Map<_, _> =
-            self.ports.iter().map(|(port, prefix)| (port.to_string(), prefix.to_string().into())).collect();
-        serde_json::json!({ "generation": self.generation, "ports": ports }).to_string()
+    /// What is pushed after `before`: of another generation if its ports differ. What a port loses by it is withdrawn.
+    pub fn after(before: Option<&Self>, ports: BTreeMap<PortName, BootPrefix>, now: Instant) -> Self {
+        let mut desired = Self { generation: 1, origin: Origin::Pushed, ports, old: OldPrefixes::new() };
+        let Some(before) = before else { return desired };
+        desired.generation = before.generation + u64::from(before.ports != desired.ports);
+        desired.old = before.old.clone();
+        for (port, prefix) in before.ports.iter().filter(|(port, had)| desired.ports.get(*port) != Some(had))
+        {
+            let old = desired.old.entry(port.clone()).or_default();
+            old.retain(|old| old.until > now);
+            old.insert(0, OldPrefix { prefix: *prefix, until: now + WITHDRAWN_FOR });
+            old.truncate(OLD_PREFIXES_MAX);
+        }
+        for (port, old) in &mut desired.old {
+            old.retain(|old| desired.ports.get(port) != Some(&old.prefix));
+        }
+        desired
     }
 
-    /// Reads a kept text back, as a memory.
-    pub fn from_kept(text: &str) -> Result<Self, DocumentError> {
+    /// The text to keep for the next run.
+    pub fn to_kept(&self, now: Now) -> String {
+        let kept = |old: &OldPrefix| {
+            let left = old.until.saturating_duration_since(now.instant);
+            (!left.is_zero()).then(|| KeptOld { prefix: old.prefix, until: (now.unix + left).as_secs() })
+        };
+        let old = self.old.iter().map(|(port, old)| (port.clone(), old.iter().filter_map(kept).collect()));
+        let kept = Kept { generation: self.generation, ports: self.ports.clone(), old: old.collect() };
+        serde_json::json!(kept).to_string()
+    }
+
+    /// Reads a kept text back, as a memory. A clock that was set back prolongs nothing beyond what is ever kept.
+    pub fn from_kept(text: &str, now: Now) -> Result<Self, DocumentError> {
         let kept: Kept = serde_json::from_str(text).map_err(|e| DocumentError::Shape(e.to_string()))?;
-        Ok(Self { generation: kept.generation, origin: Origin::Restored, ports: kept.ports })
+        let still = |old: KeptOld| {
+            let left = Duration::from_secs(old.until).saturating_sub(now.unix).min(WITHDRAWN_FOR);
+            (!left.is_zero()).then(|| OldPrefix { prefix: old.prefix, until: now.instant + left })
+        };
+        let old = kept.old.into_iter().map(|(port, old)| (port, old.into_iter().filter_map(still).collect()));
+        Ok(Self {
+            generation: kept.generation,
+            origin: Origin::Restored,
+            ports: kept.ports,
+            old: old.collect(),
+        })
     }
 }
 

@@ -78,7 +78,7 @@ fn read(path: &Path, rows: &PortRows, config: &Config) -> Result<Desired, Previe
     let text = fs::read(path).map_err(|source| PreviewError::File { path: path.to_owned(), source })?;
     let ports = desired::parse(&text, rows, &config.boot);
     let ports = ports.map_err(|source| PreviewError::Document { path: path.to_owned(), source })?;
-    Ok(Desired { generation: 0, origin: Origin::Pushed, ports })
+    Ok(Desired { generation: 0, origin: Origin::Pushed, ports, old: Default::default() })
 }
 
 impl Preview {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
-use crate::desired::{Desired, Origin};
+use crate::desired::{Desired, OldPrefix, Origin};
 use crate::net::{BootPrefix, Mac, PortName, VrfName};
 use crate::observed::{Link, Links};
 
@@ -34,6 +34,8 @@ pub struct Serving {
     pub link_local: Ipv6Addr,
     /// The machine's /64.
     pub prefix: BootPrefix,
+    /// Its former ones.
+    pub old: Vec<OldPrefix>,
 }
 
 /// How far a port's advertisements are.
@@ -62,7 +64,16 @@ pub fn order(desired: Option<&Desired>, port: &PortName, link: &Link, vrf: &VrfN
     }
     let serving = |prefix| {
         let Link { ifindex, carriers, mac, mtu, .. } = *link;
-        Some(Serving { ifindex, carriers, mac, mtu, link_local: link.link_local?, prefix })
+        let old = desired.old.get(port).into_iter().flatten().filter(|old| old.prefix != prefix).copied();
+        Some(Serving {
+            ifindex,
+            carriers,
+            mac,
+            mtu,
+            link_local: link.link_local?,
+            prefix,
+            old: old.collect(),
+        })
     };
     match desired.ports.get(port) {
         Some(prefix) if has_gateway(link, *prefix) => serving(*prefix).map(Order::Serve),
@@ -70,8 +81,8 @@ pub fn order(desired: Option<&Desired>, port: &PortName, link: &Link, vrf: &VrfN
         _ if desired.origin == Origin::Restored => None,
         // The port is released, or gets another prefix: its machine hears of it before the address goes.
         _ => {
-            let old = link.addresses.iter().find_map(|address| BootPrefix::of_gateway(*address))?;
-            serving(old).map(Order::Cease)
+            let had = link.addresses.iter().find_map(|address| BootPrefix::of_gateway(*address))?;
+            serving(had).map(Order::Cease)
         }
     }
 }
@@ -87,75 +98,4 @@ pub fn has_gateway(link: &Link, prefix: BootPrefix) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    fn prefix(text: &str) -> BootPrefix {
-        text.parse().unwrap()
-    }
-
-    fn link() -> Link {
-        Link {
-            ifindex: 7,
-            mac: Mac([0x52, 0x54, 0, 0, 0, 1]),
-            mtu: 9100,
-            up: true,
-            carriers: 1,
-            vrf: Some("Vrfboot".to_owned()),
-            link_local: Some("fe80::5054:ff:fe00:1".parse().unwrap()),
-            addresses: BTreeSet::from([prefix("2001:db8:b007::/64").gateway_net()]),
-        }
-    }
-
-    fn desired(origin: Origin, ports: &[(&str, &str)]) -> Desired {
-        let ports = ports.iter().map(|(port, net)| (port.parse().unwrap(), prefix(net))).collect();
-        Desired { generation: 1, origin, ports }
-    }
-
-    fn ordered(desired: &Desired, link: &Link) -> Option<&'static str> {
-        match order(Some(desired), &"Ethernet0".parse().unwrap(), link, &"Vrfboot".parse().unwrap())? {
-            Order::Serve(_) => Some("serve"),
-            Order::Cease(_) => Some("cease"),
-        }
-    }
-
-    #[test]
-    fn a_port_serves_only_while_the_kernel_shows_all_of_it() {
-        let boot = desired(Origin::Pushed, &[("Ethernet0", "2001:db8:b007::/64")]);
-        assert_eq!(ordered(&boot, &link()), Some("serve"));
-        assert_eq!(ordered(&boot, &Link { up: false, ..link() }), None);
-        assert_eq!(ordered(&boot, &Link { vrf: None, ..link() }), None);
-        assert_eq!(ordered(&boot, &Link { vrf: Some("Vrf7".to_owned()), ..link() }), None);
-        assert_eq!(ordered(&boot, &Link { link_local: None, ..link() }), None);
-        assert_eq!(ordered(&boot, &Link { addresses: BTreeSet::new(), ..link() }), None);
-    }
-
-    #[test]
-    fn a_port_that_left_the_document_ceases_but_never_on_the_word_of_a_memory() {
-        assert_eq!(ordered(&desired(Origin::Pushed, &[]), &link()), Some("cease"));
-        assert_eq!(ordered(&desired(Origin::Restored, &[]), &link()), None);
-        let no_gateway = Link { addresses: BTreeSet::new(), ..link() };
-        assert_eq!(ordered(&desired(Origin::Pushed, &[]), &no_gateway), None);
-    }
-
-    #[test]
-    fn a_new_prefix_ceases_the_old_one_until_its_gateway_is_there() {
-        let renumbered = desired(Origin::Pushed, &[("Ethernet0", "2001:db8:b007:9::/64")]);
-        assert_eq!(ordered(&renumbered, &link()), Some("cease"));
-        let both = Link {
-            addresses: BTreeSet::from([
-                prefix("2001:db8:b007::/64").gateway_net(),
-                prefix("2001:db8:b007:9::/64").gateway_net(),
-            ]),
-            ..link()
-        };
-        assert_eq!(ordered(&renumbered, &both), Some("serve"));
-    }
-
-    #[test]
-    fn without_any_document_every_port_is_silent() {
-        let vrf = "Vrfboot".parse().unwrap();
-        assert_eq!(order(None, &"Ethernet0".parse().unwrap(), &link(), &vrf), None);
-    }
-}
+mod tests;

@@ -5,10 +5,11 @@
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
 
 use thiserror::Error;
 
-use crate::desired::{Desired, DocumentError};
+use crate::desired::{Desired, DocumentError, Now};
 
 /// Why the document could not be kept or found again.
 #[derive(Debug, Error)]
@@ -48,7 +49,7 @@ impl Store {
         let path = self.path();
         match fs::read_to_string(&path) {
             Ok(text) => {
-                let desired = Desired::from_kept(&text);
+                let desired = Desired::from_kept(&text, now());
                 desired.map(Some).map_err(|source| StoreError::Damaged { path, source })
             }
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
@@ -59,7 +60,7 @@ impl Store {
     /// Keeps a document: written aside, synced and renamed, so that a crash leaves the old one or the new one.
     pub fn keep(&self, desired: &Desired) -> Result<(), StoreError> {
         let path = self.path();
-        self.write(&path, desired.to_kept().as_bytes()).map_err(|source| StoreError::Io { path, source })
+        self.write(&path, desired.to_kept(now()).as_bytes()).map_err(|source| StoreError::Io { path, source })
     }
 
     fn path(&self) -> PathBuf {
@@ -77,10 +78,16 @@ impl Store {
     }
 }
 
+fn now() -> Now {
+    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Now { instant: Instant::now(), unix }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::desired::Origin;
+    use crate::net::PortName;
     use std::collections::BTreeMap;
 
     #[test]
@@ -88,12 +95,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::new(&directory.path().join("state"));
         assert!(store.restore().unwrap().is_none());
-        let ports = BTreeMap::from([("Ethernet0".parse().unwrap(), "2001:db8::/64".parse().unwrap())]);
-        let pushed = Desired { generation: 3, origin: Origin::Pushed, ports };
+        let port: PortName = "Ethernet0".parse().unwrap();
+        let ports = |prefix: &str| BTreeMap::from([(port.clone(), prefix.parse().unwrap())]);
+        let first = Desired::after(None, ports("2001:db8::/64"), Instant::now());
+        let pushed = Desired::after(Some(&first), ports("2001:db8:9::/64"), Instant::now());
         store.keep(&pushed).unwrap();
         let restored = store.restore().unwrap().unwrap();
-        assert_eq!((restored.generation, restored.origin), (3, Origin::Restored));
+        assert_eq!((restored.generation, restored.origin), (2, Origin::Restored));
         assert_eq!(restored.ports, pushed.ports);
+        assert_eq!(restored.old[&port][0].prefix, first.ports[&port], "what was being withdrawn still is");
         fs::write(store.path(), "{\"gener").unwrap();
         assert!(store.restore().unwrap_err().to_string().contains("desired.json"));
     }

@@ -191,6 +191,15 @@ fn a_restarted_agent_remembers_and_a_repeated_push_changes_no_generation() {
     assert_eq!(text(&remembered, "/state"), "boot");
     let (_, next) = agent.put("/v1/ports", r#"{"ports": {}}"#);
     assert_eq!(next["generation"], json!(2));
+    agent.kill();
+
+    // What the port had is still being withdrawn after another restart and another push.
+    let agent = Agent::start_ready(&switch);
+    let (_, other) = agent.put("/v1/ports", r#"{"ports": {"Ethernet4": {"state": "boot"}}}"#);
+    assert_eq!(other["generation"], json!(3));
+    let kept = std::fs::read_to_string(switch.path("state").join("desired.json")).unwrap();
+    let kept: Value = serde_json::from_str(&kept).unwrap();
+    assert_eq!(text(&kept, "/old/Ethernet0/0/prefix"), "2001:db8:b007::/64");
 }
 
 #[test]

@@ -118,7 +118,7 @@ fn desired(case: &Path, rows: &PortRows, config: &Config) -> Result<Option<Desir
             .map_err(|error| format!("refused: {error}\n"))?,
         None => case.ports,
     };
-    Ok(Some(Desired { generation: 1, origin, ports }))
+    Ok(Some(Desired { generation: 1, origin, ports, old: Default::default() }))
 }
 
 fn row(pairs: &[(&str, &str)]) -> Fields {

@@ -40,7 +40,7 @@ struct Port {
 
 fn wish(ports: &[&str]) -> Option<Desired> {
     let ports = ports.iter().map(|port| (port.parse().unwrap(), "2001:db8:b007::/64".parse().unwrap()));
-    Some(Desired { generation: 1, origin: Origin::Pushed, ports: ports.collect() })
+    Some(Desired { generation: 1, origin: Origin::Pushed, ports: ports.collect(), old: Default::default() })
 }
 
 fn only(link: Link) -> Links {
@@ -49,9 +49,13 @@ fn only(link: Link) -> Links {
 
 impl Port {
     fn start(links: impl FnOnce(Link) -> Links) -> Self {
+        Self::start_with(SETTINGS, links)
+    }
+
+    fn start_with(settings: &str, links: impl FnOnce(Link) -> Links) -> Self {
         let cable = Cable::plug();
         cable.boot();
-        let config = Arc::new(Config::parse(SETTINGS).unwrap());
+        let config = Arc::new(Config::parse(settings).unwrap());
         let (desired, desired_in) = watch::channel(wish(&["Ethernet0"]));
         let (links, links_in) = watch::channel(links(cable.link()));
         let (states_out, states) = watch::channel(RaStates::new());
@@ -149,6 +153,31 @@ async fn a_released_port_tells_its_machine_and_is_silent() {
     port.eventually("the machine has no router any more", || !default().contains("proto ra")).await;
     let answer = port.solicit(2).await;
     assert!(!answer.contains("2001:db8:b007"), "{answer}");
+    port.task.abort();
+}
+
+/// RFC 4861 4.2, RFC 4191 3.1: a leaf that is no default router, and yet the way to what it names.
+#[tokio::test]
+async fn a_machine_goes_by_routes_where_the_leaf_is_no_default_router() {
+    let settings = "[ra]\nrouter_lifetime = \"0s\"\nroutes = [\"2001:db8:ffff::/48\"]";
+    let port = Port::start_with(&SETTINGS.replace("[ra]", settings), only);
+    // A Linux takes no routes unless it is told to, and it has heard the first advertisement already.
+    let machine = |arguments: &[&str]| port.cable.machine("ip", arguments);
+    port.cable.machine("sysctl", &["-qw", "net.ipv6.conf.eth0.accept_ra_rt_info_max_plen=128"]);
+    machine(&["link", "set", "eth0", "down"]);
+    machine(&["link", "set", "eth0", "up"]);
+    port.eventually("the machine has the route", || {
+        machine(&["-6", "route", "show", "2001:db8:ffff::/48"]).contains("via fe80::")
+    })
+    .await;
+    let addresses = machine(&["-6", "address", "show", "dev", "eth0", "scope", "global"]);
+    assert!(addresses.contains("2001:db8:b007:"), "{addresses}");
+    assert_eq!(machine(&["-6", "route", "show", "default"]), "");
+    port.desired.send_replace(wish(&[]));
+    port.eventually("the released machine has no route any more", || {
+        !machine(&["-6", "route", "show"]).contains("2001:db8:ffff::/48")
+    })
+    .await;
     port.task.abort();
 }
 

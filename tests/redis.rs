@@ -88,7 +88,7 @@ impl Bench {
 fn desired(ports: &[(&str, &str)]) -> Desired {
     let ports: BTreeMap<PortName, BootPrefix> =
         ports.iter().map(|(port, prefix)| (port.parse().unwrap(), prefix.parse().unwrap())).collect();
-    Desired { generation: 1, origin: Origin::Pushed, ports }
+    Desired { generation: 1, origin: Origin::Pushed, ports, old: Default::default() }
 }
 
 const A: &str = "2001:db8:b007:1::/64";

@@ -22,6 +22,8 @@ const DEFAULT_MTU: u16 = 1500;
 /// IANA's current default (RFC 4861 6.2.1, RFC 1700).
 const DEFAULT_HOP_LIMIT: u8 = 64;
 const UNSPECIFIED: &str = "0s";
+/// RFC 4861 4.6.2, RFC 4191 2.3: all bits set mean infinity.
+const FOR_EVER: u64 = u32::MAX as u64;
 /// RFC 8200 5: every IPv6 link carries packets of 1280 bytes; 40 of them are the IPv6 header.
 const ROOM: usize = 1280 - 40;
 
@@ -34,9 +36,9 @@ pub struct Ra {
     pub interval_max: Duration,
     /// The longest random delay of a solicited answer, 0 to MAX_RA_DELAY_TIME (RFC 4861 6.2.6, 10).
     pub delay_max: Duration,
-    /// AdvDefaultLifetime, `interval_max` to 9000 s.
+    /// AdvDefaultLifetime, `interval_max` to 9000 s; 0: the leaf is no default router, and there are `routes`.
     pub router_lifetime: Duration,
-    /// Among several default routers (RFC 4191 2.2).
+    /// Among several default routers (RFC 4191 2.2); medium where the leaf is none.
     pub preference: Preference,
     /// AdvManagedFlag: addresses come by DHCPv6.
     pub managed: bool,
@@ -50,13 +52,17 @@ pub struct Ra {
     pub reachable_time: Duration,
     /// AdvRetransTimer; 0: unspecified.
     pub retrans_timer: Duration,
+    /// AdvOnLinkFlag: machines reach addresses in the prefix without the router.
+    pub on_link: bool,
+    /// AdvAutonomousFlag: machines form an address in the prefix; if not, `managed`.
+    pub autonomous: bool,
     /// AdvPreferredLifetime, at most `prefix_valid`.
     pub prefix_preferred: Duration,
-    /// AdvValidLifetime.
+    /// AdvValidLifetime, from `interval_max` on; if not `autonomous`, from 0 on.
     pub prefix_valid: Duration,
     /// The prefix's P flag: DHCPv6 prefix delegation is preferred to an address in it (RFC 9762 4).
     pub prefix_delegation: bool,
-    /// AdvLinkMTU, 1280 (RFC 8200 5) to 9216 bytes.
+    /// AdvLinkMTU, 1280 (RFC 8200 5) to 9216 bytes; 0: none is advertised.
     pub mtu: u16,
     /// Recursive DNS servers (RFC 8106 5.1); at most 8.
     pub dns: Vec<Ipv6Addr>,
@@ -64,6 +70,8 @@ pub struct Ra {
     pub search: Vec<String>,
     /// Routes beside the default one (RFC 4191 2.3); at most 17.
     pub routes: Vec<Route>,
+    /// How long `routes` hold, from `interval_max` on.
+    pub route_lifetime: Duration,
     /// The NAT64 prefix (RFC 8781 4).
     pub pref64: Option<Ipv6Net>,
     /// The captive portal's API (RFC 8910 2.3).
@@ -96,6 +104,8 @@ pub(super) struct RawRa {
     hop_limit: Option<Spanned<u8>>,
     reachable_time: Option<Spanned<String>>,
     retrans_timer: Option<Spanned<String>>,
+    on_link: Option<bool>,
+    autonomous: Option<Spanned<bool>>,
     prefix_preferred: Option<Spanned<String>>,
     prefix_valid: Option<Spanned<String>>,
     #[serde(default)]
@@ -104,6 +114,7 @@ pub(super) struct RawRa {
     dns: Option<Spanned<Vec<String>>>,
     search: Option<Spanned<Vec<String>>>,
     routes: Option<Spanned<Vec<RawRoute>>>,
+    route_lifetime: Option<Spanned<String>>,
     pref64: Option<Spanned<String>>,
     captive_portal: Option<Spanned<String>>,
 }
@@ -127,6 +138,7 @@ struct RawPreferred {
 struct Times {
     interval: (u64, u64),
     router: u64,
+    route: u64,
     preferred: u64,
     valid: u64,
 }
@@ -138,6 +150,7 @@ impl Checker<'_> {
             interval_min: Duration::from_secs(times.interval.0),
             interval_max: Duration::from_secs(times.interval.1),
             router_lifetime: Duration::from_secs(times.router),
+            route_lifetime: Duration::from_secs(times.route),
             prefix_preferred: Duration::from_secs(times.preferred),
             prefix_valid: Duration::from_secs(times.valid),
             // RFC 4861 10: MAX_RA_DELAY_TIME is 0.5 s.
@@ -155,19 +168,20 @@ impl Checker<'_> {
                 u32::MAX.into(),
                 "RFC 4861 4.2: 32 bits",
             )?,
-            preference: self
-                .value("ra.preference", &or_default(raw.preference, "medium"), |text| preference(text))?,
+            preference: self.router_preference(raw.preference, times.router)?,
             managed: raw.managed,
             other: raw.other,
             home_agent: raw.home_agent,
             hop_limit: *or_default(raw.hop_limit, DEFAULT_HOP_LIMIT).get_ref(),
+            on_link: raw.on_link.unwrap_or(true),
+            autonomous: self.autonomous(raw.autonomous, raw.managed)?,
             prefix_delegation: raw.prefix_delegation,
             mtu: self.value("ra.mtu", &or_default(raw.mtu, DEFAULT_MTU), |mtu| {
                 // RFC 8200 5: no IPv6 link is smaller than 1280. 9216: the largest frame of a SONiC port.
-                if (1280..=9216).contains(mtu) {
+                if matches!(mtu, 0 | 1280..=9216) {
                     Ok(*mtu)
                 } else {
-                    Err(format!("{mtu} is not between 1280 (RFC 8200 5) and 9216"))
+                    Err(format!("{mtu} is neither 0 nor between 1280 (RFC 8200 5) and 9216"))
                 }
             })?,
             dns: self.value("ra.dns", &list(raw.dns), |dns| dns_servers(dns))?,
@@ -186,8 +200,8 @@ impl Checker<'_> {
         }
     }
 
-    /// RFC 4861 6.2.1: MaxRtrAdvInterval 4..1800 s, MinRtrAdvInterval 3 s..0.75 × max, AdvDefaultLifetime
-    /// max..9000 s. A lifetime of 0 would say «no router here» while there is one.
+    /// RFC 4861 6.2.1: MaxRtrAdvInterval 4..1800 s, MinRtrAdvInterval 3 s..0.75 × max. What is to hold does so from one
+    /// advertisement to the next.
     fn times(&self, raw: &RawRa) -> Result<Times, ConfigError> {
         let time = |raw: &Option<Spanned<String>>, default: &str| or_default(raw.clone(), default);
         let interval_max = time(&raw.interval_max, DEFAULT_INTERVAL.1);
@@ -195,16 +209,66 @@ impl Checker<'_> {
         let interval_min = time(&raw.interval_min, DEFAULT_INTERVAL.0);
         let rule = "RFC 4861 6.2.1: 3 s to 0.75 × interval_max";
         let min = self.seconds("ra.interval_min", &interval_min, 3, max * 3 / 4, rule)?;
+        // RFC 4862 5.5.3 d: a machine forms no address in a prefix whose lifetime is 0.
+        let is_autonomous = raw.autonomous.as_ref().is_none_or(|raw| *raw.get_ref());
+        let least = if is_autonomous { max } else { 0 };
         let valid = time(&raw.prefix_valid, DEFAULT_PREFIX_LIFETIME.1);
-        let rule = "RFC 4861 4.6.2, from interval_max on";
-        let valid = self.seconds("ra.prefix_valid", &valid, max, u64::from(u32::MAX) - 1, rule)?;
+        let rule = "RFC 4861 4.6.2, from interval_max on, or from 0 without ra.autonomous";
+        let valid = self.seconds("ra.prefix_valid", &valid, least, FOR_EVER, rule)?;
         let preferred = time(&raw.prefix_preferred, DEFAULT_PREFIX_LIFETIME.0);
-        let rule = "RFC 4861 6.2.1: interval_max to prefix_valid";
-        let preferred = self.seconds("ra.prefix_preferred", &preferred, max, valid, rule)?;
-        let router = time(&raw.router_lifetime, DEFAULT_ROUTER_LIFETIME);
-        let rule = "RFC 4861 6.2.1: interval_max to 9000 s";
-        let router = self.seconds("ra.router_lifetime", &router, max, 9000, rule)?;
-        Ok(Times { interval: (min, max), router, preferred, valid })
+        let rule = "RFC 4861 6.2.1: interval_max, or 0 without ra.autonomous, to prefix_valid";
+        let preferred = self.seconds("ra.prefix_preferred", &preferred, least, valid, rule)?;
+        let router = self.router_lifetime(raw, max)?;
+        let default = if router == 0 { DEFAULT_ROUTER_LIFETIME.to_owned() } else { format!("{router}s") };
+        let route = time(&raw.route_lifetime, &default);
+        let rule = "RFC 4191 2.3, from interval_max on";
+        let route = self.seconds("ra.route_lifetime", &route, max, FOR_EVER, rule)?;
+        Ok(Times { interval: (min, max), router, route, preferred, valid })
+    }
+
+    /// RFC 4861 6.2.1: AdvDefaultLifetime is 0 or max..9000 s. With 0 machines have no default router; what else they are
+    /// told still holds (4.2), and `routes` are their way out.
+    fn router_lifetime(&self, raw: &RawRa, max: u64) -> Result<u64, ConfigError> {
+        let (key, rule) = ("ra.router_lifetime", "RFC 4861 6.2.1: 0 s, or interval_max to 9000 s");
+        let written = or_default(raw.router_lifetime.clone(), DEFAULT_ROUTER_LIFETIME);
+        let has_routes = raw.routes.as_ref().is_some_and(|routes| !routes.get_ref().is_empty());
+        match self.seconds(key, &written, 0, 9000, rule)? {
+            0 if has_routes => Ok(0),
+            0 => self.value(key, &written, |text| {
+                Err(format!(
+                    "{text}: without a default router and without ra.routes machines have no way out"
+                ))
+            }),
+            _ => self.seconds(key, &written, max, 9000, rule),
+        }
+    }
+
+    /// RFC 4191 2.2: without a router lifetime the preference is medium.
+    fn router_preference(
+        &self,
+        raw: Option<Spanned<String>>,
+        lifetime: u64,
+    ) -> Result<Preference, ConfigError> {
+        self.value("ra.preference", &or_default(raw, "medium"), |text| {
+            let preferred = preference(text)?;
+            if lifetime > 0 || preferred == Preference::Medium {
+                Ok(preferred)
+            } else {
+                Err(format!("{text} is a default router's, which router_lifetime 0s says the leaf is not (RFC 4191 2.2)"))
+            }
+        })
+    }
+
+    /// RFC 4861 6.2.1: AdvAutonomousFlag.
+    fn autonomous(&self, raw: Option<Spanned<bool>>, managed: bool) -> Result<bool, ConfigError> {
+        self.value("ra.autonomous", &or_default(raw, true), |autonomous| {
+            if *autonomous || managed {
+                Ok(*autonomous)
+            } else {
+                Err("false: without an address of their own making and without ra.managed machines have none"
+                    .to_owned())
+            }
+        })
     }
 
     /// A duration such as `"500ms"`, at most `most` milliseconds; without one, 0.

@@ -50,10 +50,25 @@ fn a_wrong_type_is_refused_with_its_line() {
 #[test]
 fn a_bad_value_names_key_line_and_rule() {
     let cases = [
-        ("[ra]\nmtu = 1279\n", "line 8: ra.mtu: 1279 is not between 1280 (RFC 8200 5) and 9216"),
+        ("[ra]\nmtu = 1279\n", "line 8: ra.mtu: 1279 is neither 0 nor between 1280 (RFC 8200 5) and 9216"),
         ("[ra]\n\ninterval_max = \"3s\"\n", "line 9: ra.interval_max: 3s is not between 4 s and 1800 s"),
         ("[ra]\ninterval_min = \"8s\"\n", "line 8: ra.interval_min: 8s is not between 3 s and 7 s"),
-        ("[ra]\nrouter_lifetime = \"0s\"\n", "line 8: ra.router_lifetime: 0s is not between 10 s and 9000 s"),
+        ("[ra]\nrouter_lifetime = \"9s\"\n", "line 8: ra.router_lifetime: 9s is not between 10 s and 9000 s"),
+        (
+            "[ra]\nrouter_lifetime = \"0s\"\n",
+            "line 8: ra.router_lifetime: 0s: without a default router and without ra.routes machines have no way out",
+        ),
+        ("[ra]\nrouter_lifetime = \"0s\"\nroutes = []\n", "line 8: ra.router_lifetime: 0s: without"),
+        (
+            "[ra]\nrouter_lifetime = \"0s\"\nroutes = [\"::/0\"]\npreference = \"high\"\n",
+            "line 10: ra.preference: high is a default router's, which router_lifetime 0s says the leaf is not",
+        ),
+        ("[ra]\nroute_lifetime = \"9s\"\n", "line 8: ra.route_lifetime: 9s is not between 10 s and"),
+        (
+            "[ra]\nautonomous = false\n",
+            "line 8: ra.autonomous: false: without an address of their own making and without ra.managed",
+        ),
+        ("[ra]\nprefix_valid = \"0s\"\n", "line 8: ra.prefix_valid: 0s is not between 10 s and"),
         ("[ra]\nprefix_preferred = \"2h\"\n", "line 8: ra.prefix_preferred: 2h is not between"),
         ("[ra]\ninterval_max = \"4500ms\"\n", "line 8: ra.interval_max: 4500ms is not a whole number"),
         ("[ra]\ndns = [\"192.0.2.1\"]\n", "line 8: ra.dns: \"192.0.2.1\" is not a unicast IPv6 address"),
@@ -187,6 +202,20 @@ captive_portal = "https://portal.example/api"
         ra.routes.iter().map(|route| route.prefix.to_string()).collect::<Vec<_>>(),
         ["2001:db8::/32", "::/0"]
     );
+}
+
+#[test]
+fn a_leaf_may_be_no_default_router_and_its_prefix_no_source_of_addresses() {
+    let ra = |text: &str| Config::parse(&format!("{LEAST}[ra]\n{text}")).unwrap().ra;
+    let second = Duration::from_secs;
+    let router = ra("router_lifetime = \"5m\"");
+    assert_eq!((router.router_lifetime, router.route_lifetime), (second(300), second(300)));
+    let none = ra("router_lifetime = \"0s\"\nroutes = [\"2001:db8::/32\"]");
+    assert_eq!((none.router_lifetime, none.route_lifetime), (second(0), second(1800)));
+    let short = ra("router_lifetime = \"0s\"\nroutes = [\"2001:db8::/32\"]\nroute_lifetime = \"10s\"");
+    assert_eq!(short.route_lifetime, second(10));
+    let managed = ra("managed = true\nautonomous = false\nprefix_preferred = \"0s\"\nprefix_valid = \"0s\"");
+    assert_eq!((managed.autonomous, managed.prefix_valid), (false, second(0)));
 }
 
 #[test]

@@ -109,11 +109,79 @@ fn what_is_not_the_documents_shape_is_refused() {
     assert!(twice.contains(r#"port "Ethernet0" is named twice"#), "{twice}");
 }
 
+type Ports = BTreeMap<PortName, BootPrefix>;
+
+/// A port with a prefix, or none.
+fn has(prefix: &str) -> Ports {
+    let port = |prefix: &str| ("Ethernet0".parse().unwrap(), prefix.parse().unwrap());
+    Some(prefix).filter(|prefix| !prefix.is_empty()).map(port).into_iter().collect()
+}
+
+fn old(desired: &Desired) -> Vec<(String, Instant)> {
+    desired.old.values().flatten().map(|old| (old.prefix.to_string(), old.until)).collect()
+}
+
+const A: &str = "2001:db8:b007:a::/64";
+const B: &str = "2001:db8:b007:b::/64";
+
+fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// RFC 9096 3.5.
+#[test]
+fn what_a_port_loses_is_withdrawn_for_two_hours() {
+    let now = Instant::now();
+    let first = Desired::after(None, has(A), now);
+    assert_eq!((first.generation, first.origin, old(&first)), (1, Origin::Pushed, vec![]));
+    let again = Desired::after(Some(&Desired { origin: Origin::Restored, ..first.clone() }), has(A), now);
+    assert_eq!(again, first, "nothing changes but that it is an order now");
+    let second = Desired::after(Some(&first), has(B), now);
+    let a = (A.to_owned(), now + s(7200));
+    assert_eq!((second.generation, old(&second)), (2, vec![a.clone()]));
+    let released = Desired::after(Some(&second), has(""), now + s(60));
+    let b = (B.to_owned(), now + s(7260));
+    assert_eq!(old(&released), [b.clone(), a], "the latest first");
+    let back = Desired::after(Some(&released), has(A), now + s(120));
+    assert_eq!(old(&back), [b], "the first is current again");
+    let late = Desired::after(Some(&back), has(B), now + s(8000));
+    assert_eq!(old(&late), [(A.to_owned(), now + s(15_200))], "and nobody remembers what was long ago");
+}
+
+#[test]
+fn no_more_old_prefixes_are_kept_than_an_advertisement_has_room_for() {
+    let now = Instant::now();
+    let number = |i: u32| format!("2001:db8:b007:{i}::/64");
+    let first = Desired::after(None, has(&number(0)), now);
+    let last = (1..20).fold(first, |before, i| Desired::after(Some(&before), has(&number(i)), now));
+    let kept: Vec<String> = old(&last).into_iter().map(|(prefix, _)| prefix).collect();
+    assert_eq!(kept, [18, 17, 16, 15].map(number));
+}
+
 #[test]
 fn a_kept_document_comes_back_as_a_memory() {
     let ports = parse(br#"{"ports": {"Ethernet0": {"state": "boot"}}}"#, &rows(), &boot()).unwrap();
-    let pushed = Desired { generation: 7, origin: Origin::Pushed, ports };
-    let restored = Desired::from_kept(&pushed.to_kept()).unwrap();
+    let now = Now { instant: Instant::now(), unix: s(1_800_000_000) };
+    let pushed = Desired { generation: 7, origin: Origin::Pushed, ports, old: OldPrefixes::new() };
+    let restored = Desired::from_kept(&pushed.to_kept(now), now).unwrap();
     assert_eq!(restored, Desired { origin: Origin::Restored, ..pushed });
-    assert!(Desired::from_kept("{\"generation\": 1").is_err());
+    let before = r#"{"generation": 7, "ports": {"Ethernet0": "2001:db8:b007:1::/64"}}"#;
+    assert_eq!(Desired::from_kept(before, now).unwrap(), restored, "a file without old prefixes");
+    assert!(Desired::from_kept("{\"generation\": 1", now).is_err());
+}
+
+#[test]
+fn what_is_being_withdrawn_still_is_after_a_restart_and_no_longer_than_it_would_have_been() {
+    let now = Now { instant: Instant::now(), unix: s(1_800_000_000) };
+    let first = Desired::after(None, has(A), now.instant);
+    let text = Desired::after(Some(&first), has(B), now.instant).to_kept(now);
+    // Another process: its clock that never jumps has nothing to do with the former one's.
+    let instant = now.instant + s(1_000_000);
+    let left = |unix: u64| {
+        let restored = Desired::from_kept(&text, Now { instant, unix: s(unix) }).unwrap();
+        old(&restored).first().map(|(prefix, until)| (prefix.clone(), *until - instant))
+    };
+    assert_eq!(left(1_800_000_300), Some((A.to_owned(), s(6900))));
+    assert_eq!(left(1_800_007_200), None);
+    assert_eq!(left(0), Some((A.to_owned(), s(7200))), "the clock was set back");
 }

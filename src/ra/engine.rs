@@ -21,7 +21,7 @@ use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
 use super::frame::{self, Neighbour};
-use super::packet::{Advertisement, OLD_PREFIXES_MAX};
+use super::packet::Advertisement;
 use crate::config::Ra;
 use crate::net::BootPrefix;
 use crate::serving::{Order, Serving};
@@ -34,8 +34,6 @@ const MAX_INITIAL_RTR_ADVERTISEMENTS: u8 = 3;
 const MAX_FINAL_RTR_ADVERTISEMENTS: u8 = 3;
 /// RFC 4861 10.
 const MIN_DELAY_BETWEEN_RAS: Duration = Duration::from_secs(3);
-/// RFC 4862 5.5.3 e: no machine keeps an address longer than this after it has heard of lifetime 0.
-const TWO_HOURS: Duration = Duration::from_secs(2 * 60 * 60);
 /// Messages that one port's machine may send at once. An honest client solicits at most 6 times in 16 s.
 const BURST: u32 = 20;
 /// Time until one more message is earned; as long a port that has none left is not listened to.
@@ -85,9 +83,6 @@ pub struct Engine {
     /// Answers that wait for their random delay.
     answers: BTreeMap<Neighbour, Instant>,
     former: Option<Former>,
-    /// Prefixes that machines may still have an address in, until when (RFC 9096 3.5).
-    old: Vec<(BootPrefix, Instant)>,
-    told_until: Option<Instant>,
     budget: Budget,
     rogue_told: Option<Instant>,
 }
@@ -110,8 +105,6 @@ impl Engine {
             last_multicast: None,
             answers: BTreeMap::new(),
             former: None,
-            old: Vec::new(),
-            told_until: None,
             budget: Budget { left: BURST, earned: epoch },
             rogue_told: None,
         }
@@ -125,8 +118,8 @@ impl Engine {
                 self.answers.clear();
                 self.former = None;
             }
-            (Some(Order::Serve(new)), Phase::Silent | Phase::Ceasing { .. }) => self.begin(new, now, now),
-            (Some(Order::Serve(new)), Phase::Advertising { .. }) => self.change(new, now),
+            (Some(Order::Serve(new)), Phase::Ceasing { .. }) => self.begin(new, now),
+            (Some(Order::Serve(new)), Phase::Silent | Phase::Advertising { .. }) => self.serve(new, now),
             // RFC 4861 6.2.5: up to three final ones, and no answers any more.
             (Some(Order::Cease(old)), Phase::Silent | Phase::Advertising { .. }) => {
                 self.serving = Some(old.clone());
@@ -138,34 +131,32 @@ impl Engine {
     }
 
     /// Starts the initial phase with an advertisement at `first` (RFC 4861 6.2.4).
-    fn begin(&mut self, new: &Serving, first: Instant, now: Instant) {
-        let told = self.told_until.filter(|until| *until > now);
-        if let (Some(before), Some(until)) = (&self.serving, told)
-            && before.prefix != new.prefix
-        {
-            // RFC 9096 3.5: advertised with lifetimes 0 for as long as a machine may have an address in it.
-            self.old.insert(0, (before.prefix, until.min(now + TWO_HOURS)));
-            self.old.truncate(OLD_PREFIXES_MAX);
-        }
-        self.old.retain(|(prefix, until)| *prefix != new.prefix && *until > now);
+    fn begin(&mut self, new: &Serving, first: Instant) {
         self.serving = Some(new.clone());
         self.phase = Phase::Advertising { initial_left: MAX_INITIAL_RTR_ADVERTISEMENTS, next: first };
     }
 
     /// What changes while the port advertises is told as in the beginning (RFC 4861 6.2.4).
-    fn change(&mut self, new: &Serving, now: Instant) {
-        let Some(before) = self.serving.clone().filter(|before| before != new) else { return };
-        let earliest = self.last_multicast.map_or(now, |last| now.max(last + MIN_DELAY_BETWEEN_RAS));
-        if (before.ifindex, before.carriers) != (new.ifindex, new.carriers) {
-            self.former = None;
-            self.begin(new, now, now);
-        } else if before.link_local != new.link_local {
-            // RFC 4861 6.2.8: a few from the old address with lifetime 0, a few from the new one.
-            let (address, left) = (before.link_local, MAX_FINAL_RTR_ADVERTISEMENTS);
-            self.former = Some(Former { address, left, next: now });
-            self.begin(new, now, now);
-        } else {
-            self.begin(new, earliest, now);
+    fn serve(&mut self, new: &Serving, now: Instant) {
+        let is_silent = self.phase == Phase::Silent;
+        let before = self.serving.take().filter(|b| (b.ifindex, b.carriers) == (new.ifindex, new.carriers));
+        match before {
+            // RFC 4861 6.2.8: a few from the old address with lifetime 0, a few from the new one. The kernel may tell that
+            // the old one is gone before it tells of the new one: then the port was silent for a moment.
+            Some(before) if before.link_local != new.link_local => {
+                let (address, left) = (before.link_local, MAX_FINAL_RTR_ADVERTISEMENTS);
+                self.former = Some(Former { address, left, next: now });
+                self.begin(new, now);
+            }
+            Some(before) if !is_silent && before == *new => self.serving = Some(before),
+            Some(_) if !is_silent => {
+                let earliest = self.last_multicast.map_or(now, |last| now.max(last + MIN_DELAY_BETWEEN_RAS));
+                self.begin(new, earliest);
+            }
+            _ => {
+                self.former = None;
+                self.begin(new, now);
+            }
         }
     }
 
@@ -192,13 +183,11 @@ impl Engine {
         let answer = self.answers.iter().find(|(_, at)| now >= **at).map(|(machine, _)| *machine);
         if let Some(machine) = answer {
             self.answers.remove(&machine);
-            self.told_until = Some(now + self.settings.prefix_valid);
             return Some(Send::Answer(machine));
         }
         match self.phase {
             Phase::Advertising { initial_left, next } if now >= next => {
                 self.phase = self.after_multicast(initial_left.saturating_sub(1), now, random);
-                self.told_until = Some(now + self.settings.prefix_valid);
                 self.last_multicast = Some(now);
                 Some(Send::Current)
             }
@@ -303,8 +292,9 @@ impl Engine {
     /// What an advertisement says, and from which address.
     fn advertisement(&self, send: Send, now: Instant) -> Option<(Ipv6Addr, Advertisement)> {
         let serving = self.serving.as_ref()?;
-        let old: Vec<BootPrefix> =
-            self.old.iter().filter(|(_, until)| *until > now).map(|(prefix, _)| *prefix).collect();
+        // RFC 9096 3.5: for as long as a machine may have an address in it.
+        let old = serving.old.iter().filter(|old| old.until > now).map(|old| old.prefix);
+        let old: Vec<BootPrefix> = old.collect();
         let current = Advertisement::new(&self.settings, serving, &old);
         Some(match send {
             Send::Current | Send::Answer(_) => (serving.link_local, current),

@@ -165,7 +165,7 @@ pub struct Advertisement {
     pub home_agent: bool,
     /// Among several default routers.
     pub preference: Preference,
-    /// Seconds that the sender is a default router; 0: it is none any more.
+    /// Seconds that the sender is a default router; 0: it is none. Of the rest it says nothing (RFC 4861 4.2).
     pub router_lifetime: u16,
     /// Milliseconds; 0: unspecified.
     pub reachable_time: u32,
@@ -182,19 +182,18 @@ impl Advertisement {
         let prefix = |prefix: BootPrefix, valid, preferred| {
             NdOption::Prefix(PrefixInformation {
                 prefix: prefix.net(),
-                on_link: true,
-                autonomous: true,
+                on_link: settings.on_link,
+                autonomous: settings.autonomous,
                 delegation: settings.prefix_delegation,
                 valid,
                 preferred,
             })
         };
         let (valid, preferred) = (seconds(settings.prefix_valid), seconds(settings.prefix_preferred));
-        let mut options = vec![
-            NdOption::SourceLinkLayerAddress(serving.mac),
-            NdOption::Mtu(serving.mtu.min(settings.mtu.into())),
-            prefix(serving.prefix, valid, preferred),
-        ];
+        let mut options = vec![NdOption::SourceLinkLayerAddress(serving.mac)];
+        // RFC 4861 6.2.1: an AdvLinkMTU of 0 means that no MTU is sent.
+        options.extend((settings.mtu != 0).then(|| NdOption::Mtu(serving.mtu.min(settings.mtu.into()))));
+        options.push(prefix(serving.prefix, valid, preferred));
         options.extend(old.iter().take(OLD_PREFIXES_MAX).map(|old| prefix(*old, 0, 0)));
         options.extend(same_on_every_port(settings));
         Self {
@@ -307,9 +306,10 @@ impl Advertisement {
 
 /// The options that do not depend on the port.
 fn same_on_every_port(settings: &Ra) -> Vec<NdOption> {
-    let lifetime = seconds(settings.router_lifetime);
-    // RFC 8106 5.1, RFC 8781 4: by default at least three times MaxRtrAdvInterval.
-    let information = lifetime.max(seconds(settings.interval_max * 3));
+    let lifetime = seconds(settings.route_lifetime);
+    // As long as there is a way to what it names; RFC 8106 5.1, RFC 8781 4: at least three times MaxRtrAdvInterval.
+    let way = lifetime.max(seconds(settings.router_lifetime));
+    let information = way.max(seconds(settings.interval_max * 3));
     let mut options = Vec::new();
     options.extend(settings.routes.iter().map(|route| NdOption::Route {
         prefix: route.prefix,

@@ -189,7 +189,7 @@ impl World {
             }
         }
         let generation = self.desired.as_ref().map_or(0, |desired| desired.generation) + 1;
-        self.desired = Some(Desired { generation, origin: Origin::Pushed, ports });
+        self.desired = Some(Desired { generation, origin: Origin::Pushed, ports, old: Default::default() });
     }
 
     fn kill(&mut self) {

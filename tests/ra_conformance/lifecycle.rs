@@ -5,9 +5,10 @@ use std::time::{Duration, SystemTime};
 use leafboot::ra::options::NdOption;
 use leafboot::ra::packet::{Advertisement, Envelope, Preference};
 use leafboot::serving::RaState;
+use leafboot::store::Store;
 
 use super::{LONG, cases::gaps};
-use crate::support::advertiser::{Leafboot, leafboot_settings, wish};
+use crate::support::advertiser::{Leafboot, leafboot_settings, wish, wish_after};
 use crate::support::eventually;
 use crate::support::panel::{Panel, batch, prefix};
 use crate::support::solicitor::{Seen, Solicitor};
@@ -67,25 +68,74 @@ fn a_released_port_sends_three_final_ones_and_is_silent() {
     assert!(kept.advertisement(SOON).is_some(), "the other port goes on");
 }
 
-/// RFC 9096 3.5: the old prefix is withdrawn beside the new one.
+/// RFC 4861 4.2, 6.2.1: a leaf that is no default router has not ceased. It answers, and what else it says holds until it
+/// really ceases.
 #[test]
-fn a_renumbered_port_withdraws_its_old_prefix() {
-    let (_panel, leafboot, solicitors) = started(1);
-    leafboot.desired.send_replace(wish([(0, "2001:db8:9::/64".to_owned())].into_iter()));
-    let last = solicitors[0].advertisement(SOON).expect("a final one for the old prefix");
-    assert_eq!(last.router_lifetime(), 0);
-    batch("address add 2001:db8:9::1/64 dev Ethernet0 nodad\naddress del 2001:db8::1/64 dev Ethernet0\n");
-    let next = decoded(&solicitors[0].advertisement(SOON).expect("one with the new prefix"));
-    let prefixes = next.options.iter().filter_map(|option| {
+fn a_leaf_that_is_no_default_router_answers_and_ceases_as_any() {
+    let panel = Panel::plug(1);
+    let machine = Solicitor::open(&panel, 0);
+    let settings = leafboot_settings(LONG).replace("preference = \"high\"\n", "router_lifetime = \"0s\"\n");
+    let leafboot = Leafboot::start(settings, 0..1);
+    let current = decoded(&machine.advertisement(SOON).expect("the first advertisement"));
+    assert_eq!((current.router_lifetime, current.preference), (0, Preference::Medium));
+    let lifetime = |option: &NdOption| match option {
+        NdOption::Prefix(prefix) => Some(prefix.valid),
+        NdOption::Route { lifetime, .. }
+        | NdOption::Rdnss { lifetime, .. }
+        | NdOption::Dnssl { lifetime, .. } => Some(*lifetime),
+        NdOption::SourceLinkLayerAddress(_)
+        | NdOption::Mtu(_)
+        | NdOption::CaptivePortal(_)
+        | NdOption::Pref64 { .. } => None,
+    };
+    let lifetimes = |of: &Advertisement| of.options.iter().filter_map(lifetime).collect::<Vec<u32>>();
+    // LONG's MaxRtrAdvInterval is 1800 s: resolvers hold three of it.
+    assert_eq!(lifetimes(&current), [5400, 1800, 1800, 1800, 1800, 5400, 5400]);
+    machine.send(&machine.good());
+    assert_eq!(decoded(&machine.advertisement(SOON).expect("an answer")), current);
+    leafboot.desired.send_replace(wish(std::iter::empty()));
+    let last = decoded(&machine.advertisement(SOON).expect("a final one"));
+    assert_eq!(lifetimes(&last), [0; 7]);
+    machine.send(&machine.good());
+    assert!(machine.advertisement(Duration::from_millis(700)).is_none(), "no answer any more");
+}
+
+/// The prefixes of an advertisement with their valid lifetimes.
+fn prefixes(seen: &Seen) -> Vec<(String, u32)> {
+    let prefix = |option: NdOption| {
         if let NdOption::Prefix(prefix) = option {
             Some((prefix.prefix.to_string(), prefix.valid))
         } else {
             None
         }
-    });
+    };
+    decoded(seen).options.into_iter().filter_map(prefix).collect()
+}
+
+/// RFC 9096 3.5: the old prefix is withdrawn beside the new one, and goes on to be after a restart.
+#[test]
+fn a_renumbered_port_withdraws_its_old_prefix() {
+    let (_panel, leafboot, solicitors) = started(1);
+    let machine = &solicitors[0];
+    let before = leafboot.desired.borrow().clone();
+    let renumbered = wish_after(&before, [(0, "2001:db8:9::/64".to_owned())].into_iter());
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::new(directory.path());
+    store.keep(renumbered.as_ref().unwrap()).unwrap();
+    leafboot.desired.send_replace(renumbered);
+    let last = machine.advertisement(SOON).expect("a final one for the old prefix");
+    let gone = ("2001:db8::/64".to_owned(), 0);
+    assert_eq!((last.router_lifetime(), prefixes(&last)), (0, vec![gone.clone()]));
+    batch("address add 2001:db8:9::1/64 dev Ethernet0 nodad\naddress del 2001:db8::1/64 dev Ethernet0\n");
+    let both = [("2001:db8:9::/64".to_owned(), 5400), gone];
+    assert_eq!(prefixes(&machine.advertisement(SOON).expect("one with the new prefix")), both);
+
+    drop(leafboot);
+    machine.drain();
+    let _restarted = Leafboot::start_with(leafboot_settings(LONG), store.restore().unwrap());
     assert_eq!(
-        prefixes.collect::<Vec<_>>(),
-        [("2001:db8:9::/64".to_owned(), 5400), ("2001:db8::/64".to_owned(), 0)]
+        prefixes(&machine.advertisement(SOON).expect("the first one of the restarted leafboot")),
+        both
     );
 }
 

@@ -1,6 +1,6 @@
 //! What a leaf's settings become on the wire: the least, the most, and every option that only some partitions use.
 
-use leafboot::ra::options::NdOption;
+use leafboot::ra::options::{NdOption, PrefixInformation};
 use leafboot::ra::packet::{Advertisement, Envelope, Preference};
 
 use crate::support::advertiser::Leafboot;
@@ -23,29 +23,47 @@ fn advertised(ra: &str) -> Advertisement {
     Advertisement::decode(&seen.message, &envelope).unwrap()
 }
 
-fn lifetimes(advertisement: &Advertisement) -> Option<(u32, u32)> {
-    let prefix = |option: &NdOption| {
-        if let NdOption::Prefix(prefix) = option { Some((prefix.valid, prefix.preferred)) } else { None }
-    };
-    advertisement.options.iter().find_map(prefix)
+/// The port's prefix, of which an advertisement has one.
+fn prefix(advertisement: &Advertisement) -> PrefixInformation {
+    let prefix = |option: &NdOption| if let NdOption::Prefix(prefix) = option { Some(*prefix) } else { None };
+    let prefixes: Vec<PrefixInformation> = advertisement.options.iter().filter_map(prefix).collect();
+    assert_eq!(prefixes.len(), 1);
+    prefixes[0]
 }
 
-/// v6LC 2.2.7 C, as far as a leaf may be set so: it is always the router, and its prefix is always on the link.
+/// v6LC 2.2.7 C. A machine needs an address, its own or DHCPv6's: so flag M is off in the first advertisement and flag A
+/// in the second.
 #[test]
 fn the_least_of_every_setting_is_on_the_wire() {
-    let seen = advertised(
-        "interval_min = \"3s\"\ninterval_max = \"4s\"\nrouter_lifetime = \"4s\"\npreference = \"low\"\nhop_limit = 0\n\
-         reachable_time = \"0s\"\nretrans_timer = \"0s\"\nprefix_preferred = \"4s\"\nprefix_valid = \"4s\"\nmtu = 1280",
-    );
-    assert_eq!((seen.hop_limit, seen.router_lifetime), (0, 4));
-    assert_eq!((seen.reachable_time, seen.retrans_timer, seen.preference), (0, 0, Preference::Low));
-    assert!(!seen.managed && !seen.other && !seen.home_agent);
-    assert_eq!(lifetimes(&seen), Some((4, 4)));
-    assert!(seen.options.contains(&NdOption::Mtu(1280)));
-    let others = seen.options.iter().filter(|option| {
-        !matches!(option, NdOption::Prefix(_) | NdOption::Mtu(_) | NdOption::SourceLinkLayerAddress(_))
-    });
-    assert_eq!(others.count(), 0, "what is not set is not sent");
+    let least = "interval_min = \"3s\"\ninterval_max = \"4s\"\nrouter_lifetime = \"0s\"\nroutes = [\"::/0\"]\n\
+                 route_lifetime = \"4s\"\nhop_limit = 0\nreachable_time = \"0s\"\nretrans_timer = \"0s\"\n\
+                 on_link = false\nmtu = 0\n";
+    let seen = advertised(&format!("{least}prefix_preferred = \"4s\"\nprefix_valid = \"4s\""));
+    let known = prefix(&seen);
+    assert_eq!((known.on_link, known.autonomous, known.valid, known.preferred), (false, true, 4, 4));
+    let all = "::/0".parse().unwrap();
+    let route = NdOption::Route { prefix: all, preference: Preference::Medium, lifetime: 4 };
+    assert_eq!(seen.options[1..], [NdOption::Prefix(known), route], "what is not set is not sent");
+    assert!(matches!(seen.options[0], NdOption::SourceLinkLayerAddress(_)));
+    let wanted = Advertisement {
+        hop_limit: 0,
+        managed: false,
+        other: false,
+        home_agent: false,
+        preference: Preference::Medium,
+        router_lifetime: 0,
+        reachable_time: 0,
+        retrans_timer: 0,
+        options: seen.options.clone(),
+    };
+    assert_eq!(seen, wanted);
+
+    let seen = advertised(&format!(
+        "{least}managed = true\nautonomous = false\nprefix_preferred = \"0s\"\nprefix_valid = \"0s\""
+    ));
+    let known = prefix(&seen);
+    assert_eq!((known.on_link, known.autonomous, known.valid, known.preferred), (false, false, 0, 0));
+    assert_eq!(seen, Advertisement { managed: true, options: seen.options.clone(), ..wanted });
 }
 
 /// v6LC 2.2.7 D.
@@ -54,17 +72,16 @@ fn the_most_of_every_setting_is_on_the_wire() {
     let seen = advertised(
         "interval_min = \"1350s\"\ninterval_max = \"1800s\"\nrouter_lifetime = \"9000s\"\npreference = \"high\"\n\
          managed = true\nother = true\nhome_agent = true\nprefix_delegation = true\nhop_limit = 255\n\
-         reachable_time = \"3600s\"\nretrans_timer = \"4294967295ms\"\nprefix_preferred = \"4294967294s\"\n\
-         prefix_valid = \"4294967294s\"\nmtu = 9216",
+         reachable_time = \"3600s\"\nretrans_timer = \"4294967295ms\"\nprefix_preferred = \"4294967295s\"\n\
+         prefix_valid = \"4294967295s\"\nmtu = 9216",
     );
     assert_eq!((seen.hop_limit, seen.router_lifetime), (255, 9000));
     assert_eq!((seen.reachable_time, seen.retrans_timer), (3_600_000, u32::MAX));
     assert!(seen.managed && seen.other && seen.home_agent);
     assert_eq!(seen.preference, Preference::High);
-    assert_eq!(lifetimes(&seen), Some((u32::MAX - 1, u32::MAX - 1)));
-    assert!(
-        seen.options.iter().any(|option| matches!(option, NdOption::Prefix(prefix) if prefix.delegation))
-    );
+    let known = prefix(&seen);
+    assert!(known.on_link && known.autonomous && known.delegation);
+    assert_eq!((known.valid, known.preferred), (u32::MAX, u32::MAX));
     assert!(seen.options.contains(&NdOption::Mtu(1500)), "no more than the port has");
 }
 

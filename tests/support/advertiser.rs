@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Instant;
 
 use leafboot::config::Config;
 use leafboot::desired::{Desired, Origin};
@@ -167,7 +168,12 @@ impl Drop for Daemon {
 pub fn wish(ports: impl Iterator<Item = (usize, String)>) -> Option<Desired> {
     let ports =
         ports.map(|(port, prefix)| (format!("Ethernet{port}").parse().unwrap(), prefix.parse().unwrap()));
-    Some(Desired { generation: 1, origin: Origin::Pushed, ports: ports.collect() })
+    Some(Desired { generation: 1, origin: Origin::Pushed, ports: ports.collect(), old: Default::default() })
+}
+
+/// Every one of `ports` boots with its own prefix, and `before` is what was wished until now.
+pub fn wish_after(before: &Option<Desired>, ports: impl Iterator<Item = (usize, String)>) -> Option<Desired> {
+    wish(ports).map(|wish| Desired::after(before.as_ref(), wish.ports, Instant::now()))
 }
 
 /// leafboot's own tasks: the kernel's view and the advertisements.
@@ -213,7 +219,12 @@ pub struct Leafboot {
 impl Leafboot {
     /// Starts them; every port of `ports` boots.
     pub fn start(settings: String, ports: impl Iterator<Item = usize>) -> Self {
-        let (desired, desired_in) = watch::channel(wish(ports.map(|port| (port, prefix(port)))));
+        Self::start_with(settings, wish(ports.map(|port| (port, prefix(port)))))
+    }
+
+    /// Starts them with a document.
+    pub fn start_with(settings: String, desired: Option<Desired>) -> Self {
+        let (desired, desired_in) = watch::channel(desired);
         let (states_out, states) = watch::channel(RaStates::new());
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let thread = std::thread::spawn(move || {

@@ -1,6 +1,7 @@
 //! The schedule with invented time: nothing sleeps.
 
 use super::*;
+use crate::desired::OldPrefix;
 use crate::net::Mac;
 use crate::ra::options::NdOption;
 use crate::ra::packet::Preference;
@@ -23,6 +24,8 @@ fn settings(min: u64, max: u64) -> Ra {
         hop_limit: 64,
         reachable_time: Duration::ZERO,
         retrans_timer: Duration::ZERO,
+        on_link: true,
+        autonomous: true,
         prefix_preferred: s(2700),
         prefix_valid: s(5400),
         prefix_delegation: false,
@@ -30,6 +33,7 @@ fn settings(min: u64, max: u64) -> Ra {
         dns: Vec::new(),
         search: Vec::new(),
         routes: Vec::new(),
+        route_lifetime: s(1800),
         pref64: None,
         captive_portal: None,
     }
@@ -55,6 +59,7 @@ fn serving() -> Serving {
         mtu: 9100,
         link_local: "fe80::1".parse().unwrap(),
         prefix: "2001:db8:b007::/64".parse().unwrap(),
+        old: Vec::new(),
     }
 }
 
@@ -249,33 +254,18 @@ fn a_configured_delay_is_random_and_one_answer_serves_many_solicitations() {
 }
 
 #[test]
-fn an_old_prefix_is_withdrawn_as_long_as_somebody_may_have_an_address_in_it() {
-    let mut now = Instant::now();
-    let mut engine = started(&settings(4, 10), now);
-    all_due(&mut engine, now);
-    engine.order(Some(Order::Cease(serving())).as_ref(), now);
-    engine.order(None, now);
-    let second = Serving { prefix: "2001:db8:b007:9::/64".parse().unwrap(), ..serving() };
-    now += s(400);
-    engine.order(serve(second).as_ref(), now);
-    assert_eq!(withdrawn(&engine, now), ["2001:db8:b007::/64"]);
-    assert_eq!(withdrawn(&engine, now + s(4999)), ["2001:db8:b007::/64"]);
-    assert_eq!(withdrawn(&engine, now + s(5001)), Vec::<String>::new(), "its valid lifetime is over");
-    all_due(&mut engine, now);
-    engine.order(serve(serving()).as_ref(), now);
-    assert_eq!(withdrawn(&engine, now), ["2001:db8:b007:9::/64"], "the first is current again");
-}
-
-#[test]
-fn no_more_old_prefixes_are_kept_than_an_advertisement_has_room_for() {
+fn an_old_prefix_is_withdrawn_beside_the_new_one_until_its_time_is_over() {
     let now = Instant::now();
     let mut engine = started(&settings(4, 10), now);
-    for i in 1..20 {
-        all_due(&mut engine, now + s(10 * i));
-        let prefix = format!("2001:db8:b007:{i}::/64").parse().unwrap();
-        engine.order(serve(Serving { prefix, ..serving() }).as_ref(), now + s(10 * i));
-    }
-    assert_eq!(withdrawn(&engine, now + s(191)).len(), OLD_PREFIXES_MAX);
+    all_due(&mut engine, now);
+    assert_eq!(withdrawn(&engine, now), Vec::<String>::new());
+    let prefix = "2001:db8:b007:9::/64".parse().unwrap();
+    let old = vec![OldPrefix { prefix: serving().prefix, until: now + s(7200) }];
+    engine.order(serve(Serving { prefix, old, ..serving() }).as_ref(), now);
+    assert_eq!(engine.deadline(), Some(now + s(3)), "it is told");
+    assert_eq!(withdrawn(&engine, now), ["2001:db8:b007::/64"]);
+    assert_eq!(withdrawn(&engine, now + s(7199)), ["2001:db8:b007::/64"]);
+    assert_eq!(withdrawn(&engine, now + s(7200)), Vec::<String>::new());
 }
 
 #[test]
@@ -315,6 +305,27 @@ fn a_former_address_is_no_router_any_more_but_takes_no_prefix_with_it() {
     let old = "fe80::2".parse().unwrap();
     let (from, advertisement) = engine.advertisement(Send::Former(old), now).unwrap();
     assert_eq!((from, advertisement.router_lifetime, advertisement.options), (old, 0, Vec::new()));
+}
+
+/// The kernel tells of an address that is deleted at once, and of a new one when it is usable.
+#[test]
+fn an_address_that_is_gone_before_the_next_one_is_there_is_told_too() {
+    let now = Instant::now();
+    let new_address = Serving { link_local: "fe80::2".parse().unwrap(), ..serving() };
+    let after_silence = |new: Serving| {
+        let mut engine = started(&settings(4, 10), now);
+        all_due(&mut engine, now);
+        engine.order(None, now);
+        engine.order(serve(new).as_ref(), now);
+        all_due(&mut engine, now)
+    };
+    assert_eq!(after_silence(new_address.clone()), [Send::Former(serving().link_local), ALL]);
+    assert_eq!(after_silence(serving()), [ALL]);
+    assert_eq!(
+        after_silence(Serving { carriers: 2, ..new_address }),
+        [ALL],
+        "another machine never heard it"
+    );
 }
 
 #[test]

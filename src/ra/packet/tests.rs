@@ -21,6 +21,8 @@ fn settings() -> Ra {
         hop_limit: 64,
         reachable_time: Duration::ZERO,
         retrans_timer: Duration::ZERO,
+        on_link: true,
+        autonomous: true,
         prefix_preferred: seconds(2700),
         prefix_valid: seconds(5400),
         prefix_delegation: false,
@@ -28,6 +30,7 @@ fn settings() -> Ra {
         dns: vec!["2001:db8:ffff::53".parse().unwrap()],
         search: Vec::new(),
         routes: Vec::new(),
+        route_lifetime: seconds(1800),
         pref64: None,
         captive_portal: None,
     }
@@ -65,6 +68,7 @@ fn serving() -> Serving {
         mtu: 9100,
         link_local: link_local(),
         prefix: "2001:db8:b007::/64".parse().unwrap(),
+        old: Vec::new(),
     }
 }
 
@@ -151,6 +155,23 @@ fn a_ceasing_advertisement_has_no_lifetime_left_and_medium_preference() {
 fn without_resolvers_there_is_no_rdnss_option() {
     let settings = Ra { dns: Vec::new(), ..settings() };
     assert_eq!(Advertisement::new(&settings, &serving(), &[]).encode().len(), 16 + 8 + 8 + 32);
+}
+
+/// RFC 4861 4.2: the router's lifetime says nothing of the rest.
+#[test]
+fn a_leaf_that_is_no_default_router_advertises_the_rest_as_ever() {
+    let none = Ra { router_lifetime: Duration::ZERO, preference: Preference::Medium, ..all_settings() };
+    let of = |settings: &Ra| Advertisement::new(settings, &serving(), &[]);
+    let (none, router) = (of(&none), of(&all_settings()));
+    assert_eq!((none.router_lifetime, none.preference), (0, Preference::Medium));
+    assert_eq!(none.options, router.options);
+    assert_eq!(none.ceasing(), router.ceasing(), "and ceases as ever");
+}
+
+#[test]
+fn without_an_mtu_none_is_sent() {
+    let options = Advertisement::new(&Ra { mtu: 0, ..settings() }, &serving(), &[]).options;
+    assert!(!options.iter().any(|option| matches!(option, NdOption::Mtu(_))), "RFC 4861 6.2.1: {options:?}");
 }
 
 #[test]

@@ -1,0 +1,52 @@
+//! Whatever a machine writes in a request's head is judged, and nothing else happens: no path goes on that could mean
+//! another one, no part lies outside of its image, and no header is taken for leafboot's own word.
+#![no_main]
+
+use leafboot::relay::image::key::Version;
+use leafboot::relay::image::range::{self, Conditions, Part};
+use leafboot::relay::intake::{self, Head};
+use leafboot::relay::route::{Kind, Pattern, Routes};
+use leafboot::relay::{claim, script};
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    // A line is a field's value.
+    let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
+    for (hosts, lengths) in [(&lines[..], &[][..]), (&[&b"leaf"[..]], &lines)] {
+        let head = Head { is_1_1: true, hosts, transfer_encoding: false, lengths, expect: false };
+        if intake::check(&head).is_ok() {
+            assert_eq!(lines.len(), 1, "two readers may choose different ones");
+            let _ = intake::check_body(Kind::Api, &head, 1 << 20);
+        }
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let lines: Vec<&str> = text.split('\n').collect();
+    let _ = script::is_ipxe(text);
+
+    let image: Vec<Pattern> = "/**".parse().into_iter().collect();
+    let routes = Routes { image, ..Routes::default() };
+    if routes.kind(text).is_some() {
+        assert!(text.starts_with('/') && !text.contains("//") && !text.contains('%'));
+        assert!(text.split('/').all(|segment| segment != "." && segment != ".."));
+    }
+
+    // What needs luck to begin well is begun well.
+    let line = |number: usize| lines.get(number).map(|line| (*line).to_owned());
+    let (range, if_range, if_none_match) = (Some(format!("bytes={}", lines[0])), line(1), line(2));
+    let conditions = Conditions { range, if_range, if_none_match, if_modified_since: line(3) };
+    let version = Version { etag: Some("\"v\"".to_owned()), ..Version::default() };
+    for length in [0, 10, u64::MAX] {
+        if let Part::Slice { first, last } = range::part(&conditions, &version, length) {
+            assert!(first <= last && last < length);
+        }
+    }
+    let _ = range::starts_late(&conditions);
+
+    let parent = format!("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01{}", lines[0]);
+    let trace = claim::trace(&[&parent], &lines[1..], (1, 2, 3));
+    assert!(trace.iter().all(|(_, value)| value.len() <= 512));
+    for kind in [Kind::Script, Kind::Token, Kind::Image, Kind::Api] {
+        let connection = line(1).unwrap_or_default();
+        let _ = claim::passes(kind, lines[0], &connection);
+        assert!(!claim::passes(kind, &format!("leafboot-{}", lines[0]), &connection));
+    }
+});

@@ -1,0 +1,90 @@
+//! Orders: each fact that must be there, and what follows when one goes.
+
+use super::*;
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+fn prefix(text: &str) -> BootPrefix {
+    text.parse().unwrap()
+}
+
+fn link() -> Link {
+    Link {
+        ifindex: 7,
+        mac: Mac([0x52, 0x54, 0, 0, 0, 1]),
+        mtu: 9100,
+        up: true,
+        carriers: 1,
+        vrf: Some("Vrfboot".to_owned()),
+        link_local: Some("fe80::5054:ff:fe00:1".parse().unwrap()),
+        addresses: BTreeSet::from([prefix("2001:db8:b007::/64").gateway_net()]),
+    }
+}
+
+fn desired(origin: Origin, ports: &[(&str, &str)]) -> Desired {
+    let ports = ports.iter().map(|(port, net)| (port.parse().unwrap(), prefix(net))).collect();
+    Desired { generation: 1, origin, ports, old: Default::default() }
+}
+
+fn ordered(desired: &Desired, link: &Link) -> Option<&'static str> {
+    match order(Some(desired), &"Ethernet0".parse().unwrap(), link, &"Vrfboot".parse().unwrap())? {
+        Order::Serve(_) => Some("serve"),
+        Order::Cease(_) => Some("cease"),
+    }
+}
+
+#[test]
+fn a_port_serves_only_while_the_kernel_shows_all_of_it() {
+    let boot = desired(Origin::Pushed, &[("Ethernet0", "2001:db8:b007::/64")]);
+    assert_eq!(ordered(&boot, &link()), Some("serve"));
+    assert_eq!(ordered(&boot, &Link { up: false, ..link() }), None);
+    assert_eq!(ordered(&boot, &Link { vrf: None, ..link() }), None);
+    assert_eq!(ordered(&boot, &Link { vrf: Some("Vrf7".to_owned()), ..link() }), None);
+    assert_eq!(ordered(&boot, &Link { link_local: None, ..link() }), None);
+    assert_eq!(ordered(&boot, &Link { addresses: BTreeSet::new(), ..link() }), None);
+}
+
+#[test]
+fn a_port_that_left_the_document_ceases_but_never_on_the_word_of_a_memory() {
+    assert_eq!(ordered(&desired(Origin::Pushed, &[]), &link()), Some("cease"));
+    assert_eq!(ordered(&desired(Origin::Restored, &[]), &link()), None);
+    let no_gateway = Link { addresses: BTreeSet::new(), ..link() };
+    assert_eq!(ordered(&desired(Origin::Pushed, &[]), &no_gateway), None);
+}
+
+#[test]
+fn a_new_prefix_ceases_the_old_one_until_its_gateway_is_there() {
+    let renumbered = desired(Origin::Pushed, &[("Ethernet0", "2001:db8:b007:9::/64")]);
+    assert_eq!(ordered(&renumbered, &link()), Some("cease"));
+    let both = Link {
+        addresses: BTreeSet::from([
+            prefix("2001:db8:b007::/64").gateway_net(),
+            prefix("2001:db8:b007:9::/64").gateway_net(),
+        ]),
+        ..link()
+    };
+    assert_eq!(ordered(&renumbered, &both), Some("serve"));
+}
+
+#[test]
+fn an_old_prefix_is_told_with_the_new_one_and_never_twice() {
+    let (port, vrf) = ("Ethernet0".parse().unwrap(), "Vrfboot".parse().unwrap());
+    let had = desired(Origin::Pushed, &[("Ethernet0", "2001:db8:b007::/64")]);
+    let renumbered = [("Ethernet0".parse().unwrap(), prefix("2001:db8:b007:9::/64"))].into();
+    let now = Instant::now();
+    let desired = Desired::after(Some(&had), renumbered, now);
+    let told = |link: &Link| match order(Some(&desired), &port, link, &vrf).unwrap() {
+        Order::Serve(serving) | Order::Cease(serving) => {
+            (serving.prefix, serving.old.iter().map(|old| old.prefix).collect::<Vec<_>>())
+        }
+    };
+    assert_eq!(told(&link()), (prefix("2001:db8:b007::/64"), vec![]), "it ceases");
+    let new = Link { addresses: [prefix("2001:db8:b007:9::/64").gateway_net()].into(), ..link() };
+    assert_eq!(told(&new), (prefix("2001:db8:b007:9::/64"), vec![prefix("2001:db8:b007::/64")]));
+}
+
+#[test]
+fn without_any_document_every_port_is_silent() {
+    let vrf = "Vrfboot".parse().unwrap();
+    assert_eq!(order(None, &"Ethernet0".parse().unwrap(), &link(), &vrf), None);
+}
