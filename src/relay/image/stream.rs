@@ -17,7 +17,7 @@ use super::fill::Cache;
 use super::object::{Follower, Next};
 use crate::relay::body::Body;
 
-/// What one machine gets in its turn.
+/// What one machine gets in its turn, up to its last whole piece; a piece is not longer.
 const CHUNK: usize = 128 * 1024;
 
 /// Where the bytes come from.
@@ -37,7 +37,7 @@ pub struct ImageBody {
     source: Source,
     /// Bytes that were not given yet.
     left: u64,
-    /// A piece that is paid for and waits for its time, or the rest of one.
+    /// A piece that is paid for and waits for its time.
     piece: Bytes,
     pause: Option<Pin<Box<Sleep>>>,
     /// What it may still give in this turn.
@@ -137,10 +137,10 @@ impl HttpBody for ImageBody {
         if body.turn == 0 {
             ready!(body.poll_turn(context));
         }
-        let chunk = body.piece.split_to(body.piece.len().min(body.turn));
-        body.turn -= chunk.len();
-        body.left -= chunk.len() as u64;
-        Poll::Ready(Some(Ok(Frame::data(chunk))))
+        let piece = std::mem::take(&mut body.piece);
+        body.turn = body.turn.saturating_sub(piece.len());
+        body.left -= piece.len() as u64;
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {

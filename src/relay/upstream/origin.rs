@@ -44,13 +44,18 @@ pub struct Buffers {
     kernel: Option<u32>,
     /// By the process: what is read at once. Up to three of them are held for one answer.
     own: usize,
+    /// The same for as many connections to an origin as are `LARGE`: fewer reads and writes cost less.
+    large: usize,
 }
+
+/// Connections to an origin that may read more at once. A machine that reads slowly holds what was read: all could not.
+const LARGE: usize = 64;
 
 impl Buffers {
     /// For answers that wait for their machines: there may be one for each.
-    pub const MANY: Self = Self { kernel: Some(96 * 1024), own: 24 * 1024 };
+    pub const MANY: Self = Self { kernel: Some(96 * 1024), own: 16 * 1024, large: 64 * 1024 };
     /// For a transfer that waits for nobody: a bound would starve it when a policer drops packets.
-    pub const FAST: Self = Self { kernel: None, own: 128 * 1024 };
+    pub const FAST: Self = Self { kernel: None, own: 128 * 1024, large: 128 * 1024 };
 }
 
 /// A connection that takes one request at a time.
@@ -63,6 +68,8 @@ pub(super) struct Origin {
     source: Option<IpAddr>,
     device: Option<String>,
     buffers: Buffers,
+    /// Those that may still have large buffers.
+    large: Arc<Semaphore>,
     tls: Option<Arc<Reloaded<ClientConfig>>>,
     /// The one that was used last stands last.
     idle: watch::Sender<VecDeque<(Instant, Sender)>>,
@@ -92,6 +99,7 @@ impl Origin {
             source: settings.source,
             device: settings.device.clone(),
             buffers,
+            large: Arc::new(Semaphore::new(LARGE)),
             tls: tls.filter(|_| at.is_tls()).cloned(),
             idle: watch::Sender::new(VecDeque::new()),
             resolved: watch::Sender::default(),
@@ -139,11 +147,11 @@ impl Origin {
         let connecting = async {
             let stream = self.tcp().await?;
             match &self.tls {
-                None => speak(stream, self.buffers.own).await,
+                None => self.speak(stream).await,
                 Some(tls) => {
                     let name = ServerName::try_from(self.at.host().to_owned()).map_err(io::Error::other)?;
                     let stream = TlsConnector::from(tls.get()).connect(name, stream).await?;
-                    speak(stream, self.buffers.own).await
+                    self.speak(stream).await
                 }
             }
         };
@@ -172,6 +180,24 @@ impl Origin {
                 () = sleep(STAGGER) => {}
             }
         }
+    }
+
+    /// Starts HTTP/1.1 on a connection; its work is done in a task of its own until either side closes it.
+    async fn speak<T>(&self, stream: T) -> io::Result<Sender>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let large = Arc::clone(&self.large).try_acquire_owned().ok();
+        let mut http = Builder::new();
+        http.max_buf_size(if large.is_some() { self.buffers.large } else { self.buffers.own });
+        let (sender, connection) = http.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                debug!(%error, "a connection to an upstream broke");
+            }
+            drop(large);
+        });
+        Ok(sender)
     }
 
     async fn tcp_to(&self, address: IpAddr) -> io::Result<TcpStream> {
@@ -250,20 +276,4 @@ impl Resolved {
             Err(error) => self.error = Some(error.to_string()),
         }
     }
-}
-
-/// Starts HTTP/1.1 on a connection; its work is done in a task of its own until either side closes it.
-async fn speak<T>(stream: T, buffer: usize) -> io::Result<Sender>
-where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let mut http = Builder::new();
-    http.max_buf_size(buffer);
-    let (sender, connection) = http.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            debug!(%error, "a connection to an upstream broke");
-        }
-    });
-    Ok(sender)
 }
