@@ -125,8 +125,8 @@ async fn pass(
     woke: Woke,
 ) -> Result<(), DbError> {
     let vrf = &config.boot.vrf;
-    let snapshot = db.snapshot().await?;
-    let observed = Observed::new(&snapshot, config);
+    // The rows are gone before the plan is made: on a large leaf they are the largest thing that this process holds.
+    let observed = Observed::new(&db.snapshot().await?, config);
     let desired = inputs.desired.borrow_and_update().clone();
     let links = inputs.links.borrow_and_update().clone();
     let ra = inputs.ra.borrow_and_update().clone();
