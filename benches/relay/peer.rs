@@ -57,7 +57,6 @@ impl Peer {
     /// Starts it with nothing cached, and waits until it listens. `namespace`: the process whose network it uses, or
     /// one's own; `upstream`: the address of the upstream.
     pub fn start(self, namespace: Option<u32>, upstream: &str, device: &str) -> Running {
-        settle();
         let directory = std::env::temp_dir().join(format!("leafboot-bench-{}", std::process::id()));
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).unwrap();
@@ -153,17 +152,6 @@ impl Peer {
              server {{ listen [::]:{PORT} backlog=1024; location / {{ {answer} }} }} }}\n"
         )
     }
-}
-
-/// Waits until the kernel has freed what the last peer's sockets held: near its bound for all namespaces together (tcp_mem)
-/// it makes every socket slow.
-fn settle() {
-    crate::support::eventually("the last peer's socket buffers are freed", || {
-        let sockets = fs::read_to_string("/proc/net/sockstat").unwrap();
-        let tcp = sockets.lines().find_map(|line| line.strip_prefix("TCP: ")).unwrap().to_owned();
-        let pages: u64 = tcp.split_whitespace().last().unwrap().parse().unwrap();
-        pages < 4096
-    });
 }
 
 fn haproxy(upstream: &str) -> String {
