@@ -324,6 +324,18 @@ fn a_machine_that_hardly_reads_is_cut() {
 }
 
 #[test]
+fn a_slow_transfer_is_given_out_as_it_comes() {
+    let site = Site::start(UNLIMITED);
+    site.origin.rate.store(100_000, Ordering::Relaxed);
+    // Less than a block of memory, and some 2 s.
+    site.origin.put("/metal-os/short", Image::new(1, 240_000));
+    let leaver = site.begin("/metal-os/short", Habit { leaves: 100_000, ..EAGER });
+    assert!(leaver.join().unwrap().length >= 100_000);
+    assert_eq!(site.counted("image_transfers"), 1.0, "the rest is still to come");
+    assert_whole(&site.get("/metal-os/short", ""), 1, 240_000);
+}
+
+#[test]
 fn budgets_hold() {
     let site = Site::start(&format!("memory = \"0B\"\n{UNLIMITED}port_rate = \"4MiB\"\n"));
     site.origin.put("/metal-os/short", Image::new(1, 3 * MB));

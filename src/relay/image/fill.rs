@@ -251,6 +251,7 @@ impl Transfer {
                 return Err(error);
             }
             resumes += 1;
+            filler.tell();
             let (object, at) = (Arc::clone(filler.object()), filler.filled());
             debug!(path = self.path, %error, at, "a transfer broke; taking it up again");
             body = match self.cache.part(&self.cache.fills, &self.path, &object.version, at).await {
@@ -263,6 +264,8 @@ impl Transfer {
     async fn append_all(&self, filler: &mut Filler, mut body: Body) -> Result<(), End> {
         let length = filler.object().version.length;
         let mut news = News::default();
+        // The budget's, before the next piece.
+        let mut pause = Duration::ZERO;
         loop {
             if !self.whole {
                 filler.tell();
@@ -270,7 +273,13 @@ impl Transfer {
                 let ahead = (self.shelf.blocks() / 8 * BLOCK) as u64;
                 filler.reader_at(filler.filled().saturating_sub(ahead)).await;
             }
-            let Some(bytes) = news.while_waiting(filler, next(&mut body)).await.map_err(End::Broken)? else {
+            let piece = async {
+                if !pause.is_zero() {
+                    sleep(pause).await;
+                }
+                next(&mut body).await
+            };
+            let Some(bytes) = news.while_waiting(filler, piece).await.map_err(End::Broken)? else {
                 return match length {
                     Some(length) if length != filler.filled() => {
                         Err(End::Broken(io::ErrorKind::UnexpectedEof.into()))
@@ -278,12 +287,9 @@ impl Transfer {
                     _ => Ok(()),
                 };
             };
-            let wait = self.cache.budget.fetch(bytes.len(), self.cache.now());
+            pause = self.cache.budget.fetch(bytes.len(), self.cache.now());
             self.grow(filler, bytes.len()).map_err(End::Given)?;
             news.told(filler.append(bytes).map_err(End::Given)?);
-            if !wait.is_zero() {
-                sleep(wait).await;
-            }
         }
     }
 

@@ -111,18 +111,10 @@ impl Origin {
     pub(super) fn kept(&self) -> Option<Sender> {
         let mut found = None;
         self.idle.send_if_modified(|idle| {
+            drop_old(idle);
             // One whose answer came through just now is ready when its task has run again.
-            while found.is_none()
-                && let Some(at) = idle.iter().rposition(|(_, sender)| sender.is_ready() || sender.is_closed())
-                && let Some((since, sender)) = idle.remove(at)
-            {
-                if since.elapsed() >= IDLE_AGE {
-                    // Those before it are older.
-                    idle.drain(..at);
-                } else if sender.is_ready() {
-                    found = Some(sender);
-                }
-            }
+            let ready = idle.iter().rposition(|(_, sender)| sender.is_ready());
+            found = ready.and_then(|at| idle.remove(at)).map(|(_, sender)| sender);
             false
         });
         found
@@ -134,6 +126,7 @@ impl Origin {
             return;
         }
         self.idle.send_if_modified(|idle| {
+            drop_old(idle);
             if idle.len() == IDLE_MAX {
                 idle.pop_front();
             }
@@ -161,6 +154,24 @@ impl Origin {
         })
     }
 
+    /// Starts HTTP/1.1 on a connection; its work is done in a task of its own until either side closes it.
+    async fn speak<T>(&self, stream: T) -> io::Result<Sender>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let large = Arc::clone(&self.large).try_acquire_owned().ok();
+        let mut http = Builder::new();
+        http.max_buf_size(if large.is_some() { self.buffers.large } else { self.buffers.own });
+        let (sender, connection) = http.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                debug!(%error, "a connection to an upstream broke");
+            }
+            drop(large);
+        });
+        Ok(sender)
+    }
+
     /// Tries the name's addresses one beside the other (RFC 8305): a dead one does not hold up the next.
     async fn tcp(self: &Arc<Self>) -> io::Result<TcpStream> {
         let mut addresses = self.addresses().await?.into_iter();
@@ -180,24 +191,6 @@ impl Origin {
                 () = sleep(STAGGER) => {}
             }
         }
-    }
-
-    /// Starts HTTP/1.1 on a connection; its work is done in a task of its own until either side closes it.
-    async fn speak<T>(&self, stream: T) -> io::Result<Sender>
-    where
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let large = Arc::clone(&self.large).try_acquire_owned().ok();
-        let mut http = Builder::new();
-        http.max_buf_size(if large.is_some() { self.buffers.large } else { self.buffers.own });
-        let (sender, connection) = http.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                debug!(%error, "a connection to an upstream broke");
-            }
-            drop(large);
-        });
-        Ok(sender)
     }
 
     async fn tcp_to(&self, address: IpAddr) -> io::Result<TcpStream> {
@@ -276,4 +269,10 @@ impl Resolved {
             Err(error) => self.error = Some(error.to_string()),
         }
     }
+}
+
+/// Closes what nobody has used for `IDLE_AGE`: it stands first.
+fn drop_old(idle: &mut VecDeque<(Instant, Sender)>) {
+    let fresh = idle.iter().position(|(since, _)| since.elapsed() < IDLE_AGE);
+    idle.drain(..fresh.unwrap_or(idle.len()));
 }
