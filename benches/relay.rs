@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use leafboot::config::Config;
 use leafboot::relay::claim::Claim;
-use leafboot::relay::server::{self, Phase, Service, Shared, Stage};
+use leafboot::relay::server::{self, Phase, Service, Shared};
 use leafboot::session::Session;
 use tokio::sync::watch;
 
@@ -38,7 +38,7 @@ fn serve(file: &str, device: &str) {
     runtime.block_on(async {
         let tcp_port = settings.port;
         let shared = Arc::new(Shared::new(&settings, &Arc::default()).unwrap());
-        let phase = watch::Sender::new(Phase { claim, stage: Stage::Serves });
+        let phase = watch::Sender::new(Phase::begin(claim));
         let ifindex = nix::net::if_::if_nametoindex(device).unwrap();
         let service = Arc::new(Service::new(&shared, ifindex, phase.subscribe()));
         let listener = server::listen(&service.port, tcp_port).unwrap();

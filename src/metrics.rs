@@ -292,22 +292,41 @@ impl Metrics {
         self.transfer_waits.clone()
     }
 
-    /// An origin answered; none of `after`: it did not.
-    pub fn asked(&self, upstream: &'static str, origin: &str, after: Option<Duration>) {
+    /// Counts what an origin does, which is asked from now on.
+    pub fn origin(&self, upstream: &'static str, origin: &str) -> OriginMetrics {
         let labels = OriginLabels { upstream, origin: origin.to_owned() };
+        let metrics = OriginMetrics {
+            first_byte: self.first_byte.get_or_create_owned(&labels),
+            failures: self.failures.get_or_create_owned(&labels),
+            well: self.well.get_or_create_owned(&labels),
+        };
+        metrics.well(true);
+        metrics
+    }
+}
+
+/// What is counted of one origin.
+#[derive(Debug)]
+pub struct OriginMetrics {
+    first_byte: Histogram,
+    failures: Counter,
+    well: Gauge,
+}
+
+impl OriginMetrics {
+    /// It answered; none of `after`: it did not.
+    pub fn asked(&self, after: Option<Duration>) {
         match after {
-            Some(after) => self.first_byte.get_or_create(&labels).observe(after.as_secs_f64()),
+            Some(after) => self.first_byte.observe(after.as_secs_f64()),
             None => {
-                self.failures.get_or_create(&labels).inc();
+                self.failures.inc();
             }
         }
     }
 
-    /// Whether an origin is asked, or set aside.
-    pub fn well(&self, upstream: &'static str, origin: &str, is_well: bool) {
-        self.well
-            .get_or_create(&OriginLabels { upstream, origin: origin.to_owned() })
-            .set(i64::from(is_well));
+    /// Whether it is asked, or set aside.
+    pub fn well(&self, is_well: bool) {
+        self.well.set(i64::from(is_well));
     }
 }
 
@@ -320,12 +339,13 @@ mod tests {
         let metrics = Metrics::default();
         metrics.answered("Ethernet0", Some("script"), 200);
         metrics.sent("Ethernet0").inc_by(7);
-        metrics.asked("boot_service", "http://a", Some(Duration::from_millis(20)));
-        metrics.well("boot_service", "http://a", true);
+        metrics.origin("boot_service", "http://a").asked(Some(Duration::from_millis(20)));
         let text = metrics.text();
         for line in [
             "leafboot_relay_requests_total{port=\"Ethernet0\",kind=\"script\",status=\"2xx\"} 1",
             "leafboot_relay_sent_bytes_total{port=\"Ethernet0\"} 7",
+            "leafboot_relay_upstream_first_byte_seconds_count{upstream=\"boot_service\",origin=\"http://a\"} 1",
+            "leafboot_relay_upstream_failures_total{upstream=\"boot_service\",origin=\"http://a\"} 0",
             "leafboot_relay_upstream_well{upstream=\"boot_service\",origin=\"http://a\"} 1",
         ] {
             assert!(text.contains(line), "no {line} in {text}");

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use leafboot::config::Config;
 use leafboot::metrics::Metrics;
 use leafboot::relay::claim::Claim;
-use leafboot::relay::server::{self, Phase, Service, Shared, Stage};
+use leafboot::relay::server::{self, Phase, Service, Shared};
 use leafboot::session::Session;
 use support::cable::Cable;
 use support::download::{Download, EAGER, Habit, get};
@@ -118,7 +118,7 @@ fn phase(port: &str, prefix: &str) -> watch::Sender<Phase> {
         prefix: prefix.parse().unwrap(),
         session: Session::begin(1, 0xabc).id(),
     };
-    watch::Sender::new(Phase { claim, stage: Stage::Serves })
+    watch::Sender::new(Phase::begin(claim))
 }
 
 fn joined(downloads: Vec<JoinHandle<Download>>) -> Vec<Download> {

@@ -6,7 +6,7 @@
 use std::net::Ipv6Addr;
 
 use super::route::Kind;
-use crate::net::{BootPrefix, Mac, PortName};
+use crate::net::{BootPrefix, PortName};
 use crate::session::SessionId;
 
 /// Every name that leafboot vouches for begins so.
@@ -42,43 +42,45 @@ pub struct Claim {
     pub session: SessionId,
 }
 
-/// What else is known of one request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Passage {
-    /// The request's id.
-    pub id: u64,
-    /// Where the machine's connection comes from, as the kernel says.
-    pub machine: Ipv6Addr,
-    /// The Ethernet address of that address, where the kernel knows it.
-    pub mac: Option<Mac>,
-    /// Whether the machine speaks TLS.
+/// A header's name, in lower case, and its value: printable ASCII.
+pub type Header = (&'static str, String);
+
+/// A machine at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Machine {
+    /// Where its connection comes from, as the kernel says.
+    pub address: Ipv6Addr,
+    /// Whether it speaks TLS.
     pub tls: bool,
 }
 
 impl Claim {
-    /// The headers that say where a request comes from (`Forwarded`: RFC 7239).
-    pub fn headers(&self, passage: &Passage) -> Vec<(&'static str, String)> {
-        let scheme = if passage.tls { "https" } else { "http" };
-        let mut headers = vec![
+    /// The headers that say where requests come in.
+    pub fn headers(&self) -> Vec<Header> {
+        vec![
             (LEAF, self.leaf.clone()),
             (PORT, self.port.to_string()),
             (PREFIX, self.prefix.to_string()),
             (SESSION, self.session.to_string()),
-            (REQUEST, passage.id()),
-            ("forwarded", format!("for=\"[{}]\";proto={scheme}", passage.machine)),
-            ("x-forwarded-for", passage.machine.to_string()),
-            ("x-forwarded-proto", scheme.to_owned()),
-        ];
-        headers.extend(passage.mac.map(|mac| (MAC, mac.to_string())));
-        headers
+        ]
     }
 }
 
-impl Passage {
-    /// The request's id in text.
-    pub fn id(&self) -> String {
-        format!("{:016x}", self.id)
+impl Machine {
+    /// The headers that say who asks (`Forwarded`: RFC 7239).
+    pub fn headers(&self) -> Vec<Header> {
+        let (address, scheme) = (self.address, if self.tls { "https" } else { "http" });
+        vec![
+            ("forwarded", format!("for=\"[{address}]\";proto={scheme}")),
+            ("x-forwarded-for", address.to_string()),
+            ("x-forwarded-proto", scheme.to_owned()),
+        ]
     }
+}
+
+/// A request's id in text.
+pub fn request_id(random: u64) -> String {
+    format!("{random:016x}")
 }
 
 /// Whether a machine's header goes on. `connection` is the machine's `Connection` field: what it names is for this hop
@@ -119,7 +121,7 @@ pub fn is_hop_by_hop(header: &str) -> bool {
 
 /// The trace that a request belongs to: the machine's own, where it is well-formed, or one that starts here. And the
 /// machine's `tracestate`, which means something only with its trace. (W3C Trace Context 3.2.2, 3.3, 4.3)
-pub fn trace(parents: &[&str], states: &[&str], random: (u64, u64, u64)) -> Vec<(&'static str, String)> {
+pub fn trace(parents: &[&str], states: &[&str], random: (u64, u64, u64)) -> Vec<Header> {
     match parents {
         [parent] if is_traceparent(parent) => {
             let state = states.join(",");
@@ -175,23 +177,26 @@ mod tests {
         }
     }
 
-    fn passage() -> Passage {
-        Passage {
-            id: 7,
-            machine: "2001:db8:b007::7".parse().unwrap(),
-            mac: Some(Mac([2, 0, 0, 0, 0, 7])),
-            tls: false,
-        }
+    fn machine() -> Machine {
+        Machine { address: "2001:db8:b007::7".parse().unwrap(), tls: false }
     }
 
     #[test]
     fn no_header_of_a_machine_can_be_taken_for_the_claim() {
         for kind in KINDS {
-            for (name, _) in claim().headers(&passage()) {
+            for (name, _) in [claim().headers(), machine().headers()].concat() {
                 assert!(!passes(kind, name, ""), "{kind} {name}");
             }
-            for name in ["x-forwarded-host", "x-real-ip", "connection", "host", "via", "proxy-authorization"]
-            {
+            for name in [
+                MAC,
+                REQUEST,
+                "x-forwarded-host",
+                "x-real-ip",
+                "connection",
+                "host",
+                "via",
+                "proxy-authorization",
+            ] {
                 assert!(!passes(kind, name, ""), "{kind} {name}");
             }
             assert!(passes(kind, "user-agent", ""));
@@ -203,21 +208,18 @@ mod tests {
 
     #[test]
     fn the_claim_says_all_that_is_known() {
-        let headers = claim().headers(&passage());
+        let headers = [claim().headers(), machine().headers()].concat();
         for (name, value) in [
             (LEAF, "leaf01"),
             (PORT, "Ethernet0"),
             (PREFIX, "2001:db8:b007::/64"),
             (SESSION, "0000000000000abc"),
-            (MAC, "02:00:00:00:00:07"),
-            (REQUEST, "0000000000000007"),
             ("forwarded", "for=\"[2001:db8:b007::7]\";proto=http"),
             ("x-forwarded-for", "2001:db8:b007::7"),
         ] {
             assert!(headers.contains(&(name, value.to_owned())), "{name}: {value} in {headers:?}");
         }
-        let unknown = claim().headers(&Passage { mac: None, ..passage() });
-        assert!(unknown.iter().all(|(name, _)| *name != MAC));
+        assert_eq!(request_id(7), "0000000000000007");
     }
 
     #[test]

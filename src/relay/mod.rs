@@ -1,9 +1,9 @@
 //! The relay: boot script, token and image requests of the machines, port by port.
 //!
 //! `task` runs a `server` on each port that serves a machine; its connections (`reader`) hand each request to `respond`.
-//! What becomes of it `intake`, `route` and `decide` say, and `allowance` how often; `claim` is what leafboot vouches for,
-//! `script` what iPXE is told while something is wrong, `reply` everybody. `upstream` asks the servers behind, over
-//! `tls` where they want it, and `image` serves images in proxy mode.
+//! What becomes of it `intake`, `route` and `decide` say, and `allowance` how often; `claim` is what leafboot vouches for
+//! (`vouched`: ready to be sent), `script` what iPXE is told while something is wrong, `reply` everybody. `upstream` asks
+//! the servers behind, over `tls` where they want it, and `image` serves images in proxy mode.
 
 pub mod allowance;
 pub mod body;
@@ -21,3 +21,4 @@ pub mod server;
 pub mod task;
 pub mod tls;
 pub mod upstream;
+mod vouched;

@@ -15,6 +15,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::budget::Patience;
 use crate::metrics::Counter;
 
+/// Up to here, in bytes, a copy costs less than what the kernel makes of several pieces.
+const SMALL: usize = 2048;
+
 /// A connection with patience and a count.
 pub struct Reader<S> {
     stream: S,
@@ -93,7 +96,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Reader<S> {
         context: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        let length: usize = bytes.iter().map(|piece| piece.len()).sum();
+        let stream = Pin::new(&mut self.stream);
+        let written = if length <= SMALL {
+            stream.poll_write(context, together(bytes, &mut [0; SMALL]))
+        } else {
+            stream.poll_write_vectored(context, bytes)
+        };
         self.judge(context, written)
     }
 
@@ -108,6 +117,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Reader<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
+}
+
+/// The pieces as one: the first of them that `room` has place for.
+fn together<'a>(pieces: &[IoSlice<'_>], room: &'a mut [u8]) -> &'a [u8] {
+    let mut length = 0;
+    for piece in pieces {
+        let Some(place) = room.get_mut(length..length + piece.len()) else { break };
+        place.copy_from_slice(piece);
+        length += piece.len();
+    }
+    &room[..length]
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //!
 //! Must never: log a query, a header, a body or an answer: they may hold secrets; or keep a token for later.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http_body_util::{BodyExt, Limited};
@@ -12,20 +13,22 @@ use hyper::header::{
     HeaderValue, RETRY_AFTER, TRANSFER_ENCODING, USER_AGENT,
 };
 use hyper::http::request::Parts;
-use hyper::{Request, Response, StatusCode, Version};
+use hyper::{Request, Response, StatusCode, Uri, Version};
 use tracing::{debug, info, warn};
 
 use super::body::{self, Body, Patient};
-use super::claim::{self, Claim, Passage};
+use super::claim::{self, Claim, Machine};
 use super::decide;
 use super::image::ImageRequest;
 use super::intake::{self, Head};
 use super::reply;
 use super::route::Kind;
 use super::script::{self, Trouble};
-use super::server::{Machine, Service, Stage};
+use super::server::{Service, Stage};
 use super::upstream::{Repeat, UpstreamError};
+use super::vouched::{Vouched, ready};
 use crate::config::relay::CacheMode;
+use crate::net::Mac;
 
 /// metal-hammer gives its configuration request 5 s and has no second try; the answer must be back before that.
 const TOKEN_DEADLINE: Duration = Duration::from_millis(4500);
@@ -37,39 +40,43 @@ const ANSWER_MAX: usize = 256 * 1024;
 const REQUEST_MAX: u64 = 4 * 1024 * 1024;
 /// A machine that sends nothing more of its request for so long is not going to.
 const REQUEST_IDLE: Duration = Duration::from_secs(30);
+/// Headers of a request to a boot service: the machine's, leafboot's, and a trace.
+const HEADERS: usize = 16;
 /// Seconds until a machine looks again: at random, so that a rack does not come back at once.
 const AGAIN: std::ops::RangeInclusive<u64> = 3..=8;
 
 /// A request that is being answered.
 struct Asked<'a> {
     service: &'a Service,
-    claim: Claim,
-    passage: Passage,
+    claim: Arc<Vouched<Claim>>,
+    machine: &'a Vouched<Machine>,
+    /// The machine's Ethernet address, where the kernel knows it.
+    mac: Option<Mac>,
+    id: String,
     parts: Parts,
 }
 
 /// Answers one request.
 pub(super) async fn respond(
     service: &Service,
-    machine: &Machine,
+    machine: &Vouched<Machine>,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let began = Instant::now();
     let (claim, stage) = {
         let phase = service.phase.borrow();
-        (phase.claim.clone(), phase.stage)
+        (Arc::clone(&phase.claim), phase.stage)
     };
-    let passage = Passage { id: fastrand::u64(..), machine: machine.address, mac: None, tls: machine.tls };
     let (parts, incoming) = request.into_parts();
-    let mut asked = Asked { service, claim, passage, parts };
+    let id = claim::request_id(fastrand::u64(..));
+    let mut asked = Asked { service, claim, machine, mac: None, id, parts };
     let (kind, mut response) = match asked.judge() {
         Err(refusal) => (None, *refusal),
         Ok(kind) => (Some(kind), asked.answer(kind, stage, incoming).await),
     };
-    let id = asked.passage.id();
-    response
-        .headers_mut()
-        .extend(HeaderValue::from_str(&id).map(|id| (HeaderName::from_static(claim::REQUEST), id)));
+    if let Some((name, id)) = ready((claim::REQUEST, asked.id.clone())) {
+        response.headers_mut().insert(name, id);
+    }
     asked.note(kind, response.status(), began.elapsed());
     response
 }
@@ -109,7 +116,7 @@ impl Asked<'_> {
             false
         });
         if !allowed {
-            self.service.shared.metrics.over_budget(self.claim.port.as_str());
+            self.service.shared.metrics.over_budget(self.claim.of.port.as_str());
             return self.trouble(kind, "this port asks too often");
         }
         match kind {
@@ -120,7 +127,7 @@ impl Asked<'_> {
             Kind::Image => return self.image().await,
             Kind::Script | Kind::Token | Kind::Api => {}
         }
-        self.passage.mac = self.service.mac(self.passage.machine).await;
+        self.mac = self.service.mac(self.machine.of.address).await;
         match kind {
             Kind::Script => self.script().await,
             Kind::Token => self.token().await,
@@ -227,13 +234,13 @@ impl Asked<'_> {
             let script = self.with_trouble(reason, |trouble| script::retry(trouble, self.target()));
             return reply::text(StatusCode::OK, script);
         }
-        let Claim { leaf, port, .. } = &self.claim;
+        let Claim { leaf, port, .. } = &self.claim.of;
         reply::unavailable(&format!("leafboot on {leaf} {port}: {reason}"), fastrand::u64(AGAIN))
     }
 
     fn with_trouble<T>(&self, reason: &str, tell: impl FnOnce(&Trouble) -> T) -> T {
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        let Claim { leaf, port, .. } = &self.claim;
+        let Claim { leaf, port, .. } = &self.claim.of;
         tell(&Trouble { leaf, port, reason, time: &time, wait: fastrand::u64(AGAIN) })
     }
 
@@ -251,21 +258,18 @@ impl Asked<'_> {
     fn forwarded(&self, kind: Kind, body: Body) -> Request<Body> {
         let mut request = Request::new(body);
         *request.method_mut() = self.parts.method.clone();
-        // It was parsed once already.
-        if let Ok(target) = self.target().parse() {
-            *request.uri_mut() = target;
-        }
+        *request.uri_mut() = self.parts.uri.path_and_query().cloned().map(Uri::from).unwrap_or_default();
         let mut headers = self.passing(kind);
         let traces = |name| -> Vec<&str> {
             self.parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
         };
         let random = (fastrand::u64(..), fastrand::u64(..), fastrand::u64(..));
         let trace = claim::trace(&traces(claim::TRACEPARENT), &traces("tracestate"), random);
-        for (name, value) in self.claim.headers(&self.passage).into_iter().chain(trace) {
-            // The words of a claim are checked types of printable ASCII, and so is a trace.
-            if let Ok(value) = HeaderValue::from_str(&value) {
-                headers.insert(HeaderName::from_static(name), value);
-            }
+        let mac = self.mac.map(|mac| (claim::MAC, mac.to_string()));
+        let own = [Some((claim::REQUEST, self.id.clone())), mac].into_iter().flatten();
+        let vouched = self.claim.headers().chain(self.machine.headers());
+        for (name, value) in vouched.chain(own.chain(trace).filter_map(ready)) {
+            headers.insert(name, value);
         }
         *request.headers_mut() = headers;
         request
@@ -276,7 +280,7 @@ impl Asked<'_> {
         let connection = connection(&self.parts.headers);
         let all = self.parts.headers.iter();
         let passing = all.filter(|(name, _)| claim::passes(kind, name.as_str(), &connection));
-        let mut headers = HeaderMap::new();
+        let mut headers = HeaderMap::with_capacity(HEADERS);
         for (name, value) in passing {
             headers.append(name.clone(), value.clone());
         }
@@ -284,16 +288,16 @@ impl Asked<'_> {
     }
 
     fn warn(&self, kind: Kind, reason: &str) {
-        warn!(port = %self.claim.port, request = self.passage.id(), %kind, reason, "cannot be relayed");
+        warn!(port = %self.claim.of.port, request = self.id, %kind, reason, "cannot be relayed");
     }
 
     /// Counts the request and logs it.
     fn note(&self, kind: Option<Kind>, status: StatusCode, took: Duration) {
-        let Claim { port, session, .. } = &self.claim;
+        let Claim { port, session, .. } = &self.claim.of;
         self.service.shared.metrics.answered(port.as_str(), kind.map(Kind::as_str), status.as_u16());
         let (method, path) = (self.parts.method.as_str(), self.parts.uri.path());
         let (status, ms) = (status.as_u16(), took.as_millis());
-        let request = self.passage.id();
+        let request = &self.id;
         match kind {
             // A machine could fill the log with requests that mean nothing.
             None => debug!(%port, %session, request, status, "refused"),

@@ -22,17 +22,19 @@ use tokio_rustls::rustls::ServerConfig;
 use tracing::debug;
 
 use super::allowance::Allowance;
-use super::claim::Claim;
+use super::claim::{Claim, Machine};
 use super::image::Images;
 use super::reader::Reader;
 use super::respond;
 use super::script::Memory;
 use super::tls::{self, Reloaded, TlsError};
 use super::upstream::Upstream;
+use super::vouched::Vouched;
 use crate::config::Relay;
 use crate::metrics::{Counter, Gauge, Metrics, OneMore};
 use crate::neighbours::Neighbours;
 use crate::net::{Mac, PortName};
+use crate::session::SessionId;
 
 /// Connections that the kernel holds until they are taken; what a restart has room for.
 const BACKLOG: i32 = 64;
@@ -123,9 +125,22 @@ pub enum Stage {
 #[derive(Debug, Clone)]
 pub struct Phase {
     /// Where requests come in.
-    pub claim: Claim,
+    pub claim: Arc<Vouched<Claim>>,
     /// How far the port is.
     pub stage: Stage,
+}
+
+impl Phase {
+    /// The port begins to serve.
+    pub fn begin(claim: Claim) -> Self {
+        Self { claim: Arc::new(Vouched::new(claim, Claim::headers)), stage: Stage::Serves }
+    }
+
+    /// Another session begins.
+    pub fn follow(&mut self, session: SessionId) {
+        let claim = Claim { session, ..self.claim.of.clone() };
+        self.claim = Arc::new(Vouched::new(claim, Claim::headers));
+    }
 }
 
 /// What a port's server needs for each request.
@@ -155,7 +170,7 @@ pub struct Service {
 impl Service {
     /// The service of one port, from its first machine on.
     pub fn new(shared: &Arc<Shared>, ifindex: u32, phase: watch::Receiver<Phase>) -> Self {
-        let port = phase.borrow().claim.port.clone();
+        let port = phase.borrow().claim.of.port.clone();
         Self {
             ifindex,
             phase,
@@ -183,14 +198,6 @@ impl Service {
         self.known.send_replace(Some(Known { address, mac, at: Instant::now() }));
         Some(mac)
     }
-}
-
-/// A machine at the other end of a connection.
-pub struct Machine {
-    /// Its address, as the kernel says.
-    pub address: Ipv6Addr,
-    /// Whether it speaks TLS.
-    pub tls: bool,
 }
 
 /// What the kernel said of a machine.
@@ -233,6 +240,7 @@ pub async fn serve(listener: std::net::TcpListener, service: Arc<Service>, tls: 
         match listener.accept().await {
             Ok((stream, SocketAddr::V6(from))) => {
                 let machine = Machine { address: *from.ip(), tls };
+                let machine = Vouched::new(machine, Machine::headers);
                 let connection = connection(stream, machine, Arc::clone(&service));
                 let open = service.shared.open.subscribe();
                 tokio::spawn(async move {
@@ -250,9 +258,9 @@ pub async fn serve(listener: std::net::TcpListener, service: Arc<Service>, tls: 
 }
 
 /// One machine's connection, from its handshake to its end.
-async fn connection(stream: TcpStream, machine: Machine, service: Arc<Service>) {
+async fn connection(stream: TcpStream, machine: Vouched<Machine>, service: Arc<Service>) {
     let _open = OneMore::of(&service.connections);
-    let end = match machine.tls.then_some(service.shared.tls.as_ref()).flatten() {
+    let end = match machine.of.tls.then_some(service.shared.tls.as_ref()).flatten() {
         None => converse(stream, machine, &service).await,
         Some(tls) => match timeout(HEAD_TIMEOUT, TlsAcceptor::from(tls.get()).accept(stream)).await {
             Ok(Ok(stream)) => converse(stream, machine, &service).await,
@@ -266,7 +274,7 @@ async fn connection(stream: TcpStream, machine: Machine, service: Arc<Service>) 
 }
 
 /// Answers requests until the machine, the port or the process ends it.
-async fn converse<S>(stream: S, machine: Machine, service: &Arc<Service>) -> Result<(), String>
+async fn converse<S>(stream: S, machine: Vouched<Machine>, service: &Arc<Service>) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

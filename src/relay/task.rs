@@ -59,7 +59,7 @@ impl Port {
     fn follow(&mut self, serving: &Serving) {
         if self.session.follow(serving.carriers, fastrand::u64(..)) {
             let session = self.session.id();
-            self.phase.send_modify(|phase| phase.claim.session = session);
+            self.phase.send_modify(|phase| phase.follow(session));
         }
     }
 
@@ -159,7 +159,7 @@ fn start(
     let session = Session::begin(serving.carriers, fastrand::u64(..));
     let claim =
         Claim { leaf: leaf.to_owned(), port: name.clone(), prefix: serving.prefix, session: session.id() };
-    let phase = watch::Sender::new(Phase { claim, stage: Stage::Serves });
+    let phase = watch::Sender::new(Phase::begin(claim));
     let service = Arc::new(Service::new(shared, serving.ifindex, phase.subscribe()));
     let plain = (shared.settings.port, false);
     let tls = shared.settings.tls.as_ref().map(|tls| (tls.port, true));

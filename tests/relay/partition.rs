@@ -107,7 +107,7 @@ impl Relayed {
             prefix: "2001:db8:b007::/64".parse().unwrap(),
             session: Session::begin(1, 0xabc).id(),
         };
-        let phase = watch::Sender::new(Phase { claim, stage: Stage::Serves });
+        let phase = watch::Sender::new(Phase::begin(claim));
         let (followed, metrics) = (phase.subscribe(), Arc::new(Metrics::default()));
         let (log_out, log) = channel();
         let counted = Arc::clone(&metrics);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use leafboot::config::Config;
 use leafboot::relay::claim::{self, Claim};
-use leafboot::relay::server::{self, Phase, Service, Shared, Stage};
+use leafboot::relay::server::{self, Phase, Service, Shared};
 use leafboot::session::Session;
 use tokio::sync::watch;
 
@@ -73,7 +73,7 @@ fn service(port: &str, settings: &str) -> (watch::Sender<Phase>, Service) {
         session: Session::begin(1, 0xabc).id(),
     };
     let shared = Shared::new(&Config::parse(settings).unwrap().relay, &Arc::default()).unwrap();
-    let phase = watch::Sender::new(Phase { claim, stage: Stage::Serves });
+    let phase = watch::Sender::new(Phase::begin(claim));
     let ifindex = nix::net::if_::if_nametoindex(port).unwrap();
     let service = Service::new(&Arc::new(shared), ifindex, phase.subscribe());
     (phase, service)

@@ -15,13 +15,13 @@ use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Version};
 use thiserror::Error;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tracing::{info, warn};
 
 use super::body::{self, Body};
 use super::tls::{self, TlsError};
 use crate::config::relay;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, OriginMetrics};
 use answer::AnswerBody;
 use health::Health;
 use origin::{Origin, Sender};
@@ -93,7 +93,8 @@ pub struct Upstream {
     health: Arc<watch::Sender<Health>>,
     /// What health's times are counted from.
     started: Instant,
-    metrics: Option<Arc<Metrics>>,
+    /// Each origin's, where they are counted.
+    metrics: Vec<OriginMetrics>,
     first_byte: Option<Duration>,
     idle: Option<Duration>,
 }
@@ -119,18 +120,15 @@ impl Upstream {
             origins: settings.origins.iter().map(origin).collect(),
             health: Arc::new(watch::Sender::new(Health::new(settings.order, settings.origins.len()))),
             started: Instant::now(),
-            metrics: None,
+            metrics: Vec::new(),
             first_byte: settings.first_byte_timeout,
             idle: settings.idle_timeout,
         })
     }
 
     /// Counts what its origins do.
-    pub fn counted(mut self, metrics: &Arc<Metrics>) -> Self {
-        for origin in &self.origins {
-            metrics.well(self.name, &origin.at.to_string(), true);
-        }
-        self.metrics = Some(Arc::clone(metrics));
+    pub fn counted(mut self, metrics: &Metrics) -> Self {
+        self.metrics = self.origins.iter().map(|origin| metrics.origin(self.name, &origin.name)).collect();
         self
     }
 
@@ -176,12 +174,11 @@ impl Upstream {
         let mut body = Some(body);
         let mut last = Err(UpstreamError::NoTime);
         for index in self.choose() {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) {
+            let asked = Instant::now();
+            if deadline.is_some_and(|deadline| deadline <= asked) {
                 break;
             }
-            let asked = Instant::now();
-            let mut answer = self.ask(index, &parts, &mut body, repeat, left).await;
+            let mut answer = self.ask(index, &parts, &mut body, repeat, deadline).await;
             let first_byte = asked.elapsed();
             if let (Ok(_), Some(most)) = (&answer, whole) {
                 answer = self.collect(index, answer, most, deadline).await;
@@ -215,7 +212,7 @@ impl Upstream {
         most: usize,
         deadline: Option<Instant>,
     ) -> Result<Response<Body>, UpstreamError> {
-        let origin = || self.origins[index].at.to_string();
+        let origin = || self.origins[index].name.clone();
         let (head, body) = answer?.into_parts();
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let after = left.unwrap_or(COLLECT_MAX);
@@ -253,7 +250,7 @@ impl Upstream {
 
     /// What an origin's answer, or its failure, means for the next request.
     fn judge(&self, index: usize, failed: bool, first_byte: Duration) {
-        let origin = &self.origins[index].at;
+        let (origin, metrics) = (&self.origins[index].name, self.metrics.get(index));
         let mut changed = false;
         self.health.send_if_modified(|health| {
             let was_well = health.is_well(index);
@@ -264,16 +261,16 @@ impl Upstream {
             changed = was_well == failed;
             false
         });
-        if let Some(metrics) = &self.metrics {
-            metrics.asked(self.name, &origin.to_string(), (!failed).then_some(first_byte));
+        if let Some(metrics) = metrics {
+            metrics.asked((!failed).then_some(first_byte));
         }
         if changed {
             match failed {
-                true => warn!(upstream = self.name, %origin, "set aside: it fails"),
-                false => info!(upstream = self.name, %origin, "answers again"),
+                true => warn!(upstream = self.name, origin, "set aside: it fails"),
+                false => info!(upstream = self.name, origin, "answers again"),
             }
-            if let Some(metrics) = &self.metrics {
-                metrics.well(self.name, &origin.to_string(), !failed);
+            if let Some(metrics) = metrics {
+                metrics.well(!failed);
             }
         }
     }
@@ -285,24 +282,24 @@ impl Upstream {
         parts: &Parts,
         body: &mut Option<Body>,
         repeat: Repeat,
-        left: Option<Duration>,
+        deadline: Option<Instant>,
     ) -> Result<Response<Body>, UpstreamError> {
         let origin = &self.origins[index];
-        let until = left.map(|left| Instant::now() + left);
         if repeat == Repeat::Freely
             && let Some(sender) = origin.kept()
         {
-            match self.exchange(origin, sender, request(origin, parts, body::empty()), until).await {
+            match self.exchange(origin, sender, request(origin, parts, body::empty()), deadline).await {
                 // The origin may have closed it meanwhile: that says nothing of the origin.
                 Err(UpstreamError::Broken { .. }) => {}
                 answer => return answer,
             }
         }
-        let unreachable = |reason| UpstreamError::Connect { origin: origin.at.to_string(), reason };
+        let unreachable = |reason| UpstreamError::Connect { origin: origin.name.clone(), reason };
         let connecting = origin.connect();
-        let connected = match left {
-            Some(left) => {
-                timeout(left, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        let connected = match deadline {
+            Some(deadline) => {
+                let connected = timeout_at(deadline.into(), connecting).await;
+                connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             }
             None => connecting.await,
         };
@@ -311,7 +308,7 @@ impl Upstream {
         if repeat == Repeat::Once {
             request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        self.exchange(origin, sender, request, until).await
+        self.exchange(origin, sender, request, deadline).await
     }
 
     async fn exchange(
@@ -319,9 +316,9 @@ impl Upstream {
         origin: &Arc<Origin>,
         mut sender: Sender,
         request: Request<Body>,
-        until: Option<Instant>,
+        deadline: Option<Instant>,
     ) -> Result<Response<Body>, UpstreamError> {
-        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let patience = [self.first_byte, left].into_iter().flatten().min();
         let answering = async {
             // A request that goes before the connection is ready would fail.
@@ -331,16 +328,14 @@ impl Upstream {
         let answer = match patience {
             Some(after) => timeout(after, answering)
                 .await
-                .map_err(|_| UpstreamError::Late { origin: origin.at.to_string(), after })?,
+                .map_err(|_| UpstreamError::Late { origin: origin.name.clone(), after })?,
             None => answering.await,
         };
-        let answer = answer.map_err(|error| UpstreamError::Broken {
-            origin: origin.at.to_string(),
-            reason: causes(&error),
-        })?;
+        let answer = answer
+            .map_err(|error| UpstreamError::Broken { origin: origin.name.clone(), reason: causes(&error) })?;
         if !is_readable(answer.headers()) {
             let reason = "its Transfer-Encoding is not chunked".to_owned();
-            return Err(UpstreamError::Broken { origin: origin.at.to_string(), reason });
+            return Err(UpstreamError::Broken { origin: origin.name.clone(), reason });
         }
         Ok(answer
             .map(|incoming| AnswerBody::new(incoming, sender, Arc::clone(origin), self.idle).boxed_unsync()))
@@ -367,10 +362,8 @@ fn is_failure(status: StatusCode) -> bool {
 fn request(origin: &Origin, parts: &Parts, body: Body) -> Request<Body> {
     let mut parts = parts.clone();
     parts.version = Version::HTTP_11;
-    if !parts.headers.contains_key(HOST)
-        && let Ok(host) = HeaderValue::from_str(&origin.at.authority())
-    {
-        parts.headers.insert(HOST, host);
+    if !parts.headers.contains_key(HOST) {
+        parts.headers.extend(origin.host.clone().map(|host| (HOST, host)));
     }
     Request::from_parts(parts, body)
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::header::HeaderValue;
 use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -63,7 +64,11 @@ pub(super) type Sender = SendRequest<Body>;
 
 /// One origin of an upstream.
 pub(super) struct Origin {
-    pub(super) at: HttpOrigin,
+    /// In logs, metrics and errors.
+    pub(super) name: String,
+    /// Its `Host` header.
+    pub(super) host: Option<HeaderValue>,
+    at: HttpOrigin,
     connect_timeout: Duration,
     source: Option<IpAddr>,
     device: Option<String>,
@@ -94,6 +99,8 @@ impl Origin {
         buffers: Buffers,
     ) -> Self {
         Self {
+            name: at.to_string(),
+            host: HeaderValue::try_from(at.authority()).ok(),
             at: at.clone(),
             connect_timeout: settings.connect_timeout,
             source: settings.source,
@@ -161,6 +168,8 @@ impl Origin {
     {
         let large = Arc::clone(&self.large).try_acquire_owned().ok();
         let mut http = Builder::new();
+        // A request is a head, and seldom more: one piece costs the kernel less than a list with one.
+        http.writev(false);
         http.max_buf_size(if large.is_some() { self.buffers.large } else { self.buffers.own });
         let (sender, connection) = http.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         tokio::spawn(async move {
