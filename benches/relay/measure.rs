@@ -28,10 +28,11 @@ pub fn all(only: Option<&str>) {
     let mut second = CpuSet::new();
     second.set(1).unwrap();
     sched_setaffinity(Pid::from_raw(0), &second).expect("the bench needs two CPUs");
-    let measurements: [(&str, fn()); 9] = [
+    let measurements: [(&str, fn()); 10] = [
         ("flight", || flight(0, 3)),
         ("slow-upstream", || flight(8_000_000, 1)),
-        ("policed", policed),
+        ("policed", || policed(None)),
+        ("policed-cubic", || policed(Some("cubic"))),
         ("bulk", bulk),
         ("token", token),
         ("readers", readers),
@@ -70,13 +71,32 @@ fn median(figures: impl Iterator<Item = f64>) -> f64 {
     quantile(&mut figures.collect::<Vec<_>>(), 0.5)
 }
 
+/// Measures each peer three times, one after the other: what changes on the computer meets all of them. The medians of
+/// both figures.
+fn in_turn<const N: usize>(peers: [Peer; N], measure: impl Fn(Peer) -> (f64, f64)) -> [(f64, f64); N] {
+    let mut figures = peers.map(|_| Vec::new());
+    for _ in 0..3 {
+        for (peer, figures) in peers.iter().zip(&mut figures) {
+            figures.push(measure(*peer));
+        }
+    }
+    figures.map(|figures| {
+        (median(figures.iter().map(|figure| figure.0)), median(figures.iter().map(|figure| figure.1)))
+    })
+}
+
 /// A namespace of the thread's own, with an upstream in it.
 fn site() -> Arc<Origin> {
+    site_with(None)
+}
+
+/// The same, with this congestion control at the upstream.
+fn site_with(congestion: Option<&str>) -> Arc<Origin> {
     unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
     // The loopback device has a port's name: the relay listens on ports.
     run("ip", &["link", "set", "lo", "name", "Ethernet0"]);
     run("ip", &["link", "set", "Ethernet0", "up"]);
-    let origin = Origin::start(UPSTREAM);
+    let origin = Origin::start_with(UPSTREAM, congestion);
     origin.put(IMAGE, Image::new(1, LENGTH));
     origin.put(LARGE, Image::new(1, 1 << 40));
     origin.put(TOKEN, Image::new(1, 2000));
@@ -208,8 +228,11 @@ impl Drop for Leaf {
     }
 }
 
-fn policed() {
-    let _origin = site();
+/// `congestion`: the upstream's congestion control; none: the computer's own.
+fn policed(congestion: Option<&str>) {
+    let _origin = site_with(congestion);
+    let own = || std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap();
+    let congestion = congestion.map_or_else(own, str::to_owned);
     let leaf = Leaf::plug();
     let begin = |peer: Peer| peer.start(Some(leaf.0.id()), "[fd00::2]", "Ethernet0");
     let to = format!("[fd00::1]:{PORT}");
@@ -229,7 +252,10 @@ fn policed() {
         times.iter().fold((f64::MAX, 0.0f64), |(low, high), t| (low.min(*t), high.max(*t)));
     let fair = fastest / slowest;
     row(
-        "through 6000 packets/s, MTU 1500: all 48 together; shared to plain; slowest to fastest",
+        &format!(
+            "through 6000 packets/s, MTU 1500, {} at the upstream: all 48 together; shared to plain; slowest to fastest",
+            congestion.trim()
+        ),
         [
             format!("{shared:.0} MB/s (plain {own:.1}); {:.1}×; {fair:.2}", shared / own),
             none(),
@@ -243,19 +269,12 @@ fn policed() {
 
 fn bulk() {
     let _origin = site();
-    let peers = [Peer::Plain, Peer::NginxTuned, Peer::Haproxy];
-    let mut figures = [vec![], vec![], vec![]];
-    for _ in 0..3 {
-        for (peer, figures) in peers.iter().zip(&mut figures) {
-            let running = start(*peer);
-            let before = running.cpu();
-            let (got, took) = rush(&here(), MACHINES, LARGE, 0, Some(Duration::from_secs(4)));
-            let bytes: f64 = got.iter().map(|got| got.bytes as f64).sum();
-            figures.push(((running.cpu() - before) / (bytes / 1e9), bytes / MB / took));
-        }
-    }
-    let [own, nginx, haproxy] = figures.map(|figures| {
-        (median(figures.iter().map(|figure| figure.0)), median(figures.iter().map(|figure| figure.1)))
+    let [own, nginx, haproxy] = in_turn([Peer::Plain, Peer::NginxTuned, Peer::Haproxy], |peer| {
+        let running = start(peer);
+        let before = running.cpu();
+        let (got, took) = rush(&here(), MACHINES, LARGE, 0, Some(Duration::from_secs(4)));
+        let bytes: f64 = got.iter().map(|got| got.bytes as f64).sum();
+        ((running.cpu() - before) / (bytes / 1e9), bytes / MB / took)
     });
     let show = |(cpu, rate): (f64, f64)| format!("{cpu:.2} ({rate:.0} MB/s)");
     let what = "bulk without sharing, 48 machines: CPU s per GB";
@@ -340,7 +359,7 @@ fn requests(peer: Peer, connections: usize, path: &str, status: u16, fresh: bool
             .into_iter()
             .map(|client| scope.spawn(|| ask(client, path, status, fresh, &stop).len()))
             .collect();
-        sleep(Duration::from_secs(3));
+        sleep(Duration::from_secs(2));
         stop.store(true, Ordering::Relaxed);
         asking.into_iter().map(|asking| asking.join().unwrap()).sum()
     });
@@ -356,8 +375,9 @@ fn small() {
         ("the same, 512 connections", 512, false),
         ("the same, 16 machines, a new connection each", 16, true),
     ] {
-        let [own, nginx, haproxy] = [Peer::Shared, Peer::NginxUnbuffered, Peer::Haproxy]
-            .map(|peer| requests(peer, connections, SCRIPT, 200, fresh));
+        let [own, nginx, haproxy] = in_turn([Peer::Shared, Peer::NginxUnbuffered, Peer::Haproxy], |peer| {
+            requests(peer, connections, SCRIPT, 200, fresh)
+        });
         let met = own.0 <= 1.3 * nginx.0;
         row(what, [show(own), show(nginx), show(haproxy), none()], "≤ 1.3 × nginx", met);
     }
@@ -366,7 +386,7 @@ fn small() {
 fn redirect() {
     let _origin = site();
     let [own, nginx] =
-        [Peer::Redirect, Peer::NginxRedirect].map(|peer| requests(peer, 64, IMAGE, 307, false));
+        in_turn([Peer::Redirect, Peer::NginxRedirect], |peer| requests(peer, 64, IMAGE, 307, false));
     let show = |(cpu, rate): (f64, f64)| format!("{:.0}/s ({rate:.0}/s seen)", 1e6 / cpu);
     let what = "redirects a CPU second can answer, 64 connections";
     row(what, [show(own), show(nginx), none(), none()], "≥ nginx", own.0 <= nginx.0);

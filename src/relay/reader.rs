@@ -148,6 +148,21 @@ mod tests {
         assert_eq!(begun.elapsed().as_secs(), 20);
     }
 
+    #[tokio::test]
+    async fn pieces_go_out_in_their_order_and_small_ones_at_once() {
+        for (length, all) in [(10, true), (SMALL, false)] {
+            let (ours, mut theirs) = duplex(10_000);
+            let mut reader = Reader::new(ours, 0, Duration::ZERO, Counter::default(), Counter::default());
+            let pieces = [vec![1; length], vec![2; length]];
+            let sent =
+                reader.write_vectored(&pieces.each_ref().map(|piece| IoSlice::new(piece))).await.unwrap();
+            let mut seen = vec![0; sent];
+            theirs.read_exact(&mut seen).await.unwrap();
+            assert_eq!(seen, pieces.concat()[..sent]);
+            assert!(sent >= length && (!all || sent == 2 * length), "{sent} of 2 × {length}");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_machine_that_reads_slowly_enough_is_not() {
         let (ours, mut theirs) = duplex(100);

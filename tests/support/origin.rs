@@ -75,9 +75,17 @@ pub struct Origin {
 impl Origin {
     /// Starts one on a TCP port of the calling thread's namespace.
     pub fn start(port: u16) -> Arc<Self> {
+        Self::start_with(port, None)
+    }
+
+    /// The same, with this congestion control instead of the computer's own.
+    pub fn start_with(port: u16, congestion: Option<&str>) -> Arc<Self> {
         // With room for a bench's 512 connections at once.
         let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0).into()).unwrap();
+        if let Some(congestion) = congestion {
+            socket.set_tcp_congestion(congestion.as_bytes()).unwrap();
+        }
         socket.listen(1024).unwrap();
         let listener = TcpListener::from(socket);
         let origin = Arc::new(Self {
