@@ -98,12 +98,12 @@ fn pure_files_do_no_io_and_know_no_clock() {
 fn each_edges_library_has_one_home() {
     let homes = [
         ("redis::", "db.rs"),
-        ("rtnetlink::", "links.rs neighbours.rs"),
+        ("rtnetlink::", "links.rs dump.rs neighbours.rs"),
         ("prometheus_client::", "metrics.rs"),
         ("rustls::", "tls.rs server.rs origin.rs"),
         ("sd_notify::", "systemd.rs"),
         ("std::fs", "store.rs api.rs main.rs db.rs preview.rs tls.rs"),
-        ("use nix::", "socket.rs"),
+        ("use nix::", "socket.rs ears.rs"),
         ("pnet_datalink", "socket.rs"),
     ];
     for path in files(&source()) {

@@ -1,8 +1,10 @@
 //! Router Advertisements: how a machine on a boot port gets its address, its router and its resolver.
 //!
 //! `frame`, `packet` and `options` are the wire format, `engine` decides when and to whom, `socket` sends and receives,
-//! `port` is one port of them, `task` drives all.
+//! `port` is one port of them, `driver` the thread that drives all, waiting with its `ears`; `task` gives it its orders.
 
+pub mod driver;
+pub mod ears;
 pub mod engine;
 pub mod frame;
 pub mod options;

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use tracing::{trace, warn};
 
+use super::ears::Ears;
 use super::engine::Engine;
 use super::frame;
 use super::packet::{self, Advertisement, Envelope, ROUTER_ADVERTISEMENT};
-use super::socket::{Ears, LARGEST, RaSocket};
+use super::socket::{LARGEST, RaSocket};
 use crate::config::Ra;
 use crate::net::PortName;
 use crate::serving::Order;

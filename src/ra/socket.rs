@@ -1,5 +1,4 @@
-//! The packet socket of one port, which receives Router Solicitations and sends Router Advertisements as whole frames;
-//! and `Ears`, which wait for all of them at once.
+//! The packet socket of one port, which receives Router Solicitations and sends Router Advertisements as whole frames.
 //!
 //! Not a raw ICMPv6 socket: with one of those, the kernel looks for the route to ff02::1 among those of all ports, one
 //! after the other, and asks for a machine's Ethernet address, which some SONiC releases do not get done in a VRF. A
@@ -12,15 +11,13 @@
 //! Must never: decode or decide.
 
 use std::io::{self, Read};
-use std::os::fd::{AsFd, IntoRawFd};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
 
 use nix::libc::{self, PACKET_QDISC_BYPASS, SKF_AD_OFF, SKF_AD_PKTTYPE, SOL_PACKET};
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{setsockopt, sockopt};
 use pnet_datalink::{ChannelType, Config, NetworkInterface};
 use socket2::{Domain, SockFilter, Socket, Type};
-use tokio::net::unix::pipe;
 
 use super::packet::{ROUTER_ADVERTISEMENT, ROUTER_SOLICITATION};
 
@@ -73,6 +70,12 @@ impl RaSocket {
     }
 }
 
+impl AsFd for RaSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 /// Binds a packet socket to a device. pnet does it with a descriptor of its own, which it then closes; neither the
 /// standard library nor nix can without unsafe code.
 fn bind(socket: &Socket, ifindex: u32) -> io::Result<()> {
@@ -118,59 +121,6 @@ fn solicitations_and_advertisements() -> [SockFilter; 10] {
         SockFilter::new(RETURN, 0, 0, u32::MAX),
         SockFilter::new(RETURN, 0, 0, 0),
     ]
-}
-
-/// Waits for all sockets at once.
-pub struct Ears {
-    epoll: Epoll,
-    /// The same epoll. tokio has no safe type of its own for one; as a pipe it waits for it all the same.
-    ready: pipe::Receiver,
-}
-
-impl Ears {
-    /// That hear nothing yet.
-    pub fn new() -> io::Result<Self> {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let ready = pipe::Receiver::from_owned_fd_unchecked(epoll.0.try_clone()?)?;
-        Ok(Self { epoll, ready })
-    }
-
-    /// Listens to a socket, until it is closed; `key` names it.
-    pub fn open(&self, socket: &RaSocket, key: usize) -> io::Result<()> {
-        Ok(self.epoll.add(&socket.socket, event(EpollFlags::EPOLLIN, key))?)
-    }
-
-    /// Goes on listening to a socket, or has a rest from all but its errors.
-    pub fn listen(&self, socket: &RaSocket, key: usize, listens: bool) -> io::Result<()> {
-        let flags = if listens { EpollFlags::EPOLLIN } else { EpollFlags::empty() };
-        Ok(self.epoll.modify(socket.socket.as_fd(), &mut event(flags, key))?)
-    }
-
-    /// Waits until some sockets have a frame or an error; returns their keys. Cancel-safe.
-    pub async fn heard(&self) -> io::Result<Vec<usize>> {
-        const AT_ONCE: usize = 64;
-        let mut events = [EpollEvent::empty(); AT_ONCE];
-        loop {
-            self.ready.readable().await?;
-            let none = || io::Error::from(io::ErrorKind::WouldBlock);
-            let wait = || match self.epoll.wait(&mut events, EpollTimeout::ZERO)? {
-                0 => Err(none()),
-                count => Ok(count),
-            };
-            match self.ready.try_io(wait) {
-                Ok(count) => {
-                    let key = |event: &EpollEvent| usize::try_from(event.data()).unwrap_or(usize::MAX);
-                    return Ok(events.iter().take(count).map(key).collect());
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
-fn event(flags: EpollFlags, key: usize) -> EpollEvent {
-    EpollEvent::new(flags, key as u64)
 }
 
 /// Lets the process have as many descriptors as it may: a port takes two (this socket and the relay's), and the usual
