@@ -134,6 +134,11 @@ fn leafboot(ports: u16) -> (Cost, u64) {
     }
 }
 
+/// As the laboratory's databases take a row.
+fn as_map(fields: rows::Fields) -> Fields {
+    fields.into_iter().collect()
+}
+
 /// One command after the other, one port after the other.
 struct OneByOne {
     config: Database,
@@ -148,7 +153,7 @@ impl OneByOne {
         let table = settings.acl.table.to_string();
         let name = port.as_str();
         let address = format!("{name}|{}", prefix.gateway_net());
-        let vrf = rows::interface_fields(&settings.boot.vrf);
+        let vrf = as_map(rows::interface_fields(&settings.boot.vrf));
         let rules = acl::gateway_rules(&settings, port, prefix);
         let rule = rules.first().expect("the relay has a port");
         // Nobody else may have the port; then it comes under the ACL.
@@ -160,8 +165,8 @@ impl OneByOne {
                 row["ports"].split(',').filter_map(|name| name.parse().ok()).collect();
             ports.insert(port.clone());
             let key = format!("{table}|{}", rule.name);
-            self.config.set("ACL_RULE", &key, &rows::acl_rule_fields(rule)).unwrap();
-            self.config.set("ACL_TABLE", &table, &rows::acl_table_fields(&ports)).unwrap();
+            self.config.set("ACL_RULE", &key, &as_map(rows::acl_rule_fields(rule))).unwrap();
+            self.config.set("ACL_TABLE", &table, &as_map(rows::acl_table_fields(&ports))).unwrap();
             (5, ())
         });
         world.swss.run_until_idle().unwrap();
@@ -198,11 +203,11 @@ fn one_by_one(ports: u16) -> Cost {
     let settings = world.config.clone();
     let table = settings.acl.table.to_string();
     world.measure(&mut cost, |_| {
-        client.config.set("ACL_TABLE", &table, &rows::acl_table_fields(&BTreeSet::new())).unwrap();
+        client.config.set("ACL_TABLE", &table, &as_map(rows::acl_table_fields(&BTreeSet::new()))).unwrap();
         let rules = acl::rules(&settings);
         for rule in &rules {
             let key = format!("{table}|{}", rule.name);
-            client.config.set("ACL_RULE", &key, &rows::acl_rule_fields(rule)).unwrap();
+            client.config.set("ACL_RULE", &key, &as_map(rows::acl_rule_fields(rule))).unwrap();
         }
         client.config.set("VRF", settings.boot.vrf.as_str(), &Fields::new()).unwrap();
         (2 + u64::try_from(rules.len()).unwrap(), ())

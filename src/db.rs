@@ -157,7 +157,10 @@ impl Db {
                 let state = state.rows(&patterns::STATE).await?;
                 Ok((state, asic.rows(&patterns::ASIC).await?))
             },
-            counters.run(redis::Cmd::hgetall(rows::PORT_NAME_MAP)),
+            async {
+                let names: Pairs = counters.run(redis::Cmd::hgetall(rows::PORT_NAME_MAP)).await?;
+                Ok(Fields::from_iter(names))
+            },
         )?;
         let (initialized, config) = config;
         // swss-common's own wait takes «0» for yes (`common/configdb.h`); only «1» means loaded.
@@ -230,7 +233,7 @@ impl Database {
         for key in &keys {
             pipeline.hgetall(key);
         }
-        let fields: Vec<Fields> = self.run_all(&pipeline).await?;
+        let fields: Vec<Pairs> = self.run_all(&pipeline).await?;
         // A row that went in between reads as empty; one without fields holds NULL.
         let present = keys.into_iter().zip(fields).filter(|(_, fields)| !fields.is_empty());
         Ok(present.map(|(key, fields)| (key, without_null(fields))).collect())
@@ -257,12 +260,13 @@ impl Database {
     }
 }
 
+/// A hash's fields and values as Redis gives them, in no order.
+type Pairs = Vec<(String, String)>;
+
 /// What stands for an empty row; beside other fields it is one that somebody has put there.
-fn without_null(mut fields: Fields) -> Fields {
-    if fields.len() == 1 {
-        fields.remove(NULL);
-    }
-    fields
+fn without_null(pairs: Pairs) -> Fields {
+    let is_empty = pairs.len() == 1 && pairs.iter().all(|(name, _)| name == NULL);
+    if is_empty { Fields::new() } else { Fields::from_iter(pairs) }
 }
 
 /// `database_config.json`, read.

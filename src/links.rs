@@ -2,16 +2,18 @@
 //!
 //! Must never: change anything in the kernel.
 
+mod dump;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use futures_util::{FutureExt, StreamExt, TryStreamExt};
+use futures_util::{FutureExt, StreamExt};
 use ipnet::Ipv6Net;
+use rtnetlink::MulticastGroup;
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::{Handle, MulticastGroup};
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -26,7 +28,7 @@ pub enum LinksError {
     Socket(#[from] std::io::Error),
     /// The kernel refused a dump.
     #[error("cannot list links and addresses: {0}")]
-    Dump(#[from] rtnetlink::Error),
+    Dump(#[source] std::io::Error),
     /// The netlink socket was closed.
     #[error("the netlink socket was closed")]
     Closed,
@@ -35,9 +37,10 @@ pub enum LinksError {
 /// Follows the kernel until the process ends; returns only with an error.
 pub async fn run(published: watch::Sender<Links>) -> Result<(), LinksError> {
     let groups = [MulticastGroup::Link, MulticastGroup::Ipv6Ifaddr];
-    let (connection, handle, mut events) = rtnetlink::new_multicast_connection(&groups)?;
+    // Without its handle the connection would end.
+    let (connection, _handle, mut events) = rtnetlink::new_multicast_connection(&groups)?;
     let follow = async {
-        let mut kernel = Kernel::dump(&handle).await?;
+        let mut kernel = Kernel::dump()?;
         publish(&published, &kernel);
         while let Some((first, _)) = events.next().await {
             let mut overrun = false;
@@ -53,7 +56,7 @@ pub async fn run(published: watch::Sender<Links>) -> Result<(), LinksError> {
             }
             if overrun {
                 // Events were lost (netlink(7), ENOBUFS): only a fresh dump knows what is.
-                kernel = Kernel::dump(&handle).await?;
+                kernel = Kernel::dump()?;
             }
             publish(&published, &kernel);
         }
@@ -66,12 +69,8 @@ pub async fn run(published: watch::Sender<Links>) -> Result<(), LinksError> {
 }
 
 /// The ports as the kernel has them now.
-pub async fn now() -> Result<Links, LinksError> {
-    let (connection, handle, _) = rtnetlink::new_connection()?;
-    tokio::select! {
-        () = connection => Err(LinksError::Closed),
-        kernel = Kernel::dump(&handle) => Ok(kernel?.ports()),
-    }
+pub fn now() -> Result<Links, LinksError> {
+    Ok(Kernel::dump()?.ports())
 }
 
 fn publish(published: &watch::Sender<Links>, kernel: &Kernel) {
@@ -103,15 +102,14 @@ struct Device {
 }
 
 impl Kernel {
-    async fn dump(handle: &Handle) -> Result<Self, LinksError> {
+    fn dump() -> Result<Self, LinksError> {
         let mut kernel = Self::default();
-        let mut links = handle.link().get().execute();
-        while let Some(link) = links.try_next().await? {
-            kernel.apply(RouteNetlinkMessage::NewLink(link));
-        }
-        let mut addresses = handle.address().get().execute();
-        while let Some(address) = addresses.try_next().await? {
-            kernel.apply(RouteNetlinkMessage::NewAddress(address));
+        // The counters are half of what a device has to say, and nobody here reads them.
+        let mut links = LinkMessage::default();
+        links.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        let addresses = AddressMessage::default();
+        for list in [RouteNetlinkMessage::GetLink(links), RouteNetlinkMessage::GetAddress(addresses)] {
+            dump::dump(list, |entry| kernel.apply(entry)).map_err(LinksError::Dump)?;
         }
         Ok(kernel)
     }

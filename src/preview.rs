@@ -67,7 +67,7 @@ pub async fn run(config: &Config, document: Option<&Path>) -> Result<Preview, Pr
         None => Store::new(&config.state_directory).restore()?.ok_or(PreviewError::NoDocument)?,
     };
     let desired = Desired { origin: Origin::Pushed, ..desired };
-    let links = links::now().await?;
+    let links = links::now()?;
     // Whether a machine was told is known to the running agent only: a port that still has to cease says so.
     let plan = Plan::new(Some(&desired), &observed, &links, &RaStates::new(), config);
     let foreign = observed.foreign(&snapshot, config).into_iter().map(str::to_owned).collect();
