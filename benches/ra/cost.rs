@@ -45,8 +45,12 @@ fn flooded(peer: Peer) -> Flooded {
     let machines = machines(&panel);
     let daemon = settled(peer, &panel, &machines, LONG);
     let pid = daemon.0.id();
-    let (cpu, memory) = (cpu(pid), rss(pid));
     let (flooding, others) = machines.split_first().unwrap();
+    // What a first answer needs is there before the flood.
+    for machine in others {
+        ask(machine, Duration::from_secs(1));
+    }
+    let (cpu, memory) = (cpu(pid), rss(pid));
     let latency: Vec<f64> = std::thread::scope(|scope| {
         scope.spawn(|| {
             let (solicitation, begun) = (flooding.good(), Instant::now());
@@ -121,9 +125,9 @@ fn cpu_since(pid: u32, before: u64) -> f64 {
     (cpu(pid) - before) as f64 / 1e9
 }
 
-/// Resident memory in kB.
+/// Resident memory in kB, counted anew: `VmRSS` is off by some pages for each thread (proc(5)).
 pub fn rss(pid: u32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap();
     line.trim().split(' ').next().unwrap().parse().unwrap()
 }
