@@ -23,10 +23,10 @@ pub fn text(status: StatusCode, text: impl Into<Vec<u8>>) -> Response<Body> {
 }
 
 /// Sends a machine elsewhere (RFC 9110 15.4.8). `location` is plain ASCII, or nothing is said of it.
-pub fn redirect(location: &str) -> Response<Body> {
+pub fn redirect(location: String) -> Response<Body> {
     let mut response = Response::new(body::empty());
     *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
-    response.headers_mut().extend(HeaderValue::from_str(location).map(|value| (LOCATION, value)));
+    response.headers_mut().extend(HeaderValue::try_from(location).map(|value| (LOCATION, value)));
     response
 }
 

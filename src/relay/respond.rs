@@ -54,6 +54,7 @@ struct Asked<'a> {
     mac: Option<Mac>,
     id: String,
     parts: Parts,
+    began: Instant,
 }
 
 /// Answers one request.
@@ -62,14 +63,13 @@ pub(super) async fn respond(
     machine: &Vouched<Machine>,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let began = Instant::now();
     let (claim, stage) = {
         let phase = service.phase.borrow();
         (Arc::clone(&phase.claim), phase.stage)
     };
     let (parts, incoming) = request.into_parts();
     let id = claim::request_id(fastrand::u64(..));
-    let mut asked = Asked { service, claim, machine, mac: None, id, parts };
+    let mut asked = Asked { service, claim, machine, mac: None, id, parts, began: Instant::now() };
     let (kind, mut response) = match asked.judge() {
         Err(refusal) => (None, *refusal),
         Ok(kind) => (Some(kind), asked.answer(kind, stage, incoming).await),
@@ -77,7 +77,7 @@ pub(super) async fn respond(
     if let Some((name, id)) = ready((claim::REQUEST, asked.id.clone())) {
         response.headers_mut().insert(name, id);
     }
-    asked.note(kind, response.status(), began.elapsed());
+    asked.note(kind, response.status());
     response
 }
 
@@ -109,7 +109,7 @@ impl Asked<'_> {
         if stage == Stage::Drains && kind == Kind::Image && self.is_proxied() {
             return self.trouble(kind, "leafboot is about to be restarted");
         }
-        let now = self.service.shared.started.elapsed();
+        let now = self.began.duration_since(self.service.shared.started);
         let mut allowed = true;
         self.service.allowance.send_if_modified(|allowance| {
             allowed = allowance.take(now);
@@ -119,19 +119,20 @@ impl Asked<'_> {
             self.service.shared.metrics.over_budget(self.claim.of.port.as_str());
             return self.trouble(kind, "this port asks too often");
         }
+        // Boxed is what needs kilobytes while it waits: no silent connection is to hold them, and no redirect to copy them.
         match kind {
             Kind::Image if !self.is_proxied() => {
                 let name = &self.service.shared.settings.cache.name;
-                return reply::redirect(&format!("{name}{}", self.parts.uri.path()));
+                return reply::redirect(format!("{name}{}", self.parts.uri.path()));
             }
-            Kind::Image => return self.image().await,
+            Kind::Image => return Box::pin(self.image()).await,
             Kind::Script | Kind::Token | Kind::Api => {}
         }
         self.mac = self.service.mac(self.machine.of.address).await;
         match kind {
-            Kind::Script => self.script().await,
-            Kind::Token => self.token().await,
-            Kind::Api | Kind::Image => self.api(incoming).await,
+            Kind::Script => Box::pin(self.script()).await,
+            Kind::Token => Box::pin(self.token()).await,
+            Kind::Api | Kind::Image => Box::pin(self.api(incoming)).await,
         }
     }
 
@@ -292,16 +293,18 @@ impl Asked<'_> {
     }
 
     /// Counts the request and logs it.
-    fn note(&self, kind: Option<Kind>, status: StatusCode, took: Duration) {
+    fn note(&self, kind: Option<Kind>, status: StatusCode) {
         let Claim { port, session, .. } = &self.claim.of;
         self.service.shared.metrics.answered(port.as_str(), kind.map(Kind::as_str), status.as_u16());
         let (method, path) = (self.parts.method.as_str(), self.parts.uri.path());
-        let (status, ms) = (status.as_u16(), took.as_millis());
-        let request = &self.id;
+        let (request, status) = (&self.id, status.as_u16());
         match kind {
             // A machine could fill the log with requests that mean nothing.
             None => debug!(%port, %session, request, status, "refused"),
-            Some(kind) => info!(%port, %session, request, %kind, method, path, status, ms, "relayed"),
+            Some(kind) => {
+                let ms = self.began.elapsed().as_millis();
+                info!(%port, %session, request, %kind, method, path, status, ms, "relayed");
+            }
         }
     }
 }
