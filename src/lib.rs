@@ -18,9 +18,9 @@
 //!         └────── watch<Status> ◀── what every pass saw
 //! ```
 //!
-//! The relay has a thread of its own. Words (`net`, `rows`) are used by pure files, those by edges, those by tasks, and
-//! those by `main`: `CONTRIBUTING.md` has the table, and `tests/layers.rs` keeps it so. What is counted is named in
-//! `metrics`; `systemd` keeps the relay's listeners over a restart.
+//! Advertisements and relay have a thread each. Words (`net`, `rows`) are used by pure files, those by edges, those by
+//! tasks, and those by `main`: `CONTRIBUTING.md` has the table, and `tests/layers.rs` keeps it so. What is counted is
+//! named in `metrics`; `systemd` keeps the relay's listeners over a restart.
 
 pub mod acl;
 pub mod api;

@@ -225,3 +225,14 @@ async fn an_error_of_the_socket_is_tried_again() {
     assert!(!port.task.is_finished());
     port.task.abort();
 }
+
+#[tokio::test]
+async fn the_thread_ends_with_its_task() {
+    let mut port = Port::start(only);
+    let advertises = || port.states.borrow().values().next() == Some(&RaState::Advertising);
+    port.eventually("the port advertises", advertises).await;
+    port.task.abort();
+    // The thread publishes the states; they end with it.
+    let ended = async { while port.states.changed().await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(10), ended).await.expect("the thread goes on");
+}
