@@ -1,6 +1,5 @@
-//! The whole agent's memory: the real binary with a real redis-server and the laboratory's SONiC, 256 ports pushed. This
-//! computer's kernel may have no VRF: then no port serves, and the agent is without its sockets, which are the kernel's
-//! memory, and their tasks.
+//! The whole agent's memory: the real binary with a real redis-server and the laboratory's SONiC, 256 ports pushed, all of
+//! which serve. This computer's kernel may have no VRF: a bridge of its name stands for it, for nothing is sent here.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,13 +10,13 @@ use leafboot_lab::sonic;
 use crate::cost::rss;
 use crate::support::advertiser::Daemon;
 use crate::support::agent::{LEAFBOOT, settings, write};
-use crate::support::panel::Panel;
+use crate::support::panel::{Panel, batch};
 use crate::support::switch::{CONFIG_DB, Switch};
 use crate::support::{eventually, output};
 
 const PORTS: usize = 256;
 
-/// Resident memory in kB, once every port is bound in CONFIG_DB, or after 30 s.
+/// Resident memory in kB, once every port serves.
 pub fn memory() -> u64 {
     let _panel = Panel::plug(PORTS);
     let switch = Switch::start();
@@ -39,14 +38,35 @@ pub fn memory() -> u64 {
         .collect();
     let document = format!("{{\"ports\": {{{}}}}}", ports.join(", "));
     eventually("the push is taken", || push(&socket, &document));
-    let rows = || switch.cli(CONFIG_DB, &["KEYS", "INTERFACE|Ethernet*|*"]).lines().count();
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while rows() < ports.len() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    eprintln!("whole agent: {} of {} ports have their address row", rows(), ports.len());
+    let rows = || switch.cli(CONFIG_DB, &["KEYS", "INTERFACE|Ethernet*|*"]);
+    wait("have their address row", ports.len(), || rows().lines().count());
+    // What intfmgrd does with the rows.
+    let address = |row: &str| {
+        let (port, address) = row.strip_prefix("INTERFACE|")?.split_once('|')?;
+        Some(format!("link set {port} master Vrfboot\naddress replace {address} dev {port} nodad\n"))
+    };
+    let addresses: String = rows().lines().filter_map(address).collect();
+    batch(&format!("link add Vrfboot type bridge\nlink set Vrfboot up\n{addresses}"));
+    wait("advertise", ports.len(), || advertising(&socket));
     std::thread::sleep(Duration::from_secs(2));
     rss(agent.0.id())
+}
+
+/// Waits until as many ports as were pushed are so far, at most 30 s; says how many are.
+fn wait(what: &str, all: usize, count: impl Fn() -> usize) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while count() < all && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    eprintln!("whole agent: {} of {all} ports {what}", count());
+}
+
+/// How many ports the agent says advertise.
+fn advertising(socket: &Path) -> usize {
+    let curl = ["-sS", "--unix-socket", socket.to_str().unwrap(), "http://leafboot/v1/ports"];
+    let said = String::from_utf8(output("curl", &curl).stdout).unwrap();
+    let ports = serde_json::from_str::<serde_json::Value>(&said).unwrap()["ports"].take();
+    ports.as_object().unwrap().values().filter(|port| port["advertising"] == true).count()
 }
 
 /// The laboratory's SONiC, until it is killed.
