@@ -106,7 +106,10 @@ impl Solicitor {
             let [_, _, _, _, high, low] = mac;
             let address =
                 Ipv6Addr::new(0xfe80, 0, 0, 0, 0x5054, 0xff, 0xfe01, u16::from_be_bytes([high, low]));
-            Self { socket, mac, address }
+            let solicitor = Self { socket, mac, address };
+            // Until it was bound it has heard every port.
+            solicitor.drain();
+            solicitor
         })
     }
 
