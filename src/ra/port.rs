@@ -11,7 +11,7 @@ use super::ears::Ears;
 use super::engine::Engine;
 use super::frame;
 use super::packet::{self, Advertisement, Envelope, ROUTER_ADVERTISEMENT};
-use super::socket::{LARGEST, RaSocket};
+use super::socket::{LARGEST, RaSocket, is_down};
 use crate::config::Ra;
 use crate::net::PortName;
 use crate::serving::Order;
@@ -98,7 +98,11 @@ impl Port {
             if self.pause == RETRY.0 {
                 warn!(port = %self.name, %error, "cannot advertise; trying again");
             }
-            self.failed(now);
+            if is_down(&error) {
+                self.rest(now);
+            } else {
+                self.close(now);
+            }
         }
     }
 
@@ -128,9 +132,14 @@ impl Port {
         Ok(())
     }
 
-    /// Closes the socket; it is opened again after a pause, which grows.
-    fn failed(&mut self, now: Instant) {
+    /// Closes the socket; it is opened again after a pause.
+    fn close(&mut self, now: Instant) {
         (self.socket, self.deaf_until) = (None, None);
+        self.rest(now);
+    }
+
+    /// Sends nothing for a pause, which grows.
+    fn rest(&mut self, now: Instant) {
         self.retry_at = Some(now + self.pause);
         self.pause = (self.pause * 2).min(RETRY.1);
     }
@@ -143,6 +152,8 @@ impl Port {
                 Ok(None) => return,
                 Ok(Some(_)) if self.deaf_until.is_some() => {}
                 Ok(Some(length)) if self.engine.hears(now) => {
+                    // What comes in shows that the port is up.
+                    self.retry_at = None;
                     self.understand(buffer.get(..length).unwrap_or_default(), now);
                     self.act(ears, now);
                 }
@@ -151,13 +162,12 @@ impl Port {
                     let until = now + self.engine.deaf_for();
                     self.deaf_until = Some(until);
                     if ears.listen(socket, self.key, false).is_err() {
-                        self.failed(now);
+                        self.close(now);
                     }
                 }
-                // The device goes down or away: its order follows.
                 Err(error) => {
                     trace!(port = %self.name, %error, "cannot listen");
-                    self.failed(now);
+                    self.close(now);
                 }
             }
         }

@@ -55,11 +55,11 @@ impl RaSocket {
         self.ifindex
     }
 
-    /// The next frame's length; none while there is no frame.
+    /// The next frame's length; none while there is no frame, or the device has gone down.
     pub fn receive(&self, frame: &mut [u8; LARGEST]) -> io::Result<Option<usize>> {
         match (&self.socket).read(frame) {
             Ok(length) => Ok(Some(length)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_down(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -74,6 +74,13 @@ impl AsFd for RaSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// Whether an error says no more than that the device is down. Its socket is as good as before: when the device is up,
+/// the kernel has it listen again (`af_packet.c: packet_notifier`).
+pub fn is_down(error: &io::Error) -> bool {
+    // ENOBUFS: it has no carrier.
+    matches!(error.raw_os_error(), Some(libc::ENETDOWN | libc::ENOBUFS))
 }
 
 /// Binds a packet socket to a device. pnet does it with a descriptor of its own, which it then closes; neither the
