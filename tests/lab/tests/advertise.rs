@@ -14,6 +14,11 @@ use nix::unistd::gettid;
 const SOON: Duration = Duration::from_secs(20);
 /// In software, on a busy computer, firmware takes its time.
 const FIRMWARE: Duration = Duration::from_secs(120);
+/// Unsolicited advertisements so seldom that none comes just before a machine would solicit: it would take that one,
+/// and ask for none.
+const SELDOM: &str = "interval_min = \"20m\"\ninterval_max = \"30m\"\n";
+/// MAX_INITIAL_RTR_ADVERTISEMENTS of them, each up to MAX_INITIAL_RTR_ADVERT_INTERVAL after the one before (RFC 4861 10).
+const INITIAL: (usize, Duration) = (3, Duration::from_secs(40));
 const OVMF: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"];
 /// What this needs beside the laboratory, and the Debian package that has it.
 const PREREQUISITES: [(&str, &str); 3] =
@@ -27,23 +32,21 @@ fn machines_of_every_kind_are_answered_through_the_vrf() -> Result<(), String> {
     let programs = Programs::beside(Path::new(env!("CARGO_BIN_EXE_lab")));
     let story = |lab: &mut Lab| {
         let directory = tempfile::tempdir()?;
+        lab.configure("[ra]\n", &format!("[ra]\n{SELDOM}"))?;
+        let wires = [Wire::listen(lab, Port::Ethernet0)?, Wire::listen(lab, Port::Ethernet4)?];
         lab.start_leafboot()?;
         lab.push(&Port::ALL)?;
         Port::ALL.iter().try_for_each(|port| lab.settled(*port, "boot").map(drop))?;
-        let wire = Wire::listen(Port::Ethernet4, directory.path())?;
+        until("the initial advertisements are over", INITIAL.1, || {
+            let count = |wire: &Wire| wire.packets(&["> ff02::1: ", "router advertisement"]).len();
+            Ok(wires.iter().all(|wire| count(wire) >= INITIAL.0).then_some(()))
+        })?;
         // It needs a while; the others are looked at meanwhile.
-        let mut machine = firmware(Port::Ethernet4, directory.path())?;
-        ipxe(lab, directory.path())?;
+        let _machine = firmware(Port::Ethernet4, directory.path())?;
+        ipxe(lab, &wires[0])?;
         linux(Port::Ethernet0, directory.path())?;
         flaps(lab, Port::Ethernet0)?;
-        if let Err(error) = uefi(&wire, Port::Ethernet4) {
-            // It need not ask when an advertisement comes just before it would.
-            eprintln!("the firmware is switched on again: {error}\n{}", wire.text());
-            drop(machine);
-            machine = firmware(Port::Ethernet4, directory.path())?;
-            uefi(&wire, Port::Ethernet4)?;
-        }
-        drop(machine);
+        uefi(&wires[1], Port::Ethernet4)?;
         Ok(())
     };
     // As text: the error's own words name the logs and show their ends.
@@ -60,8 +63,8 @@ struct Wire {
 }
 
 impl Wire {
-    fn listen(port: Port, directory: &Path) -> Result<Wire, Error> {
-        let (tap, log) = (network::machine_tap(port), directory.join(format!("wire-{port}.log")));
+    fn listen(lab: &Lab, port: Port) -> Result<Wire, Error> {
+        let (tap, log) = (network::leaf_tap(port), lab.log(&format!("wire-{port}")));
         let argv = ["tcpdump", "-i", &tap, "-l", "-n", "-tt", "--immediate-mode", "icmp6"].map(str::to_owned);
         let tcpdump = Process::start("tcpdump", &argv, &log)?;
         let wire = Wire { log, _tcpdump: tcpdump };
@@ -85,10 +88,8 @@ impl Wire {
 }
 
 /// iPXE asks again after 250 ms, and gives up after 16 s (today's upstream: 150 ms, 4 s): its first one is answered.
-fn ipxe(lab: &Lab, directory: &Path) -> Result<(), Error> {
-    let port = Port::Ethernet0;
-    let wire = Wire::listen(port, directory)?;
-    let _machine = lab.switch_on(port, Character::Honest)?;
+fn ipxe(lab: &Lab, wire: &Wire) -> Result<(), Error> {
+    let _machine = lab.switch_on(Port::Ethernet0, Character::Honest)?;
     let asked = until("iPXE solicits", SOON, || Ok(wire.packets(&["router solicitation"]).first().cloned()))?;
     let answer = until("it is answered", SOON, || {
         let answers = wire.packets(&["router advertisement"]);
