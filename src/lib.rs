@@ -32,6 +32,7 @@ pub mod links;
 pub mod metrics;
 pub mod neighbours;
 pub mod net;
+pub mod netlink;
 pub mod observed;
 pub mod plan;
 pub mod preview;

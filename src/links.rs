@@ -2,75 +2,60 @@
 //!
 //! Must never: change anything in the kernel.
 
-mod dump;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 use ipnet::Ipv6Net;
-use rtnetlink::MulticastGroup;
-use rtnetlink::packet_core::NetlinkPayload;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use thiserror::Error;
 use tokio::sync::watch;
+use tracing::debug;
 
 use crate::net::Mac;
+use crate::netlink::{self, Events, Group};
 use crate::observed::{Link, Links};
 
 /// Why the kernel's view is not available.
 #[derive(Debug, Error)]
 pub enum LinksError {
-    /// No netlink socket.
-    #[error("cannot open a netlink socket: {0}")]
-    Socket(#[from] std::io::Error),
-    /// The kernel refused a dump.
+    /// No events.
+    #[error("cannot follow links and addresses: {0}")]
+    Events(#[source] std::io::Error),
+    /// The kernel refused a list.
     #[error("cannot list links and addresses: {0}")]
-    Dump(#[source] std::io::Error),
-    /// The netlink socket was closed.
-    #[error("the netlink socket was closed")]
-    Closed,
+    List(#[source] std::io::Error),
 }
 
 /// Follows the kernel until the process ends; returns only with an error.
 pub async fn run(published: watch::Sender<Links>) -> Result<(), LinksError> {
-    let groups = [MulticastGroup::Link, MulticastGroup::Ipv6Ifaddr];
-    // Without its handle the connection would end.
-    let (connection, _handle, mut events) = rtnetlink::new_multicast_connection(&groups)?;
-    let follow = async {
-        let mut kernel = Kernel::dump()?;
-        publish(&published, &kernel);
-        while let Some((first, _)) = events.next().await {
-            let mut overrun = false;
-            let mut next = Some(first);
-            // What has come meanwhile is one change: a leaf of many ports is not looked through for each message.
-            while let Some(message) = next {
-                if let NetlinkPayload::InnerMessage(change) = message.payload {
-                    kernel.apply(change);
-                } else if let NetlinkPayload::Overrun(_) = message.payload {
-                    overrun = true;
-                }
-                next = events.next().now_or_never().flatten().map(|(message, _)| message);
-            }
-            if overrun {
-                // Events were lost (netlink(7), ENOBUFS): only a fresh dump knows what is.
-                kernel = Kernel::dump()?;
-            }
-            publish(&published, &kernel);
+    loop {
+        follow(&published).await?;
+        debug!("events of links and addresses were lost; lists them anew");
+    }
+}
+
+/// Follows the kernel until some of its events are lost.
+async fn follow(published: &watch::Sender<Links>) -> Result<(), LinksError> {
+    let events = Events::of(&[Group::Links, Group::Ipv6Addresses]).map_err(LinksError::Events)?;
+    let mut kernel = Kernel::list()?;
+    loop {
+        publish(published, &kernel);
+        let mut next = Some(events.next().await);
+        // What has come meanwhile is one change: a leaf of many ports is not looked through for each message.
+        while let Some(changes) = next {
+            let Some(changes) = changes.map_err(LinksError::Events)? else { return Ok(()) };
+            changes.into_iter().for_each(|change| kernel.apply(change));
+            next = events.next().now_or_never();
         }
-        Err(LinksError::Closed)
-    };
-    tokio::select! {
-        () = connection => Err(LinksError::Closed),
-        end = follow => end,
     }
 }
 
 /// The ports as the kernel has them now.
 pub fn now() -> Result<Links, LinksError> {
-    Ok(Kernel::dump()?.ports())
+    Ok(Kernel::list()?.ports())
 }
 
 fn publish(published: &watch::Sender<Links>, kernel: &Kernel) {
@@ -102,14 +87,14 @@ struct Device {
 }
 
 impl Kernel {
-    fn dump() -> Result<Self, LinksError> {
+    fn list() -> Result<Self, LinksError> {
         let mut kernel = Self::default();
         // The counters are half of what a device has to say, and nobody here reads them.
         let mut links = LinkMessage::default();
         links.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         let addresses = AddressMessage::default();
         for list in [RouteNetlinkMessage::GetLink(links), RouteNetlinkMessage::GetAddress(addresses)] {
-            dump::dump(list, |entry| kernel.apply(entry)).map_err(LinksError::Dump)?;
+            netlink::list(list, |entry| kernel.apply(entry)).map_err(LinksError::List)?;
         }
         Ok(kernel)
     }

@@ -50,7 +50,7 @@ const PURE: &[&str] = &[
 const IMPURE: [&str; 12] = [
     "tokio",
     "redis::",
-    "rtnetlink",
+    "netlink_",
     "hyper",
     "tracing",
     "socket2",
@@ -98,12 +98,13 @@ fn pure_files_do_no_io_and_know_no_clock() {
 fn each_edges_library_has_one_home() {
     let homes = [
         ("redis::", "db.rs"),
-        ("rtnetlink::", "links.rs dump.rs neighbours.rs"),
+        ("netlink_sys::", "netlink.rs"),
+        ("netlink_packet", "netlink.rs links.rs neighbours.rs"),
         ("prometheus_client::", "metrics.rs"),
         ("rustls::", "tls.rs server.rs origin.rs"),
         ("sd_notify::", "systemd.rs"),
         ("std::fs", "store.rs api.rs main.rs db.rs preview.rs tls.rs"),
-        ("use nix::", "socket.rs ears.rs"),
+        ("use nix::", "socket.rs ears.rs netlink.rs"),
         ("pnet_datalink", "socket.rs"),
     ];
     for path in files(&source()) {

@@ -128,7 +128,7 @@ impl Asked<'_> {
             Kind::Image => return Box::pin(self.image()).await,
             Kind::Script | Kind::Token | Kind::Api => {}
         }
-        self.mac = self.service.mac(self.machine.of.address).await;
+        self.mac = self.service.mac(self.machine.of.address);
         match kind {
             Kind::Script => Box::pin(self.script()).await,
             Kind::Token => Box::pin(self.token()).await,

@@ -32,7 +32,7 @@ use super::upstream::Upstream;
 use super::vouched::Vouched;
 use crate::config::Relay;
 use crate::metrics::{Counter, Gauge, Metrics, OneMore};
-use crate::neighbours::Neighbours;
+use crate::neighbours;
 use crate::net::{Mac, PortName};
 use crate::session::SessionId;
 
@@ -65,8 +65,6 @@ pub struct Shared {
     images: Images,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// Who has which address.
-    pub neighbours: Neighbours,
     /// The certificate of the TLS listeners.
     pub tls: Option<Reloaded<ServerConfig>>,
     /// What the relay's times are counted from.
@@ -79,7 +77,7 @@ pub struct Shared {
 
 impl Shared {
     /// Everything that the settings name; nothing is connected to yet. Needs a runtime.
-    pub fn new(settings: &Relay, metrics: &Arc<Metrics>) -> Result<Self, SharedError> {
+    pub fn new(settings: &Relay, metrics: &Arc<Metrics>) -> Result<Self, TlsError> {
         let upstream =
             |name, settings| Upstream::new(name, settings).map(|upstream| upstream.counted(metrics));
         Ok(Self {
@@ -88,24 +86,12 @@ impl Shared {
             images: Images::new(&settings.cache, metrics)?,
             tls: settings.tls.as_ref().map(|tls| tls::server(&tls.identity)).transpose()?,
             metrics: Arc::clone(metrics),
-            neighbours: Neighbours::open()?,
             settings: settings.clone(),
             started: Instant::now(),
             streams: watch::Sender::new(()),
             open: watch::Sender::new(()),
         })
     }
-}
-
-/// Why the relay cannot begin.
-#[derive(Debug, thiserror::Error)]
-pub enum SharedError {
-    /// A certificate, a key or the trust roots.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// No netlink socket.
-    #[error("cannot open a netlink socket: {0}")]
-    Netlink(#[from] io::Error),
 }
 
 /// How far a port is.
@@ -189,12 +175,12 @@ impl Service {
 
     /// The Ethernet address of a machine, where the kernel knows it. A port has one machine, and that asks for several
     /// things in a row: it is not looked up for each.
-    pub async fn mac(&self, address: Ipv6Addr) -> Option<Mac> {
+    pub fn mac(&self, address: Ipv6Addr) -> Option<Mac> {
         let is_fresh = |known: &&Known| known.address == address && known.at.elapsed() < KNOWN_AGE;
         if let Some(known) = self.known.borrow().as_ref().filter(is_fresh) {
             return Some(known.mac);
         }
-        let mac = self.shared.neighbours.mac(self.ifindex, address).await?;
+        let mac = neighbours::mac(self.ifindex, address)?;
         self.known.send_replace(Some(Known { address, mac, at: Instant::now() }));
         Some(mac)
     }

@@ -12,7 +12,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::claim::Claim;
-use super::server::{self, GRACE, Phase, Service, Shared, SharedError, Stage};
+use super::server::{self, GRACE, Phase, Service, Shared, Stage};
+use super::tls::TlsError;
 use crate::config::Config;
 use crate::desired::{Desired, Origin};
 use crate::metrics::Metrics;
@@ -85,7 +86,7 @@ impl Port {
 }
 
 /// Follows the ports' orders until the process is to end, and then until what is under way has come through.
-pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, inputs: Inputs) -> Result<(), SharedError> {
+pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, inputs: Inputs) -> Result<(), TlsError> {
     let Inputs { mut desired, mut links, mut stop, mut inherited } = inputs;
     let shared = Arc::new(Shared::new(&config.relay, &metrics)?);
     // The last process may have had other settings.

@@ -1,0 +1,119 @@
+//! The rtnetlink(7) edge: questions, which the kernel answers at once, and events, as they come.
+//!
+//! All of it a datagram at a time: a device takes 13 KB when it is decoded, and there are hundreds.
+//!
+//! Must never: change anything in the kernel.
+
+use std::io;
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{AsyncSocket, AsyncSocketExt, Socket, SocketAddr, TokioSocket};
+use nix::libc::ENOBUFS;
+
+/// Asks for one thing. None: there is no such thing, or it cannot be decoded.
+pub fn get(wanted: RouteNetlinkMessage) -> io::Result<Option<RouteNetlinkMessage>> {
+    let mut found = None;
+    ask(wanted, NLM_F_ACK, |answer| found = Some(answer))?;
+    Ok(found)
+}
+
+/// Asks for a list and calls `each` with all that is in it. What cannot be decoded is left out.
+pub fn list(wanted: RouteNetlinkMessage, each: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
+    ask(wanted, NLM_F_DUMP, each)
+}
+
+/// Never waits: the kernel has done its work when it has taken the question, and has the next part of a list ready
+/// whenever one has been taken (`af_netlink.c: netlink_recvmsg`).
+fn ask(wanted: RouteNetlinkMessage, flags: u16, mut each: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
+    let socket = Socket::new(NETLINK_ROUTE)?;
+    socket.set_non_blocking(true)?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut request = NetlinkMessage::from(wanted);
+    request.header.flags = NLM_F_REQUEST | flags;
+    request.finalize();
+    let mut bytes = vec![0; request.buffer_len()];
+    request.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+    loop {
+        let (datagram, from) = socket.recv_from_full()?;
+        if !is_kernel(&from) {
+            continue;
+        }
+        for message in messages(&datagram) {
+            if let NetlinkPayload::InnerMessage(message) = message.payload {
+                each(message);
+            } else if let NetlinkPayload::Error(end) = message.payload {
+                // Of code 0 it is the acknowledgement.
+                return end.code.map_or(Ok(()), |_| Err(end.to_io()));
+            } else if let NetlinkPayload::Done(end) = message.payload {
+                return if end.code < 0 { Err(io::Error::from_raw_os_error(-end.code)) } else { Ok(()) };
+            }
+        }
+    }
+}
+
+/// What the kernel tells everybody who listens (rtnetlink.h: `enum rtnetlink_groups`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// RTNLGRP_LINK: devices.
+    Links = 1,
+    /// RTNLGRP_IPV6_IFADDR: IPv6 addresses.
+    Ipv6Addresses = 9,
+}
+
+/// The kernel's events from now on.
+pub struct Events(TokioSocket);
+
+impl Events {
+    /// Those of some groups.
+    pub fn of(groups: &[Group]) -> io::Result<Self> {
+        let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
+        socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
+        for group in groups {
+            socket.socket_ref().add_membership(*group as u32)?;
+        }
+        Ok(Self(socket))
+    }
+
+    /// The next ones, which come together. None: some were lost, because they came faster than they were taken (netlink(7),
+    /// ENOBUFS). What comes after that is older than what was lost, so these events are at their end; a list that is
+    /// asked for after new ones have begun knows what is.
+    pub async fn next(&self) -> io::Result<Option<Vec<RouteNetlinkMessage>>> {
+        loop {
+            match self.0.recv_from_full().await {
+                Ok((datagram, from)) if is_kernel(&from) => return Ok(Some(changes(&datagram))),
+                Ok(_) => {}
+                Err(error) if error.raw_os_error() == Some(ENOBUFS) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Processes may send to a netlink socket too.
+fn is_kernel(from: &SocketAddr) -> bool {
+    from.port_number() == 0
+}
+
+fn changes(datagram: &[u8]) -> Vec<RouteNetlinkMessage> {
+    let change = |message: NetlinkMessage<RouteNetlinkMessage>| {
+        if let NetlinkPayload::InnerMessage(change) = message.payload { Some(change) } else { None }
+    };
+    messages(datagram).filter_map(change).collect()
+}
+
+/// The messages of a datagram.
+fn messages(mut bytes: &[u8]) -> impl Iterator<Item = NetlinkMessage<RouteNetlinkMessage>> {
+    const ALIGNMENT: usize = 4;
+    std::iter::from_fn(move || {
+        let length = NetlinkBuffer::new_checked(bytes).ok()?.length() as usize;
+        let message = bytes.get(..length)?;
+        bytes = bytes.get(length.next_multiple_of(ALIGNMENT)..).unwrap_or_default();
+        Some(message)
+    })
+    .filter_map(|message| NetlinkMessage::deserialize(message).ok())
+}
