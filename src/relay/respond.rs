@@ -110,12 +110,7 @@ impl Asked<'_> {
             return self.trouble(kind, "leafboot is about to be restarted");
         }
         let now = self.began.duration_since(self.service.shared.started);
-        let mut allowed = true;
-        self.service.allowance.send_if_modified(|allowance| {
-            allowed = allowance.take(now);
-            false
-        });
-        if !allowed {
+        if !self.service.kept(|kept| kept.allowance.take(now)) {
             self.service.shared.metrics.over_budget(self.claim.of.port.as_str());
             return self.trouble(kind, "this port asks too often");
         }
@@ -152,10 +147,7 @@ impl Asked<'_> {
             }
             Ok(answer) if answer.status() == StatusCode::OK && !answer.body().is_empty() => {
                 let (target, now) = (self.target(), shared.started.elapsed());
-                self.service.memory.send_if_modified(|memory| {
-                    memory.keep(target, answer.body(), now);
-                    false
-                });
+                self.service.kept(|kept| kept.scripts.keep(target, answer.body(), now));
                 return passed_on(answer.map(body::whole));
             }
             Ok(answer) if answer.status() == StatusCode::OK => {
@@ -167,7 +159,7 @@ impl Asked<'_> {
         self.warn(Kind::Script, &reason);
         self.with_trouble(&reason, |trouble| {
             let now = shared.started.elapsed();
-            let recalled = self.service.memory.borrow().recall(self.target(), trouble, now);
+            let recalled = self.service.kept(|kept| kept.scripts.recall(self.target(), trouble, now));
             recalled.filter(|_| self.is_ipxe())
         })
         .map_or_else(|| self.trouble(Kind::Script, &reason), |script| reply::text(StatusCode::OK, script))

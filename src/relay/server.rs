@@ -139,14 +139,9 @@ pub struct Service {
     pub ifindex: u32,
     /// The port's claim, and how far it is.
     pub phase: watch::Receiver<Phase>,
-    /// Its last known good scripts.
-    pub memory: watch::Sender<Memory>,
-    /// How often it may ask.
-    pub allowance: watch::Sender<Allowance>,
     /// What it gets of the partition cache's images in proxy mode.
     pub images: Images,
-    /// The machine that was looked up last.
-    known: watch::Sender<Option<Known>>,
+    kept: watch::Sender<Kept>,
     places: Arc<Semaphore>,
     sent: Counter,
     cut: Counter,
@@ -160,10 +155,12 @@ impl Service {
         Self {
             ifindex,
             phase,
-            memory: watch::Sender::new(Memory::new(shared.settings.remember)),
-            allowance: watch::Sender::new(Allowance::new(shared.settings.requests)),
             images: shared.images.for_port(&port),
-            known: watch::Sender::new(None),
+            kept: watch::Sender::new(Kept {
+                scripts: Memory::new(shared.settings.remember),
+                allowance: Allowance::new(shared.settings.requests),
+                known: None,
+            }),
             places: Arc::new(Semaphore::new(usize::from(shared.settings.connections))),
             sent: shared.metrics.sent(port.as_str()),
             cut: shared.metrics.cut(port.as_str()),
@@ -173,17 +170,38 @@ impl Service {
         }
     }
 
+    /// Looks at what is kept of the machine, or changes it.
+    pub fn kept<T: Default>(&self, doing: impl FnOnce(&mut Kept) -> T) -> T {
+        let mut done = T::default();
+        self.kept.send_if_modified(|kept| {
+            done = doing(kept);
+            false
+        });
+        done
+    }
+
     /// The Ethernet address of a machine, where the kernel knows it. A port has one machine, and that asks for several
     /// things in a row: it is not looked up for each.
     pub fn mac(&self, address: Ipv6Addr) -> Option<Mac> {
-        let is_fresh = |known: &&Known| known.address == address && known.at.elapsed() < KNOWN_AGE;
-        if let Some(known) = self.known.borrow().as_ref().filter(is_fresh) {
-            return Some(known.mac);
-        }
-        let mac = neighbours::mac(self.ifindex, address)?;
-        self.known.send_replace(Some(Known { address, mac, at: Instant::now() }));
-        Some(mac)
+        self.kept(|kept| {
+            let is_fresh = |known: &Known| known.address == address && known.at.elapsed() < KNOWN_AGE;
+            if !kept.known.as_ref().is_some_and(is_fresh) {
+                let mac = neighbours::mac(self.ifindex, address)?;
+                kept.known = Some(Known { address, mac, at: Instant::now() });
+            }
+            kept.known.as_ref().map(|known| known.mac)
+        })
     }
+}
+
+/// What is kept of a port's machine from one request to the next.
+pub struct Kept {
+    /// Its last known good scripts.
+    pub scripts: Memory,
+    /// How often it may ask.
+    pub allowance: Allowance,
+    /// Who was looked up last.
+    known: Option<Known>,
 }
 
 /// What the kernel said of a machine.
