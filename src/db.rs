@@ -128,8 +128,7 @@ impl Db {
         // Subscribe first, read later: what changes in between wakes us once more
         // (`common/subscriberstatetable.cpp` does it in this order too).
         let events = stream::select_all([
-            config.subscribe(&patterns::CONFIG).await?,
-            config.subscribe(&[rows::CONFIG_DB_INITIALIZED]).await?,
+            config.subscribe(&[&patterns::CONFIG[..], &[rows::CONFIG_DB_INITIALIZED]].concat()).await?,
             state.subscribe(&patterns::STATE).await?,
             asic.subscribe(&patterns::ASIC).await?,
         ]);
