@@ -239,17 +239,9 @@ impl Metrics {
         text
     }
 
-    /// A request was answered; `kind` is none where no route was found.
-    pub fn answered(&self, port: &str, kind: Option<&'static str>, status: u16) {
-        let status = match status {
-            100..200 => "1xx",
-            200..300 => "2xx",
-            300..400 => "3xx",
-            400..500 => "4xx",
-            _ => "5xx",
-        };
-        let labels = RequestLabels { port: port.to_owned(), kind: kind.unwrap_or("none"), status };
-        self.requests.get_or_create(&labels).inc();
+    /// Counts the requests of a port's machines that are answered.
+    pub fn requests(&self, port: &str) -> Requests {
+        Requests { port: port.to_owned(), all: self.requests.clone(), used: Vec::new() }
     }
 
     /// Counts what is sent to a port's machines.
@@ -305,6 +297,37 @@ impl Metrics {
     }
 }
 
+/// What is counted of one port's requests.
+#[derive(Debug)]
+pub struct Requests {
+    port: String,
+    all: Family<RequestLabels, Counter>,
+    /// By kind and status, those that were needed: to look one up by its labels costs more than to count.
+    used: Vec<(&'static str, &'static str, Counter)>,
+}
+
+impl Requests {
+    /// A request was answered; `kind` is none where no route was found.
+    pub fn answered(&mut self, kind: Option<&'static str>, status: u16) {
+        let kind = kind.unwrap_or("none");
+        let status = match status {
+            100..200 => "1xx",
+            200..300 => "2xx",
+            300..400 => "3xx",
+            400..500 => "4xx",
+            _ => "5xx",
+        };
+        if let Some((.., counter)) = self.used.iter().find(|used| (used.0, used.1) == (kind, status)) {
+            counter.inc();
+            return;
+        }
+        let labels = RequestLabels { port: self.port.clone(), kind, status };
+        let counter = self.all.get_or_create_owned(&labels);
+        counter.inc();
+        self.used.push((kind, status, counter));
+    }
+}
+
 /// What is counted of one origin.
 #[derive(Debug)]
 pub struct OriginMetrics {
@@ -337,12 +360,19 @@ mod tests {
     #[test]
     fn metrics_are_written_with_their_labels() {
         let metrics = Metrics::default();
-        metrics.answered("Ethernet0", Some("script"), 200);
+        let mut requests = metrics.requests("Ethernet0");
+        for (kind, status) in
+            [(Some("script"), 200), (Some("script"), 204), (None, 404), (Some("script"), 503)]
+        {
+            requests.answered(kind, status);
+        }
         metrics.sent("Ethernet0").inc_by(7);
         metrics.origin("boot_service", "http://a").asked(Some(Duration::from_millis(20)));
         let text = metrics.text();
         for line in [
-            "leafboot_relay_requests_total{port=\"Ethernet0\",kind=\"script\",status=\"2xx\"} 1",
+            "leafboot_relay_requests_total{port=\"Ethernet0\",kind=\"script\",status=\"2xx\"} 2",
+            "leafboot_relay_requests_total{port=\"Ethernet0\",kind=\"script\",status=\"5xx\"} 1",
+            "leafboot_relay_requests_total{port=\"Ethernet0\",kind=\"none\",status=\"4xx\"} 1",
             "leafboot_relay_sent_bytes_total{port=\"Ethernet0\"} 7",
             "leafboot_relay_upstream_first_byte_seconds_count{upstream=\"boot_service\",origin=\"http://a\"} 1",
             "leafboot_relay_upstream_failures_total{upstream=\"boot_service\",origin=\"http://a\"} 0",

@@ -16,13 +16,13 @@ pub enum Refusal {
 /// What a request with this method, path and query is relayed as.
 pub fn decide(routes: &Routes, method: &str, path: &str, query: Option<&str>) -> Result<Kind, Refusal> {
     let kind = routes.kind(path).ok_or(Refusal::Path)?;
-    let methods = match kind {
-        Kind::Script | Kind::Token => "GET",
-        Kind::Image => "GET, HEAD",
+    let (methods, taken) = match kind {
+        Kind::Script | Kind::Token => ("GET", method == "GET"),
+        Kind::Image => ("GET, HEAD", matches!(method, "GET" | "HEAD")),
         // Connect's unary methods without side effects may be GET.
-        Kind::Api => "GET, POST",
+        Kind::Api => ("GET, POST", matches!(method, "GET" | "POST")),
     };
-    if !methods.split(", ").any(|known| known == method) {
+    if !taken {
         return Err(Refusal::Method(methods));
     }
     // Image URLs have no query; one that has would be cached under another name.
@@ -57,6 +57,8 @@ mod tests {
             }
         }
         assert_eq!(decide(&routes(), "GET", "/other", None), Err(Refusal::Path));
+        assert_eq!(decide(&routes(), "POST", "/metal-os/x", None), Err(Refusal::Method("GET, HEAD")));
+        assert_eq!(decide(&routes(), "HEAD", "/api/x", None), Err(Refusal::Method("GET, POST")));
         assert_eq!(decide(&routes(), "POST", "/boot.ipxe", None), Err(Refusal::Method("GET")));
     }
 

@@ -9,12 +9,12 @@ use super::route::Kind;
 pub struct Head<'a> {
     /// Whether it is HTTP/1.1; otherwise HTTP/1.0.
     pub is_1_1: bool,
-    /// The values of its `Host` fields.
-    pub hosts: &'a [&'a [u8]],
+    /// The values of its first two `Host` fields.
+    pub hosts: [Option<&'a [u8]>; 2],
     /// Whether it has a `Transfer-Encoding`.
     pub transfer_encoding: bool,
-    /// Its `Content-Length`s.
-    pub lengths: &'a [&'a [u8]],
+    /// Its first two `Content-Length`s.
+    pub lengths: [Option<&'a [u8]>; 2],
     /// Whether it has an `Expect`.
     pub expect: bool,
 }
@@ -27,16 +27,17 @@ pub struct Fault(pub u16, pub &'static str);
 pub fn check(head: &Head) -> Result<(), Fault> {
     // RFC 9112 3.2: none, more than one, and one that is not a host, are all 400.
     match head.hosts {
-        [] if head.is_1_1 => return Err(Fault(400, "there is no Host (RFC 9112 3.2)")),
-        [] => {}
-        [host] if is_host(host) => {}
-        [_] => return Err(Fault(400, "Host is not a host (RFC 9112 3.2)")),
-        [_, _, ..] => return Err(Fault(400, "there is more than one Host (RFC 9112 3.2)")),
+        [None, _] if head.is_1_1 => return Err(Fault(400, "there is no Host (RFC 9112 3.2)")),
+        [None, _] => {}
+        [_, Some(_)] => return Err(Fault(400, "there is more than one Host (RFC 9112 3.2)")),
+        [Some(host), None] if is_host(host) => {}
+        [Some(_), None] => return Err(Fault(400, "Host is not a host (RFC 9112 3.2)")),
     }
-    if head.transfer_encoding && !head.lengths.is_empty() {
+    let [length, another] = head.lengths;
+    if head.transfer_encoding && length.is_some() {
         return Err(Fault(400, "Content-Length and Transfer-Encoding exclude each other (RFC 9112 6.3)"));
     }
-    if head.lengths.len() > 1 || head.lengths.iter().any(|length| length_of(length).is_none()) {
+    if another.is_some() || length.is_some_and(|length| length_of(length).is_none()) {
         return Err(Fault(400, "Content-Length is not one number (RFC 9112 6.3)"));
     }
     // iPXE hangs on an answer 1xx; RFC 9110 10.1.1 lets a server say 417 to an expectation.
@@ -45,7 +46,7 @@ pub fn check(head: &Head) -> Result<(), Fault> {
 
 /// Judges a request's body: only the API takes one, of at most `most` bytes.
 pub fn check_body(kind: Kind, head: &Head, most: u64) -> Result<(), Fault> {
-    let length = head.lengths.first().and_then(|length| length_of(length)).unwrap_or(0);
+    let length = head.lengths[0].and_then(length_of).unwrap_or(0);
     match kind {
         Kind::Api if length > most => Err(Fault(413, "the body is too long")),
         Kind::Api => Ok(()),
@@ -96,11 +97,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const GOOD: Head<'static> =
-        Head { is_1_1: true, hosts: &[b"leaf"], transfer_encoding: false, lengths: &[], expect: false };
+    const GOOD: Head<'static> = Head {
+        is_1_1: true,
+        hosts: [Some(b"leaf"), None],
+        transfer_encoding: false,
+        lengths: [None; 2],
+        expect: false,
+    };
 
     fn with_host(host: &str) -> bool {
-        check(&Head { hosts: &[host.as_bytes()], ..GOOD }).is_ok()
+        check(&Head { hosts: [Some(host.as_bytes()), None], ..GOOD }).is_ok()
     }
 
     #[test]
@@ -141,26 +147,31 @@ mod tests {
     #[test]
     fn what_two_readers_could_see_differently_is_refused() {
         assert_eq!(check(&GOOD), Ok(()));
-        assert_eq!(check(&Head { hosts: &[], ..GOOD }).unwrap_err().0, 400);
-        assert_eq!(check(&Head { hosts: &[], is_1_1: false, ..GOOD }), Ok(()));
-        assert_eq!(check(&Head { hosts: &[b"a", b"a"], ..GOOD }).unwrap_err().0, 400);
-        assert_eq!(check(&Head { transfer_encoding: true, lengths: &[b"0"], ..GOOD }).unwrap_err().0, 400);
-        for lengths in [&[&b"1"[..], b"1"][..], &[b"+1"], &[b""], &[b"1, 1"], &[b"99999999999999999999"]] {
-            assert_eq!(check(&Head { lengths, ..GOOD }).unwrap_err().0, 400, "{lengths:?}");
+        assert_eq!(check(&Head { hosts: [None; 2], ..GOOD }).unwrap_err().0, 400);
+        assert_eq!(check(&Head { hosts: [None; 2], is_1_1: false, ..GOOD }), Ok(()));
+        assert_eq!(check(&Head { hosts: [Some(b"a"); 2], ..GOOD }).unwrap_err().0, 400);
+        assert_eq!(
+            check(&Head { transfer_encoding: true, lengths: [Some(b"0"), None], ..GOOD }).unwrap_err().0,
+            400
+        );
+        assert_eq!(check(&Head { lengths: [Some(b"1"); 2], ..GOOD }).unwrap_err().0, 400);
+        for length in ["+1", "", "1, 1", "99999999999999999999"] {
+            let lengths = [Some(length.as_bytes()), None];
+            assert_eq!(check(&Head { lengths, ..GOOD }).unwrap_err().0, 400, "{length:?}");
         }
         assert_eq!(check(&Head { expect: true, ..GOOD }).unwrap_err().0, 417);
     }
 
     #[test]
     fn only_the_api_takes_a_body() {
-        let five = Head { lengths: &[b"5"], ..GOOD };
+        let five = Head { lengths: [Some(b"5"), None], ..GOOD };
         let chunked = Head { transfer_encoding: true, ..GOOD };
         for kind in [Kind::Script, Kind::Token, Kind::Image] {
             assert!(
                 check_body(kind, &five, 10).is_err() && check_body(kind, &chunked, 10).is_err(),
                 "{kind}"
             );
-            assert_eq!(check_body(kind, &Head { lengths: &[b"0"], ..GOOD }, 10), Ok(()));
+            assert_eq!(check_body(kind, &Head { lengths: [Some(b"0"), None], ..GOOD }, 10), Ok(()));
         }
         assert!(check_body(Kind::Api, &five, 10).is_ok() && check_body(Kind::Api, &chunked, 10).is_ok());
         assert_eq!(check_body(Kind::Api, &five, 4).unwrap_err().0, 413);
@@ -170,8 +181,8 @@ mod tests {
         #[test]
         fn no_head_panics(hosts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..3),
                           length in prop::collection::vec(any::<u8>(), 0..6)) {
-            let hosts: Vec<&[u8]> = hosts.iter().map(Vec::as_slice).collect();
-            let _ = check(&Head { hosts: &hosts, lengths: &[&length], ..GOOD });
+            let hosts = [hosts.first(), hosts.get(1)].map(|host| host.map(Vec::as_slice));
+            let _ = check(&Head { hosts, lengths: [Some(&length), None], ..GOOD });
         }
     }
 }

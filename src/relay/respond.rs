@@ -28,6 +28,7 @@ use super::server::{Service, Stage};
 use super::upstream::{Repeat, UpstreamError};
 use super::vouched::{Vouched, ready};
 use crate::config::relay::CacheMode;
+use crate::metrics::Requests;
 use crate::net::Mac;
 
 /// metal-hammer gives its configuration request 5 s and has no second try; the answer must be back before that.
@@ -51,8 +52,10 @@ struct Asked<'a> {
     claim: Arc<Vouched<Claim>>,
     machine: &'a Vouched<Machine>,
     /// The machine's Ethernet address, where the kernel knows it.
-    mac: Option<Mac>,
+    mac: Option<Vouched<Mac>>,
     id: String,
+    /// What a trace is made of that starts here.
+    trace: (u64, u64, u64),
     parts: Parts,
     began: Instant,
 }
@@ -69,7 +72,8 @@ pub(super) async fn respond(
     };
     let (parts, incoming) = request.into_parts();
     let id = claim::request_id(fastrand::u64(..));
-    let mut asked = Asked { service, claim, machine, mac: None, id, parts, began: Instant::now() };
+    let trace = (fastrand::u64(..), fastrand::u64(..), fastrand::u64(..));
+    let mut asked = Asked { service, claim, machine, mac: None, id, trace, parts, began: Instant::now() };
     let (kind, mut response) = match asked.judge() {
         Err(refusal) => (None, *refusal),
         Ok(kind) => (Some(kind), asked.answer(kind, stage, incoming).await),
@@ -84,13 +88,15 @@ pub(super) async fn respond(
 impl Asked<'_> {
     /// What the request is relayed as, or why it is turned away.
     fn judge(&self) -> Result<Kind, Box<Response<Body>>> {
-        let values = |name| self.parts.headers.get_all(name).iter().map(HeaderValue::as_bytes);
-        let (hosts, lengths): (Vec<_>, Vec<_>) = (values(HOST).collect(), values(CONTENT_LENGTH).collect());
+        let first_two = |name| {
+            let mut values = self.parts.headers.get_all(name).iter().map(HeaderValue::as_bytes);
+            [values.next(), values.next()]
+        };
         let head = Head {
             is_1_1: self.parts.version == Version::HTTP_11,
-            hosts: &hosts,
+            hosts: first_two(HOST),
             transfer_encoding: self.parts.headers.contains_key(TRANSFER_ENCODING),
-            lengths: &lengths,
+            lengths: first_two(CONTENT_LENGTH),
             expect: self.parts.headers.contains_key(EXPECT),
         };
         intake::check(&head).map_err(|fault| Box::new(reply::faulty(fault)))?;
@@ -117,8 +123,7 @@ impl Asked<'_> {
         // Boxed is what needs kilobytes while it waits: no silent connection is to hold them, and no redirect to copy them.
         match kind {
             Kind::Image if !self.is_proxied() => {
-                let name = &self.service.shared.settings.cache.name;
-                return reply::redirect(format!("{name}{}", self.parts.uri.path()));
+                return reply::redirect([&self.service.shared.cache_name, self.parts.uri.path()].concat());
             }
             Kind::Image => return Box::pin(self.image()).await,
             Kind::Script | Kind::Token | Kind::Api => {}
@@ -139,8 +144,8 @@ impl Asked<'_> {
     async fn script(&self) -> Response<Body> {
         let shared = &self.service.shared;
         let deadline = Instant::now() + SCRIPT_DEADLINE;
-        let request = self.forwarded(Kind::Script, body::empty());
-        let reason = match shared.boot_service.fetch(request, Repeat::Freely, deadline, ANSWER_MAX).await {
+        let request = || self.forwarded(Kind::Script, body::empty());
+        let reason = match shared.boot_service.fetch(Repeat::Freely(&request), deadline, ANSWER_MAX).await {
             // Nobody asked for it, and iPXE would take the coded bytes for a script.
             Ok(answer) if answer.headers().contains_key(CONTENT_ENCODING) => {
                 "the boot service's script has a Content-Encoding".to_owned()
@@ -168,9 +173,8 @@ impl Asked<'_> {
     /// metal-hammer's configuration with its token: passed on as it is, asked for once.
     async fn token(&self) -> Response<Body> {
         let deadline = Instant::now() + TOKEN_DEADLINE;
-        let request = self.forwarded(Kind::Token, body::empty());
-        let boot_service = &self.service.shared.boot_service;
-        match boot_service.fetch(request, Repeat::Once, deadline, ANSWER_MAX).await {
+        let request = Repeat::Once(Box::new(self.forwarded(Kind::Token, body::empty())));
+        match self.service.shared.boot_service.fetch(request, deadline, ANSWER_MAX).await {
             Ok(answer) => passed_on(answer.map(body::whole)),
             Err(error) => self.failed(Kind::Token, "boot service", &error),
         }
@@ -186,7 +190,7 @@ impl Asked<'_> {
             true => body::empty(),
             false => Patient::new(Limited::new(incoming, most), Some(REQUEST_IDLE)).boxed_unsync(),
         };
-        match api.send(self.forwarded(Kind::Api, body), Repeat::Once, None).await {
+        match api.send(Repeat::Once(Box::new(self.forwarded(Kind::Api, body))), None).await {
             Ok(mut answer) => {
                 drop_hop_by_hop(answer.headers_mut());
                 answer
@@ -256,12 +260,10 @@ impl Asked<'_> {
         let traces = |name| -> Vec<&str> {
             self.parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
         };
-        let random = (fastrand::u64(..), fastrand::u64(..), fastrand::u64(..));
-        let trace = claim::trace(&traces(claim::TRACEPARENT), &traces("tracestate"), random);
-        let mac = self.mac.map(|mac| (claim::MAC, mac.to_string()));
-        let own = [Some((claim::REQUEST, self.id.clone())), mac].into_iter().flatten();
-        let vouched = self.claim.headers().chain(self.machine.headers());
-        for (name, value) in vouched.chain(own.chain(trace).filter_map(ready)) {
+        let trace = claim::trace(&traces(claim::TRACEPARENT), &traces("tracestate"), self.trace);
+        let own = [(claim::REQUEST, self.id.clone())].into_iter().chain(trace).filter_map(ready);
+        let mac = self.mac.iter().flat_map(Vouched::headers);
+        for (name, value) in self.claim.headers().chain(self.machine.headers()).chain(mac).chain(own) {
             headers.insert(name, value);
         }
         *request.headers_mut() = headers;
@@ -287,7 +289,8 @@ impl Asked<'_> {
     /// Counts the request and logs it.
     fn note(&self, kind: Option<Kind>, status: StatusCode) {
         let Claim { port, session, .. } = &self.claim.of;
-        self.service.shared.metrics.answered(port.as_str(), kind.map(Kind::as_str), status.as_u16());
+        let count = |requests: &mut Requests| requests.answered(kind.map(Kind::as_str), status.as_u16());
+        self.service.kept(|kept| count(&mut kept.requests));
         let (method, path) = (self.parts.method.as_str(), self.parts.uri.path());
         let (request, status) = (&self.id, status.as_u16());
         match kind {
@@ -309,15 +312,15 @@ fn connection(headers: &HeaderMap) -> String {
 
 /// A whole answer of the boot service, with the headers that mean something to a machine.
 fn passed_on(answer: Response<Body>) -> Response<Body> {
-    let (head, body) = answer.into_parts();
+    let (mut head, body) = answer.into_parts();
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
-    let headers = response.headers_mut();
-    for name in [CONTENT_TYPE, CONTENT_ENCODING] {
-        headers.extend(head.headers.get(&name).cloned().map(|value| (name, value)));
-    }
-    let pause = head.headers.get(RETRY_AFTER).and_then(reply::retry_after);
-    headers.extend(pause.map(|value| (RETRY_AFTER, value)));
+    let mut passed = |name, value: Option<HeaderValue>| {
+        value.map(|value| response.headers_mut().insert(name, value));
+    };
+    passed(CONTENT_TYPE, head.headers.remove(CONTENT_TYPE));
+    passed(CONTENT_ENCODING, head.headers.remove(CONTENT_ENCODING));
+    passed(RETRY_AFTER, head.headers.get(RETRY_AFTER).and_then(reply::retry_after));
     response
 }
 

@@ -62,13 +62,13 @@ impl Routes {
         if path.len() > PATH_MAX || !path.bytes().all(is_plain) {
             return None;
         }
-        let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+        let mut segments = path.as_bytes().strip_prefix(b"/")?.split(|byte| *byte == b'/');
         // Empty and dot segments could mean another path to the server behind.
-        if segments.iter().any(|segment| matches!(*segment, "" | "." | "..")) {
+        if segments.any(|segment| matches!(segment, b"" | b"." | b"..")) {
             return None;
         }
         let mut kinds = self.kinds().into_iter();
-        kinds.find_map(|(kind, patterns)| patterns.iter().any(|p| p.matches(&segments)).then_some(kind))
+        kinds.find_map(|(kind, patterns)| patterns.iter().any(|p| p.matches(path)).then_some(kind))
     }
 
     fn kinds(&self) -> [(Kind, &[Pattern]); 4] {
@@ -113,22 +113,23 @@ pub struct PatternError {
 }
 
 impl Pattern {
-    fn matches(&self, segments: &[&str]) -> bool {
-        let (head, rest) = match self.0.split_last() {
-            Some((Segment::Rest, head)) => (head, true),
-            _ => (self.0.as_slice(), false),
-        };
-        let long_enough = if rest { segments.len() > head.len() } else { segments.len() == head.len() };
-        long_enough && head.iter().zip(segments).all(|(pattern, segment)| pattern.matches(segment))
+    /// Whether a path without empty segments is of this shape.
+    fn matches(&self, path: &str) -> bool {
+        let rest = self.0.iter().try_fold(path, |path, segment| segment.strip(path.strip_prefix('/')?));
+        rest == Some("")
     }
 }
 
 impl Segment {
-    fn matches(&self, segment: &str) -> bool {
+    /// What follows the segment at the beginning of `path`; none: `path` begins with another one.
+    fn strip<'a>(&self, path: &'a str) -> Option<&'a str> {
         match self {
-            Self::Exactly(text) => text == segment,
-            Self::Any | Self::Rest => true,
-            Self::Uuid => is_uuid(segment),
+            Self::Exactly(text) => path.strip_prefix(text.as_str()),
+            Self::Any => Some(path.find('/').map_or("", |end| &path[end..])),
+            Self::Uuid => {
+                path.split_at_checked(UUID_LENGTH).and_then(|(id, rest)| is_uuid(id).then_some(rest))
+            }
+            Self::Rest => Some(""),
         }
     }
 }
@@ -173,12 +174,12 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'-' | b'_' | b'~' | b'+' | b':')
 }
 
+/// Whether these are the characters of a UUID, which has `UUID_LENGTH` of them.
 fn is_uuid(text: &str) -> bool {
-    text.len() == UUID_LENGTH
-        && text.bytes().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
+    text.bytes().enumerate().all(|(at, byte)| match at {
+        8 | 13 | 18 | 23 => byte == b'-',
+        _ => byte.is_ascii_hexdigit(),
+    })
 }
 
 #[cfg(test)]
@@ -227,6 +228,11 @@ mod tests {
             "/boot.ipxe/",
             "/config/",
             "/config/x",
+            "/config/00000000-0000-0000-0000-525400fea5011",
+            "/config/00000000-0000-0000-0000-525400fea501/x",
+            "/certsx",
+            "/certs/x",
+            "/metal-osx/y",
             "/config/../certs",
             "/metal-os",
             "/metal-os/",

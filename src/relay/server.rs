@@ -22,7 +22,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tracing::debug;
 
 use super::allowance::Allowance;
-use super::claim::{Claim, Machine};
+use super::claim::{self, Claim, Machine};
 use super::image::Images;
 use super::reader::Reader;
 use super::respond;
@@ -31,7 +31,7 @@ use super::tls::{self, Reloaded, TlsError};
 use super::upstream::Upstream;
 use super::vouched::Vouched;
 use crate::config::Relay;
-use crate::metrics::{Counter, Gauge, Metrics, OneMore};
+use crate::metrics::{Counter, Gauge, Metrics, OneMore, Requests};
 use crate::neighbours;
 use crate::net::{Mac, PortName};
 use crate::session::SessionId;
@@ -63,6 +63,8 @@ pub struct Shared {
     /// metal-apiserver.
     pub api: Option<Upstream>,
     images: Images,
+    /// Where redirects lead, as text.
+    pub cache_name: String,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The certificate of the TLS listeners.
@@ -85,6 +87,7 @@ impl Shared {
             api: settings.api.as_ref().map(|api| upstream("api", api)).transpose()?,
             images: Images::new(&settings.cache, metrics)?,
             tls: settings.tls.as_ref().map(|tls| tls::server(&tls.identity)).transpose()?,
+            cache_name: settings.cache.name.to_string(),
             metrics: Arc::clone(metrics),
             settings: settings.clone(),
             started: Instant::now(),
@@ -159,6 +162,7 @@ impl Service {
             kept: watch::Sender::new(Kept {
                 scripts: Memory::new(shared.settings.remember),
                 allowance: Allowance::new(shared.settings.requests),
+                requests: shared.metrics.requests(port.as_str()),
                 known: None,
             }),
             places: Arc::new(Semaphore::new(usize::from(shared.settings.connections))),
@@ -182,14 +186,15 @@ impl Service {
 
     /// The Ethernet address of a machine, where the kernel knows it. A port has one machine, and that asks for several
     /// things in a row: it is not looked up for each.
-    pub fn mac(&self, address: Ipv6Addr) -> Option<Mac> {
+    pub fn mac(&self, address: Ipv6Addr) -> Option<Vouched<Mac>> {
         self.kept(|kept| {
             let is_fresh = |known: &Known| known.address == address && known.at.elapsed() < KNOWN_AGE;
             if !kept.known.as_ref().is_some_and(is_fresh) {
                 let mac = neighbours::mac(self.ifindex, address)?;
+                let mac = Vouched::new(mac, |mac| vec![(claim::MAC, mac.to_string())]);
                 kept.known = Some(Known { address, mac, at: Instant::now() });
             }
-            kept.known.as_ref().map(|known| known.mac)
+            kept.known.as_ref().map(|known| known.mac.clone())
         })
     }
 }
@@ -200,6 +205,8 @@ pub struct Kept {
     pub scripts: Memory,
     /// How often it may ask.
     pub allowance: Allowance,
+    /// Counts what it asked.
+    pub requests: Requests,
     /// Who was looked up last.
     known: Option<Known>,
 }
@@ -207,7 +214,7 @@ pub struct Kept {
 /// What the kernel said of a machine.
 struct Known {
     address: Ipv6Addr,
-    mac: Mac,
+    mac: Vouched<Mac>,
     at: Instant,
 }
 

@@ -65,15 +65,18 @@ impl Cache {
         upstream: &Upstream,
         method: Method,
         path: &str,
-        headers: HeaderMap,
+        mut headers: HeaderMap,
     ) -> Result<Response<Body>, UpstreamError> {
-        let mut request = Request::new(body::empty());
-        *request.method_mut() = method;
-        // `route` lets only plain characters through.
-        *request.uri_mut() = path.parse().unwrap_or_default();
-        *request.headers_mut() = headers;
-        request.headers_mut().insert(HOST, self.host.clone());
-        upstream.send(request, Repeat::Freely, None).await
+        headers.insert(HOST, self.host.clone());
+        let request = || {
+            let mut request = Request::new(body::empty());
+            *request.method_mut() = method.clone();
+            // `route` lets only plain characters through.
+            *request.uri_mut() = path.parse().unwrap_or_default();
+            *request.headers_mut() = headers.clone();
+            request
+        };
+        upstream.send(Repeat::Freely(&request), None).await
     }
 
     /// The bytes of `version` from `first` on, for one machine alone.

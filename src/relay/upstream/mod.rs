@@ -11,14 +11,13 @@ use std::time::{Duration, Instant};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
-use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Version};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{timeout, timeout_at};
 use tracing::{info, warn};
 
-use super::body::{self, Body};
+use super::body::Body;
 use super::tls::{self, TlsError};
 use crate::config::relay;
 use crate::metrics::{Metrics, OriginMetrics};
@@ -72,18 +71,15 @@ pub enum UpstreamError {
     NoTime,
 }
 
-/// How long a whole answer may take where nobody says.
-const COLLECT_MAX: Duration = Duration::from_secs(60);
-
-/// How often a request may be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Repeat {
-    /// To the next origin after any failure before the answer, or when the answer is 502, 503 or 504. The request has
-    /// no body, and GET or HEAD for method.
-    Freely,
+/// A request, by how often it may be sent. The target is path and query; `Host` is the origin's unless the request has
+/// one.
+pub enum Repeat<'a> {
+    /// To the next origin after any failure before the answer, or when the answer is 502, 503 or 504. It is made for
+    /// each of them, with no body, and GET or HEAD for method.
+    Freely(&'a (dyn Fn() -> Request<Body> + Sync)),
     /// Once: to the next origin only while nothing was sent. It goes over a connection of its own, because one that
     /// was kept may be closed just then.
-    Once,
+    Once(Box<Request<Body>>),
 }
 
 /// Servers that all answer the same.
@@ -134,64 +130,57 @@ impl Upstream {
 
     /// Sends a request and returns the answer's head, with a body that fails where the origin's does.
     ///
-    /// The target is path and query; `Host` is the origin's unless the request has one. The answer's head is there
-    /// before `deadline`; its body is the caller's to bound.
+    /// The answer's head is there before `deadline`; its body is the caller's to bound.
     pub async fn send(
         &self,
-        request: Request<Body>,
-        repeat: Repeat,
+        asked: Repeat<'_>,
         deadline: Option<Instant>,
     ) -> Result<Response<Body>, UpstreamError> {
-        self.ask_each(request, repeat, deadline, None).await
+        self.ask_each(asked, deadline, |_, answer| std::future::ready(Ok(answer))).await
     }
 
     /// Sends a request and returns its whole answer of at most `most` bytes, or an error: a part is never a whole.
     pub async fn fetch(
         &self,
-        request: Request<Body>,
-        repeat: Repeat,
+        asked: Repeat<'_>,
         deadline: Instant,
         most: usize,
     ) -> Result<Response<Bytes>, UpstreamError> {
-        let (head, body) = self.ask_each(request, repeat, Some(deadline), Some(most)).await?.into_parts();
-        let whole = body.collect().await.map_err(|reason| UpstreamError::Broken {
-            origin: self.name.to_owned(),
-            reason: reason.to_string(),
-        })?;
-        Ok(Response::from_parts(head, whole.to_bytes()))
+        let whole = |index, answer| self.collect(index, answer, most, deadline);
+        self.ask_each(asked, Some(deadline), whole).await
     }
 
-    /// Asks one origin after the other, as `repeat` lets it. With `whole`, an answer is one only when its body is
-    /// there, and no longer.
-    async fn ask_each(
+    /// Asks one origin after the other, as often as the request may be sent. `take` says whether an answer is one.
+    async fn ask_each<T, Taking>(
         &self,
-        request: Request<Body>,
-        repeat: Repeat,
+        mut asked: Repeat<'_>,
         deadline: Option<Instant>,
-        whole: Option<usize>,
-    ) -> Result<Response<Body>, UpstreamError> {
-        let (parts, body) = request.into_parts();
-        let mut body = Some(body);
+        take: impl Fn(usize, Response<Body>) -> Taking,
+    ) -> Result<Response<T>, UpstreamError>
+    where
+        Taking: Future<Output = Result<Response<T>, UpstreamError>>,
+    {
         let mut last = Err(UpstreamError::NoTime);
         for index in self.choose() {
-            let asked = Instant::now();
-            if deadline.is_some_and(|deadline| deadline <= asked) {
+            let begun = Instant::now();
+            if deadline.is_some_and(|deadline| deadline <= begun) {
                 break;
             }
-            let mut answer = self.ask(index, &parts, &mut body, repeat, deadline).await;
-            let first_byte = asked.elapsed();
-            if let (Ok(_), Some(most)) = (&answer, whole) {
-                answer = self.collect(index, answer, most, deadline).await;
-            }
+            let answer = self.ask(index, &mut asked, deadline).await;
+            let first_byte = begun.elapsed();
+            let answer = match answer {
+                Ok(answer) => take(index, answer).await,
+                Err(error) => Err(error),
+            };
             let failed = match &answer {
                 Ok(answer) => is_failure(answer.status()),
                 Err(_) => true,
             };
             self.judge(index, failed, first_byte);
-            let again = match (&answer, repeat) {
+            let again = match (&answer, &asked) {
                 (Err(UpstreamError::Connect { .. }), _) => true,
-                (_, Repeat::Freely) => failed,
-                (_, Repeat::Once) => false,
+                (_, Repeat::Freely(_)) => failed,
+                (_, Repeat::Once(_)) => false,
             };
             // An answer, whatever it is, says more than a connection that failed.
             if answer.is_ok() || last.is_err() {
@@ -204,20 +193,19 @@ impl Upstream {
         last
     }
 
-    /// An answer whose body is there whole.
+    /// An answer with its whole body.
     async fn collect(
         &self,
         index: usize,
-        answer: Result<Response<Body>, UpstreamError>,
+        answer: Response<Body>,
         most: usize,
-        deadline: Option<Instant>,
-    ) -> Result<Response<Body>, UpstreamError> {
+        deadline: Instant,
+    ) -> Result<Response<Bytes>, UpstreamError> {
         let origin = || self.origins[index].name.clone();
-        let (head, body) = answer?.into_parts();
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let after = left.unwrap_or(COLLECT_MAX);
+        let (head, body) = answer.into_parts();
+        let after = deadline.saturating_duration_since(Instant::now());
         match timeout(after, Limited::new(body, most).collect()).await {
-            Ok(Ok(bytes)) => Ok(Response::from_parts(head, body::whole(bytes.to_bytes()))),
+            Ok(Ok(whole)) => Ok(Response::from_parts(head, whole.to_bytes())),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
                 Err(UpstreamError::TooLong { origin: origin(), most })
             }
@@ -275,20 +263,18 @@ impl Upstream {
         }
     }
 
-    /// One origin's answer. `body` is taken when a connection stands, and not before.
+    /// One origin's answer. What is asked once is taken when a connection stands, and not before.
     async fn ask(
         &self,
         index: usize,
-        parts: &Parts,
-        body: &mut Option<Body>,
-        repeat: Repeat,
+        asked: &mut Repeat<'_>,
         deadline: Option<Instant>,
     ) -> Result<Response<Body>, UpstreamError> {
         let origin = &self.origins[index];
-        if repeat == Repeat::Freely
+        if let Repeat::Freely(make) = asked
             && let Some(sender) = origin.kept()
         {
-            match self.exchange(origin, sender, request(origin, parts, body::empty()), deadline).await {
+            match self.exchange(origin, sender, make(), deadline).await {
                 // The origin may have closed it meanwhile: that says nothing of the origin.
                 Err(UpstreamError::Broken { .. }) => {}
                 answer => return answer,
@@ -304,10 +290,13 @@ impl Upstream {
             None => connecting.await,
         };
         let sender = connected.map_err(unreachable)?;
-        let mut request = request(origin, parts, body.take().unwrap_or_else(body::empty));
-        if repeat == Repeat::Once {
-            request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
+        let request = match asked {
+            Repeat::Freely(make) => make(),
+            Repeat::Once(request) => {
+                request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                *std::mem::take(request)
+            }
+        };
         self.exchange(origin, sender, request, deadline).await
     }
 
@@ -315,9 +304,13 @@ impl Upstream {
         &self,
         origin: &Arc<Origin>,
         mut sender: Sender,
-        request: Request<Body>,
+        mut request: Request<Body>,
         deadline: Option<Instant>,
     ) -> Result<Response<Body>, UpstreamError> {
+        *request.version_mut() = Version::HTTP_11;
+        if let (false, Some(host)) = (request.headers().contains_key(HOST), &origin.host) {
+            request.headers_mut().insert(HOST, host.clone());
+        }
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let patience = [self.first_byte, left].into_iter().flatten().min();
         let answering = async {
@@ -357,13 +350,4 @@ fn is_readable(headers: &HeaderMap) -> bool {
 /// RFC 9110 15.6: the origin, or what is behind it, does not work.
 fn is_failure(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
-}
-
-fn request(origin: &Origin, parts: &Parts, body: Body) -> Request<Body> {
-    let mut parts = parts.clone();
-    parts.version = Version::HTTP_11;
-    if !parts.headers.contains_key(HOST) {
-        parts.headers.extend(origin.host.clone().map(|host| (HOST, host)));
-    }
-    Request::from_parts(parts, body)
 }
