@@ -33,8 +33,8 @@ const UNREAD_MAX: Duration = Duration::from_secs(10);
 /// An object that nobody asked for in this time goes: the memory is the switch's.
 const KEPT_UNUSED: Duration = Duration::from_secs(600);
 
-/// Readers wait so long for a block to be whole before they are given a part of it.
-const GATHER: Duration = Duration::from_millis(100);
+/// Readers wait so long for a helping before they are given a part of it.
+const GATHER: Duration = Duration::from_secs(1);
 
 /// The way to the partition cache. A clone is the same way.
 #[derive(Clone)]
@@ -271,7 +271,6 @@ impl Transfer {
         let mut pause = Duration::ZERO;
         loop {
             if !self.whole {
-                filler.tell();
                 // The window's other half is for those who are slower.
                 let ahead = (self.shelf.blocks() / 8 * BLOCK) as u64;
                 filler.reader_at(filler.filled().saturating_sub(ahead)).await;
@@ -315,8 +314,7 @@ impl Transfer {
     }
 }
 
-/// When readers were given something last. They are woken for a block, or for what has come in a while, rather than for
-/// every packet: 48 wakeups cost more than the bytes of one.
+/// When readers were given something last.
 #[derive(Default)]
 struct News(Option<Instant>);
 

@@ -20,6 +20,10 @@ use super::key::Version;
 
 /// Kept bytes lie in blocks of this size, whatever the pieces in which they came: what is reserved is what is used.
 pub const BLOCK: usize = 256 * 1024;
+/// Readers that wait are woken for so much, not for every packet: to wake 48 costs more than the bytes of one. And
+/// while they wait they acknowledge nothing: where a policer drops, their acknowledgements are what the transfer's own
+/// packets compete with.
+const HELPING: u64 = 4 << 20;
 
 /// One version of an object.
 #[derive(Debug)]
@@ -38,12 +42,14 @@ struct Kept {
     /// Where the first kept byte stands in the object; more than 0 once a window has moved on.
     start: u64,
     blocks: VecDeque<Bytes>,
-    /// What readers know of the block that is being filled.
+    /// What readers see of the block that is being filled.
     tail: Vec<Bytes>,
-    /// What they do not know yet.
+    /// What they do not see yet.
     fresh: Vec<Bytes>,
     /// The length of both.
     tail_length: usize,
+    /// How far it was when those who wait were woken.
+    told: u64,
     end: End,
     /// The reserved room, in blocks.
     room: OwnedSemaphorePermit,
@@ -65,6 +71,7 @@ impl Object {
             tail: Vec::new(),
             fresh: Vec::new(),
             tail_length: 0,
+            told: 0,
             end: End::Filling,
             room,
         };
@@ -152,9 +159,8 @@ impl Kept {
         None
     }
 
-    /// Whether a block has become whole.
+    /// Whether there is a helping.
     fn append(&mut self, mut bytes: Bytes) -> bool {
-        let mut is_whole = false;
         while !bytes.is_empty() {
             let piece = bytes.split_to(bytes.len().min(BLOCK - self.tail_length));
             self.tail_length += piece.len();
@@ -165,7 +171,6 @@ impl Kept {
                 self.blocks.push_back(Bytes::from(self.tail.concat()));
                 self.tail.clear();
                 self.tail_length = 0;
-                is_whole = true;
             }
         }
         // The block that is being filled has its room too.
@@ -173,17 +178,23 @@ impl Kept {
             self.blocks.pop_front();
             self.start += BLOCK as u64;
         }
-        is_whole
+        let blocks = self.filled() - self.tail_length as u64;
+        let is_helping = blocks >= self.told + HELPING;
+        if is_helping {
+            self.told = blocks;
+        }
+        is_helping
     }
 
-    /// Whether there was something that readers did not know.
+    /// Whether there was something that those who wait do not know.
     fn tell(&mut self) -> bool {
-        let is_news = !self.fresh.is_empty();
-        if is_news {
+        if !self.fresh.is_empty() {
             // In one piece: each costs every reader a write.
             self.tail.push(Bytes::from(self.fresh.concat()));
             self.fresh.clear();
         }
+        let is_news = self.told < self.filled();
+        self.told = self.filled();
         is_news
     }
 
@@ -216,8 +227,8 @@ impl Filler {
         self.object.bytes.borrow().filled()
     }
 
-    /// Appends what came. Readers get it when its block is whole, or at the next `tell`; whether they got something now.
-    /// More than the object's length is an error.
+    /// Appends what came. Readers see it when its block is whole, or at the next `tell`; those who wait are woken for a
+    /// helping, or then. Whether they were. More than the object's length is an error.
     pub fn append(&mut self, bytes: Bytes) -> io::Result<bool> {
         let filled = self.filled() + bytes.len() as u64;
         if self.object.version.length.is_some_and(|length| filled > length) {
@@ -226,7 +237,7 @@ impl Filler {
         Ok(self.object.bytes.send_if_modified(|kept| kept.append(bytes)))
     }
 
-    /// Gives readers what is there of a block that is not whole; whether there was something.
+    /// Gives readers all that is there, and wakes those who wait; whether there was something.
     pub fn tell(&self) -> bool {
         self.object.bytes.send_if_modified(Kept::tell)
     }
@@ -250,10 +261,14 @@ impl Filler {
         self.object.bytes.send_modify(|kept| kept.end = End::Broken(reason.into()));
     }
 
-    /// Waits until the fastest reader has come as far as `at`.
+    /// Waits until the fastest reader has come as far as `at`, which takes that it is given all that is there.
     pub async fn reader_at(&self, at: u64) {
-        // The sender lives as long as the object.
-        let _ = self.object.front.subscribe().wait_for(|front| *front >= at).await;
+        let mut front = self.object.front.subscribe();
+        if *front.borrow() < at {
+            self.tell();
+            // The sender lives as long as the object.
+            let _ = front.wait_for(|front| *front >= at).await;
+        }
     }
 }
 

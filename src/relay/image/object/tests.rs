@@ -74,20 +74,40 @@ async fn many_followers_of_every_speed_read_the_same_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bytes_are_there_when_told_of_or_with_their_block_in_as_few_pieces() {
-    let (object, mut filler) = object(Some(LENGTH), 4);
-    let mut follower = object.follow(0, LENGTH);
+async fn who_waits_is_woken_when_told_or_for_a_helping_and_gets_few_pieces() {
+    let (object, mut filler) = object(None, 20);
+    let mut follower = object.follow(0, u64::MAX);
     for at in [0, 3] {
         assert!(!filler.append(bytes(at..at + 3)).unwrap());
     }
     assert_eq!(there(&mut follower).await, None, "nobody told of them");
     assert!(filler.tell() && !filler.tell());
     assert_eq!(there(&mut follower).await, Some(bytes(0..6)));
-    let block = BLOCK as u64;
-    assert!(!filler.append(bytes(6..block - 1)).unwrap());
-    assert!(filler.append(bytes(block - 1..block + 9)).unwrap());
-    assert_eq!(there(&mut follower).await, Some(bytes(6..block)));
+    assert_eq!(there(&mut follower).await, None, "that was all");
+    let (block, helping) = (BLOCK as u64, HELPING + BLOCK as u64);
+    assert!(!filler.append(bytes(6..helping - 1)).unwrap());
+    assert_eq!(there(&mut follower).await, None, "it is no helping yet");
+    let awake = there(&mut object.follow(6, u64::MAX)).await;
+    assert_eq!(awake, Some(bytes(6..block)), "who does not wait sees whole blocks");
+    assert!(filler.append(bytes(helping - 1..helping + 9)).unwrap());
+    for start in [6].into_iter().chain((block..helping).step_by(BLOCK)) {
+        let end = (start / block + 1) * block;
+        assert!(there(&mut follower).await == Some(bytes(start..end)), "from {start}");
+    }
     assert_eq!(there(&mut follower).await, None, "nobody told of the next block");
+    assert!(filler.tell());
+    assert_eq!(there(&mut follower).await, Some(bytes(helping..helping + 9)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_that_is_full_is_told_of_before_its_filler_waits() {
+    let (object, mut filler) = object(Some(LENGTH), 4);
+    let reader = tokio::spawn(read(object.follow(0, 5), usize::MAX, Duration::ZERO));
+    sleep(Duration::from_millis(10)).await;
+    filler.append(bytes(0..5)).unwrap();
+    let read_all = tokio::time::timeout(Duration::from_secs(1), filler.reader_at(5)).await;
+    read_all.expect("the reader was woken");
+    assert_eq!(reader.await.unwrap().unwrap(), bytes(0..5));
 }
 
 /// The next bytes, if they are there within a second.
