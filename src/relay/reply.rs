@@ -26,7 +26,9 @@ pub fn text(status: StatusCode, text: impl Into<Vec<u8>>) -> Response<Body> {
 pub fn redirect(location: String) -> Response<Body> {
     let mut response = Response::new(body::empty());
     *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
-    response.headers_mut().extend(HeaderValue::try_from(location).map(|value| (LOCATION, value)));
+    if let Ok(location) = HeaderValue::try_from(location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
     response
 }
 
