@@ -17,7 +17,7 @@ use leafboot::relay::server::{self, Phase, Service, Shared};
 use leafboot::session::Session;
 use support::cable::Cable;
 use support::download::{Download, EAGER, Habit, get};
-use support::origin::{Image, Origin};
+use support::origin::{Framing, Image, Origin, Validator};
 use support::run;
 use tokio::sync::watch;
 
@@ -154,7 +154,7 @@ fn a_transfer_that_breaks_is_nobodys_whole_image() {
     let site = Site::start(UNLIMITED);
     let whole = Image::new(1, 64 * MB);
     for (path, image) in [
-        ("/metal-os/untagged", Image { etag: false, ..whole.clone() }),
+        ("/metal-os/untagged", Image { validator: Validator::None, ..whole.clone() }),
         ("/metal-os/unranged", Image { ranges: false, ..whole }),
     ] {
         site.origin.put(path, image);
@@ -177,6 +177,67 @@ fn a_transfer_that_breaks_is_taken_up_where_the_version_is_certain() {
     }
     assert!(site.origin.sent() < 66 * MB);
     assert_eq!(site.origin.answers.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn a_transfer_outlives_a_cache_that_is_away_for_seconds() {
+    let site = Site::start(UNLIMITED);
+    site.origin.breaks.store(32 * MB, Ordering::Relaxed);
+    site.origin.deaf.store(u64::MAX, Ordering::Relaxed);
+    let downloads = site.begin_many(8, PATH);
+    sleep(Duration::from_secs(2));
+    assert_ne!(site.origin.deaf.swap(0, Ordering::Relaxed), u64::MAX, "it was asked meanwhile");
+    for download in joined(downloads) {
+        assert_whole(&download, 1, 64 * MB);
+    }
+    assert!(site.origin.sent() < 66 * MB);
+}
+
+#[test]
+fn a_cache_that_knows_dates_only_is_as_good_as_one_with_tags() {
+    let site = Site::start(&format!("memory = \"64MiB\"\n{UNLIMITED}"));
+    let path = "/metal-os/dated";
+    let version = |version, length| Image { validator: Validator::Date, ..Image::new(version, length) };
+    site.origin.put(path, version(7, 96 * MB));
+    site.origin.rate.store(100 * MB, Ordering::Relaxed);
+    site.origin.breaks.store(32 * MB, Ordering::Relaxed);
+    for download in joined(site.begin_many(8, path)) {
+        assert_whole(&download, 7, 96 * MB);
+        assert_eq!(download.header("last-modified"), Some(Image::date(7).as_str()));
+    }
+    assert!(site.origin.sent() < 4 * 96 * MB, "8 transfers would be 768 MB");
+    site.origin.put(path, version(8, 16 * MB));
+    assert_whole(&site.get(path, ""), 8, 16 * MB);
+    site.origin.sent();
+    sleep(Duration::from_secs(2));
+    assert_whole(&site.get(path, ""), 8, 16 * MB);
+    assert_eq!(site.origin.sent(), 0, "it was confirmed");
+    // An older file in its place: the cache says «not modified» to the date that leafboot knows.
+    site.origin.put(path, version(6, 16 * MB));
+    sleep(Duration::from_secs(2));
+    assert_whole(&site.get(path, ""), 6, 16 * MB);
+}
+
+#[test]
+fn a_cache_in_trouble_is_asked_again_and_costs_nobody_what_is_kept() {
+    let site = Site::start(UNLIMITED);
+    assert_whole(&site.get(PATH, ""), 1, 64 * MB);
+    site.origin.sent();
+    sleep(Duration::from_secs(2));
+    let trouble = "503 Service Unavailable\r\nRetry-After: 0";
+    site.origin.put(PATH, Image { instead: Some(trouble), ..Image::new(1, 1) });
+    for headers in ["", "Range: bytes=5-\r\n"] {
+        let told = site.get(PATH, headers);
+        let again: u64 = told.header("retry-after").unwrap().parse().unwrap();
+        assert!(told.status == 503 && (1..=60).contains(&again), "{}", told.head);
+    }
+    // Paths that are nothing push nothing out.
+    for nothing in 0..300 {
+        assert_eq!(site.get(&format!("/metal-os/nothing/{nothing}"), "").status, 404);
+    }
+    site.origin.put(PATH, Image::new(1, 64 * MB));
+    assert_whole(&site.get(PATH, ""), 1, 64 * MB);
+    assert_eq!(site.origin.sent(), 0, "it was confirmed, not fetched again");
 }
 
 #[test]
@@ -284,23 +345,28 @@ fn parts_and_conditions_are_answered_from_the_shared_image() {
 #[test]
 fn what_is_no_image_of_known_length_ends_honestly() {
     let site = Site::start(UNLIMITED);
-    site.origin.put("/metal-os/chunked", Image { sized: false, ..Image::new(1, 5 * MB) });
+    site.origin.put("/metal-os/chunked", Image { framing: Framing::Chunked, ..Image::new(1, 5 * MB) });
     for download in joined(site.begin_many(4, "/metal-os/chunked")) {
         assert_whole(&download, 1, 5 * MB);
         assert!(download.header("transfer-encoding").is_none());
     }
     assert_eq!(site.origin.sent(), 5 * MB);
     // Before anybody fetched it and after, HEAD does not make a length up.
-    site.origin.put("/metal-os/unasked", Image { sized: false, ..Image::new(1, 5 * MB) });
+    site.origin.put("/metal-os/unasked", Image { framing: Framing::Chunked, ..Image::new(1, 5 * MB) });
     for path in ["/metal-os/chunked", "/metal-os/unasked"] {
         let head = site.head(path);
         assert!(head.contains("200 ok") && head.contains("etag: \"v1\""), "{head}");
         assert!(!head.contains("content-length") && !head.contains("transfer-encoding"), "{head}");
     }
     site.origin.breaks.store(MB, Ordering::Relaxed);
-    site.origin.put("/metal-os/cut", Image { sized: false, ..Image::new(1, 5 * MB) });
+    site.origin.put("/metal-os/cut", Image { framing: Framing::Chunked, ..Image::new(1, 5 * MB) });
     assert_eq!(site.get("/metal-os/cut", "").status, 503);
     assert_eq!(site.get("/metal-os/nothing", "").status, 404);
+    // Cut where its connection ended, it would look whole.
+    site.origin.put("/metal-os/closed", Image { framing: Framing::Close, ..Image::new(1, 5 * MB) });
+    let closed = site.get("/metal-os/closed", "");
+    let alone = site.get("/metal-os/closed", "Range: bytes=5-\r\n");
+    assert_eq!((closed.status, alone.status), (503, 503));
     let elsewhere = "307 Temporary Redirect\r\nLocation: https://images.metal-stack.io/x";
     site.origin.put("/metal-os/moved", Image { instead: Some(elsewhere), ..Image::new(1, 1) });
     let moved = site.get("/metal-os/moved", "");

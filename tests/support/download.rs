@@ -75,7 +75,11 @@ pub fn get(to: &str, path: &str, headers: &str, habit: Habit) -> Download {
         .unwrap_or(0);
     // The body is to be of the version that the headers name, of the first where they name none.
     let tag = download.header("etag").map(str::to_owned);
-    let mut version = (0..100).find(|version| tag.as_deref() == Some(&Image::tag(*version))).or(Some(1));
+    let date = download.header("last-modified").map(str::to_owned);
+    let is_named = |version: &u64| {
+        tag.as_deref() == Some(&Image::tag(*version)) || date.as_deref() == Some(&Image::date(*version))
+    };
+    let mut version = (0..100).find(is_named).or(Some(1));
     let mut buffer = vec![0; 128 * 1024];
     while download.length < promised.min(habit.leaves) {
         let most = usize::try_from(promised - download.length).unwrap().min(buffer.len());

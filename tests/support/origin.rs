@@ -13,6 +13,28 @@ use socket2::{Domain, Socket, Type};
 const PERIOD: usize = 1_048_583;
 const PIECE: usize = 128 * 1024;
 
+/// How an answer names its version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validator {
+    /// By `ETag`, as nginx does.
+    Tag,
+    /// By `Last-Modified`, and nothing else, as Go's `http.FileServer` does.
+    Date,
+    /// Not at all.
+    None,
+}
+
+/// How a body's end is told (RFC 9112 6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// By `Content-Length`.
+    Length,
+    /// By the last chunk.
+    Chunked,
+    /// By the end of the connection.
+    Close,
+}
+
 /// What is behind a path.
 #[derive(Debug, Clone)]
 pub struct Image {
@@ -20,10 +42,10 @@ pub struct Image {
     pub version: u64,
     /// How many.
     pub length: u64,
-    /// Without: no validator.
-    pub etag: bool,
-    /// Without: chunked.
-    pub sized: bool,
+    /// How its versions are told apart.
+    pub validator: Validator,
+    /// How the end of its bytes is told.
+    pub framing: Framing,
     /// Whether parts are given out.
     pub ranges: bool,
     /// Another answer than the image: status line's rest and headers.
@@ -33,12 +55,44 @@ pub struct Image {
 impl Image {
     /// An image as a good server has it.
     pub fn new(version: u64, length: u64) -> Self {
-        Self { version, length, etag: true, sized: true, ranges: true, instead: None }
+        Self {
+            version,
+            length,
+            validator: Validator::Tag,
+            framing: Framing::Length,
+            ranges: true,
+            instead: None,
+        }
     }
 
     /// Its `ETag`.
     pub fn tag(version: u64) -> String {
         format!("\"v{version}\"")
+    }
+
+    /// Its `Last-Modified`: versions follow one another from second to second, up to the 59th.
+    pub fn date(version: u64) -> String {
+        format!("Sat, 01 Jan 2000 00:00:{version:02} GMT")
+    }
+
+    fn headers(&self) -> String {
+        match self.validator {
+            Validator::Tag => format!("ETag: {}\r\n", Self::tag(self.version)),
+            Validator::Date => {
+                let date = Self::date(self.version);
+                format!("Last-Modified: {date}\r\nDate: Sat, 01 Jan 2000 00:01:00 GMT\r\n")
+            }
+            Validator::None => String::new(),
+        }
+    }
+
+    /// Whether `If-None-Match` or `If-Modified-Since` names this version or, as a date, a later one.
+    fn is_known(&self, tag: Option<&str>, date: Option<&str>) -> bool {
+        match self.validator {
+            Validator::Tag => tag == Some(&Self::tag(self.version)),
+            Validator::Date => date.is_some_and(|date| *date >= *Self::date(self.version)),
+            Validator::None => false,
+        }
     }
 }
 
@@ -70,6 +124,8 @@ pub struct Origin {
     pub rate: AtomicU64,
     /// So many bytes into the next body the connection breaks; 0: it does not. Once.
     pub breaks: AtomicU64,
+    /// So many requests, after the next body that breaks, end with their connection.
+    pub deaf: AtomicU64,
 }
 
 impl Origin {
@@ -94,6 +150,7 @@ impl Origin {
             answers: AtomicU64::new(0),
             rate: AtomicU64::new(0),
             breaks: AtomicU64::new(0),
+            deaf: AtomicU64::new(0),
         });
         let served = Arc::clone(&origin);
         std::thread::spawn(move || {
@@ -136,6 +193,10 @@ impl Origin {
 
     /// Answers one request; nothing, when the connection is to end.
     fn answer(&self, mut stream: &TcpStream, head: &[String]) -> Option<()> {
+        let is_deaf = |left: u64| left.checked_sub(1).filter(|_| self.breaks.load(Ordering::Relaxed) == 0);
+        if self.deaf.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_deaf).is_ok() {
+            return None;
+        }
         let mut words = head.first()?.split(' ');
         let (method, path) = (words.next()?, words.next()?);
         let header = |name: &str| {
@@ -151,13 +212,16 @@ impl Origin {
                 .write_all(format!("HTTP/1.1 {instead}\r\nContent-Length: 0\r\n\r\n").as_bytes())
                 .ok();
         }
-        let tag = Image::tag(image.version);
-        let etag = if image.etag { format!("ETag: {tag}\r\n") } else { String::new() };
-        if image.etag && header("if-none-match").as_ref() == Some(&tag) {
-            return stream.write_all(format!("HTTP/1.1 304 Not Modified\r\n{etag}\r\n").as_bytes()).ok();
+        let about = image.headers();
+        let (tag, date) = (header("if-none-match"), header("if-modified-since"));
+        if image.is_known(tag.as_deref(), date.as_deref()) {
+            return stream.write_all(format!("HTTP/1.1 304 Not Modified\r\n{about}\r\n").as_bytes()).ok();
         }
+        let own = [Image::tag(image.version), Image::date(image.version)];
         let (first, end) = match header("range").filter(|_| image.ranges) {
-            Some(range) if header("if-range").is_none_or(|asked| asked == tag) => part(&range, image.length)?,
+            Some(range) if header("if-range").is_none_or(|asked| own.contains(&asked)) => {
+                part(&range, image.length)?
+            }
             _ => (0, image.length),
         };
         let status = match (first, end) {
@@ -168,11 +232,12 @@ impl Origin {
                 image.length
             ),
         };
-        let length = match image.sized {
-            true => format!("Content-Length: {}\r\n", end - first),
-            false => "Transfer-Encoding: chunked\r\n".to_owned(),
+        let length = match image.framing {
+            Framing::Length => format!("Content-Length: {}\r\n", end - first),
+            Framing::Chunked => "Transfer-Encoding: chunked\r\n".to_owned(),
+            Framing::Close => String::new(),
         };
-        stream.write_all(format!("HTTP/1.1 {status}{etag}{length}\r\n").as_bytes()).ok()?;
+        stream.write_all(format!("HTTP/1.1 {status}{about}{length}\r\n").as_bytes()).ok()?;
         if method == "GET" { self.body(stream, &image, first, end) } else { Some(()) }
     }
 
@@ -186,7 +251,7 @@ impl Origin {
             }
             let bytes = bytes(image.version, at);
             let piece = bytes.len().min(PIECE).min(usize::try_from(end - at).unwrap());
-            if image.sized {
+            if image.framing != Framing::Chunked {
                 stream.write_all(&bytes[..piece]).ok()?;
             } else {
                 stream.write_all(format!("{piece:x}\r\n").as_bytes()).ok()?;
@@ -201,7 +266,11 @@ impl Origin {
                 std::thread::sleep(due.saturating_sub(begun.elapsed()));
             }
         }
-        if image.sized { Some(()) } else { stream.write_all(b"0\r\n\r\n").ok() }
+        match image.framing {
+            Framing::Length => Some(()),
+            Framing::Chunked => stream.write_all(b"0\r\n\r\n").ok(),
+            Framing::Close => None,
+        }
     }
 }
 

@@ -11,14 +11,16 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Bytes};
 use hyper::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HOST, HeaderMap, HeaderName,
-    HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE, RETRY_AFTER,
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HOST, HeaderMap, HeaderName,
+    HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE,
+    TRANSFER_ENCODING,
 };
 use hyper::{Method, Request, Response, StatusCode};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info, warn};
 
-use super::key::{Question, Version};
+use super::key::{self, Question, Version};
 use super::object::{BLOCK, Filler, Object};
 use super::shelf::{Outcome, Shelf, Told};
 use super::spending::Spending;
@@ -26,8 +28,17 @@ use super::turns::Turns;
 use crate::relay::body::{self, Body};
 use crate::relay::upstream::{Repeat, Upstream, UpstreamError};
 
-/// A broken transfer is taken up again so often.
-const RESUMES_MAX: u32 = 3;
+/// A broken transfer is taken up again at once, and after these pauses while nothing comes of it: a cache that is
+/// restarted is there again within seconds.
+const RESUME_AFTER: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+];
+/// A transfer that broke so often at the same byte is given up.
+const FRUITLESS_MAX: u32 = 3;
 /// A transfer that nobody reads goes on for this long: a machine that broke off comes back.
 const UNREAD_MAX: Duration = Duration::from_secs(10);
 /// An object that nobody asked for in this time goes: the memory is the switch's.
@@ -81,26 +92,31 @@ impl Cache {
 
     /// The bytes of `version` from `first` on, for one machine alone.
     pub async fn rest(&self, path: &str, version: &Version, first: u64) -> io::Result<Body> {
-        self.part(&self.streams, path, version, first).await
+        self.part(&self.streams, path, version, first).await.map_err(End::into_error)
     }
 
-    async fn part(&self, upstream: &Upstream, path: &str, version: &Version, first: u64) -> io::Result<Body> {
-        let (Some(etag), Some(length)) = (version.strong(), version.length) else {
-            return Err(io::Error::other("the cache gave no strong ETag to go on with"));
+    async fn part(&self, upstream: &Upstream, path: &str, known: &Version, first: u64) -> Result<Body, End> {
+        let (Some(validator), Some(length)) = (known.strong(), known.length) else {
+            return Err(End::given("the cache gave no strong validator to go on with"));
         };
         let range = (RANGE, format!("bytes={first}-"));
-        let headers = headers([range, (IF_RANGE, etag.to_owned())]);
-        let answer = self.ask(upstream, Method::GET, path, headers).await.map_err(io::Error::other)?;
+        let headers = headers([range, (IF_RANGE, validator.to_owned())]);
+        let answer = self.ask(upstream, Method::GET, path, headers).await;
+        let answer = answer.map_err(|error| End::Broken(io::Error::other(error)))?;
+        if is_trouble(answer.status()) {
+            return Err(End::Broken(io::Error::other(format!("the cache answered {}", answer.status()))));
+        }
         let expected = format!("bytes {first}-{}/{length}", length.saturating_sub(1));
         let is_rest = answer.status() == StatusCode::PARTIAL_CONTENT
             && text(answer.headers(), &CONTENT_RANGE) == Some(expected)
-            && text(answer.headers(), &ETAG).as_deref() == Some(etag);
-        if is_rest {
-            Ok(answer.into_body())
-        } else {
-            Err(io::Error::other("the cache has another version now"))
-        }
+            && version(answer.headers(), Some(length)).is(known);
+        if is_rest { Ok(answer.into_body()) } else { Err(End::given("the cache has another version now")) }
     }
+}
+
+/// Whether a status means that the same question may be answered better a little later.
+pub fn is_trouble(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
 }
 
 /// Header values are made of checked characters or came as header values.
@@ -120,73 +136,112 @@ pub fn only(headers: &HeaderMap, names: &[HeaderName]) -> HeaderMap {
 /// Asks the cache for `path`, tells what came of it, and fetches the object if there is one to fetch. `known`: what
 /// the path was before.
 pub async fn run(cache: Cache, shelf: Arc<Shelf>, path: String, known: Option<Arc<Object>>, told: Told) {
+    let answer = match confirmed(&cache, &path, known.clone()).await {
+        Ok(answer) => answer,
+        Err(outcome) => {
+            if let Outcome::Failed(reason) = &outcome {
+                warn!(path, %reason, "an image cannot be fetched");
+            }
+            if matches!(outcome, Outcome::Other(_) | Outcome::Failed(_)) {
+                shelf.take_back(&path, &told, known);
+            }
+            told.send_replace(Some(outcome));
+            return;
+        }
+    };
+    // Its room may be what is missing.
+    drop(known);
+    let (head, body) = answer.into_parts();
+    let version = version(&head.headers, body.size_hint().exact());
+    let (room, whole) = match room(&shelf, &version) {
+        Ok(room) => room,
+        Err(outcome) => {
+            told.send_replace(Some(outcome));
+            return;
+        }
+    };
+    let kept = only(&head.headers, &[CONTENT_TYPE, CONTENT_ENCODING]);
+    let (object, filler) = Object::new(version, kept, room);
+    told.send_replace(Some(Outcome::Shared(Arc::clone(&object))));
+    // It holds the object, too.
+    drop(told);
+    Transfer { cache, shelf, path, whole }.run(object, filler, body).await;
+}
+
+/// The cache's answer with another object than the known one; otherwise what came of the question.
+async fn confirmed(cache: &Cache, path: &str, known: Option<Arc<Object>>) -> Result<Response<Body>, Outcome> {
     let question = known.as_ref().and_then(|known| known.version.question()).map(|question| match question {
         Question::NoneMatch(etag) => headers([(IF_NONE_MATCH, etag)]),
         Question::ModifiedSince(date) => headers([(IF_MODIFIED_SINCE, date)]),
     });
-    let answer = match cache.ask(&cache.fills, Method::GET, &path, question.unwrap_or_default()).await {
-        Ok(answer) => answer,
-        Err(error) => {
-            warn!(path, %error, "an image cannot be fetched");
-            told.send_replace(Some(Outcome::Failed(error.to_string().into())));
-            return;
-        }
+    let ask = async |headers| {
+        let answer = cache.ask(&cache.fills, Method::GET, path, headers).await;
+        answer.map_err(|error| Outcome::Failed(error.to_string().into()))
     };
-    let (head, body) = answer.into_parts();
-    let version = version(&head.headers, body.size_hint().exact());
-    let known = known.filter(|known| known.can_be_joined());
-    let outcome = match (head.status, known) {
-        (StatusCode::NOT_MODIFIED, Some(known)) => Outcome::Shared(known),
-        (StatusCode::OK, Some(known)) if known.version.is(&version) => Outcome::Shared(known),
-        (StatusCode::OK, _) => {
-            let Some((room, whole)) = room(&shelf, &version) else {
-                told.send_replace(Some(Outcome::Alone));
-                return;
-            };
-            let kept = only(&head.headers, &[CONTENT_TYPE, CONTENT_ENCODING]);
-            let (object, filler) = Object::new(version, kept, room);
-            told.send_replace(Some(Outcome::Shared(Arc::clone(&object))));
-            // It holds the object, too.
-            drop(told);
-            let transfer = Transfer { cache, shelf, path, whole };
-            return transfer.run(object, filler, body).await;
+    let mut answer = ask(question.unwrap_or_default()).await?;
+    let mut known = known.filter(|known| known.can_be_joined());
+    if answer.status() == StatusCode::NOT_MODIFIED {
+        // A server may mean «not after»; and the object may have broken, or its window moved, while it was asked.
+        let date = text(answer.headers(), &LAST_MODIFIED);
+        let is_it = |known: &mut Arc<Object>| {
+            known.version.etag.is_some() || date.is_none_or(|date| known.version.is_of(&date))
+        };
+        match known.take_if(is_it) {
+            Some(known) => return Err(Outcome::Shared(known)),
+            None => answer = ask(HeaderMap::new()).await?,
         }
-        (StatusCode::NOT_MODIFIED, None) => {
-            Outcome::Failed("the object broke while the cache was asked".into())
+    }
+    match answer.status() {
+        StatusCode::OK if !is_framed(&answer) => Err(Outcome::Failed(UNFRAMED.into())),
+        StatusCode::OK => {
+            let version = version(answer.headers(), answer.body().size_hint().exact());
+            match known.filter(|known| known.version.is(&version)) {
+                Some(known) => Err(Outcome::Shared(known)),
+                None => Ok(answer),
+            }
         }
-        (status, _) if status.is_success() || status.is_informational() => {
-            Outcome::Failed(format!("the partition cache answered {status} to a plain GET").into())
+        status if status.is_redirection() || (status.is_client_error() && !is_trouble(status)) => {
+            Err(Outcome::Other(Arc::new((status, only(answer.headers(), &[LOCATION])))))
         }
-        (status, _) => Outcome::Other(Arc::new((status, only(&head.headers, &[LOCATION, RETRY_AFTER])))),
-    };
-    told.send_replace(Some(outcome));
+        status => Err(Outcome::Failed(format!("it answered {status}").into())),
+    }
+}
+
+/// Why an answer is no object.
+pub const UNFRAMED: &str =
+    "its answer ends with its connection: nobody could tell a part of it from the whole";
+
+/// Whether a body's end can be told from the end of its connection (RFC 9112 6.3).
+pub fn is_framed(answer: &Response<Body>) -> bool {
+    answer.body().size_hint().exact().is_some() || answer.headers().contains_key(TRANSFER_ENCODING)
 }
 
 fn version(headers: &HeaderMap, length: Option<u64>) -> Version {
     let declared = text(headers, &CONTENT_LENGTH).and_then(|length| length.parse().ok());
-    Version {
-        etag: text(headers, &ETAG),
-        last_modified: text(headers, &LAST_MODIFIED),
-        length: length.or(declared),
-    }
+    let last_modified = text(headers, &LAST_MODIFIED);
+    let is_settled = key::is_settled(last_modified.as_deref(), text(headers, &DATE).as_deref());
+    Version { etag: text(headers, &ETAG), last_modified, length: length.or(declared), is_settled }
 }
 
 /// Room for a version, and whether it is kept whole. Up to half of the shelf it is. A larger one gets a window of a
 /// quarter, which moves with its fastest reader: whoever falls behind it asks for the rest alone, which takes a
 /// strong validator. An object of unknown length grows as it comes.
-fn room(shelf: &Shelf, version: &Version) -> Option<(tokio::sync::OwnedSemaphorePermit, bool)> {
+fn room(shelf: &Shelf, version: &Version) -> Result<(OwnedSemaphorePermit, bool), Outcome> {
+    let reserve = |blocks| shelf.reserve(blocks).ok_or(Outcome::NoRoom);
     let Some(length) = version.length else {
-        return shelf.reserve(1).map(|room| (room, true));
+        return Ok((reserve(1)?, true));
     };
-    let blocks = usize::try_from(length.div_ceil(BLOCK as u64)).ok()?.max(1);
+    let blocks = usize::try_from(length.div_ceil(BLOCK as u64)).unwrap_or(usize::MAX).max(1);
     if blocks <= shelf.blocks() / 2
-        && let Some(room) = shelf.reserve(blocks)
+        && let Ok(room) = reserve(blocks)
     {
-        return Some((room, true));
+        return Ok((room, true));
     }
     let window = (shelf.blocks() / 4).min(blocks);
-    let useful = window >= WINDOW_LEAST && version.strong().is_some();
-    useful.then(|| shelf.reserve(window)).flatten().map(|room| (room, window == blocks))
+    if window < WINDOW_LEAST || version.strong().is_none() {
+        return Err(if blocks <= shelf.blocks() / 2 { Outcome::NoRoom } else { Outcome::TooLarge });
+    }
+    Ok((reserve(window)?, window == blocks))
 }
 
 /// A window of fewer blocks would be passed at once by most readers.
@@ -243,25 +298,37 @@ impl Transfer {
 
     /// Appends everything, from where a broken connection left off if need be.
     async fn fetch(&self, filler: &mut Filler, mut body: Body) -> io::Result<()> {
-        let mut resumes = 0;
+        let mut fruitless = 0;
         loop {
+            let at = filler.filled();
             let error = match self.append_all(filler, body).await {
                 Ok(()) => return Ok(()),
                 Err(End::Broken(error)) => error,
                 Err(End::Given(error)) => return Err(error),
             };
-            if resumes == RESUMES_MAX {
+            filler.tell();
+            fruitless = if filler.filled() > at { 0 } else { fruitless + 1 };
+            if fruitless == FRUITLESS_MAX {
                 return Err(error);
             }
-            resumes += 1;
-            filler.tell();
-            let (object, at) = (Arc::clone(filler.object()), filler.filled());
-            debug!(path = self.path, %error, at, "a transfer broke; taking it up again");
-            body = match self.cache.part(&self.cache.fills, &self.path, &object.version, at).await {
-                Ok(rest) => rest,
-                Err(reason) => return Err(io::Error::other(format!("{error}; {reason}"))),
-            };
+            body = self.resume(filler, error).await?;
         }
+    }
+
+    /// The rest of a transfer that broke for `error`.
+    async fn resume(&self, filler: &Filler, error: io::Error) -> io::Result<Body> {
+        let (object, at) = (Arc::clone(filler.object()), filler.filled());
+        let mut last = None;
+        for pause in RESUME_AFTER {
+            sleep(pause).await;
+            debug!(path = self.path, %error, at, "a transfer broke; taking it up again");
+            match self.cache.part(&self.cache.fills, &self.path, &object.version, at).await {
+                Ok(rest) => return Ok(rest),
+                Err(End::Broken(reason)) => last = Some(reason),
+                Err(End::Given(reason)) => return Err(io::Error::other(format!("{error}; {reason}"))),
+            }
+        }
+        Err(last.unwrap_or(error))
     }
 
     async fn append_all(&self, filler: &mut Filler, mut body: Body) -> Result<(), End> {
@@ -348,6 +415,17 @@ enum End {
     Broken(io::Error),
     /// It was given up.
     Given(io::Error),
+}
+
+impl End {
+    fn given(reason: &str) -> Self {
+        Self::Given(io::Error::other(reason))
+    }
+
+    fn into_error(self) -> io::Error {
+        let (Self::Broken(error) | Self::Given(error)) = self;
+        error
+    }
 }
 
 /// The next bytes of a body; trailers are not for machines.

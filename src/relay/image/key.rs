@@ -2,6 +2,12 @@
 //!
 //! Must never: call two versions the same where their bytes may differ.
 
+use std::time::Duration;
+
+/// A date says something of the bytes when it was this old as it was sent: before, a second change within its second
+/// could have the same (RFC 9110 8.8.2.2).
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// A version of an object, as its headers have it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Version {
@@ -11,6 +17,17 @@ pub struct Version {
     pub last_modified: Option<String>,
     /// Bytes; none: not known before the end.
     pub length: Option<u64>,
+    /// Whether `last_modified` was `SETTLED` when it was sent.
+    pub is_settled: bool,
+}
+
+/// Whether a `Last-Modified` was old enough at its answer's `Date` to stand for the very bytes.
+pub fn is_settled(last_modified: Option<&str>, date: Option<&str>) -> bool {
+    let time = |text: Option<&str>| httpdate::parse_http_date(text?).ok();
+    let (changed, sent) = (time(last_modified), time(date));
+    changed
+        .zip(sent)
+        .is_some_and(|(changed, sent)| sent.duration_since(changed).is_ok_and(|age| age >= SETTLED))
 }
 
 /// A header that asks whether a version is still the current one (RFC 9110 13.1).
@@ -29,10 +46,13 @@ impl Version {
         etag.or_else(|| self.last_modified.clone().map(Question::ModifiedSince))
     }
 
-    /// The entity tag, if it stands for the very bytes (RFC 9110 8.8.1): only then parts of two answers are of one
-    /// object.
+    /// The validator, if it stands for the very bytes (RFC 9110 8.8.1, 8.8.2.2): only then parts of two answers are of
+    /// one object. The entity tag; where there is none, as from Go's `http.FileServer`, a date that is settled.
     pub fn strong(&self) -> Option<&str> {
-        self.etag.as_deref().filter(|etag| is_strong(etag))
+        match &self.etag {
+            Some(etag) => Some(etag.as_str()).filter(|etag| is_strong(etag)),
+            None => self.last_modified.as_deref().filter(|_| self.is_settled),
+        }
     }
 
     /// Whether `other` is surely the same bytes.
@@ -57,12 +77,8 @@ impl Version {
     /// Whether `If-Range` names this version, by strong comparison (RFC 9110 13.1.5).
     pub fn is_for_range(&self, validator: &str) -> bool {
         let validator = validator.trim();
-        self.strong() == Some(validator) || (!is_tag(validator) && self.is_of(validator))
+        self.strong() == Some(validator) || (self.is_settled && self.is_of(validator))
     }
-}
-
-fn is_tag(text: &str) -> bool {
-    text.starts_with('"') || text.starts_with("W/")
 }
 
 fn is_strong(etag: &str) -> bool {
@@ -82,6 +98,7 @@ mod tests {
             etag: Some(etag.to_owned()),
             last_modified: Some("Sat, 01 Jan 2000 00:00:00 GMT".to_owned()),
             length: Some(7),
+            is_settled: true,
         }
     }
 
@@ -93,7 +110,10 @@ mod tests {
         assert!(!strong.is(&Version { length: Some(8), ..version("\"a\"") }));
         assert!(!version("W/\"a\"").is(&version("W/\"a\"")));
         let dated = Version { etag: None, ..version("") };
-        assert!(!dated.is(&dated), "two changes within one second have one date");
+        assert!(dated.is(&dated));
+        assert!(!dated.is(&Version { length: Some(8), ..dated.clone() }));
+        let fresh = Version { is_settled: false, ..dated };
+        assert!(!fresh.is(&fresh), "two changes within one second have one date");
         for damaged in ["\"", "a", ""] {
             assert_eq!(version(damaged).strong(), None, "{damaged:?}");
         }
@@ -114,8 +134,19 @@ mod tests {
             strong.is_for_range("\"a\"") && !strong.is_for_range("\"b\"") && !strong.is_for_range("W/\"a\"")
         );
         assert!(strong.is_for_range("Sat, 01 Jan 2000 00:00:00 GMT"));
+        let fresh = Version { is_settled: false, ..version("\"a\"") };
+        assert!(!fresh.is_for_range("Sat, 01 Jan 2000 00:00:00 GMT"));
         assert!(!strong.is_of("Sun, 02 Jan 2000 00:00:00 GMT"));
         assert!(!Version::default().matches("*") && !Version::default().is_of(""));
+    }
+
+    #[test]
+    fn a_date_is_settled_a_second_later() {
+        let date = |second: u8| Some(format!("Sat, 01 Jan 2000 00:00:{second:02} GMT"));
+        let settled = |changed, sent: Option<String>| is_settled(date(changed).as_deref(), sent.as_deref());
+        assert!(settled(7, date(8)) && !settled(7, date(7)) && !settled(8, date(7)));
+        assert!(!settled(7, None) && !settled(7, Some("soon".to_owned())));
+        assert!(!is_settled(None, date(8).as_deref()));
     }
 
     #[test]

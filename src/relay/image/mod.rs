@@ -13,7 +13,6 @@ use hyper::body::{Body as _, Bytes};
 use hyper::header::{
     ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap,
     HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE,
-    RETRY_AFTER,
 };
 use hyper::{Method, Response, StatusCode};
 use thiserror::Error;
@@ -122,7 +121,11 @@ impl Images {
     }
 
     /// The answer to a machine.
-    pub async fn answer(&self, asked: ImageRequest) -> Result<Response<Body>, ImageError> {
+    pub async fn answer(&self, mut asked: ImageRequest) -> Result<Response<Body>, ImageError> {
+        if asked.method == Method::HEAD {
+            // RFC 9110 14.2: a part of a GET's answer only.
+            asked.headers.remove(RANGE);
+        }
         let conditions = conditions(&asked.headers);
         let late = range::starts_late(&conditions);
         if asked.method == Method::HEAD || late {
@@ -137,7 +140,7 @@ impl Images {
         }
         match self.outcome(&asked.path).await {
             Outcome::Shared(object) => self.shared(&object, &conditions, &asked).await,
-            Outcome::Alone => self.alone(asked).await,
+            Outcome::TooLarge | Outcome::NoRoom => self.alone(asked).await,
             Outcome::Other(answer) => Ok(other(answer.0, &answer.1)),
             Outcome::Failed(reason) => Err(ImageError::Transfer(reason.to_string())),
         }
@@ -155,7 +158,7 @@ impl Images {
     /// What the path is now: asks the cache, or waits for whoever has asked already.
     async fn outcome(&self, path: &str) -> Outcome {
         if self.shelf.blocks() == 0 {
-            return Outcome::Alone;
+            return Outcome::TooLarge;
         }
         let mut telling = match self.shelf.find(path, now()) {
             Found::Asked(telling) => telling,
@@ -221,13 +224,17 @@ impl Images {
         let own = fill::only(&asked.headers, &[RANGE, IF_RANGE, IF_NONE_MATCH, IF_MODIFIED_SINCE]);
         let is_head = asked.method == Method::HEAD;
         let answer = self.cache.ask(&self.cache.streams, asked.method, &asked.path, own).await?;
+        let is_framed = fill::is_framed(&answer);
         let (head, body) = answer.into_parts();
         let served = matches!(head.status, StatusCode::OK | StatusCode::PARTIAL_CONTENT);
         if !served
             && head.status != StatusCode::NOT_MODIFIED
             && head.status != StatusCode::RANGE_NOT_SATISFIABLE
         {
-            return Ok(other(head.status, &fill::only(&head.headers, &[LOCATION, RETRY_AFTER])));
+            if fill::is_trouble(head.status) {
+                return Err(ImageError::Transfer(format!("it answered {}", head.status)));
+            }
+            return Ok(other(head.status, &fill::only(&head.headers, &[LOCATION])));
         }
         let mut names = vec![ETAG, LAST_MODIFIED, ACCEPT_RANGES, CONTENT_RANGE];
         if served {
@@ -243,6 +250,7 @@ impl Images {
                 let body = ImageBody::own(body, length, &self.cache, &asked.path);
                 body::holding(body.boxed_unsync(), OneMore::of(&self.alone))
             }
+            None if !is_framed => return Err(ImageError::Transfer(fill::UNFRAMED.to_owned())),
             None => body::whole(collect(body).await?),
         };
         let mut response = Response::new(body);

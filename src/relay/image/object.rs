@@ -90,6 +90,11 @@ impl Object {
         kept.start == 0 && !matches!(kept.end, End::Broken(_))
     }
 
+    /// How many blocks are reserved for it.
+    pub fn room(&self) -> usize {
+        self.bytes.borrow().room.num_permits()
+    }
+
     /// Whether bytes are still to come.
     pub fn is_filling(&self) -> bool {
         self.bytes.borrow().end == End::Filling
@@ -134,6 +139,8 @@ impl Object {
     /// A reader of the bytes `first..end`.
     pub fn follow(self: &Arc<Self>, first: u64, end: u64) -> Follower {
         let bytes = Some(self.bytes.subscribe());
+        // It wants those before it fetched, too: a window moves on for it.
+        self.front.send_if_modified(|front| raise(front, first));
         Follower { object: Arc::clone(self), at: first, end, bytes, change: None }
     }
 }
@@ -354,13 +361,16 @@ impl Follower {
         bytes.truncate(most.min(left));
         self.at += bytes.len() as u64;
         let at = self.at;
-        self.object.front.send_if_modified(|front| {
-            let first = *front < at;
-            *front = at.max(*front);
-            first
-        });
+        self.object.front.send_if_modified(|front| raise(front, at));
         Next::Bytes(bytes)
     }
+}
+
+/// Whether `at` is beyond `front`, which it is then.
+fn raise(front: &mut u64, at: u64) -> bool {
+    let is_beyond = *front < at;
+    *front = at.max(*front);
+    is_beyond
 }
 
 /// What is at `at`; nothing, while it is still to come.

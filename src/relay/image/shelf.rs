@@ -18,7 +18,7 @@ use crate::metrics::ShelfState;
 /// seen soon.
 const FRESH: Duration = Duration::from_secs(2);
 /// That an object is too large to be shared holds for longer: nothing depends on it but memory.
-const FRESH_ALONE: Duration = Duration::from_secs(60);
+const FRESH_TOO_LARGE: Duration = Duration::from_secs(60);
 /// A leaf serves a handful of images; more paths than this are not images.
 const ENTRIES_MAX: usize = 256;
 
@@ -27,8 +27,10 @@ const ENTRIES_MAX: usize = 256;
 pub enum Outcome {
     /// An object that everybody reads.
     Shared(Arc<Object>),
-    /// An object that there is no room for: everybody streams it for himself.
-    Alone,
+    /// An object that there can never be room for: everybody streams it for himself.
+    TooLarge,
+    /// An object that there is no room for now: the same.
+    NoRoom,
     /// An answer that is not an object.
     Other(Arc<(StatusCode, HeaderMap)>),
     /// No answer that can be used, and why.
@@ -62,7 +64,8 @@ pub struct Shelf {
 #[derive(Debug)]
 struct Entry {
     outcome: Telling,
-    asked: Instant,
+    /// When the question was asked; none: the cache has to be asked in any case.
+    asked: Option<Instant>,
     used: Instant,
 }
 
@@ -89,7 +92,10 @@ impl Entry {
     }
 
     fn holds(&self, now: Instant) -> bool {
-        let age = now.saturating_duration_since(self.asked);
+        let Some(asked) = self.asked else {
+            return false;
+        };
+        let age = now.saturating_duration_since(asked);
         match self.outcome.borrow().as_ref() {
             None => self.outcome.has_changed().is_ok(),
             Some(Outcome::Shared(object)) => {
@@ -97,7 +103,8 @@ impl Entry {
                 let fresh = age < FRESH || (object.is_filling() && object.version.question().is_none());
                 fresh && object.can_be_joined()
             }
-            Some(Outcome::Alone) => age < FRESH_ALONE,
+            Some(Outcome::TooLarge) => age < FRESH_TOO_LARGE,
+            Some(Outcome::NoRoom) => age < FRESH,
             Some(Outcome::Other(_) | Outcome::Failed(_)) => false,
         }
     }
@@ -136,12 +143,34 @@ impl Shelf {
                 }
             }
             while entries.len() >= ENTRIES_MAX {
-                remove_least_used(entries, |_| true);
+                // An object is worth more than that there is none.
+                let _ = remove_least_used(entries, |entry| entry.object().is_none())
+                    || remove_least_used(entries, |_| true);
             }
-            let known = entries.insert(path.to_owned(), Entry { outcome, asked: now, used: now });
+            let entry = Entry { outcome, asked: Some(now), used: now };
+            let known = entries.insert(path.to_owned(), entry);
             (None, known.and_then(|entry| entry.object()).filter(|object| object.can_be_joined()))
         });
         telling.map_or_else(|| Found::Ask(told, known), Found::Asked)
+    }
+
+    /// A question that was answered with no object is off the shelf, and what was known before it is there again, to be
+    /// asked for anew. `told`: whose question it was.
+    pub fn take_back(&self, path: &str, told: &Told, known: Option<Arc<Object>>) {
+        self.with(|entries| {
+            let Some(entry) =
+                entries.get_mut(path).filter(|entry| entry.outcome.same_channel(&told.subscribe()))
+            else {
+                return;
+            };
+            match known.filter(|known| known.can_be_joined()) {
+                Some(known) => {
+                    entry.outcome = watch::channel(Some(Outcome::Shared(known))).1;
+                    entry.asked = None;
+                }
+                None => drop(entries.remove(path)),
+            }
+        });
     }
 
     /// An object of `path` that was confirmed just now; asks nobody.
@@ -163,11 +192,13 @@ impl Shelf {
         });
     }
 
-    /// How long nobody has asked for `path`; nothing, where `object` is not its object any more.
+    /// How long nobody has asked for `path`; nothing, where `object` is surely not its object any more.
     pub fn unused(&self, path: &str, object: &Arc<Object>, now: Instant) -> Option<Duration> {
         self.with(|entries| {
             let entry = entries.get(path)?;
-            let is_it = entry.object().is_some_and(|kept| Arc::ptr_eq(&kept, object));
+            // Nobody knows while the cache is asked.
+            let is_asked = entry.outcome.borrow().is_none();
+            let is_it = is_asked || entry.object().is_some_and(|kept| Arc::ptr_eq(&kept, object));
             is_it.then(|| now.saturating_duration_since(entry.used))
         })
     }
@@ -179,14 +210,22 @@ impl Shelf {
         if blocks > self.blocks {
             return None;
         }
-        loop {
-            if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(count) {
-                return Some(room);
+        let try_it = || Arc::clone(&self.room).try_acquire_many_owned(count).ok();
+        let is_enough = |entries: &mut BTreeMap<String, Entry>| {
+            let idle = entries.values().filter(|entry| entry.is_idle()).filter_map(Entry::object);
+            self.room.available_permits() + idle.map(|object| object.room()).sum::<usize>() >= blocks
+        };
+        try_it().or_else(|| {
+            // What is thrown out for nothing would have to be fetched again.
+            let mut enough = self.with(is_enough);
+            while enough {
+                enough = self.with(|entries| remove_least_used(entries, Entry::is_idle));
+                if let Some(room) = try_it() {
+                    return Some(room);
+                }
             }
-            if !self.with(|entries| remove_least_used(entries, Entry::is_idle)) {
-                return None;
-            }
-        }
+            None
+        })
     }
 
     fn with<T: Default>(&self, look: impl FnOnce(&mut BTreeMap<String, Entry>) -> T) -> T {
@@ -203,4 +242,55 @@ fn remove_least_used(entries: &mut BTreeMap<String, Entry>, may_go: impl Fn(&Ent
     let candidates = entries.iter().filter(|(_, entry)| may_go(entry));
     let oldest = candidates.min_by_key(|(_, entry)| entry.used).map(|(path, _)| path.clone());
     oldest.is_some_and(|path| entries.remove(&path).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::image::key::Version;
+    use crate::relay::image::object::Filler;
+
+    const START: Duration = Duration::from_secs(1000);
+
+    /// Puts an object of so many blocks there, asked for `second` seconds after the start.
+    fn put(shelf: &Shelf, path: &str, blocks: usize, begun: Instant, second: u64) -> (Arc<Object>, Filler) {
+        let Found::Ask(told, _) = shelf.find(path, begun + Duration::from_secs(second)) else {
+            panic!("{path} is known");
+        };
+        let room = shelf.reserve(blocks).expect("there is room");
+        let version = Version { etag: Some("\"a\"".to_owned()), ..Version::default() };
+        let (object, filler) = Object::new(version, HeaderMap::new(), room);
+        told.send_replace(Some(Outcome::Shared(Arc::clone(&object))));
+        (object, filler)
+    }
+
+    #[test]
+    fn nothing_is_thrown_out_for_what_finds_no_room_all_the_same() {
+        let (shelf, begun) = (Shelf::new(10 * BLOCK as u64), Instant::now());
+        let read = put(&shelf, "/read", 5, begun, 0);
+        for path in ["/a", "/b"] {
+            drop(put(&shelf, path, 2, begun, 1));
+        }
+        assert!(shelf.reserve(6).is_none());
+        let taken = |shelf: &Shelf| shelf.state().taken / BLOCK as u64;
+        assert_eq!(taken(&shelf), 9, "both idle ones are still there");
+        assert!(shelf.reserve(3).is_some());
+        assert_eq!(taken(&shelf), 7, "one of them went");
+        drop(read);
+    }
+
+    #[test]
+    fn a_question_without_an_object_leaves_what_was_known() {
+        let (shelf, begun) = (Shelf::new(10 * BLOCK as u64), Instant::now());
+        let (object, filler) = put(&shelf, "/a", 2, begun, 0);
+        let later = begun + START;
+        let Found::Ask(told, Some(known)) = shelf.find("/a", later) else { panic!("it is to be asked for") };
+        shelf.take_back("/a", &told, Some(known));
+        assert!(shelf.look("/a", later).is_none(), "nobody confirmed it");
+        let Found::Ask(told, Some(known)) = shelf.find("/a", later) else { panic!("it is to be asked for") };
+        assert!(Arc::ptr_eq(&known, &object));
+        filler.fail("it broke");
+        shelf.take_back("/a", &told, Some(known));
+        assert!(matches!(shelf.find("/a", later), Found::Ask(_, None)));
+    }
 }

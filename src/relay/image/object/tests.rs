@@ -100,6 +100,15 @@ async fn who_waits_is_woken_when_told_or_for_a_helping_and_gets_few_pieces() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_window_moves_on_for_a_reader_that_begins_ahead_of_it() {
+    let (object, filler) = object(Some(LENGTH), 4);
+    let ahead = object.follow(1000, LENGTH);
+    let moves = tokio::time::timeout(Duration::from_secs(1), filler.reader_at(1000)).await;
+    moves.expect("somebody waits there");
+    drop(ahead);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_window_that_is_full_is_told_of_before_its_filler_waits() {
     let (object, mut filler) = object(Some(LENGTH), 4);
     let reader = tokio::spawn(read(object.follow(0, 5), usize::MAX, Duration::ZERO));
