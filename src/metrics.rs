@@ -147,7 +147,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "relay_sent",
-            "What was sent to the machines of a port, heads and TLS included",
+            "What was sent to the machines of a port, heads included and TLS not",
             Unit::Bytes,
             self.sent.clone(),
         );

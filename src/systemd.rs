@@ -69,7 +69,7 @@ pub fn forget(port: &PortName, tcp_port: u16) {
     said(sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(&name(port, tcp_port))]));
 }
 
-/// Everything runs.
+/// The sockets are bound, and everything is about to run.
 pub fn ready() {
     said(sd_notify::notify(&[NotifyState::Ready]));
 }

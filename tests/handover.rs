@@ -94,7 +94,7 @@ fn no_request_fails_over_a_restart_and_a_released_port_is_kept_no_longer() {
     let mut systemd = Systemd::new(&settings(&origin));
     let mut first = systemd.start();
     cable.boot();
-    assert!(systemd.hear().contains("FDNAME=Ethernet0-80"), "the listener is kept");
+    systemd.hear_of("Ethernet0-80");
     cable.machine("ip", &["address", "add", "2001:db8:b007::7/64", "dev", "eth0", "nodad"]);
     let log = systemd.path("tokens");
     eventually("the machine gets a token", || tokens(&cable, 1, &log).ends());
@@ -134,7 +134,7 @@ fn a_listener_on_another_tcp_port_than_the_settings_is_kept_no_longer() {
     let mut systemd = Systemd::new(&settings(&origin));
     let mut first = systemd.start();
     cable.boot();
-    assert!(systemd.hear().contains("FDNAME=Ethernet0-80"), "the listener is kept");
+    systemd.hear_of("Ethernet0-80");
     first.terminate("-TERM");
     let moved = settings(&origin).replace("[relay]\n", "[relay]\nport = 8080\n");
     std::fs::write(systemd.path("leafboot.toml"), moved).unwrap();
@@ -166,7 +166,7 @@ fn an_image_comes_through_before_the_process_ends_and_tokens_do_not_wait_for_it(
     let mut systemd = Systemd::new(&settings);
     let mut relay = systemd.start();
     cable.boot();
-    systemd.hear();
+    systemd.hear_of("Ethernet0-80");
     cable.machine("ip", &["address", "add", "2001:db8:b007::7/64", "dev", "eth0", "nodad"]);
     let log = systemd.path("tokens");
     eventually("the machine gets a token", || tokens(&cable, 1, &log).ends());

@@ -340,6 +340,9 @@ fn parts_and_conditions_are_answered_from_the_shared_image() {
     let head = site.head(PATH);
     assert!(head.contains("200 ok") && head.contains("content-length: 64000000"), "{head}");
     assert!(head.contains("accept-ranges: bytes") && head.contains("etag: \"v1\""), "{head}");
+    let url = format!("http://{GATEWAY}{PATH}");
+    let part = site.cable.machine("curl", &["-sIg", "-m", "5", "-H", "Range: bytes=5-", &url]).to_lowercase();
+    assert!(part.contains("200 ok"), "a part is of a GET's answer only: {part}");
 }
 
 #[test]

@@ -112,6 +112,7 @@ pub struct CacheBudget {
     /// Bytes per second, all ports.
     pub rate: Option<u64>,
     /// Packets per second that come from the cache, all ports. Acknowledgements are not counted: they are cumulative.
+    /// Shared images go first, up to seven eighths.
     pub packets: Option<u64>,
     /// Bytes per second, each port.
     pub port_rate: Option<u64>,

@@ -15,6 +15,9 @@ const BURST: Duration = Duration::from_millis(100);
 /// Bytes of a packet of 1500 bytes beside the headers of IPv6 and TCP and its timestamps (RFC 8200, 9293, 7323).
 const PAYLOAD: u64 = 1500 - 40 - 20 - 12;
 
+/// One in so many of the leaf's packets is left to those who want something for themselves.
+const LEFT: u64 = 8;
+
 /// A rate that holds over any time longer than `BURST`; spenders are served in the order in which they ask (GCRA, ITU-T
 /// I.371), so that none of them starves. Shared by tasks.
 #[derive(Debug)]
@@ -56,6 +59,8 @@ pub struct Budget {
     limits: CacheBudget,
     leaf: Arc<Share>,
     port: Arc<Share>,
+    /// Packets for everybody: they go first.
+    shared: Arc<Meter>,
 }
 
 #[derive(Debug)]
@@ -76,13 +81,15 @@ impl Budget {
         Self {
             leaf: share(limits.rate, limits.packets),
             port: share(limits.port_rate, limits.port_packets),
+            shared: Arc::new(Meter::new(limits.packets.map_or(0, |all| all - all / LEFT))),
             limits: limits.clone(),
         }
     }
 
     /// Another port's budget on the same leaf.
     pub fn for_port(&self) -> Self {
-        Self { leaf: Arc::clone(&self.leaf), ..Self::new(&self.limits) }
+        let (leaf, shared) = (Arc::clone(&self.leaf), Arc::clone(&self.shared));
+        Self { leaf, shared, ..Self::new(&self.limits) }
     }
 
     /// How long `bytes` must wait that go to the port's machine.
@@ -91,18 +98,20 @@ impl Budget {
         self.leaf.bytes.take(bytes, now).max(self.port.bytes.take(bytes, now))
     }
 
-    /// How long to wait after `bytes` came from the cache for everybody.
+    /// How long to wait after `bytes` came from the cache for everybody: for others of these only, or machines that
+    /// want something for themselves could take what all the others wait for.
     pub fn fetch(&self, bytes: usize, now: Duration) -> Duration {
-        self.leaf.packets.take(packets(bytes), now)
+        self.leaf.packets.take(packets(bytes), now);
+        self.shared.take(packets(bytes), now)
     }
 
     /// How long to wait after `bytes` came from the cache for the port's machine alone.
     pub fn fetch_alone(&self, bytes: usize, now: Duration) -> Duration {
-        self.fetch(bytes, now).max(self.port.packets.take(packets(bytes), now))
+        self.leaf.packets.take(packets(bytes), now).max(self.port.packets.take(packets(bytes), now))
     }
 }
 
-/// Full packets, at least one.
+/// In full packets.
 fn packets(bytes: usize) -> u64 {
     (bytes as u64).div_ceil(PAYLOAD)
 }
@@ -197,7 +206,7 @@ mod tests {
         assert_eq!(first.send(1100, START), ms(0));
         assert_eq!(second.send(1, START), ms(1000));
         assert_eq!(first.fetch_alone(ELEVEN, START), ms(0));
-        assert_eq!((second.fetch(1, START), second.fetch_alone(1, START)), (ms(1000), ms(1100)));
+        assert_eq!(second.fetch_alone(1, START), ms(1000));
 
         let leaf = Budget::new(&limits((0, 1000), (0, 10)));
         let (first, second) = (leaf.for_port(), leaf.for_port());
@@ -206,6 +215,21 @@ mod tests {
         assert_eq!((first.fetch(ELEVEN, START), first.fetch(ELEVEN, START)), (ms(0), ms(0)), "for everybody");
         assert_eq!(first.fetch_alone(ELEVEN, START), ms(0));
         assert_eq!((second.fetch_alone(1, START), first.fetch_alone(1, START)), (ms(0), ms(1000)));
+    }
+
+    #[test]
+    fn what_is_for_everybody_goes_first_and_leaves_something() {
+        let leaf = Budget::new(&limits((0, 0), (80, 0)));
+        let packet = PAYLOAD as usize;
+        for _ in 0..1000 {
+            leaf.for_port().fetch_alone(packet, START);
+        }
+        assert_eq!(leaf.fetch(packet, START), ms(0), "they do not wait for what is alone");
+        let leaf = Budget::new(&limits((0, 0), (80, 0)));
+        leaf.fetch(700 * packet, START);
+        assert_eq!(leaf.fetch(1, START), Duration::from_secs(10) - BURST, "at 70 packets per second");
+        let alone = leaf.fetch_alone(1, START);
+        assert!(alone < ms(8900), "at 10 packets per second meanwhile: {alone:?}");
     }
 
     #[test]

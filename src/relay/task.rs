@@ -181,7 +181,12 @@ async fn listen(
 ) {
     let port = &service.port;
     loop {
-        let error = match inherited.take().map_or_else(|| server::listen(port, tcp_port), Ok) {
+        let anew = || {
+            // One on a device that is gone may still be kept.
+            systemd::forget(port, tcp_port);
+            server::listen(port, tcp_port)
+        };
+        let error = match inherited.take().map_or_else(anew, Ok) {
             Ok(listener) => {
                 systemd::keep(port, tcp_port, &listener);
                 info!(%port, tcp_port, tls, "relays");

@@ -29,16 +29,16 @@ fn an_origin_that_comes_back_is_asked_again() {
     let origins = boot_service_of(&[&format!("http://[::1]:{}", address.port()), &second.origin]);
     let relayed = Relayed::with(cable, &origins);
     assert!(relayed.curl(&["/boot.ipxe"]).contains("# second"));
-    assert!(
-        relayed
-            .metrics
-            .text()
-            .contains("leafboot_relay_upstream_well{upstream=\"boot_service\",origin=\"http://[::1]:")
-    );
+    let well = |port: u16, is_well: u8| {
+        let origin = format!("upstream=\"boot_service\",origin=\"http://[::1]:{port}\"");
+        relayed.metrics.text().contains(&format!("leafboot_relay_upstream_well{{{origin}}} {is_well}\n"))
+    };
+    assert!(well(address.port(), 0), "{}", relayed.metrics.text());
     let _first = Server::start(TcpListener::bind(address).unwrap(), |mut stream, _| {
         let _ = stream.write_all(&ok("#!ipxe\n# first\n"));
     });
     eventually("the first is asked again", || relayed.curl(&["/boot.ipxe"]).contains("# first"));
+    assert!(well(address.port(), 1), "{}", relayed.metrics.text());
 }
 
 #[test]

@@ -104,6 +104,13 @@ impl Systemd {
         Process(process.unwrap())
     }
 
+    /// Takes messages until the listener of this name is kept.
+    pub fn hear_of(&mut self, name: &str) {
+        while self.store.iter().all(|(kept, _)| kept != name) {
+            self.hear();
+        }
+    }
+
     /// Takes one message of the service.
     pub fn hear(&mut self) -> String {
         let (mut text, mut control) = ([0; 4096], cmsg_space!([RawFd; 4]));

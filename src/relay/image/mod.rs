@@ -87,8 +87,8 @@ impl Images {
     /// Nothing is asked or held yet. Needs a runtime.
     pub fn new(settings: &relay::Cache, metrics: &Arc<Metrics>) -> Result<Self, TlsError> {
         let host = HeaderValue::from_str(&settings.name.authority());
-        let upstream = |buffers| {
-            let upstream = Upstream::buffered("cache", &settings.upstream, buffers)?;
+        let upstream = |name, buffers| {
+            let upstream = Upstream::buffered(name, &settings.upstream, buffers)?;
             Ok(Arc::new(upstream.counted(metrics)))
         };
         let shelf = Arc::new(Shelf::new(settings.memory));
@@ -100,8 +100,8 @@ impl Images {
             cache: Cache {
                 // An origin's authority is plain ASCII.
                 host: host.unwrap_or_else(|_| HeaderValue::from_static("")),
-                fills: upstream(Buffers::FAST)?,
-                streams: upstream(Buffers::MANY)?,
+                fills: upstream("cache", Buffers::FAST)?,
+                streams: upstream("cache_alone", Buffers::MANY)?,
                 budget: Spending::new(&settings.budget, metrics),
                 turns: Turns::begin(),
                 begun: Instant::now(),

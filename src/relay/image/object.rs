@@ -125,7 +125,7 @@ impl Object {
         }
     }
 
-    /// Waits until nobody has read it for `time`.
+    /// Waits until nobody reads it, now and `time` ago.
     pub async fn abandoned(&self, time: Duration) {
         loop {
             self.bytes.closed().await;

@@ -1,6 +1,6 @@
 //! The relay's client side: asks one of an upstream's origins, the next one where the first cannot be reached.
 //!
-//! `health` says which origin is asked, `origin` connects, `answer` is what comes back.
+//! `health` says which origin is asked, `standing` keeps it, `origin` connects, `answer` is what comes back.
 //!
 //! Must never: send a request twice that may be sent only once, or wait without a bound where one is set.
 
@@ -13,23 +13,22 @@ use hyper::body::Bytes;
 use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Request, Response, StatusCode, Version};
 use thiserror::Error;
-use tokio::sync::watch;
 use tokio::time::{timeout, timeout_at};
-use tracing::{info, warn};
 
 use super::body::Body;
 use super::tls::{self, TlsError};
 use crate::config::relay;
-use crate::metrics::{Metrics, OriginMetrics};
+use crate::metrics::Metrics;
 use answer::AnswerBody;
-use health::Health;
 use origin::{Origin, Sender};
+use standing::Standing;
 
 pub use origin::Buffers;
 
 mod answer;
 pub mod health;
 mod origin;
+mod standing;
 
 /// Why no origin gave an answer.
 #[derive(Debug, Error)]
@@ -84,13 +83,8 @@ pub enum Repeat<'a> {
 
 /// Servers that all answer the same.
 pub struct Upstream {
-    name: &'static str,
     origins: Vec<Arc<Origin>>,
-    health: Arc<watch::Sender<Health>>,
-    /// What health's times are counted from.
-    started: Instant,
-    /// Each origin's, where they are counted.
-    metrics: Vec<OriginMetrics>,
+    standing: Arc<Standing>,
     first_byte: Option<Duration>,
     idle: Option<Duration>,
 }
@@ -112,11 +106,8 @@ impl Upstream {
         let tls = any_tls.then(client).transpose()?;
         let origin = |at| Arc::new(Origin::new(at, settings, tls.as_ref(), buffers));
         Ok(Self {
-            name,
             origins: settings.origins.iter().map(origin).collect(),
-            health: Arc::new(watch::Sender::new(Health::new(settings.order, settings.origins.len()))),
-            started: Instant::now(),
-            metrics: Vec::new(),
+            standing: Arc::new(Standing::new(name, settings)),
             first_byte: settings.first_byte_timeout,
             idle: settings.idle_timeout,
         })
@@ -124,7 +115,10 @@ impl Upstream {
 
     /// Counts what its origins do.
     pub fn counted(mut self, metrics: &Metrics) -> Self {
-        self.metrics = self.origins.iter().map(|origin| metrics.origin(self.name, &origin.name)).collect();
+        // Nobody is probed before somebody is asked: there is no other owner yet.
+        if let Some(standing) = Arc::get_mut(&mut self.standing) {
+            standing.counted(metrics);
+        }
         self
     }
 
@@ -176,7 +170,7 @@ impl Upstream {
                 Ok(answer) => is_failure(answer.status()),
                 Err(_) => true,
             };
-            self.judge(index, failed, first_byte);
+            self.standing.asked(index, (!failed).then_some(first_byte));
             let again = match (&answer, &asked) {
                 (Err(UpstreamError::Connect { .. }), _) => true,
                 (_, Repeat::Freely(_)) => failed,
@@ -216,51 +210,18 @@ impl Upstream {
 
     /// The origins in the order in which they are tried; those whose time aside is over are probed beside.
     fn choose(&self) -> Vec<usize> {
-        let (mut order, mut due) = (Vec::new(), Vec::new());
-        self.health.send_if_modified(|health| {
-            due = health.due(self.started.elapsed());
-            order = health.choose();
-            false
-        });
+        let (order, due) = self.standing.choose();
         for index in due {
-            let (origin, health, started) =
-                (Arc::clone(&self.origins[index]), Arc::clone(&self.health), self.started);
+            let (origin, standing) = (Arc::clone(&self.origins[index]), Arc::clone(&self.standing));
             tokio::spawn(async move {
                 let probe = origin.connect().await;
-                health.send_modify(|health| health.probed(index, probe.is_ok(), started.elapsed()));
+                standing.probed(index, probe.is_ok());
                 if let Ok(sender) = probe {
                     origin.keep(sender);
                 }
             });
         }
         order
-    }
-
-    /// What an origin's answer, or its failure, means for the next request.
-    fn judge(&self, index: usize, failed: bool, first_byte: Duration) {
-        let (origin, metrics) = (&self.origins[index].name, self.metrics.get(index));
-        let mut changed = false;
-        self.health.send_if_modified(|health| {
-            let was_well = health.is_well(index);
-            match failed {
-                true => health.failed(index, self.started.elapsed()),
-                false => health.answered(index),
-            }
-            changed = was_well == failed;
-            false
-        });
-        if let Some(metrics) = metrics {
-            metrics.asked((!failed).then_some(first_byte));
-        }
-        if changed {
-            match failed {
-                true => warn!(upstream = self.name, origin, "set aside: it fails"),
-                false => info!(upstream = self.name, origin, "answers again"),
-            }
-            if let Some(metrics) = metrics {
-                metrics.well(!failed);
-            }
-        }
     }
 
     /// One origin's answer. What is asked once is taken when a connection stands, and not before.
