@@ -200,6 +200,7 @@ impl Checker<'_> {
     /// Checks the `[relay]` table.
     pub(super) fn relay(&self, raw: RawRelay) -> Result<Relay, ConfigError> {
         let api_routed = raw.routes.api.clone();
+        let tls_port = raw.tls.as_ref().map(|tls| or_default(tls.port.clone(), DEFAULT_TLS_PORT));
         let relay = Relay {
             port: self.tcp_port("relay.port", raw.port, DEFAULT_PORT)?,
             tls: raw.tls.map(|tls| self.listen_tls(tls)).transpose()?,
@@ -222,6 +223,12 @@ impl Checker<'_> {
             cache: self.cache(raw.cache)?,
             api: raw.api.map(|api| self.upstream(&API, api)).transpose()?,
         };
+        if let Some(port) = tls_port {
+            self.value("relay.tls.port", &port, |port| match *port == relay.port {
+                true => Err("relay.port is the same".to_owned()),
+                false => Ok(()),
+            })?;
+        }
         match api_routed {
             Some(routes) if relay.api.is_none() && !routes.get_ref().is_empty() => {
                 self.value("relay.routes.api", &routes, |_| {

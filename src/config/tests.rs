@@ -108,6 +108,10 @@ fn a_bad_value_names_key_line_and_rule() {
         ("port = 0\n", "line 7: relay.port: 0 is not a TCP port"),
         ("connections = 0\n", "line 7: relay.connections: 0 connections"),
         (
+            "[relay.tls]\nport = 80\ncertificate = \"/a.crt\"\nkey = \"/a.key\"\n",
+            "line 8: relay.tls.port: relay.port is the same",
+        ),
+        (
             "[relay.routes]\nscript = [\"boot\"]\n",
             "line 8: relay.routes.script: \"boot\" is not a path pattern",
         ),

@@ -66,17 +66,22 @@ impl<'a> Guard<'a> {
         if !self.listed.contains(name) {
             return Some(Waiting::AclRows(self.name.clone()));
         }
+        (!self.is_bound(port)).then(|| Waiting::AclBound(self.name.clone()))
+    }
+
+    /// Why a port is not rid of the ACL: the table's row lists it, or the ASIC has not let go of it yet.
+    pub(super) fn why_guarded(&self, name: &PortName, port: &Port) -> Option<Waiting> {
+        let is_guarded = self.listed.contains(name) || self.is_bound(port);
+        is_guarded.then(|| Waiting::AclUnbound(self.name.clone()))
+    }
+
+    /// Whether the ASIC has bound a table with all of our rules to a port.
+    fn is_bound(&self, port: &Port) -> bool {
         let has_all = |table: &String| {
             let entries = self.acl.asic_tables.get(table);
             entries.is_some_and(|entries| self.rules.count_in(entries) == self.rules.shared.len())
         };
-        let is_bound = port.acl_tables.iter().any(has_all);
-        (!is_bound).then(|| Waiting::AclBound(self.name.clone()))
-    }
-
-    /// Whether the table's row still lists a port.
-    pub(super) fn why_listed(&self, name: &PortName) -> Option<Waiting> {
-        self.listed.contains(name).then(|| Waiting::AclUnbound(self.name.clone()))
+        port.acl_tables.iter().any(has_all)
     }
 
     /// The table's row. It lists no further port until the rules of all ports stand; a new one lists those that are in the

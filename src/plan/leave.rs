@@ -21,7 +21,7 @@ impl View<'_> {
         if has_traces(port) {
             return Need::Fact(Waiting::RouterInterfaceGone);
         }
-        match self.guard.why_listed(name) {
+        match self.guard.why_guarded(name, port) {
             Some(waiting) => Need::Fact(waiting),
             None => Need::Nothing,
         }

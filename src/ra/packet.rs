@@ -324,7 +324,7 @@ fn same_on_every_port(settings: &Ra) -> Vec<NdOption> {
     }
     options.extend(settings.pref64.map(|prefix| {
         // RFC 8781 4.1: rounded up to a multiple of 8, at most 65528.
-        let lifetime = information.next_multiple_of(8).min(65528);
+        let lifetime = information.min(65528).next_multiple_of(8);
         NdOption::Pref64 { lifetime: u16::try_from(lifetime).unwrap_or(65528), prefix }
     }));
     options.extend(settings.captive_portal.clone().map(NdOption::CaptivePortal));

@@ -64,7 +64,11 @@ impl Port {
 
     /// When `act` is to be called next.
     pub fn wake(&self) -> Option<Instant> {
-        let due = if self.order.is_none() { None } else { self.retry_at.or(self.engine.deadline()) };
+        // Nothing is done before.
+        if self.retry_at.is_some() {
+            return self.retry_at;
+        }
+        let due = self.order.as_ref().and_then(|_| self.engine.deadline());
         [due, self.deaf_until].into_iter().flatten().min()
     }
 

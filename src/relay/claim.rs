@@ -95,7 +95,7 @@ fn ascii(parts: &[&[u8]]) -> String {
 /// Whether a machine's header goes on. `connection` is the machine's `Connection` field: what it names is for this hop
 /// only (RFC 9110 7.6.1).
 pub fn passes(kind: Kind, header: &str, connection: &str) -> bool {
-    let named = connection.split(',').any(|option| option.trim().eq_ignore_ascii_case(header));
+    let is_named = || connection.split(',').any(|option| option.trim().eq_ignore_ascii_case(header));
     let known = match kind {
         // Allow-lists: nothing can be forgotten in them.
         Kind::Script | Kind::Token => matches!(header, "accept" | "accept-language" | "user-agent"),
@@ -106,12 +106,14 @@ pub fn passes(kind: Kind, header: &str, connection: &str) -> bool {
         // An API's headers are its own; some are only ours, the server's, or this hop's.
         Kind::Api => !is_ours(header) && !is_hop_by_hop(header),
     };
-    known && !named
+    known && !is_named()
 }
 
-/// Whether a header says where a request comes from, or where it goes: that is for leafboot to say.
+/// Whether a header says where a request comes from, or where it goes: that is for leafboot to say. To some servers
+/// (CGI's) an underscore is a hyphen.
 fn is_ours(header: &str) -> bool {
-    header.starts_with(OWN)
+    header.contains('_')
+        || header.starts_with(OWN)
         || header.starts_with("x-forwarded")
         || header.starts_with("x-real-")
         || matches!(

@@ -17,7 +17,12 @@ pub struct Head<'a> {
     pub lengths: [Option<&'a [u8]>; 2],
     /// Whether it has an `Expect`.
     pub expect: bool,
+    /// How long its `Connection` fields are together.
+    pub connection: usize,
 }
+
+/// A `Connection` field names a few headers, and each header is looked for in it.
+const CONNECTION_MAX: usize = 256;
 
 /// Why a request is turned away: its status, and what is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +44,9 @@ pub fn check(head: &Head) -> Result<(), Fault> {
     }
     if another.is_some() || length.is_some_and(|length| length_of(length).is_none()) {
         return Err(Fault(400, "Content-Length is not one number (RFC 9112 6.3)"));
+    }
+    if head.connection > CONNECTION_MAX {
+        return Err(Fault(431, "Connection is too long (RFC 6585 5)"));
     }
     // iPXE hangs on an answer 1xx; RFC 9110 10.1.1 lets a server say 417 to an expectation.
     if head.expect { Err(Fault(417, "no expectation is met here (RFC 9110 10.1.1)")) } else { Ok(()) }
@@ -103,6 +111,7 @@ mod tests {
         transfer_encoding: false,
         lengths: [None; 2],
         expect: false,
+        connection: 0,
     };
 
     fn with_host(host: &str) -> bool {
@@ -160,6 +169,8 @@ mod tests {
             assert_eq!(check(&Head { lengths, ..GOOD }).unwrap_err().0, 400, "{length:?}");
         }
         assert_eq!(check(&Head { expect: true, ..GOOD }).unwrap_err().0, 417);
+        assert_eq!(check(&Head { connection: CONNECTION_MAX, ..GOOD }), Ok(()));
+        assert_eq!(check(&Head { connection: CONNECTION_MAX + 1, ..GOOD }).unwrap_err().0, 431);
     }
 
     #[test]

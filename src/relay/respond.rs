@@ -14,6 +14,7 @@ use hyper::header::{
 };
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Uri, Version};
+use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::body::{self, Body, Patient};
@@ -24,7 +25,7 @@ use super::intake::{self, Head};
 use super::reply;
 use super::route::Kind;
 use super::script::{self, Trouble};
-use super::server::{Service, Stage};
+use super::server::{Phase, Service, Stage};
 use super::upstream::{Repeat, UpstreamError};
 use super::vouched::{Vouched, ready};
 use crate::config::relay::CacheMode;
@@ -35,6 +36,8 @@ use crate::net::Mac;
 const TOKEN_DEADLINE: Duration = Duration::from_millis(4500);
 /// iPXE gives up a download that stands still for 120 s.
 const SCRIPT_DEADLINE: Duration = Duration::from_secs(60);
+/// When a connection is to end, a script is waited for so long: less than the connection's grace.
+const LAST_WORD: Duration = Duration::from_secs(4);
 /// Scripts and configurations are a few kilobytes.
 const ANSWER_MAX: usize = 256 * 1024;
 /// A request to metal-apiserver is some kilobytes.
@@ -74,14 +77,17 @@ pub(super) async fn respond(
     let id = claim::request_id(fastrand::u64(..));
     let trace = (fastrand::u64(..), fastrand::u64(..), fastrand::u64(..));
     let mut asked = Asked { service, claim, machine, mac: None, id, trace, parts, began: Instant::now() };
-    let (kind, mut response) = match asked.judge() {
-        Err(refusal) => (None, *refusal),
-        Ok(kind) => (Some(kind), asked.answer(kind, stage, incoming).await),
+    let (kind, is_relayed, mut response) = match asked.judge() {
+        Err(refusal) => (None, false, *refusal),
+        Ok(kind) => match asked.turned_away(kind, stage) {
+            Some(response) => (Some(kind), false, response),
+            None => (Some(kind), true, asked.answer(kind, incoming).await),
+        },
     };
     if let Some((name, id)) = ready((claim::REQUEST, asked.id.clone())) {
         response.headers_mut().insert(name, id);
     }
-    asked.note(kind, response.status());
+    asked.note(kind, is_relayed, response.status());
     response
 }
 
@@ -98,6 +104,7 @@ impl Asked<'_> {
             transfer_encoding: self.parts.headers.contains_key(TRANSFER_ENCODING),
             lengths: first_two(CONTENT_LENGTH),
             expect: self.parts.headers.contains_key(EXPECT),
+            connection: self.parts.headers.get_all(CONNECTION).iter().map(HeaderValue::len).sum(),
         };
         intake::check(&head).map_err(|fault| Box::new(reply::faulty(fault)))?;
         let routes = &self.service.shared.settings.routes;
@@ -108,18 +115,23 @@ impl Asked<'_> {
         Ok(kind)
     }
 
-    async fn answer(&mut self, kind: Kind, stage: Stage, incoming: Incoming) -> Response<Body> {
+    /// The answer to a request that nobody is to be asked for.
+    fn turned_away(&self, kind: Kind, stage: Stage) -> Option<Response<Body>> {
         if stage == Stage::Released {
-            return reply::closing(self.trouble(kind, "this port is not in boot any more"));
+            return Some(reply::closing(self.trouble(kind, "this port is not in boot any more")));
         }
         if stage == Stage::Drains && kind == Kind::Image && self.is_proxied() {
-            return self.trouble(kind, "leafboot is about to be restarted");
+            return Some(self.trouble(kind, "leafboot is about to be restarted"));
         }
         let now = self.began.duration_since(self.service.shared.started);
         if !self.service.kept(|kept| kept.allowance.take(now)) {
             self.service.shared.metrics.over_budget(self.claim.of.port.as_str());
-            return self.trouble(kind, "this port asks too often");
+            return Some(self.trouble(kind, "this port asks too often"));
         }
+        None
+    }
+
+    async fn answer(&mut self, kind: Kind, incoming: Incoming) -> Response<Body> {
         // Boxed is what needs kilobytes while it waits: no silent connection is to hold them, and no redirect to copy them.
         match kind {
             Kind::Image if !self.is_proxied() => {
@@ -145,7 +157,11 @@ impl Asked<'_> {
         let shared = &self.service.shared;
         let deadline = Instant::now() + SCRIPT_DEADLINE;
         let request = || self.forwarded(Kind::Script, body::empty());
-        let reason = match shared.boot_service.fetch(Repeat::Freely(&request), deadline, ANSWER_MAX).await {
+        let answer = tokio::select! {
+            answer = shared.boot_service.fetch(Repeat::Freely(&request), deadline, ANSWER_MAX) => answer.map_err(|error| error.to_string()),
+            () = self.ends() => Err("it has not answered, and the relay ends".to_owned()),
+        };
+        let reason = match answer {
             // Nobody asked for it, and iPXE would take the coded bytes for a script.
             Ok(answer) if answer.headers().contains_key(CONTENT_ENCODING) => {
                 "the boot service's script has a Content-Encoding".to_owned()
@@ -159,7 +175,7 @@ impl Asked<'_> {
                 "the boot service's script is empty".to_owned()
             }
             Ok(answer) => format!("the boot service says {}", answer.status()),
-            Err(error) => format!("the boot service: {error}"),
+            Err(reason) => format!("the boot service: {reason}"),
         };
         self.warn(Kind::Script, &reason);
         self.with_trouble(&reason, |trouble| {
@@ -168,6 +184,13 @@ impl Asked<'_> {
             recalled.filter(|_| self.is_ipxe())
         })
         .map_or_else(|| self.trouble(Kind::Script, &reason), |script| reply::text(StatusCode::OK, script))
+    }
+
+    /// Waits until the connection has little time left: no script would be a dead end.
+    async fn ends(&self) {
+        let ends = |phase: &Phase| matches!(phase.stage, Stage::Stops | Stage::Released);
+        let _ = self.service.phase.clone().wait_for(ends).await.is_ok();
+        sleep(LAST_WORD).await;
     }
 
     /// metal-hammer's configuration with its token: passed on as it is, asked for once.
@@ -205,12 +228,10 @@ impl Asked<'_> {
             path: self.parts.uri.path().to_owned(),
             headers: self.passing(Kind::Image),
         };
-        let shared = &self.service.shared;
+        // From its question on: a process that ends waits for it.
+        let under_way = self.service.shared.streams.subscribe();
         match self.service.images.answer(asked).await {
-            Ok(answer) => {
-                let under_way = shared.streams.subscribe();
-                answer.map(|body| body::holding(body, under_way))
-            }
+            Ok(answer) => answer.map(|body| body::holding(body, under_way)),
             Err(error) => {
                 let reason = format!("the partition cache: {error}");
                 self.warn(Kind::Image, &reason);
@@ -287,15 +308,15 @@ impl Asked<'_> {
     }
 
     /// Counts the request and logs it.
-    fn note(&self, kind: Option<Kind>, status: StatusCode) {
+    fn note(&self, kind: Option<Kind>, is_relayed: bool, status: StatusCode) {
         let Claim { port, session, .. } = &self.claim.of;
         let count = |requests: &mut Requests| requests.answered(kind.map(Kind::as_str), status.as_u16());
         self.service.kept(|kept| count(&mut kept.requests));
         let (method, path) = (self.parts.method.as_str(), self.parts.uri.path());
         let (request, status) = (&self.id, status.as_u16());
-        match kind {
-            // A machine could fill the log with requests that mean nothing.
-            None => debug!(%port, %session, request, status, "refused"),
+        match kind.filter(|_| is_relayed) {
+            // A machine could fill the log with requests that cost nothing.
+            None => debug!(%port, %session, request, status, "turned away"),
             Some(kind) => {
                 let ms = self.began.elapsed().as_millis();
                 info!(%port, %session, request, %kind, method, path, status, ms, "relayed");

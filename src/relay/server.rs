@@ -16,7 +16,7 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tracing::debug;
@@ -53,6 +53,8 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
 const KNOWN_AGE: Duration = Duration::from_secs(1);
 /// How long requests that are under way may take when their port or the process ends: a token's deadline.
 pub const GRACE: Duration = Duration::from_secs(5);
+/// Of it, so long a connection may still bring a request when the process ends.
+const LINGER: Duration = Duration::from_millis(300);
 
 /// What the servers of all ports share.
 pub struct Shared {
@@ -303,15 +305,21 @@ where
     tokio::pin!(http);
     let mut phase = service.phase.clone();
     let ends = |phase: &Phase| matches!(phase.stage, Stage::Stops | Stage::Released);
-    tokio::select! {
+    let is_released = tokio::select! {
+        biased;
         end = http.as_mut() => return end.map_err(|error| error.to_string()),
-        phase = phase.wait_for(ends) => {
-            // On a port that was released the next request is told so; a process that ends takes no next one.
-            if !phase.is_ok_and(|phase| phase.stage == Stage::Released) {
-                http.as_mut().graceful_shutdown();
-            }
+        phase = phase.wait_for(ends) => phase.is_ok_and(|phase| phase.stage == Stage::Released),
+    };
+    let until = tokio::time::Instant::now() + GRACE;
+    // On a port that was released the next request is told so; a process that ends takes no next one. But hyper closes a
+    // connection at once that has read none yet, and one may be on its way.
+    if !is_released {
+        if let Ok(end) = timeout(LINGER, http.as_mut()).await {
+            return end.map_err(|error| error.to_string());
         }
+        http.as_mut().graceful_shutdown();
     }
-    let end = timeout(GRACE, http).await.map_err(|_| "it did not end within its port's grace".to_owned())?;
+    let end =
+        timeout_at(until, http).await.map_err(|_| "it did not end within its port's grace".to_owned())?;
     end.map_err(|error| error.to_string())
 }

@@ -99,6 +99,26 @@ fn a_kept_connection_on_a_released_port_is_told_so_and_a_token_under_way_comes_t
 }
 
 #[test]
+fn a_script_under_way_when_all_ends_is_one_that_asks_again() {
+    for stage in [Stage::Released, Stage::Stops] {
+        let cable = Cable::plug();
+        let hangs = Server::start(TcpListener::bind("[::]:0").unwrap(), |_stream, _| {
+            std::thread::sleep(Duration::from_secs(30));
+        });
+        let relayed = Relayed::with(cable, &boot_service_of(&[&hangs.origin]));
+        let url = "http://[2001:db8:b007::1]/boot.ipxe?mac=1";
+        let (all, cable) = (["-sSi", "-m", "12", "-g", "-A", "iPXE/1", url], &relayed.cable);
+        let answer = std::thread::scope(|scope| {
+            let asking = scope.spawn(move || cable.machine("curl", &all));
+            eventually("the script is asked for", || hangs.requests.try_recv().is_ok());
+            relayed.enter(stage);
+            asking.join().unwrap()
+        });
+        retries(&answer.replacen("HTTP/1.1 ", "", 1), "it has not answered");
+    }
+}
+
+#[test]
 fn an_image_under_way_on_a_released_port_ends_with_its_grace() {
     let cable = Cable::plug();
     let endless = Server::start(TcpListener::bind("[::]:0").unwrap(), |mut stream, _| {
@@ -132,7 +152,10 @@ fn a_port_that_asks_too_often_is_told_so() {
     let nine = "http://\\[2001:db8:b007::1\\]/boot.ipxe?mac=[1-9]";
     let answers = relayed.cable.machine("curl", &["-sS", "-m", "12", "-A", "iPXE/1", nine]);
     assert!(answers.contains("this port asks too often"), "{answers}");
-    assert!((3..=5).contains(&server.requests.try_iter().count()), "of nine requests");
+    let asked = server.requests.try_iter().count();
+    assert!((3..=5).contains(&asked), "of nine requests");
+    let log = relayed.log();
+    assert_eq!(log.matches(" relayed ").count(), asked, "a flood is not for the log: {log}");
     assert!(relayed.metrics.text().contains("leafboot_relay_over_budget_total{port=\"Ethernet0\"} "));
 }
 

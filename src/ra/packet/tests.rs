@@ -169,6 +169,14 @@ fn a_leaf_that_is_no_default_router_advertises_the_rest_as_ever() {
 }
 
 #[test]
+fn a_nat64_prefix_lasts_as_long_as_it_can_where_routes_hold_for_ever() {
+    let settings = Ra { route_lifetime: Duration::from_secs(u32::MAX.into()), ..all_settings() };
+    let advertised = Advertisement::new(&settings, &serving(), &[]);
+    let pref64 = |option: &NdOption| matches!(option, NdOption::Pref64 { lifetime: 65528, .. });
+    assert!(advertised.options.iter().any(pref64), "{:?}", advertised.options);
+}
+
+#[test]
 fn without_an_mtu_none_is_sent() {
     let options = Advertisement::new(&Ra { mtu: 0, ..settings() }, &serving(), &[]).options;
     assert!(!options.iter().any(|option| matches!(option, NdOption::Mtu(_))), "RFC 4861 6.2.1: {options:?}");

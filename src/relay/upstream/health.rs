@@ -71,9 +71,10 @@ impl Health {
         }
     }
 
-    /// An origin could not be reached, or gave no answer.
+    /// An origin could not be reached, or gave no answer. Requests that fail together are one failure.
     pub fn failed(&mut self, index: usize, now: Duration) {
-        if let Some(origin) = self.origins.get_mut(index) {
+        let is_news = |origin: &&mut Origin| origin.aside.is_none_or(|until| until <= now);
+        if let Some(origin) = self.origins.get_mut(index).filter(is_news) {
             let aside = ASIDE_LEAST.saturating_mul(1 << origin.failures.min(16)).min(ASIDE_MOST);
             origin.failures = origin.failures.saturating_add(1);
             origin.aside = Some(now + aside);
@@ -114,8 +115,11 @@ mod tests {
         assert_eq!(health.choose(), [0, 1, 2]);
         health.failed(0, now);
         assert_eq!(health.choose(), [1, 2, 0]);
-        health.failed(1, seconds(now, 5));
+        for _ in 0..100 {
+            health.failed(1, seconds(now, 5));
+        }
         assert_eq!(health.choose(), [2, 0, 1]);
+        assert_eq!(health.due(seconds(now, 6)), [0, 1], "a hundred at once are one");
         health.answered(0);
         assert_eq!(health.choose(), [0, 2, 1]);
     }
