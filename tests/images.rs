@@ -376,6 +376,8 @@ fn what_is_no_image_of_known_length_ends_honestly() {
     let location = moved.header("location");
     assert_eq!((moved.status, location), (307, Some("https://images.metal-stack.io/x")));
     assert_eq!(moved.header("content-length"), Some("0"));
+    site.origin.put("/metal-os/same", Image { instead: Some("304 Not Modified"), ..Image::new(1, 1) });
+    assert_eq!(site.get("/metal-os/same", "").status, 503, "the same as what?");
     site.origin.put("/metal-os/empty", Image::new(1, 0));
     assert_whole(&site.get("/metal-os/empty", ""), 1, 0);
 }

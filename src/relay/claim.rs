@@ -204,6 +204,8 @@ mod tests {
                 REQUEST,
                 "x-forwarded-host",
                 "x-real-ip",
+                "leafboot_port",
+                "x_forwarded_for",
                 "connection",
                 "host",
                 "via",

@@ -157,8 +157,9 @@ impl Asked<'_> {
         let shared = &self.service.shared;
         let deadline = Instant::now() + SCRIPT_DEADLINE;
         let request = || self.forwarded(Kind::Script, body::empty());
+        let fetched = shared.boot_service.fetch(Repeat::Freely(&request), deadline, ANSWER_MAX);
         let answer = tokio::select! {
-            answer = shared.boot_service.fetch(Repeat::Freely(&request), deadline, ANSWER_MAX) => answer.map_err(|error| error.to_string()),
+            answer = fetched => answer.map_err(|error| error.to_string()),
             () = self.ends() => Err("it has not answered, and the relay ends".to_owned()),
         };
         let reason = match answer {

@@ -82,8 +82,7 @@ pub struct Shared {
 impl Shared {
     /// Everything that the settings name; nothing is connected to yet. Needs a runtime.
     pub fn new(settings: &Relay, metrics: &Arc<Metrics>) -> Result<Self, TlsError> {
-        let upstream =
-            |name, settings| Upstream::new(name, settings).map(|upstream| upstream.counted(metrics));
+        let upstream = |name, settings| Upstream::new(name, settings, metrics);
         Ok(Self {
             boot_service: upstream("boot_service", &settings.boot_service)?,
             api: settings.api.as_ref().map(|api| upstream("api", api)).transpose()?,
@@ -311,8 +310,8 @@ where
         phase = phase.wait_for(ends) => phase.is_ok_and(|phase| phase.stage == Stage::Released),
     };
     let until = tokio::time::Instant::now() + GRACE;
-    // On a port that was released the next request is told so; a process that ends takes no next one. But hyper closes a
-    // connection at once that has read none yet, and one may be on its way.
+    // On a port that was released the next request is told so; a process that ends takes no next one. But hyper closes
+    // a connection at once that has read none yet, and one may be on its way.
     if !is_released {
         if let Ok(end) = timeout(LINGER, http.as_mut()).await {
             return end.map_err(|error| error.to_string());

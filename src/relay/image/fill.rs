@@ -200,6 +200,8 @@ async fn confirmed(cache: &Cache, path: &str, known: Option<Arc<Object>>) -> Res
                 None => Ok(answer),
             }
         }
+        // Nobody asked whether it is modified.
+        StatusCode::NOT_MODIFIED => Err(Outcome::Failed("it answered 304 to a plain GET".into())),
         status if status.is_redirection() || (status.is_client_error() && !is_trouble(status)) => {
             Err(Outcome::Other(Arc::new((status, only(answer.headers(), &[LOCATION])))))
         }

@@ -87,10 +87,8 @@ impl Images {
     /// Nothing is asked or held yet. Needs a runtime.
     pub fn new(settings: &relay::Cache, metrics: &Arc<Metrics>) -> Result<Self, TlsError> {
         let host = HeaderValue::from_str(&settings.name.authority());
-        let upstream = |name, buffers| {
-            let upstream = Upstream::buffered(name, &settings.upstream, buffers)?;
-            Ok(Arc::new(upstream.counted(metrics)))
-        };
+        let upstream =
+            |name, buffers| Upstream::buffered(name, &settings.upstream, buffers, metrics).map(Arc::new);
         let shelf = Arc::new(Shelf::new(settings.memory));
         if settings.mode == CacheMode::Proxy {
             let shelf = Arc::clone(&shelf);

@@ -91,8 +91,8 @@ pub struct Upstream {
 
 impl Upstream {
     /// An upstream by its settings; `name` is the one in logs and metrics (`boot_service`). Connects to nobody yet.
-    pub fn new(name: &'static str, settings: &relay::Upstream) -> Result<Self, TlsError> {
-        Self::buffered(name, settings, Buffers::MANY)
+    pub fn new(name: &'static str, settings: &relay::Upstream, metrics: &Metrics) -> Result<Self, TlsError> {
+        Self::buffered(name, settings, Buffers::MANY, metrics)
     }
 
     /// As `new`, with other buffers than those for many answers that wait for their machines.
@@ -100,6 +100,7 @@ impl Upstream {
         name: &'static str,
         settings: &relay::Upstream,
         buffers: Buffers,
+        metrics: &Metrics,
     ) -> Result<Self, TlsError> {
         let any_tls = settings.origins.iter().any(|origin| origin.is_tls());
         let client = || tls::client(&settings.ca, settings.identity.as_ref()).map(Arc::new);
@@ -107,19 +108,10 @@ impl Upstream {
         let origin = |at| Arc::new(Origin::new(at, settings, tls.as_ref(), buffers));
         Ok(Self {
             origins: settings.origins.iter().map(origin).collect(),
-            standing: Arc::new(Standing::new(name, settings)),
+            standing: Arc::new(Standing::new(name, settings, metrics)),
             first_byte: settings.first_byte_timeout,
             idle: settings.idle_timeout,
         })
-    }
-
-    /// Counts what its origins do.
-    pub fn counted(mut self, metrics: &Metrics) -> Self {
-        // Nobody is probed before somebody is asked: there is no other owner yet.
-        if let Some(standing) = Arc::get_mut(&mut self.standing) {
-            standing.counted(metrics);
-        }
-        self
     }
 
     /// Sends a request and returns the answer's head, with a body that fails where the origin's does.

@@ -19,21 +19,16 @@ pub struct Standing {
     health: watch::Sender<Health>,
     /// What its times are counted from.
     started: Instant,
-    /// Each origin's, where they are counted.
     metrics: Vec<OriginMetrics>,
 }
 
 impl Standing {
     /// All are well. `upstream` is its name in logs and metrics.
-    pub fn new(upstream: &'static str, settings: &relay::Upstream) -> Self {
+    pub fn new(upstream: &'static str, settings: &relay::Upstream, metrics: &Metrics) -> Self {
         let origins: Vec<String> = settings.origins.iter().map(ToString::to_string).collect();
         let health = watch::Sender::new(Health::new(settings.order, origins.len()));
-        Self { upstream, origins, health, started: Instant::now(), metrics: Vec::new() }
-    }
-
-    /// Counts what origins do.
-    pub fn counted(&mut self, metrics: &Metrics) {
-        self.metrics = self.origins.iter().map(|origin| metrics.origin(self.upstream, origin)).collect();
+        let metrics = origins.iter().map(|origin| metrics.origin(upstream, origin)).collect();
+        Self { upstream, origins, health, started: Instant::now(), metrics }
     }
 
     /// The origins in the order in which they are tried, and those that are to be probed beside.
