@@ -144,7 +144,7 @@ fn a_machine_on_another_port_does_not_reach_this_ports_relay() {
 
 #[test]
 fn a_request_can_be_followed_and_its_secrets_are_in_no_log() {
-    let (relayed, server) = start(&partition::ok("{\"token\":\"s3cret-answer\"}"));
+    let (relayed, server) = start(&partition::ok("#!ipxe\n# s3cret-answer\n"));
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let traced = format!("traceparent: {parent}");
     let query = format!("{TOKEN}?key=s3cret-query");

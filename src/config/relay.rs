@@ -199,7 +199,8 @@ struct RawBudget {
 impl Checker<'_> {
     /// Checks the `[relay]` table.
     pub(super) fn relay(&self, raw: RawRelay) -> Result<Relay, ConfigError> {
-        let api_routed = raw.routes.api.clone();
+        let api_routed = raw.routes.api.clone().filter(|routes| !routes.get_ref().is_empty());
+        let has_tls = raw.tls.is_some();
         let tls_port = raw.tls.as_ref().map(|tls| or_default(tls.port.clone(), DEFAULT_TLS_PORT));
         let relay = Relay {
             port: self.tcp_port("relay.port", raw.port, DEFAULT_PORT)?,
@@ -209,6 +210,8 @@ impl Checker<'_> {
                 &or_default(raw.connections, DEFAULT_CONNECTIONS),
                 |most| match most {
                     0 => Err("0 connections serve nobody".to_owned()),
+                    // Each listener holds a place for the connection that it waits for.
+                    1 if has_tls => Err("1 connection cannot serve relay.port and relay.tls".to_owned()),
                     most => Ok(*most),
                 },
             )?,
@@ -230,11 +233,13 @@ impl Checker<'_> {
             })?;
         }
         match api_routed {
-            Some(routes) if relay.api.is_none() && !routes.get_ref().is_empty() => {
-                self.value("relay.routes.api", &routes, |_| {
-                    Err("nobody answers them: set [relay.api]".to_owned())
-                })
-            }
+            Some(routes) if relay.api.is_none() => self.value("relay.routes.api", &routes, |_| {
+                Err("nobody answers them: set [relay.api]".to_owned())
+            }),
+            None if relay.api.is_some() => Err(ConfigError::Missing {
+                key: "relay.routes.api",
+                hint: "api = [\"/metalstack.infra.v2.BootService/*\"], what [relay.api] may be asked for",
+            }),
             _ => Ok(relay),
         }
     }

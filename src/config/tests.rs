@@ -108,6 +108,10 @@ fn a_bad_value_names_key_line_and_rule() {
         ("port = 0\n", "line 7: relay.port: 0 is not a TCP port"),
         ("connections = 0\n", "line 7: relay.connections: 0 connections"),
         (
+            "connections = 1\ntls = { certificate = \"/a.crt\", key = \"/a.key\" }\n",
+            "line 7: relay.connections: 1 connection cannot serve relay.port and relay.tls",
+        ),
+        (
             "[relay.tls]\nport = 80\ncertificate = \"/a.crt\"\nkey = \"/a.key\"\n",
             "line 8: relay.tls.port: relay.port is the same",
         ),
@@ -144,6 +148,7 @@ fn a_bad_value_names_key_line_and_rule() {
             "relay.api.tls.key is missing",
         ),
         ("[relay.api]\norigin = [\"http://a\"]\n", "TOML parse error at line 8"),
+        ("[relay.api]\norigins = [\"http://a\"]\n", "relay.routes.api is missing"),
     ];
     for (addition, expected) in cases {
         let error = refused(addition);
@@ -247,6 +252,33 @@ fn an_anycast_address_lies_outside_of_the_machines_space_and_is_one_that_caclmgr
     ] {
         let error = with(anycast).unwrap_err().to_string();
         assert!(error.starts_with(reason), "{error}");
+    }
+}
+
+#[test]
+fn what_machines_wait_for_has_a_bound() {
+    let refused = |upstream: &str, setting: &str| {
+        let from = "origins = [\"http://[2001:db8:ffff::80]:8080\"]";
+        let text = match upstream {
+            "cache" => {
+                LEAST.replace("images.metal-stack.io\"", &format!("images.metal-stack.io\", {setting}"))
+            }
+            _ => LEAST.replace(from, &format!("{from}, {setting}")),
+        };
+        Config::parse(&text).unwrap_err().to_string()
+    };
+    for (upstream, setting, expected) in [
+        (
+            "boot_service",
+            "connect_timeout = \"5s\"",
+            "relay.boot_service.connect_timeout: 5s is more than 4s",
+        ),
+        ("boot_service", "idle_timeout = \"0s\"", "relay.boot_service.idle_timeout: 0s: a server that hangs"),
+        ("cache", "first_byte_timeout = \"0s\"", "relay.cache.first_byte_timeout: 0s: a server that hangs"),
+        ("cache", "idle_timeout = \"0s\"", "relay.cache.idle_timeout: 0s: a server that hangs"),
+    ] {
+        let error = refused(upstream, setting);
+        assert!(error.contains(expected), "{setting:?} gave {error:?}");
     }
 }
 

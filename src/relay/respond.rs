@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http_body_util::{BodyExt, Limited};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{
     CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName,
     HeaderValue, RETRY_AFTER, TRANSFER_ENCODING, USER_AGENT,
@@ -157,31 +157,28 @@ impl Asked<'_> {
         let shared = &self.service.shared;
         let deadline = Instant::now() + SCRIPT_DEADLINE;
         let request = || self.forwarded(Kind::Script, body::empty());
-        let fetched = shared.boot_service.fetch(Repeat::Freely(&request), deadline, ANSWER_MAX);
+        let is_script = |answer: &Response<Bytes>| script_flaw(answer).is_none();
+        let fetched = shared.boot_service.fetch(Repeat::Freely(&request), deadline, ANSWER_MAX, is_script);
         let answer = tokio::select! {
             answer = fetched => answer.map_err(|error| error.to_string()),
             () = self.ends() => Err("it has not answered, and the relay ends".to_owned()),
         };
         let reason = match answer {
-            // Nobody asked for it, and iPXE would take the coded bytes for a script.
-            Ok(answer) if answer.headers().contains_key(CONTENT_ENCODING) => {
-                "the boot service's script has a Content-Encoding".to_owned()
-            }
-            Ok(answer) if answer.status() == StatusCode::OK && !answer.body().is_empty() => {
-                let (target, now) = (self.target(), shared.started.elapsed());
-                self.service.kept(|kept| kept.scripts.keep(target, answer.body(), now));
-                return passed_on(answer.map(body::whole));
-            }
-            Ok(answer) if answer.status() == StatusCode::OK => {
-                "the boot service's script is empty".to_owned()
-            }
-            Ok(answer) => format!("the boot service says {}", answer.status()),
+            Ok(answer) => match script_flaw(&answer) {
+                Some(flaw) => format!("the boot service {flaw}"),
+                None => {
+                    let (target, now) = (self.target(), shared.started.elapsed());
+                    let port = &self.claim.of.port;
+                    shared.scripts.send_modify(|scripts| scripts.keep(port, target, answer.body(), now));
+                    return passed_on(answer.map(body::whole));
+                }
+            },
             Err(reason) => format!("the boot service: {reason}"),
         };
         self.warn(Kind::Script, &reason);
         self.with_trouble(&reason, |trouble| {
             let now = shared.started.elapsed();
-            let recalled = self.service.kept(|kept| kept.scripts.recall(self.target(), trouble, now));
+            let recalled = shared.scripts.borrow().recall(self.target(), trouble, now);
             recalled.filter(|_| self.is_ipxe())
         })
         .map_or_else(|| self.trouble(Kind::Script, &reason), |script| reply::text(StatusCode::OK, script))
@@ -198,7 +195,7 @@ impl Asked<'_> {
     async fn token(&self) -> Response<Body> {
         let deadline = Instant::now() + TOKEN_DEADLINE;
         let request = Repeat::Once(Box::new(self.forwarded(Kind::Token, body::empty())));
-        match self.service.shared.boot_service.fetch(request, deadline, ANSWER_MAX).await {
+        match self.service.shared.boot_service.fetch(request, deadline, ANSWER_MAX, |_| true).await {
             Ok(answer) => passed_on(answer.map(body::whole)),
             Err(error) => self.failed(Kind::Token, "boot service", &error),
         }
@@ -330,6 +327,22 @@ impl Asked<'_> {
 fn connection(headers: &HeaderMap) -> String {
     let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     values.collect::<Vec<_>>().join(",")
+}
+
+/// What is wrong with a boot service's answer to a question for a script, as it goes on after «the boot service».
+fn script_flaw(answer: &Response<Bytes>) -> Option<String> {
+    match answer.status() {
+        StatusCode::OK if answer.body().is_empty() => Some("gives an empty script".to_owned()),
+        // Nobody asked for it, and iPXE would not decode it.
+        StatusCode::OK if answer.headers().contains_key(CONTENT_ENCODING) => {
+            Some("gives a script with a Content-Encoding".to_owned())
+        }
+        StatusCode::OK if !script::is_script(answer.body()) => {
+            Some("gives what is no iPXE script".to_owned())
+        }
+        StatusCode::OK => None,
+        status => Some(format!("says {status}")),
+    }
 }
 
 /// A whole answer of the boot service, with the headers that mean something to a machine.

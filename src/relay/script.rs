@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::net::PortName;
+use crate::net::{BootPrefix, PortName};
 
-/// How iPXE knows a script.
-const MAGIC: &[u8] = b"#!ipxe\n";
+/// How iPXE knows a script: one of these, and white space (iPXE `script.c: script_probe`).
+const MAGICS: [&[u8]; 2] = [b"#!ipxe", b"#!gpxe"];
 /// Scripts that are remembered per port: a machine has one, its firmware's variants make a few.
 const REMEMBERED_MAX: usize = 4;
 /// Most bytes of a script that is remembered; metal-stack's have some 500.
@@ -39,6 +39,14 @@ pub fn is_ipxe(user_agent: &str) -> bool {
     user_agent.starts_with("iPXE/")
 }
 
+/// Whether iPXE would run it. Anything else, an error page for one, is a dead end on a machine's console.
+pub fn is_script(bytes: &[u8]) -> bool {
+    MAGICS.iter().any(|magic| {
+        let rest = bytes.strip_prefix(*magic);
+        rest.and_then(<[u8]>::first).is_some_and(|next| next.is_ascii_whitespace() || *next == b'\x0b')
+    })
+}
+
 /// A script that prints what is wrong, waits, and asks for `target` (path and query) again, for ever: when nobody
 /// answers it waits again by itself. `--replace` and `--autofree` keep iPXE's stack and memory from growing.
 pub fn retry(trouble: &Trouble, target: &str) -> Vec<u8> {
@@ -59,7 +67,7 @@ pub fn retry(trouble: &Trouble, target: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A remembered script that first prints why it is given out, and its age.
+/// A script that first prints why it is given out, and its age.
 fn aged(script: &[u8], trouble: &Trouble, age: Duration) -> Vec<u8> {
     let Trouble { leaf, port, reason, time, .. } = trouble;
     let note = format!(
@@ -69,7 +77,9 @@ fn aged(script: &[u8], trouble: &Trouble, age: Duration) -> Vec<u8> {
         printable(reason),
         age.as_secs(),
     );
-    [MAGIC, note.as_bytes(), &script[MAGIC.len()..]].concat()
+    let first_line = script.iter().position(|byte| *byte == b'\n').map_or(script.len(), |end| end + 1);
+    let (magic, commands) = script.split_at(first_line);
+    [magic.strip_suffix(b"\n").unwrap_or(magic), b"\n", note.as_bytes(), commands].concat()
 }
 
 /// Text for iPXE's `echo`: no variable (`${…}`), no control character, and not without end.
@@ -100,34 +110,50 @@ fn escaped(target: &str) -> String {
     word
 }
 
-/// One port's last known good scripts, by what was asked for.
+/// The ports' last known good scripts. They outlive a machine that restarts, and takes its carrier along, but not the
+/// port's boot, and not its prefix: they may name that.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
     age_max: Option<Duration>,
-    scripts: BTreeMap<String, (Duration, Vec<u8>)>,
+    ports: BTreeMap<PortName, (BootPrefix, Scripts)>,
 }
+
+/// One port's scripts and when they came, by what was asked for.
+type Scripts = BTreeMap<String, (Duration, Vec<u8>)>;
 
 impl Memory {
     /// Remembers scripts for `age_max`; none: remembers nothing.
     pub fn new(age_max: Option<Duration>) -> Self {
-        Self { age_max, scripts: BTreeMap::new() }
+        Self { age_max, ports: BTreeMap::new() }
     }
 
-    /// A boot service gave this for `target`.
-    pub fn keep(&mut self, target: &str, script: &[u8], now: Duration) {
-        if self.age_max.is_none() || script.len() > SCRIPT_MAX || !script.starts_with(MAGIC) {
+    /// These ports are in boot; what the others' machines were given is forgotten.
+    pub fn follow<'a>(&mut self, in_boot: impl IntoIterator<Item = (&'a PortName, &'a BootPrefix)>) {
+        let mut before = std::mem::take(&mut self.ports);
+        for (port, prefix) in in_boot {
+            let same = before.remove(port).filter(|(before, _)| before == prefix);
+            self.ports.insert(port.clone(), same.unwrap_or_else(|| (*prefix, Scripts::new())));
+        }
+    }
+
+    /// A boot service gave this for `target` to the machine of a port, if that is in boot still.
+    pub fn keep(&mut self, port: &PortName, target: &str, script: &[u8], now: Duration) {
+        let Some((_, scripts)) = self.ports.get_mut(port) else {
+            return;
+        };
+        if self.age_max.is_none() || script.len() > SCRIPT_MAX || !is_script(script) {
             return;
         }
-        self.scripts.insert(target.to_owned(), (now, script.to_owned()));
-        while self.scripts.len() > REMEMBERED_MAX {
-            let oldest = self.scripts.iter().min_by_key(|(_, (at, _))| *at).map(|(target, _)| target.clone());
-            oldest.and_then(|target| self.scripts.remove(&target));
+        scripts.insert(target.to_owned(), (now, script.to_owned()));
+        while scripts.len() > REMEMBERED_MAX {
+            let oldest = scripts.iter().min_by_key(|(_, (at, _))| *at).map(|(target, _)| target.clone());
+            oldest.and_then(|target| scripts.remove(&target));
         }
     }
 
-    /// What may be given out for `target` because of `trouble`; none: nothing that is young enough.
+    /// What the port may be given for `target` because of `trouble`; none: nothing that is young enough.
     pub fn recall(&self, target: &str, trouble: &Trouble, now: Duration) -> Option<Vec<u8>> {
-        let (at, script) = self.scripts.get(target)?;
+        let (at, script) = self.ports.get(trouble.port)?.1.get(target)?;
         let age = now.saturating_sub(*at);
         (age <= self.age_max?).then(|| aged(script, trouble, age))
     }
@@ -144,6 +170,10 @@ mod tests {
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
+    }
+
+    fn prefix(text: &str) -> BootPrefix {
+        text.parse().unwrap()
     }
 
     #[test]
@@ -164,12 +194,27 @@ mod tests {
         let port = "Ethernet0".parse().unwrap();
         let away = trouble(&port, "away");
         let mut memory = Memory::new(Some(seconds(60)));
-        memory.keep("/boot.ipxe", b"#!ipxe\nkernel x\n", seconds(100));
+        memory.follow([(&port, &prefix("2001:db8:b007::/64"))]);
+        memory.keep(&port, "/boot.ipxe", b"#!ipxe\nkernel x\n", seconds(100));
         let script = String::from_utf8(memory.recall("/boot.ipxe", &away, seconds(130)).unwrap()).unwrap();
         assert!(script.starts_with("#!ipxe\necho leafboot on leaf01 Ethernet0 at "), "{script}");
         assert!(script.ends_with("echo this boot script is 30 s old\nkernel x\n"), "{script}");
         assert_eq!(memory.recall("/boot.ipxe?mac=1", &away, seconds(130)), None);
         assert_eq!(memory.recall("/boot.ipxe", &away, seconds(161)), None, "too old");
+        let other = "Ethernet4".parse().unwrap();
+        memory.follow([(&port, &prefix("2001:db8:b007::/64")), (&other, &prefix("2001:db8:b007:4::/64"))]);
+        assert_eq!(
+            memory.recall("/boot.ipxe", &trouble(&other, "away"), seconds(130)),
+            None,
+            "another port's"
+        );
+        assert!(memory.recall("/boot.ipxe", &away, seconds(130)).is_some());
+        memory.follow([(&port, &prefix("2001:db8:b007:4::/64"))]);
+        assert_eq!(memory.recall("/boot.ipxe", &away, seconds(130)), None, "another prefix");
+        memory.follow([]);
+        memory.keep(&port, "/boot.ipxe", b"#!ipxe\nkernel x\n", seconds(130));
+        memory.follow([(&port, &prefix("2001:db8:b007::/64"))]);
+        assert_eq!(memory.recall("/boot.ipxe", &away, seconds(130)), None, "the port was not in boot");
     }
 
     #[test]
@@ -177,20 +222,47 @@ mod tests {
         let port = "Ethernet0".parse().unwrap();
         let away = trouble(&port, "away");
         let mut memory = Memory::new(Some(seconds(60)));
-        memory.keep("/a", b"<html>", seconds(1));
-        memory.keep("/b", &[MAGIC, &[b'x'; SCRIPT_MAX]].concat(), seconds(1));
-        assert!(memory.scripts.is_empty());
+        memory.follow([(&port, &prefix("2001:db8:b007::/64"))]);
+        memory.keep(&port, "/a", b"<html>", seconds(1));
+        memory.keep(&port, "/b", &[b"#!ipxe\n", &[b'x'; SCRIPT_MAX][..]].concat(), seconds(1));
+        assert!(memory.ports[&port].1.is_empty());
         for number in 0..10 {
-            memory.keep(&format!("/{number}"), MAGIC, seconds(number));
+            memory.keep(&port, &format!("/{number}"), b"#!ipxe\n", seconds(number));
         }
-        assert_eq!(memory.scripts.len(), REMEMBERED_MAX);
+        assert_eq!(memory.ports[&port].1.len(), REMEMBERED_MAX);
         assert!(
             memory.recall("/9", &away, seconds(10)).is_some()
                 && memory.recall("/0", &away, seconds(10)).is_none()
         );
         let mut none = Memory::new(None);
-        none.keep("/a", MAGIC, seconds(1));
+        none.follow([(&port, &prefix("2001:db8:b007::/64"))]);
+        none.keep(&port, "/a", b"#!ipxe\n", seconds(1));
         assert_eq!(none.recall("/a", &away, seconds(1)), None, "off");
+    }
+
+    #[test]
+    fn what_ipxe_would_run_is_a_script() {
+        for script in [&b"#!ipxe\n"[..], b"#!ipxe\r\nboot\r\n", b"#!ipxe # comment\n", b"#!gpxe\nboot"] {
+            assert!(is_script(script), "{script:?}");
+        }
+        for other in
+            [&b""[..], b"#!ipxe", b"#!ipxes\n", b" #!ipxe\n", b"\xef\xbb\xbf#!ipxe\n", b"<html>", b"{}"]
+        {
+            assert!(!is_script(other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_note_comes_after_the_first_line_whatever_its_end() {
+        let port = "Ethernet0".parse().unwrap();
+        for (script, first, last) in [
+            (&b"#!ipxe\r\nboot\r\n"[..], "#!ipxe\r\necho ", " s old\nboot\r\n"),
+            (b"#!ipxe # comment\nboot", "#!ipxe # comment\necho ", " s old\nboot"),
+            (b"#!ipxe ", "#!ipxe \necho ", " s old\n"),
+        ] {
+            let noted = String::from_utf8(aged(script, &trouble(&port, "away"), seconds(1))).unwrap();
+            assert!(noted.starts_with(first) && noted.ends_with(last), "{noted:?}");
+        }
     }
 
     proptest! {

@@ -73,6 +73,8 @@ pub struct Shared {
     pub tls: Option<Reloaded<ServerConfig>>,
     /// What the relay's times are counted from.
     pub started: Instant,
+    /// The last known good scripts. Nobody waits for changes of them.
+    pub scripts: watch::Sender<Memory>,
     /// Has a receiver for every image that is under way.
     pub streams: watch::Sender<()>,
     /// Has a receiver for every connection.
@@ -92,6 +94,7 @@ impl Shared {
             metrics: Arc::clone(metrics),
             settings: settings.clone(),
             started: Instant::now(),
+            scripts: watch::Sender::new(Memory::new(settings.remember)),
             streams: watch::Sender::new(()),
             open: watch::Sender::new(()),
         })
@@ -161,7 +164,6 @@ impl Service {
             phase,
             images: shared.images.for_port(&port),
             kept: watch::Sender::new(Kept {
-                scripts: Memory::new(shared.settings.remember),
                 allowance: Allowance::new(shared.settings.requests),
                 requests: shared.metrics.requests(port.as_str()),
                 known: None,
@@ -202,8 +204,6 @@ impl Service {
 
 /// What is kept of a port's machine from one request to the next.
 pub struct Kept {
-    /// Its last known good scripts.
-    pub scripts: Memory,
     /// How often it may ask.
     pub allowance: Allowance,
     /// Counts what it asked.

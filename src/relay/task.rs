@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::claim::Claim;
+use super::script::Memory;
 use super::server::{self, GRACE, Phase, Service, Shared, Stage};
 use super::tls::TlsError;
 use crate::config::Config;
@@ -101,6 +102,10 @@ pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, inputs: Inputs) -> 
             &links.borrow_and_update(),
             &config.boot.vrf,
         );
+        let in_boot = |scripts: &mut Memory| {
+            scripts.follow(desired.borrow().iter().flat_map(|desired| &desired.ports));
+        };
+        shared.scripts.send_modify(in_boot);
         ports.retain(|name, port| match orders.get(name) {
             Some(Order::Serve(serving)) if port.serves(serving) => {
                 port.follow(serving);

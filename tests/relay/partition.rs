@@ -42,8 +42,10 @@ impl Server {
                 let (mut stream, work, sender) = (stream.unwrap(), Arc::clone(&work), sender.clone());
                 std::thread::spawn(move || {
                     let head = read_head(&mut stream);
-                    // A probe is a connection without a request.
-                    if !head.is_empty() {
+                    if head.starts_with("HEAD / ") {
+                        // A probe is no machine's request.
+                        let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+                    } else if !head.is_empty() {
                         let _ = sender.send(head.clone());
                         work(stream, &head);
                     }
@@ -166,6 +168,8 @@ fn run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let shared = Arc::new(Shared::new(&settings, metrics).unwrap());
+        let Claim { port, prefix, .. } = phase.borrow().claim.of.clone();
+        shared.scripts.send_modify(|scripts| scripts.follow([(&port, &prefix)]));
         let ifindex = nix::net::if_::if_nametoindex("Ethernet0").unwrap();
         let service = Arc::new(Service::new(&shared, ifindex, phase));
         if let Some(tls) = &settings.tls {

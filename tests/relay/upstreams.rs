@@ -55,11 +55,51 @@ fn a_token_that_may_have_been_minted_is_not_asked_for_twice() {
 }
 
 #[test]
+fn an_origin_that_takes_connections_and_hangs_gets_no_second_token() {
+    let cable = Cable::plug();
+    // Its kernel takes connections, and nobody reads them.
+    let hangs = TcpListener::bind("[::1]:0").unwrap();
+    let origin = format!("http://[::1]:{}", hangs.local_addr().unwrap().port());
+    let second = Server::says(&ok("{}"));
+    let relayed = Relayed::with(cable, &boot_service_of(&[&origin, &second.origin]));
+    assert!(relayed.curl(&[TOKEN]).contains("did not answer within"));
+    for _ in 0..4 {
+        // It is probed after a second.
+        assert!(relayed.curl(&[TOKEN]).starts_with("200"));
+        std::thread::sleep(Duration::from_millis(700));
+    }
+}
+
+#[test]
+fn a_machine_that_breaks_off_its_call_says_nothing_of_the_origin() {
+    let cable = Cable::plug();
+    let api = Server::start(TcpListener::bind("[::]:0").unwrap(), |mut stream, _| {
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let settings = format!(
+        "[relay.routes]\napi = [\"/api\"]\n[relay.api]\norigins = [{:?}]\n{}",
+        api.origin,
+        boot_service_of(&[&nobody()]),
+    );
+    let relayed = Relayed::with(cable, &settings);
+    let half = "printf 'POST /api HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf' > /dev/tcp/2001:db8:b007::1/80";
+    relayed.cable.machine("bash", &["-c", half]);
+    api.asked();
+    std::thread::sleep(Duration::from_millis(300));
+    let text = relayed.metrics.text();
+    assert!(text.contains(&format!("upstream=\"api\",origin={:?}}} 1\n", api.origin)), "{text}");
+    assert!(!relayed.log().contains("set aside"));
+}
+
+#[test]
 fn a_script_is_asked_for_elsewhere_whatever_went_wrong() {
     for broken in [
         &b""[..],
         b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n#!ipxe\n",
         b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nLater",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nContent-Encoding: gzip\r\n\r\n#!ipxe\n",
         b"\x00\x01\r\n\r\n",
     ] {
         let cable = Cable::plug();

@@ -131,7 +131,7 @@ pub const CASES: &[Case] = &[
     case!("9112 9.3.2", "three requests in one segment get three answers in order", |room| {
         let origin = room.origin(|conversation| {
             while let Some(request) = conversation.request() {
-                let body = request.split(' ').nth(1).unwrap_or_default().to_owned();
+                let body = script_at(request.split(' ').nth(1).unwrap_or_default());
                 conversation.send(
                     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes(),
                 );
@@ -142,7 +142,7 @@ pub const CASES: &[Case] = &[
         machine.send(&paths.map(|path| get(path, "")).concat());
         for path in paths {
             let answer = some(machine.answer())?;
-            require(answer.body == path.as_bytes(), format!("{path} got {:?}", answer.body))?;
+            require(answer.body == script_at(path).as_bytes(), format!("{path} got {:?}", answer.body))?;
         }
         require(origin.requests().len() == 3, "not three requests")
     }),
@@ -256,4 +256,9 @@ fn chunked(room: &Room, body: &str, secrets: &[&str]) -> Verdict {
 /// After a chunk that is wrong nothing more is taken from the connection.
 fn bad_chunk(room: &Room, chunk: &str) -> Verdict {
     hides_nothing(room, "Transfer-Encoding: chunked\r\n", &format!("{chunk}0\r\n\r\n{HIDDEN}"))
+}
+
+/// A script that is told from another path's.
+fn script_at(path: &str) -> String {
+    format!("#!ipxe\n# {path}\n")
 }

@@ -16,6 +16,8 @@ use crate::net::{HttpOrigin, OriginError};
 
 /// A host of the partition that does not take a connection in this time is not well.
 const DEFAULT_CONNECT: &str = "1s";
+/// A token request has 4.5 s in all, and a second origin is to be reached within them.
+const TOKEN_CONNECT_MAX: Duration = Duration::from_secs(4);
 /// Debian's trust roots, which SONiC has.
 const DEFAULT_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
 
@@ -87,11 +89,16 @@ pub(super) struct Section {
     key: &'static str,
     default_first_byte: &'static str,
     default_idle: &'static str,
+    /// The longest that it may take to connect.
+    connect_max: Duration,
+    /// Whether an answer may take as long as it likes.
+    is_stream: bool,
     hint: &'static str,
 }
 
 macro_rules! section {
-    ($table:literal, first_byte: $first_byte:literal, idle: $idle:literal, $hint:literal) => {
+    ($table:literal, connect_max: $connect_max:ident, first_byte: $first_byte:literal, idle: $idle:literal,
+     is_stream: $is_stream:literal, $hint:literal) => {
         Section {
             origins: concat!($table, ".origins"),
             order: concat!($table, ".order"),
@@ -105,17 +112,22 @@ macro_rules! section {
             key: concat!($table, ".tls.key"),
             default_first_byte: $first_byte,
             default_idle: $idle,
+            connect_max: $connect_max,
+            is_stream: $is_stream,
             hint: $hint,
         }
     };
 }
 
-pub(super) const BOOT_SERVICE: Section = section!("relay.boot_service", first_byte: "10s", idle: "5s",
+pub(super) const BOOT_SERVICE: Section = section!("relay.boot_service", connect_max: TOKEN_CONNECT_MAX,
+    first_byte: "10s", idle: "5s", is_stream: false,
     "origins = [\"http://[2001:db8:ffff::80]:8080\"], who answers boot.ipxe and tokens");
-pub(super) const CACHE: Section = section!("relay.cache", first_byte: "10s", idle: "20s",
+pub(super) const CACHE: Section = section!("relay.cache", connect_max: TIMEOUT_MAX,
+    first_byte: "10s", idle: "20s", is_stream: false,
     "origins = [\"http://[2001:db8:ffff::90]\"]");
 /// A stream of metal-apiserver may be silent from its first byte on until a machine is wanted.
-pub(super) const API: Section = section!("relay.api", first_byte: "0s", idle: "0s",
+pub(super) const API: Section = section!("relay.api", connect_max: TIMEOUT_MAX,
+    first_byte: "0s", idle: "0s", is_stream: true,
     "origins = [\"https://v2.metal-stack.example\"], metal-apiserver");
 
 impl Checker<'_> {
@@ -136,6 +148,12 @@ impl Checker<'_> {
             }
         };
         let connect = or_default(raw.connect_timeout, DEFAULT_CONNECT);
+        let patience = |key, text: Spanned<String>| match self.time(key, text.clone(), TIMEOUT_MAX)? {
+            None if !section.is_stream => self.value(key, &text, |text| {
+                Err(format!("{text}: a server that hangs would never be given up"))
+            }),
+            time => Ok(time),
+        };
         Ok(Upstream {
             origins: self.value(section.origins, &origins, |texts| origin_list(texts))?,
             order: self.value(section.order, &or_default(raw.order, "listed"), |order| {
@@ -145,22 +163,17 @@ impl Checker<'_> {
                     other => Err(format!("{other:?} is not listed or balanced")),
                 }
             })?,
-            connect_timeout: match self.time(section.connect_timeout, connect.clone(), TIMEOUT_MAX)? {
+            connect_timeout: match self.time(section.connect_timeout, connect.clone(), section.connect_max)? {
                 Some(time) => time,
                 None => self.value(section.connect_timeout, &connect, |text| {
                     Err(format!("{text} is no time to connect in"))
                 })?,
             },
-            first_byte_timeout: self.time(
+            first_byte_timeout: patience(
                 section.first_byte_timeout,
                 or_default(raw.first_byte_timeout, section.default_first_byte),
-                TIMEOUT_MAX,
             )?,
-            idle_timeout: self.time(
-                section.idle_timeout,
-                or_default(raw.idle_timeout, section.default_idle),
-                TIMEOUT_MAX,
-            )?,
+            idle_timeout: patience(section.idle_timeout, or_default(raw.idle_timeout, section.default_idle))?,
             source: raw.source.map(|source| self.parsed(section.source, &source)).transpose()?,
             device: raw
                 .device

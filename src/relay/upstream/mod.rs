@@ -1,6 +1,7 @@
 //! The relay's client side: asks one of an upstream's origins, the next one where the first cannot be reached.
 //!
-//! `health` says which origin is asked, `standing` keeps it, `origin` connects, `answer` is what comes back.
+//! `health` says which origin is asked, `standing` keeps it, `origin` connects, `exchange` asks, `answer` is what comes
+//! back.
 //!
 //! Must never: send a request twice that may be sent only once, or wait without a bound where one is set.
 
@@ -10,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Bytes;
-use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
-use hyper::{Request, Response, StatusCode, Version};
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::{Request, Response};
 use thiserror::Error;
 use tokio::time::{timeout, timeout_at};
 
@@ -19,13 +20,14 @@ use super::body::Body;
 use super::tls::{self, TlsError};
 use crate::config::relay;
 use crate::metrics::Metrics;
-use answer::AnswerBody;
-use origin::{Origin, Sender};
+use exchange::{Patience, Unanswered, answers_probe, exchange, is_failure};
+use origin::Origin;
 use standing::Standing;
 
 pub use origin::Buffers;
 
 mod answer;
+mod exchange;
 pub mod health;
 mod origin;
 mod standing;
@@ -33,7 +35,7 @@ mod standing;
 /// Why no origin gave an answer.
 #[derive(Debug, Error)]
 pub enum UpstreamError {
-    /// No connection. Nothing was sent.
+    /// No connection, or one that took no request. Nothing was sent.
     #[error("{origin} cannot be reached: {reason}")]
     Connect {
         /// The origin that was tried last.
@@ -55,6 +57,12 @@ pub enum UpstreamError {
         /// Who was asked.
         origin: String,
         /// What went wrong, down to its cause.
+        reason: String,
+    },
+    /// The machine did not send all of its request: that says nothing of the origin.
+    #[error("the machine's request broke off: {reason}")]
+    Request {
+        /// What went wrong.
         reason: String,
     },
     /// More than was asked for.
@@ -85,8 +93,7 @@ pub enum Repeat<'a> {
 pub struct Upstream {
     origins: Vec<Arc<Origin>>,
     standing: Arc<Standing>,
-    first_byte: Option<Duration>,
-    idle: Option<Duration>,
+    patience: Patience,
 }
 
 impl Upstream {
@@ -109,8 +116,7 @@ impl Upstream {
         Ok(Self {
             origins: settings.origins.iter().map(origin).collect(),
             standing: Arc::new(Standing::new(name, settings, metrics)),
-            first_byte: settings.first_byte_timeout,
-            idle: settings.idle_timeout,
+            patience: Patience { first_byte: settings.first_byte_timeout, idle: settings.idle_timeout },
         })
     }
 
@@ -122,26 +128,29 @@ impl Upstream {
         asked: Repeat<'_>,
         deadline: Option<Instant>,
     ) -> Result<Response<Body>, UpstreamError> {
-        self.ask_each(asked, deadline, |_, answer| std::future::ready(Ok(answer))).await
+        self.ask_each(asked, deadline, |_, answer| std::future::ready(Ok(answer)), |_| true).await
     }
 
-    /// Sends a request and returns its whole answer of at most `most` bytes, or an error: a part is never a whole.
+    /// Sends a request and returns its whole answer of at most `most` bytes, or an error: a part is never a whole. One
+    /// that may be sent freely goes to the next origin, too, while an answer is not of use.
     pub async fn fetch(
         &self,
         asked: Repeat<'_>,
         deadline: Instant,
         most: usize,
+        is_of_use: impl Fn(&Response<Bytes>) -> bool,
     ) -> Result<Response<Bytes>, UpstreamError> {
         let whole = |index, answer| self.collect(index, answer, most, deadline);
-        self.ask_each(asked, Some(deadline), whole).await
+        self.ask_each(asked, Some(deadline), whole, is_of_use).await
     }
 
-    /// Asks one origin after the other, as often as the request may be sent. `take` says whether an answer is one.
+    /// Asks one origin after the other, as often as the request may be sent, until an answer can be taken and is of use.
     async fn ask_each<T, Taking>(
         &self,
         mut asked: Repeat<'_>,
         deadline: Option<Instant>,
         take: impl Fn(usize, Response<Body>) -> Taking,
+        is_of_use: impl Fn(&Response<T>) -> bool,
     ) -> Result<Response<T>, UpstreamError>
     where
         Taking: Future<Output = Result<Response<T>, UpstreamError>>,
@@ -158,14 +167,17 @@ impl Upstream {
                 Ok(answer) => take(index, answer).await,
                 Err(error) => Err(error),
             };
-            let failed = match &answer {
-                Ok(answer) => is_failure(answer.status()),
-                Err(_) => true,
-            };
-            self.standing.asked(index, (!failed).then_some(first_byte));
+            match &answer {
+                Ok(answer) => {
+                    self.standing.asked(index, Some(first_byte).filter(|_| !is_failure(answer.status())));
+                }
+                Err(UpstreamError::Request { .. }) => {}
+                Err(_) => self.standing.asked(index, None),
+            }
             let again = match (&answer, &asked) {
                 (Err(UpstreamError::Connect { .. }), _) => true,
-                (_, Repeat::Freely(_)) => failed,
+                (Ok(answer), Repeat::Freely(_)) => is_failure(answer.status()) || !is_of_use(answer),
+                (Err(_), Repeat::Freely(_)) => true,
                 (_, Repeat::Once(_)) => false,
             };
             // An answer, whatever it is, says more than a connection that failed.
@@ -205,13 +217,8 @@ impl Upstream {
         let (order, due) = self.standing.choose();
         for index in due {
             let (origin, standing) = (Arc::clone(&self.origins[index]), Arc::clone(&self.standing));
-            tokio::spawn(async move {
-                let probe = origin.connect().await;
-                standing.probed(index, probe.is_ok());
-                if let Ok(sender) = probe {
-                    origin.keep(sender);
-                }
-            });
+            let patience = self.patience;
+            tokio::spawn(async move { standing.probed(index, answers_probe(&origin, patience).await) });
         }
         order
     }
@@ -227,10 +234,14 @@ impl Upstream {
         if let Repeat::Freely(make) = asked
             && let Some(sender) = origin.kept()
         {
-            match self.exchange(origin, sender, make(), deadline).await {
+            match exchange(origin, sender, make(), self.patience, deadline).await {
+                Ok(answer) => return Ok(answer),
                 // The origin may have closed it meanwhile: that says nothing of the origin.
-                Err(UpstreamError::Broken { .. }) => {}
-                answer => return answer,
+                Err(Unanswered {
+                    error: UpstreamError::Broken { .. } | UpstreamError::Connect { .. },
+                    ..
+                }) => {}
+                Err(Unanswered { error, .. }) => return Err(error),
             }
         }
         let unreachable = |reason| UpstreamError::Connect { origin: origin.name.clone(), reason };
@@ -250,41 +261,14 @@ impl Upstream {
                 *std::mem::take(request)
             }
         };
-        self.exchange(origin, sender, request, deadline).await
-    }
-
-    async fn exchange(
-        &self,
-        origin: &Arc<Origin>,
-        mut sender: Sender,
-        mut request: Request<Body>,
-        deadline: Option<Instant>,
-    ) -> Result<Response<Body>, UpstreamError> {
-        *request.version_mut() = Version::HTTP_11;
-        if let (false, Some(host)) = (request.headers().contains_key(HOST), &origin.host) {
-            request.headers_mut().insert(HOST, host.clone());
-        }
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let patience = [self.first_byte, left].into_iter().flatten().min();
-        let answering = async {
-            // A request that goes before the connection is ready would fail.
-            sender.ready().await?;
-            sender.send_request(request).await
-        };
-        let answer = match patience {
-            Some(after) => timeout(after, answering)
-                .await
-                .map_err(|_| UpstreamError::Late { origin: origin.name.clone(), after })?,
-            None => answering.await,
-        };
-        let answer = answer
-            .map_err(|error| UpstreamError::Broken { origin: origin.name.clone(), reason: causes(&error) })?;
-        if !is_readable(answer.headers()) {
-            let reason = "its Transfer-Encoding is not chunked".to_owned();
-            return Err(UpstreamError::Broken { origin: origin.name.clone(), reason });
-        }
-        Ok(answer
-            .map(|incoming| AnswerBody::new(incoming, sender, Arc::clone(origin), self.idle).boxed_unsync()))
+        exchange(origin, sender, request, self.patience, deadline).await.map_err(
+            |Unanswered { error, unsent }| {
+                if let (Repeat::Once(request), Some(unsent)) = (asked, unsent) {
+                    *request = unsent;
+                }
+                error
+            },
+        )
     }
 }
 
@@ -292,15 +276,4 @@ impl Upstream {
 fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
-/// RFC 9112 6.1: nobody asked for another coding than chunked. The HTTP library would take the coded bytes, up to the
-/// connection's end, for the body.
-fn is_readable(headers: &HeaderMap) -> bool {
-    headers.get_all(TRANSFER_ENCODING).iter().all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
-}
-
-/// RFC 9110 15.6: the origin, or what is behind it, does not work.
-fn is_failure(status: StatusCode) -> bool {
-    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
 }

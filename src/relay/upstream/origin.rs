@@ -162,7 +162,7 @@ impl Origin {
     }
 
     /// Starts HTTP/1.1 on a connection; its work is done in a task of its own until either side closes it.
-    async fn speak<T>(&self, stream: T) -> io::Result<Sender>
+    pub(super) async fn speak<T>(&self, stream: T) -> io::Result<Sender>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {

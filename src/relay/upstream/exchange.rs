@@ -1,0 +1,168 @@
+//! One request over one connection to an origin, and the head of its answer.
+//!
+//! Must never: lose a request that the connection did not take: it may be asked elsewhere.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http_body_util::BodyExt;
+use hyper::header::{HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, USER_AGENT};
+use hyper::{Method, Request, Response, StatusCode, Version};
+use tokio::time::timeout;
+
+use super::answer::AnswerBody;
+use super::origin::{Origin, Sender};
+use super::{UpstreamError, causes};
+use crate::relay::body::{self, Body};
+
+/// An origin that does not answer a probe in this time does not answer a token request in time either, and no machine
+/// waits for it.
+const PROBE: Duration = Duration::from_secs(10);
+const PROBE_AGENT: HeaderValue = HeaderValue::from_static(concat!("leafboot/", env!("CARGO_PKG_VERSION")));
+
+/// Why there is no answer.
+pub(super) struct Unanswered {
+    /// What happened.
+    pub(super) error: UpstreamError,
+    /// The request as it was, where surely nothing of it was sent.
+    pub(super) unsent: Option<Box<Request<Body>>>,
+}
+
+/// How long an answer is waited for.
+#[derive(Clone, Copy)]
+pub(super) struct Patience {
+    /// For its first byte; none: as long as it takes.
+    pub(super) first_byte: Option<Duration>,
+    /// For the next piece of its body.
+    pub(super) idle: Option<Duration>,
+}
+
+/// Sends a request and returns the head of its answer, before `deadline`.
+pub(super) async fn exchange(
+    origin: &Arc<Origin>,
+    mut sender: Sender,
+    mut request: Request<Body>,
+    patience: Patience,
+    deadline: Option<Instant>,
+) -> Result<Response<Body>, Unanswered> {
+    *request.version_mut() = Version::HTTP_11;
+    let host = origin.host.as_ref().filter(|_| !request.headers().contains_key(HOST)).cloned();
+    let is_ours = host.is_some();
+    request.headers_mut().extend(host.map(|host| (HOST, host)));
+    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    let answering = async {
+        // A request that goes before the connection is ready would fail.
+        match sender.ready().await {
+            Ok(()) => sender.try_send_request(request).await.map_err(|mut failed| {
+                let unsent = failed.take_message();
+                (failed.into_error(), unsent)
+            }),
+            Err(error) => Err((error, Some(request))),
+        }
+    };
+    let answer = match [patience.first_byte, left].into_iter().flatten().min() {
+        Some(after) => timeout(after, answering).await.map_err(|_| Unanswered {
+            error: UpstreamError::Late { origin: origin.name.clone(), after },
+            unsent: None,
+        })?,
+        None => answering.await,
+    };
+    let answer = answer.map_err(|(error, unsent)| {
+        let unsent = unsent.map(|mut request| {
+            if is_ours {
+                // The next origin has another name.
+                request.headers_mut().remove(HOST);
+            }
+            Box::new(request)
+        });
+        Unanswered { error: reason(origin, &error, unsent.is_some()), unsent }
+    })?;
+    if !is_readable(answer.headers()) {
+        let reason = "its Transfer-Encoding is not chunked".to_owned();
+        let error = UpstreamError::Broken { origin: origin.name.clone(), reason };
+        return Err(Unanswered { error, unsent: None });
+    }
+    let body = |incoming| AnswerBody::new(incoming, sender, Arc::clone(origin), patience.idle);
+    Ok(answer.map(|incoming| body(incoming).boxed_unsync()))
+}
+
+/// Whether an origin answers: a server that hangs takes connections too. What it says to a question for nothing (RFC
+/// 9110 9.3.2) does not matter, unless that it does not work.
+pub(super) async fn answers_probe(origin: &Arc<Origin>, patience: Patience) -> bool {
+    let deadline = Instant::now() + PROBE;
+    let Ok(sender) = origin.connect().await else {
+        return false;
+    };
+    let mut request = Request::new(body::empty());
+    *request.method_mut() = Method::HEAD;
+    request.headers_mut().insert(USER_AGENT, PROBE_AGENT);
+    let answer = exchange(origin, sender, request, patience, Some(deadline)).await;
+    answer.is_ok_and(|answer| !is_failure(answer.status()))
+}
+
+/// RFC 9110 15.6: the origin, or what is behind it, does not work.
+pub(super) fn is_failure(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+}
+
+fn reason(origin: &Origin, error: &hyper::Error, is_unsent: bool) -> UpstreamError {
+    let (origin, reason) = (origin.name.clone(), causes(error));
+    match is_unsent {
+        true => UpstreamError::Connect { origin, reason: io::Error::other(reason) },
+        false if error.is_user() => UpstreamError::Request { reason },
+        false => UpstreamError::Broken { origin, reason },
+    }
+}
+
+/// RFC 9112 6.1: nobody asked for another coding than chunked. The HTTP library would take the coded bytes, up to the
+/// connection's end, for the body.
+fn is_readable(headers: &HeaderMap) -> bool {
+    headers.get_all(TRANSFER_ENCODING).iter().all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::relay::upstream::Buffers;
+
+    fn origin() -> Arc<Origin> {
+        let text = "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n[relay]\n\
+                    boot_service = { origins = [\"http://boot.example\"] }\ncache = { name = \"http://c\" }\n";
+        let settings = Config::parse(text).unwrap().relay.boot_service;
+        Arc::new(Origin::new(&settings.origins[0], &settings, None, Buffers::MANY))
+    }
+
+    async fn asked(sender: Sender) -> Unanswered {
+        let patience = Patience { first_byte: Some(Duration::from_secs(5)), idle: None };
+        let mut request = Request::new(body::whole("body"));
+        *request.method_mut() = Method::POST;
+        exchange(&origin(), sender, request, patience, None).await.err().unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_a_closed_connection_did_not_take_is_given_back() {
+        let (ours, theirs) = tokio::io::duplex(1024);
+        let sender = origin().speak(ours).await.unwrap();
+        drop(theirs);
+        let Unanswered { error, unsent } = asked(sender).await;
+        assert!(matches!(error, UpstreamError::Connect { .. }), "{error}");
+        let request = unsent.unwrap();
+        assert_eq!(request.method(), Method::POST);
+        assert!(!request.headers().contains_key(HOST), "the next origin has another name");
+        assert_eq!(request.into_body().collect().await.unwrap().to_bytes(), "body");
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_is_not() {
+        let (ours, theirs) = tokio::io::duplex(1);
+        let sender = origin().speak(ours).await.unwrap();
+        tokio::spawn(async move {
+            let mut theirs = theirs;
+            let _ = tokio::io::AsyncReadExt::read_u8(&mut theirs).await;
+        });
+        let Unanswered { error, unsent } = asked(sender).await;
+        assert!(matches!(error, UpstreamError::Broken { .. }) && unsent.is_none(), "{error}");
+    }
+}
