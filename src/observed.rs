@@ -112,6 +112,8 @@ pub struct Port {
     pub other_bound_addresses: BTreeSet<String>,
     /// ASIC_DB: a router interface stands on it.
     pub router_interface: bool,
+    /// ASIC_DB: the router interface of a sub-interface stands on it.
+    pub sub_router_interface: bool,
     /// ASIC_DB: a bridge port stands on it.
     pub bridge_port: bool,
     /// ASIC_DB: the ACL tables on its ingress.
@@ -296,6 +298,9 @@ impl Observed {
             match row {
                 AsicRow::RouterInterface(object) => {
                     self.with_port(name(object), |port| port.router_interface = true);
+                }
+                AsicRow::SubInterface(object) => {
+                    self.with_port(name(object), |port| port.sub_router_interface = true);
                 }
                 AsicRow::BridgePort(object) => self.with_port(name(object), |port| port.bridge_port = true),
                 AsicRow::IngressAcl(object, group) => self.with_port(name(object), |port| {

@@ -289,6 +289,8 @@ pub fn is_refused(fields: &Fields) -> bool {
 pub enum AsicRow<'a> {
     /// A router interface stands on the port's object.
     RouterInterface(&'a str),
+    /// A sub-interface's router interface stands on the port's object (`orchagent/intfsorch.cpp: addRouterIntfs`).
+    SubInterface(&'a str),
     /// A bridge port stands on the port's object.
     BridgePort(&'a str),
     /// The port's object has this ACL table group on its ingress.
@@ -306,7 +308,13 @@ impl<'a> AsicRow<'a> {
         let (kind, object) = rest.split_once(':')?;
         let get = |name: &str| fields.get(name).map(String::as_str);
         match kind {
-            "ROUTER_INTERFACE" => Some(Self::RouterInterface(get("SAI_ROUTER_INTERFACE_ATTR_PORT_ID")?)),
+            "ROUTER_INTERFACE" => {
+                let port = get("SAI_ROUTER_INTERFACE_ATTR_PORT_ID")?;
+                Some(match get("SAI_ROUTER_INTERFACE_ATTR_TYPE") {
+                    Some("SAI_ROUTER_INTERFACE_TYPE_SUB_PORT") => Self::SubInterface(port),
+                    _ => Self::RouterInterface(port),
+                })
+            }
             "BRIDGE_PORT" => Some(Self::BridgePort(get("SAI_BRIDGE_PORT_ATTR_PORT_ID")?)),
             "PORT" => Some(Self::IngressAcl(object, get("SAI_PORT_ATTR_INGRESS_ACL")?)),
             "ACL_TABLE_GROUP_MEMBER" => Some(Self::GroupMember(

@@ -54,6 +54,9 @@ struct ObservedCase {
     state: Rows,
     /// ASIC_DB: ports that a router interface stands on.
     router_interfaces: Vec<String>,
+    /// ASIC_DB: ports that a sub-interface's router interface stands on.
+    #[serde(default)]
+    sub_router_interfaces: Vec<String>,
     /// ASIC_DB: ports that a bridge port stands on.
     bridge_ports: Vec<String>,
     /// The boot ACL, or none of it.
@@ -146,6 +149,13 @@ fn snapshot(case: &ObservedCase) -> Snapshot {
     for port in &case.router_interfaces {
         let fields = row(&[("SAI_ROUTER_INTERFACE_ATTR_PORT_ID", &object(port))]);
         snapshot.asic.insert(format!("ASIC_STATE:SAI_OBJECT_TYPE_ROUTER_INTERFACE:{port}"), fields);
+    }
+    for port in &case.sub_router_interfaces {
+        let fields = row(&[
+            ("SAI_ROUTER_INTERFACE_ATTR_PORT_ID", &object(port)),
+            ("SAI_ROUTER_INTERFACE_ATTR_TYPE", "SAI_ROUTER_INTERFACE_TYPE_SUB_PORT"),
+        ]);
+        snapshot.asic.insert(format!("ASIC_STATE:SAI_OBJECT_TYPE_ROUTER_INTERFACE:{port}.10"), fields);
     }
     for port in &case.bridge_ports {
         let fields = row(&[("SAI_BRIDGE_PORT_ATTR_PORT_ID", &object(port))]);

@@ -126,13 +126,14 @@ impl<'a> Guard<'a> {
     }
 
     /// The ports that the table is to list: those that nothing else claims any more and that are to boot, and those
-    /// that are still on their way out.
+    /// that are still on their way out. One that has become a LAG member would take the table from all of them, and need
+    /// not be guarded unless the boot VRF has it still.
     fn wanted_ports(&self, desired: &Desired, observed: &Observed, config: &Config) -> BTreeSet<PortName> {
         let vrf = &config.boot.vrf;
         let wants = |(name, port): &(&PortName, &Port)| {
             let to_boot = desired.ports.contains_key(*name) && is_unclaimed(port);
             let kept = desired.origin == Origin::Restored || desired.ports.contains_key(*name);
-            let leaving = self.listed.contains(*name) && (kept || has_traces(port));
+            let leaving = self.listed.contains(*name) && port.lag.is_none() && (kept || has_traces(port));
             to_boot || leaving || holds(port, vrf)
         };
         observed.ports.iter().filter(wants).map(|(name, _)| name.clone()).collect()
@@ -211,6 +212,6 @@ fn is_unclaimed(port: &Port) -> bool {
     let is_addressed = !port.addresses.is_empty() || !port.other_addresses.is_empty();
     let is_routed = port.bound.is_some() || port.router_interface || is_addressed;
     let is_free = port.base == Base::Absent && !is_routed;
-    let is_whole = port.lag.is_none() && port.sub_interfaces.is_empty();
+    let is_whole = port.lag.is_none() && port.sub_interfaces.is_empty() && !port.sub_router_interface;
     is_whole && !is_bridged && (is_free || port.base == Base::Ours)
 }

@@ -40,6 +40,9 @@ impl View<'_> {
         if let Some(name) = port.sub_interfaces.first() {
             return Some(Need::Fact(Waiting::SubInterface(name.clone())));
         }
+        if port.sub_router_interface {
+            return Some(Need::Fact(Waiting::SubInterfaceGone));
+        }
         if let Some(vlan) = port.vlans.first() {
             let delete = |vlan: &String| Step::Delete(RowKey::VlanMember(vlan.clone(), name.clone()));
             return Some(match ordered {

@@ -30,6 +30,9 @@ pub enum Waiting {
     /// The port has a sub-interface.
     #[error("it has the sub-interface {0}: VLAN_SUB_INTERFACE|{0} must go first")]
     SubInterface(String),
+    /// orchagent still has a sub-interface of the port.
+    #[error("the ASIC still has the router interface of a sub-interface on it (ASIC_DB)")]
+    SubInterfaceGone,
     /// Somebody else's base row stands on the port, and only a fresh push may clear it away.
     #[error("its INTERFACE row is somebody else's (vrf_name {0:?})")]
     ForeignInterface(String),
