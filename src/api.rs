@@ -12,6 +12,7 @@
 use std::convert::Infallible;
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
+use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -48,6 +50,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Metrics are asked for by one or two Prometheus servers, each at most a few times in a connection of this length.
 const SCRAPES_MAX: usize = 8;
 const SCRAPE_MAX: Duration = Duration::from_secs(60);
+const SCRAPES_BACKLOG: i32 = 16;
 
 /// Why the API cannot be offered.
 #[derive(Debug, Error)]
@@ -102,6 +105,22 @@ pub fn bind(path: &Path) -> Result<UnixListener, ApiError> {
     let listener = UnixListener::bind(path).map_err(io)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(io)?;
     Ok(listener)
+}
+
+/// Opens the metrics' listener, on an address of the leaf or one that it is yet to get: a management interface may come up
+/// after its daemons.
+pub fn bind_metrics(listen: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(listen), Type::STREAM, Some(Protocol::TCP))?;
+    match listen {
+        SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+        SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
+    }
+    // A restarted agent must not wait for its predecessor's connections to time out.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&listen.into())?;
+    socket.listen(SCRAPES_BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 /// Serves the socket until the process ends; returns only with the listener's error.

@@ -19,7 +19,6 @@ use leafboot::reconcile::{self, Inputs, Outputs};
 use leafboot::store::Store;
 use leafboot::systemd::{self, Inherited};
 use leafboot::{acl, links, preview, ra, relay, retire};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
@@ -93,7 +92,7 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
     let outputs = Outputs { status: status_out, ports: ports_out };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let scraping = metrics_server(config.metrics, Arc::clone(&metrics)).await?;
+    let scraping = metrics_server(config.metrics, Arc::clone(&metrics))?;
     let (stop_out, stop) = watch::channel(false);
     let inherited = Inherited::receive();
     let relay_inputs =
@@ -128,17 +127,13 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
 }
 
 /// Gives metrics out at `listen`; without it, never ends.
-async fn metrics_server(
+fn metrics_server(
     listen: Option<SocketAddr>,
     metrics: Arc<Metrics>,
 ) -> Result<impl Future<Output = std::io::Error>, Box<dyn Error>> {
-    let listener = match listen {
-        Some(listen) => {
-            let bound = TcpListener::bind(listen).await;
-            Some(bound.map_err(|error| format!("metrics.listen {listen}: {error}"))?)
-        }
-        None => None,
-    };
+    let bind =
+        |listen| api::bind_metrics(listen).map_err(|error| format!("metrics.listen {listen}: {error}"));
+    let listener = listen.map(bind).transpose()?;
     Ok(async {
         match listener {
             Some(listener) => api::give_metrics(listener, metrics).await,

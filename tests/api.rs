@@ -241,12 +241,16 @@ fn redis_is_used_over_tcp_and_with_a_password() {
 
 #[test]
 fn what_is_counted_is_on_the_socket_and_where_the_settings_say() {
+    support::namespace::enter_leaf();
     let switch = Switch::start();
-    let port = std::net::TcpListener::bind("[::1]:0").unwrap().local_addr().unwrap().port();
-    let agent = Agent::start_with(&switch, &format!("[metrics]\nlisten = \"[::1]:{port}\"\n"));
+    let agent = Agent::start_with(&switch, "[metrics]\nlisten = \"[2001:db8:1::1]:9110\"\n");
     assert_eq!(agent.get("/metrics").0, 200);
-    let text = support::run("curl", &["-sS", "-g", &format!("http://[::1]:{port}/metrics")]);
+    // The management interface comes up after its daemons.
+    support::namespace::batch("address add 2001:db8:1::1/128 dev lo\n");
+    let get =
+        |path: &str| support::run("curl", &["-sS", "-g", &format!("http://[2001:db8:1::1]:9110{path}")]);
+    let text = get("/metrics");
     assert!(text.contains("leafboot_relay_upstream_well{") && text.ends_with("# EOF\n"), "{text}");
-    let other = support::run("curl", &["-sS", "-g", &format!("http://[::1]:{port}/v1/ports")]);
+    let other = get("/v1/ports");
     assert!(other.contains("no /v1/ports here"), "the API is on the socket only: {other}");
 }

@@ -1,5 +1,5 @@
 //! A restart that no machine notices: the test plays systemd, keeps the relay's listeners in its store and hands them to
-//! the next process (sd_notify(3) FDSTORE, sd_listen_fds(3)).
+//! the next process (sd_notify(3) FDSTORE, sd_listen_fds(3)). And what a port's device and carrier that go and come leave.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -152,6 +152,59 @@ fn a_listener_on_another_tcp_port_than_the_settings_is_kept_no_longer() {
         lines.filter(|line| holders.iter().any(|holder| line.contains(holder))).count()
     };
     assert!(held(":8080 ") == 1 && held(":80 ") == 0, "{listeners}");
+}
+
+#[test]
+fn a_listener_of_a_device_that_is_gone_is_replaced() {
+    let cable = Cable::plug();
+    let (origin, _) = boot_service();
+    let mut systemd = Systemd::new(&settings(&origin));
+    let mut first = systemd.start();
+    cable.boot();
+    systemd.hear_of("Ethernet0-80");
+    first.terminate("-TERM");
+    // As swss does it when it restarts.
+    support::run("ip", &["link", "delete", "Ethernet0"]);
+    cable.plug_port();
+    let mut second = systemd.start();
+    cable.boot();
+    while !systemd.hear().contains("FDSTOREREMOVE=1") {}
+    systemd.hear_of("Ethernet0-80");
+    second.terminate("-TERM");
+    let _third = systemd.start();
+    cable.machine("ip", &["address", "add", "2001:db8:b007::7/64", "dev", "eth0", "nodad"]);
+    let log = systemd.path("tokens");
+    assert!(tokens(&cable, 1, &log).ends(), "{}", std::fs::read_to_string(&log).unwrap());
+}
+
+#[test]
+fn a_remembered_script_outlives_the_machines_restart() {
+    let cable = Cable::plug();
+    let listener = TcpListener::bind("[::1]:0").unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        // It answers once, and is away from then on.
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 4096]);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n#!ipxe\nboot\n");
+    });
+    let settings = format!("{}[relay.script]\nremember = \"1h\"\n", settings(&origin));
+    let mut systemd = Systemd::new(&settings);
+    let _relay = systemd.start();
+    let script = || {
+        cable.boot();
+        cable.machine("ip", &["address", "replace", "2001:db8:b007::7/64", "dev", "eth0", "nodad"]);
+        let url = "http://[2001:db8:b007::1]/boot.ipxe";
+        let ask = ["-sg", "-m", "10", "--retry", "5", "--retry-all-errors", "-A", "iPXE/1.21.1", url];
+        cable.machine("curl", &ask)
+    };
+    cable.boot();
+    systemd.hear_of("Ethernet0-80");
+    assert_eq!(script(), "#!ipxe\nboot\n");
+    cable.machine("ip", &["link", "set", "eth0", "down"]);
+    while !systemd.hear().contains("FDSTOREREMOVE=1") {}
+    let again = script();
+    assert!(again.contains("echo this boot script is ") && again.ends_with(" s old\nboot\n"), "{again}");
 }
 
 #[test]

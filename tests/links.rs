@@ -10,7 +10,7 @@ use leafboot::links;
 use leafboot::neighbours;
 use leafboot::observed::{Link, Links};
 use support::cable::Cable;
-use support::{eventually, panel, run};
+use support::{eventually, namespace, run};
 use tokio::sync::watch;
 
 /// Waits, while the view is followed, until it shows the port as it should be.
@@ -30,7 +30,7 @@ async fn what_is_lost_on_the_way_is_looked_up() {
         shows(&mut links, "the port is up", |link| link.up && link.link_local.is_some()).await;
         // Nobody takes events while the thread that would is here. A socket holds some hundred of them.
         let mtus: String = (0..1000).map(|i| format!("link set lo mtu {}\n", 60_000 + i)).collect();
-        panel::batch(&format!("{mtus}link set Ethernet0 mtu 1400\n"));
+        namespace::batch(&format!("{mtus}link set Ethernet0 mtu 1400\n"));
         shows(&mut links, "the last change", |link| link.mtu == 1400).await;
         // What follows is heard too.
         run("ip", &["link", "set", "Ethernet0", "mtu", "1300"]);

@@ -109,7 +109,7 @@ fn unsolicited_ones_are_random_within_the_interval() {
 #[test]
 fn other_ports_are_silent() {
     let panel = Panel::plug(2);
-    support::panel::batch("address del 2001:db8:1::1/64 dev Ethernet1\n");
+    support::namespace::batch("address del 2001:db8:1::1/64 dev Ethernet1\n");
     let _leafboot = Leafboot::start(leafboot_settings(SHORT), 0..1);
     let (served, other) = (Solicitor::open(&panel, 0), Solicitor::open(&panel, 1));
     assert!(served.advertisement(Duration::from_secs(4)).is_some());

@@ -10,7 +10,8 @@ use leafboot_lab::sonic;
 use crate::cost::rss;
 use crate::support::advertiser::Daemon;
 use crate::support::agent::{LEAFBOOT, settings, write};
-use crate::support::panel::{Panel, batch};
+use crate::support::namespace::batch;
+use crate::support::panel::Panel;
 use crate::support::switch::{CONFIG_DB, Switch};
 use crate::support::{eventually, output};
 

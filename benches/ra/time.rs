@@ -63,10 +63,10 @@ struct Ip(Child);
 
 impl Ip {
     /// In the namespace of the process `pid`, or in one's own.
-    fn wait(pid: Option<u32>) -> Self {
+    fn wait(pid: Option<&str>) -> Self {
         let mut command = Command::new("nsenter");
         if let Some(pid) = pid {
-            command.args(["--net", "--target", &pid.to_string()]);
+            command.args(["--net", "--target", pid]);
         }
         let child = command.args(["ip", "-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
         sleep(Duration::from_millis(100));
@@ -119,7 +119,7 @@ fn first(machine: &Solicitor, begun: SystemTime) -> Option<f64> {
 fn link_of(peer: Peer, times: usize) -> [Figures; 3] {
     let panel = Panel::plug(times);
     let machines = machines(&panel);
-    let (mut leaf, mut far) = (Ip::wait(None), Ip::wait(Some(panel.pid())));
+    let (mut leaf, mut far) = (Ip::wait(None), Ip::wait(Some(&panel.pid())));
     let carrier = {
         let _daemon = settled(peer, &panel, &machines, LONG);
         // For a minute it advertises every 5 to 20 s, whatever happens: one by chance is no answer to a carrier.

@@ -10,7 +10,8 @@ use leafboot::store::Store;
 use super::{LONG, cases::gaps};
 use crate::support::advertiser::{Leafboot, leafboot_settings, wish, wish_after};
 use crate::support::eventually;
-use crate::support::panel::{Panel, batch, prefix};
+use crate::support::namespace::batch;
+use crate::support::panel::{Panel, prefix};
 use crate::support::solicitor::{Seen, Solicitor};
 
 /// More than any of it takes on a busy machine; the bench has the figures.

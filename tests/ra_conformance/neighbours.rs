@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::LONG;
 use crate::support::advertiser::{Leafboot, leafboot_settings};
-use crate::support::panel::{Panel, batch};
+use crate::support::namespace::batch;
+use crate::support::panel::Panel;
 use crate::support::solicitor::Solicitor;
 use crate::support::{eventually, run};
 

@@ -1,7 +1,7 @@
 //! A machine in iPXE never comes to a dead end, and whoever is not iPXE is told when to come back.
 
-use std::io::Write;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use leafboot::relay::server::{self, Stage};
@@ -117,6 +117,30 @@ fn a_script_under_way_when_all_ends_is_one_that_asks_again() {
         });
         retries(&answer.replacen("HTTP/1.1 ", "", 1), "it has not answered");
     }
+}
+
+#[test]
+fn a_request_that_comes_with_the_stop_is_answered() {
+    let cable = Cable::plug();
+    let server = Server::says(&ok("#!ipxe\n"));
+    let relayed = Relayed::with(cable, &boot_service_of(&[&server.origin]));
+    let (stopped_out, stopped) = std::sync::mpsc::channel();
+    let asking = relayed.cable.inside(move || {
+        let mut stream = TcpStream::connect("[2001:db8:b007::1]:80").unwrap();
+        stopped.recv().unwrap();
+        // On its way while the relay looks at its connections.
+        std::thread::sleep(Duration::from_millis(50));
+        let _ = stream.write_all(b"GET /boot.ipxe HTTP/1.1\r\nHost: leaf\r\n\r\n");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).map(|_| answer)
+    });
+    eventually("the relay has taken the connection", || {
+        relayed.metrics.text().contains("leafboot_relay_connections{port=\"Ethernet0\"} 1\n")
+    });
+    relayed.enter(Stage::Stops);
+    stopped_out.send(()).unwrap();
+    let answer = asking.join().unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("#!ipxe\n"), "{answer}");
 }
 
 #[test]

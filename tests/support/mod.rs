@@ -6,6 +6,7 @@ pub mod agent;
 pub mod cable;
 pub mod download;
 pub mod front;
+pub mod namespace;
 pub mod origin;
 pub mod panel;
 pub mod scripted;

@@ -2,17 +2,14 @@
 //! with its /64 as SONiC sets it up, and the other ends are `eth0`, `eth1` … in a namespace of a child process whose
 //! kernel is silent: only what a test sends is on the wire. Both go with the test.
 
-use std::fs::File;
-use std::io::Write;
-use std::process::{Child, Command, Stdio};
+use nix::sched::{CloneFlags, setns};
 
-use nix::sched::{CloneFlags, setns, unshare};
-
+use super::namespace::{self, Namespace, batch};
 use super::{eventually, run};
 
 /// The other ends of the calling thread's ports.
 pub struct Panel {
-    machines: Child,
+    machines: Namespace,
     /// How many ports there are.
     pub ports: usize,
 }
@@ -20,24 +17,9 @@ pub struct Panel {
 impl Panel {
     /// Makes both namespaces and plugs `ports` cables in.
     pub fn plug(ports: usize) -> Self {
-        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace needs root: run the tests as root");
-        let machines = Command::new("unshare")
-            .args(["--net", "sleep", "3600"])
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("unshare is in Debian's util-linux");
-        let panel = Self { machines, ports };
-        let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
-        let theirs = panel.namespace();
-        eventually("the machines have their own namespace", || {
-            std::fs::read_link(&theirs).is_ok_and(|theirs| theirs != own)
-        });
-        // SONiC's sysctls: a leaf forwards, and its addresses are never tentative.
-        let no_dad = ["net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0"];
-        run("sysctl", &["-qw", "net.ipv6.conf.all.forwarding=1", no_dad[0], no_dad[1]]);
-        let pid = panel.machines.id().to_string();
-        run("nsenter", &["--net", "--target", &pid, "sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1"]);
-        run("ip", &["link", "set", "lo", "up"]);
+        namespace::enter_leaf();
+        let panel = Self { machines: Namespace::start(), ports };
+        panel.machines.run("sysctl", &["-qw", "net.ipv6.conf.default.disable_ipv6=1"]);
         batch(&(0..ports).map(|port| panel.cable(port)).collect::<String>());
         panel.machines(&(0..ports).map(|port| format!("link set eth{port} up\n")).collect::<String>());
         batch(&(0..ports).map(address).collect::<String>());
@@ -49,7 +31,7 @@ impl Panel {
 
     /// The ip(8) commands that plug a port in and bring the leaf's end up.
     pub fn cable(&self, port: usize) -> String {
-        let (machines, mac) = (self.machines.id(), machine_mac(port));
+        let (machines, mac) = (self.machines.pid(), machine_mac(port));
         let [a, b, c, d, e, f] = mac;
         format!(
             "link add Ethernet{port} type veth peer name eth{port} netns {machines} \
@@ -72,13 +54,12 @@ impl Panel {
 
     /// Runs ip(8) commands on the machines' side.
     pub fn machines(&self, commands: &str) {
-        let pid = self.machines.id().to_string();
-        pipe(&["nsenter", "--net", "--target", &pid, "ip", "-batch", "-"], commands);
+        self.machines.batch(commands);
     }
 
     /// Does something in the machines' namespace.
     pub fn inside<T: Send>(&self, doing: impl FnOnce() -> T + Send) -> T {
-        let namespace = File::open(self.namespace()).unwrap();
+        let namespace = self.machines.file();
         let there = || {
             setns(&namespace, CloneFlags::CLONE_NEWNET).unwrap();
             doing()
@@ -87,19 +68,8 @@ impl Panel {
     }
 
     /// The process whose network namespace is the machines'.
-    pub fn pid(&self) -> u32 {
-        self.machines.id()
-    }
-
-    fn namespace(&self) -> String {
-        format!("/proc/{}/ns/net", self.machines.id())
-    }
-}
-
-impl Drop for Panel {
-    fn drop(&mut self) {
-        let _ = self.machines.kill();
-        let _ = self.machines.wait();
+    pub fn pid(&self) -> String {
+        self.machines.pid()
     }
 }
 
@@ -116,15 +86,4 @@ pub fn prefix(port: usize) -> String {
 
 fn address(port: usize) -> String {
     format!("address add 2001:db8:{port:x}::1/64 dev Ethernet{port} nodad\n")
-}
-
-/// Runs ip(8) commands on the leaf.
-pub fn batch(commands: &str) {
-    pipe(&["ip", "-batch", "-"], commands);
-}
-
-fn pipe(command: &[&str], input: &str) {
-    let mut child = Command::new(command[0]).args(&command[1..]).stdin(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    assert!(child.wait().unwrap().success(), "{command:?}: {input}");
 }
