@@ -225,7 +225,7 @@ fn a_cache_in_trouble_is_asked_again_and_costs_nobody_what_is_kept() {
     site.origin.sent();
     sleep(Duration::from_secs(2));
     let trouble = "503 Service Unavailable\r\nRetry-After: 0";
-    site.origin.put(PATH, Image { instead: Some(trouble), ..Image::new(1, 1) });
+    site.origin.put(PATH, Image::instead(trouble, ""));
     for headers in ["", "Range: bytes=5-\r\n"] {
         let told = site.get(PATH, headers);
         let again: u64 = told.header("retry-after").unwrap().parse().unwrap();
@@ -371,12 +371,12 @@ fn what_is_no_image_of_known_length_ends_honestly() {
     let alone = site.get("/metal-os/closed", "Range: bytes=5-\r\n");
     assert_eq!((closed.status, alone.status), (503, 503));
     let elsewhere = "307 Temporary Redirect\r\nLocation: https://images.metal-stack.io/x";
-    site.origin.put("/metal-os/moved", Image { instead: Some(elsewhere), ..Image::new(1, 1) });
+    site.origin.put("/metal-os/moved", Image::instead(elsewhere, ""));
     let moved = site.get("/metal-os/moved", "");
     let location = moved.header("location");
     assert_eq!((moved.status, location), (307, Some("https://images.metal-stack.io/x")));
     assert_eq!(moved.header("content-length"), Some("0"));
-    site.origin.put("/metal-os/same", Image { instead: Some("304 Not Modified"), ..Image::new(1, 1) });
+    site.origin.put("/metal-os/same", Image::instead("304 Not Modified", ""));
     assert_eq!(site.get("/metal-os/same", "").status, 503, "the same as what?");
     site.origin.put("/metal-os/empty", Image::new(1, 0));
     assert_whole(&site.get("/metal-os/empty", ""), 1, 0);

@@ -100,7 +100,7 @@ fn site_with(congestion: Option<&str>) -> Arc<Origin> {
     origin.put(IMAGE, Image::new(1, LENGTH));
     origin.put(LARGE, Image::new(1, 1 << 40));
     origin.put(TOKEN, Image::new(1, 2000));
-    origin.put(SCRIPT, Image::new(1, 1000));
+    origin.put(SCRIPT, Image::instead("200 OK", &format!("#!ipxe\n{}", "#".repeat(993))));
     origin
 }
 

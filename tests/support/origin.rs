@@ -48,8 +48,8 @@ pub struct Image {
     pub framing: Framing,
     /// Whether parts are given out.
     pub ranges: bool,
-    /// Another answer than the image: status line's rest and headers.
-    pub instead: Option<&'static str>,
+    /// Another answer than the image: the status line's rest, headers and body.
+    pub instead: Option<String>,
 }
 
 impl Image {
@@ -63,6 +63,12 @@ impl Image {
             ranges: true,
             instead: None,
         }
+    }
+
+    /// Another answer in the image's place; `head` is the status line's rest, and headers.
+    pub fn instead(head: &str, body: &str) -> Self {
+        let instead = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        Self { instead: Some(instead), ..Self::new(1, 1) }
     }
 
     /// Its `ETag`.
@@ -208,9 +214,7 @@ impl Origin {
             return stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").ok();
         };
         if let Some(instead) = image.instead {
-            return stream
-                .write_all(format!("HTTP/1.1 {instead}\r\nContent-Length: 0\r\n\r\n").as_bytes())
-                .ok();
+            return stream.write_all(format!("HTTP/1.1 {instead}").as_bytes()).ok();
         }
         let about = image.headers();
         let (tag, date) = (header("if-none-match"), header("if-modified-since"));

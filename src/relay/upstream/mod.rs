@@ -245,7 +245,8 @@ impl Upstream {
             }
         }
         let unreachable = |reason| UpstreamError::Connect { origin: origin.name.clone(), reason };
-        let connecting = origin.connect();
+        // Boxed: most requests go over a kept connection, and the room for this one would be copied with each.
+        let connecting = Box::pin(origin.connect());
         let connected = match deadline {
             Some(deadline) => {
                 let connected = timeout_at(deadline.into(), connecting).await;
