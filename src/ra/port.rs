@@ -206,3 +206,25 @@ impl Port {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn nothing_wakes_a_port_that_rests() {
+        let text = "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n[relay]\n\
+                    boot_service = { origins = [\"http://a\"] }\ncache = { name = \"http://c\" }\n";
+        let settings = Config::parse(text).unwrap().ra;
+        let now = Instant::now();
+        let mut port = Port::new("Ethernet0".parse().unwrap(), 0, &settings, now);
+        port.deaf_until = Some(now + RETRY.0 / 2);
+        assert_eq!(port.wake(), port.deaf_until);
+        // `act` does nothing before, so an earlier time would come again and again.
+        port.rest(now);
+        assert_eq!(port.wake(), Some(now + RETRY.0));
+        port.act(&Ears::new().unwrap(), now + RETRY.0 / 2);
+        assert_eq!(port.wake(), Some(now + RETRY.0));
+    }
+}
