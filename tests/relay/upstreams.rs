@@ -71,6 +71,30 @@ fn an_origin_that_takes_connections_and_hangs_gets_no_second_token() {
 }
 
 #[test]
+fn a_kept_connection_serves_again_and_is_closed_when_nobody_has_used_it_for_long() {
+    let cable = Cable::plug();
+    let listener = TcpListener::bind("[::1]:0").unwrap();
+    let origin = format!("http://[::1]:{}", listener.local_addr().unwrap().port());
+    let (closed_out, closed) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        // One connection alone.
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut last = Instant::now();
+        while stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {
+            last = Instant::now();
+            let _ = stream.write_all(&ok("#!ipxe\n"));
+        }
+        closed_out.send(last.elapsed()).unwrap();
+    });
+    let relayed = Relayed::with(cable, &boot_service_of(&[&origin]));
+    for _ in 0..3 {
+        assert!(relayed.curl(&["/boot.ipxe"]).starts_with("200"));
+    }
+    let unused = closed.recv_timeout(Duration::from_secs(30)).expect("it is closed");
+    assert!(unused > Duration::from_secs(7), "{unused:?}");
+}
+
+#[test]
 fn a_machine_that_breaks_off_its_call_says_nothing_of_the_origin() {
     let cable = Cable::plug();
     let api = Server::start(TcpListener::bind("[::]:0").unwrap(), |mut stream, _| {

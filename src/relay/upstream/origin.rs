@@ -17,7 +17,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -76,11 +76,19 @@ pub(super) struct Origin {
     /// Those that may still have large buffers.
     large: Arc<Semaphore>,
     tls: Option<Arc<Reloaded<ClientConfig>>>,
-    /// The one that was used last stands last.
-    idle: watch::Sender<VecDeque<(Instant, Sender)>>,
+    idle: watch::Sender<Idle>,
     resolved: watch::Sender<Resolved>,
     /// One lookup at a time: a resolver that hangs takes one thread, not all.
     lookups: Arc<Semaphore>,
+}
+
+/// The connections that are kept.
+#[derive(Default)]
+struct Idle {
+    /// The one that was used last stands last.
+    senders: VecDeque<(Instant, Sender)>,
+    /// Somebody is about to close the old ones.
+    is_swept: bool,
 }
 
 /// What is known of a name.
@@ -108,7 +116,7 @@ impl Origin {
             buffers,
             large: Arc::new(Semaphore::new(LARGE)),
             tls: tls.filter(|_| at.is_tls()).cloned(),
-            idle: watch::Sender::new(VecDeque::new()),
+            idle: watch::Sender::default(),
             resolved: watch::Sender::default(),
             lookups: Arc::new(Semaphore::new(1)),
         }
@@ -118,28 +126,46 @@ impl Origin {
     pub(super) fn kept(&self) -> Option<Sender> {
         let mut found = None;
         self.idle.send_if_modified(|idle| {
-            drop_old(idle);
             // One whose answer came through just now is ready when its task has run again.
-            let ready = idle.iter().rposition(|(_, sender)| sender.is_ready());
-            found = ready.and_then(|at| idle.remove(at)).map(|(_, sender)| sender);
+            let ready = idle.senders.iter().rposition(|(_, sender)| sender.is_ready());
+            found = ready.and_then(|at| idle.senders.remove(at)).map(|(_, sender)| sender);
             false
         });
         found
     }
 
     /// Keeps a connection whose answer is through; the oldest makes room for it.
-    pub(super) fn keep(&self, sender: Sender) {
+    pub(super) fn keep(self: &Arc<Self>, sender: Sender) {
         if sender.is_closed() {
             return;
         }
+        let mut is_swept = true;
         self.idle.send_if_modified(|idle| {
-            drop_old(idle);
-            if idle.len() == IDLE_MAX {
-                idle.pop_front();
+            if idle.senders.len() == IDLE_MAX {
+                idle.senders.pop_front();
             }
-            idle.push_back((Instant::now(), sender));
+            idle.senders.push_back((Instant::now(), sender));
+            is_swept = std::mem::replace(&mut idle.is_swept, true);
             false
         });
+        if !is_swept {
+            tokio::spawn(Arc::clone(self).sweep());
+        }
+    }
+
+    /// Closes what nobody has used for `IDLE_AGE`, until nothing is kept any more.
+    async fn sweep(self: Arc<Self>) {
+        let mut oldest = Some(Instant::now());
+        while let Some(since) = oldest {
+            sleep_until(since + IDLE_AGE).await;
+            self.idle.send_if_modified(|idle| {
+                let fresh = idle.senders.iter().position(|(since, _)| since.elapsed() < IDLE_AGE);
+                idle.senders.drain(..fresh.unwrap_or(idle.senders.len()));
+                oldest = idle.senders.front().map(|(since, _)| *since);
+                idle.is_swept = oldest.is_some();
+                false
+            });
+        }
     }
 
     /// A new connection, TLS included, within the connect timeout.
@@ -278,10 +304,4 @@ impl Resolved {
             Err(error) => self.error = Some(error.to_string()),
         }
     }
-}
-
-/// Closes what nobody has used for `IDLE_AGE`: it stands first.
-fn drop_old(idle: &mut VecDeque<(Instant, Sender)>) {
-    let fresh = idle.iter().position(|(since, _)| since.elapsed() < IDLE_AGE);
-    idle.drain(..fresh.unwrap_or(idle.len()));
 }
