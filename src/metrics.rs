@@ -158,7 +158,7 @@ impl Metrics {
         );
         registry.register(
             "relay_over_budget",
-            "Requests that were turned away because the port asked more often than relay.requests",
+            "Requests and TLS handshakes that were turned away because the port asked more often than relay.requests",
             self.over_budget.clone(),
         );
         registry.register(

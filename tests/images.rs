@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+#[path = "images/limits.rs"]
+mod limits;
 #[path = "images/rack.rs"]
 mod rack;
 mod support;
@@ -10,7 +12,7 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{JoinHandle, sleep};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use leafboot::config::Config;
 use leafboot::metrics::Metrics;
@@ -278,33 +280,6 @@ fn a_transfer_that_breaks_while_the_image_changes_ends_in_an_error() {
 }
 
 #[test]
-fn many_images_take_no_more_memory_than_they_may() {
-    let site = Site::start(&format!("memory = \"32MiB\"\n{UNLIMITED}"));
-    let path = |image: u64| format!("/metal-os/{image}");
-    for image in 0..12 {
-        site.origin.put(&path(image), Image::new(image, 8 * MB));
-        assert_whole(&site.get(&path(image), ""), image, 8 * MB);
-    }
-    site.origin.sent();
-    let memory = site.counted("image_memory_bytes");
-    assert_eq!(site.counted("image_memory_limit_bytes"), 33_554_432.0);
-    assert!((24e6..=33_554_432.0).contains(&memory), "{memory}");
-    // There is room for four: the last ones are kept, the first one is not.
-    for image in [11, 10, 9, 8] {
-        assert_whole(&site.get(&path(image), ""), image, 8 * MB);
-    }
-    assert_eq!(site.origin.sent(), 0);
-    assert_whole(&site.get(&path(0), ""), 0, 8 * MB);
-    assert_eq!(site.origin.sent(), 8 * MB);
-    // What is read cannot go: who finds no room streams for himself, and everybody gets his image.
-    let all: Vec<_> =
-        (0..12).map(|image| site.begin(&path(image), Habit { rate: 8 * MB, ..EAGER })).collect();
-    for (image, download) in joined(all).iter().enumerate() {
-        assert_whole(download, image as u64, 8 * MB);
-    }
-}
-
-#[test]
 fn an_image_larger_than_memory_is_shared_through_a_window() {
     let site = Site::start(&format!("memory = \"64MiB\"\n{UNLIMITED}"));
     let path = "/metal-os/large";
@@ -383,18 +358,6 @@ fn what_is_no_image_of_known_length_ends_honestly() {
 }
 
 #[test]
-fn a_machine_that_hardly_reads_is_cut() {
-    let limits = "min_rate = \"100KiB\"\npatience = \"1s\"\n";
-    let site = Site::start(&format!("{UNLIMITED}{limits}"));
-    site.origin.put("/metal-os/short", Image::new(1, 2 * MB));
-    let good = site.begin("/metal-os/short", Habit { rate: 400_000, ..EAGER });
-    let bad = site.begin("/metal-os/short", Habit { rate: 50_000, ..EAGER });
-    assert_whole(&good.join().unwrap(), 1, 2 * MB);
-    assert!(!bad.join().unwrap().whole);
-    assert_eq!(site.counted("cut_total{port=\"Ethernet0\"}"), 1.0);
-}
-
-#[test]
 fn a_slow_transfer_is_given_out_as_it_comes() {
     let site = Site::start(UNLIMITED);
     site.origin.rate.store(100_000, Ordering::Relaxed);
@@ -404,48 +367,4 @@ fn a_slow_transfer_is_given_out_as_it_comes() {
     assert!(leaver.join().unwrap().length >= 100_000);
     assert_eq!(site.counted("image_transfers"), 1.0, "the rest is still to come");
     assert_whole(&site.get("/metal-os/short", ""), 1, 240_000);
-}
-
-#[test]
-fn budgets_hold() {
-    let site = Site::start(&format!("memory = \"0B\"\n{UNLIMITED}port_rate = \"4MiB\"\n"));
-    site.origin.put("/metal-os/short", Image::new(1, 3 * MB));
-    let begun = Instant::now();
-    let downloads = site.begin_many(4, "/metal-os/short");
-    let readers = "image_readers{port=\"Ethernet0\",source=\"alone\"}";
-    support::eventually("four machines are sent images", || site.counted(readers) == 4.0);
-    let downloads = joined(downloads);
-    for download in &downloads {
-        assert_whole(download, 1, 3 * MB);
-    }
-    // 12 MB at 4 MiB/s, but for the burst and what each has been given in advance.
-    assert!(begun.elapsed() > Duration::from_millis(2400), "{:?}", begun.elapsed());
-    let slowest = downloads.iter().map(|download| download.took).max().unwrap();
-    let fastest = downloads.iter().map(|download| download.took).min().unwrap();
-    assert!(fastest > slowest.mul_f64(0.8), "{fastest:?} and {slowest:?}");
-    assert_eq!(site.origin.sent(), 12 * MB, "no memory, nothing shared");
-    let waited = site.counted("image_wait_seconds_total{port=\"Ethernet0\",limit=\"rate\"}");
-    // Four at once, for most of the time.
-    assert!((4.0..40.0).contains(&waited), "{waited} s");
-    support::eventually("nobody is sent anything", || site.counted(readers) == 0.0);
-}
-
-#[test]
-fn packets_from_the_cache_have_their_budget() {
-    let site = Site::start("[relay.cache.budget]\npackets = 2000\n");
-    site.origin.put("/metal-os/short", Image::new(1, 6 * MB));
-    let begun = Instant::now();
-    let downloads = site.begin_many(8, "/metal-os/short");
-    let readers = "image_readers{port=\"Ethernet0\",source=\"shared\"}";
-    support::eventually("eight machines share one transfer", || {
-        (site.counted(readers), site.counted("image_transfers")) == (8.0, 1.0)
-    });
-    for download in joined(downloads) {
-        assert_whole(&download, 1, 6 * MB);
-    }
-    // Some 4200 packets of 1428 bytes at 2000 per second.
-    assert!(begun.elapsed() > Duration::from_millis(1700), "{:?}", begun.elapsed());
-    let waited = site.counted("transfer_wait_seconds_total");
-    assert!((1.5..4.0).contains(&waited), "{waited} s");
-    support::eventually("the transfer is over", || site.counted("image_transfers") == 0.0);
 }

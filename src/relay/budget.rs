@@ -36,16 +36,28 @@ impl Meter {
 
     /// Takes `cost` units; they may be spent after the time that it returns. The order of calls is the order of spending.
     pub fn take(&self, cost: u64, now: Duration) -> Duration {
-        if self.rate == 0 {
+        let Some(price) = self.price(cost) else {
             return Duration::ZERO;
-        }
+        };
         let (now, burst) = (nanoseconds(now), nanoseconds(BURST));
-        let price =
-            u64::try_from(u128::from(cost) * 1_000_000_000 / u128::from(self.rate)).unwrap_or(u64::MAX);
         let earliest = now.saturating_sub(burst);
         let pay = |paid: u64| Some(paid.max(earliest).saturating_add(price));
         let paid = self.paid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay).unwrap_or_default();
         Duration::from_nanos(paid.max(earliest).saturating_sub(now))
+    }
+
+    /// Gives back `cost` units that were taken and not spent.
+    pub fn give_back(&self, cost: u64) {
+        if let Some(price) = self.price(cost) {
+            let pay = |paid: u64| Some(paid.saturating_sub(price));
+            let _ = self.paid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay);
+        }
+    }
+
+    /// In nanoseconds; none: no limit.
+    fn price(&self, cost: u64) -> Option<u64> {
+        let price = (u128::from(cost) * 1_000_000_000).checked_div(u128::from(self.rate))?;
+        Some(u64::try_from(price).unwrap_or(u64::MAX))
     }
 }
 
@@ -98,11 +110,32 @@ impl Budget {
         self.leaf.bytes.take(bytes, now).max(self.port.bytes.take(bytes, now))
     }
 
+    /// The port's machine went away before `bytes` were sent that were granted.
+    pub fn unsent(&self, bytes: usize) {
+        let bytes = bytes as u64;
+        self.leaf.bytes.give_back(bytes);
+        self.port.bytes.give_back(bytes);
+    }
+
     /// How long to wait after `bytes` came from the cache for everybody: for others of these only, or machines that
     /// want something for themselves could take what all the others wait for.
     pub fn fetch(&self, bytes: usize, now: Duration) -> Duration {
         self.leaf.packets.take(packets(bytes), now);
         self.shared.take(packets(bytes), now)
+    }
+
+    /// How long to wait before the cache is asked for something for the port's machine alone, of which it will send
+    /// `bytes` at once, whether anybody reads them or not. Only for the port's own debts: others' would add up.
+    pub fn ask_alone(&self, bytes: usize, now: Duration) -> Duration {
+        self.leaf.packets.take(packets(bytes), now);
+        self.port.packets.take(packets(bytes), now)
+    }
+
+    /// Of `bytes` that were paid for the cache sent `came` only.
+    pub fn unfetched(&self, bytes: usize, came: usize) {
+        let left = packets(bytes).saturating_sub(packets(came));
+        self.leaf.packets.give_back(left);
+        self.port.packets.give_back(left);
     }
 
     /// How long to wait after `bytes` came from the cache for the port's machine alone.
@@ -215,6 +248,19 @@ mod tests {
         assert_eq!((first.fetch(ELEVEN, START), first.fetch(ELEVEN, START)), (ms(0), ms(0)), "for everybody");
         assert_eq!(first.fetch_alone(ELEVEN, START), ms(0));
         assert_eq!((second.fetch_alone(1, START), first.fetch_alone(1, START)), (ms(0), ms(1000)));
+    }
+
+    #[test]
+    fn what_is_not_spent_is_given_back() {
+        let budget = Budget::new(&limits((1000, 500), (0, 10)));
+        budget.send(1100, START);
+        budget.unsent(1050);
+        assert_eq!(budget.send(1, START), ms(0), "50 bytes at 500 per second are the burst");
+        assert_eq!(budget.ask_alone(ELEVEN, START), ms(0));
+        assert_eq!(budget.ask_alone(ELEVEN, START), ms(1000), "as if it had come");
+        budget.unfetched(2 * ELEVEN, 0);
+        assert_eq!(budget.fetch_alone(1, START), ms(0));
+        Meter::new(0).give_back(u64::MAX);
     }
 
     #[test]

@@ -123,12 +123,7 @@ impl Asked<'_> {
         if stage == Stage::Drains && kind == Kind::Image && self.is_proxied() {
             return Some(self.trouble(kind, "leafboot is about to be restarted"));
         }
-        let now = self.began.duration_since(self.service.shared.started);
-        if !self.service.kept(|kept| kept.allowance.take(now)) {
-            self.service.shared.metrics.over_budget(self.claim.of.port.as_str());
-            return Some(self.trouble(kind, "this port asks too often"));
-        }
-        None
+        (!self.service.allows()).then(|| self.trouble(kind, "this port asks too often"))
     }
 
     async fn answer(&mut self, kind: Kind, incoming: Incoming) -> Response<Body> {

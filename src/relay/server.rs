@@ -16,10 +16,10 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{timeout, timeout_at};
+use tokio::time::{sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::allowance::Allowance;
 use super::claim::{self, Claim, Machine};
@@ -28,7 +28,7 @@ use super::reader::Reader;
 use super::respond;
 use super::script::Memory;
 use super::tls::{self, Reloaded, TlsError};
-use super::upstream::Upstream;
+use super::upstream::{Buffers, Manner, Upstream};
 use super::vouched::Vouched;
 use crate::config::Relay;
 use crate::metrics::{Counter, Gauge, Metrics, OneMore, Requests};
@@ -51,6 +51,8 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
 /// What the kernel said of a machine is believed so long.
 const KNOWN_AGE: Duration = Duration::from_secs(1);
+/// Between attempts to take a connection.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
 /// How long requests that are under way may take when their port or the process ends: a token's deadline.
 pub const GRACE: Duration = Duration::from_secs(5);
 /// Of it, so long a connection may still bring a request when the process ends.
@@ -84,10 +86,13 @@ pub struct Shared {
 impl Shared {
     /// Everything that the settings name; nothing is connected to yet. Needs a runtime.
     pub fn new(settings: &Relay, metrics: &Arc<Metrics>) -> Result<Self, TlsError> {
-        let upstream = |name, settings| Upstream::new(name, settings, metrics);
+        let upstream = |name, is_judged_by_status, settings| {
+            let manner = Manner { name, buffers: Buffers::MANY, host: None, is_judged_by_status };
+            Upstream::new(manner, settings, metrics)
+        };
         Ok(Self {
-            boot_service: upstream("boot_service", &settings.boot_service)?,
-            api: settings.api.as_ref().map(|api| upstream("api", api)).transpose()?,
+            boot_service: upstream("boot_service", true, &settings.boot_service)?,
+            api: settings.api.as_ref().map(|api| upstream("api", false, api)).transpose()?,
             images: Images::new(&settings.cache, metrics)?,
             tls: settings.tls.as_ref().map(|tls| tls::server(&tls.identity)).transpose()?,
             cache_name: settings.cache.name.to_string(),
@@ -187,6 +192,16 @@ impl Service {
         done
     }
 
+    /// Whether the port may ask for one more thing now.
+    pub fn allows(&self) -> bool {
+        let now = self.shared.started.elapsed();
+        let is_allowed = self.kept(|kept| kept.allowance.take(now));
+        if !is_allowed {
+            self.shared.metrics.over_budget(self.port.as_str());
+        }
+        is_allowed
+    }
+
     /// The Ethernet address of a machine, where the kernel knows it. A port has one machine, and that asks for several
     /// things in a row: it is not looked up for each.
     pub fn mac(&self, address: Ipv6Addr) -> Option<Vouched<Mac>> {
@@ -239,7 +254,7 @@ pub fn listen(port: &PortName, tcp_port: u16) -> io::Result<std::net::TcpListene
     Ok(socket.into())
 }
 
-/// Serves a listener until the caller drops it; returns only with an error of the listener.
+/// Serves a listener until the caller drops it; returns only where it can wait for nothing.
 pub async fn serve(listener: std::net::TcpListener, service: Arc<Service>, tls: bool) -> io::Error {
     let listener = match listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)) {
         Ok(listener) => listener,
@@ -264,7 +279,11 @@ pub async fn serve(listener: std::net::TcpListener, service: Arc<Service>, tls: 
             Ok((_, SocketAddr::V4(_))) => {}
             // The machine's connection was gone before it was taken.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(error) => return error,
+            // A shortage, or an error of the connection's own (accept(2)). What waits would be reset with the listener.
+            Err(error) => {
+                warn!(port = %service.port, %error, "cannot take connections; trying again");
+                sleep(ACCEPT_AGAIN).await;
+            }
         }
     }
 }
@@ -274,6 +293,8 @@ async fn connection(stream: TcpStream, machine: Vouched<Machine>, service: Arc<S
     let _open = OneMore::of(&service.connections);
     let end = match machine.of.tls.then_some(service.shared.tls.as_ref()).flatten() {
         None => converse(stream, machine, &service).await,
+        // A handshake costs more than most requests, and all ports' are made by one thread.
+        Some(_) if !service.allows() => Err("its port asks too often".to_owned()),
         Some(tls) => match timeout(HEAD_TIMEOUT, TlsAcceptor::from(tls.get()).accept(stream)).await {
             Ok(Ok(stream)) => converse(stream, machine, &service).await,
             Ok(Err(error)) => Err(error.to_string()),

@@ -26,6 +26,8 @@ fn whatever_the_boot_service_does_ipxe_gets_a_script_that_asks_again() {
         (&b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n#!ipxe\n"[..], "broke off"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "gives an empty script"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n<html>\r\n\r", "gives what is no iPXE script"),
+        // A part would look whole.
+        (b"HTTP/1.1 200 OK\r\n\r\n#!ipxe\nkernel x\n", "ends with its connection"),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 1\r\n\r\nx", "says 404 Not Found"),
         (b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n", "says 503"),
         (b"HTTP/1.1 302 Found\r\nLocation: http://x/\r\nContent-Length: 0\r\n\r\n", "says 302"),

@@ -124,26 +124,44 @@ fn a_leaf_without_its_certificate_is_not_served_nor_a_server_that_nobody_vouches
     assert!(answer.starts_with("503") && answer.contains("UnknownIssuer"), "{answer}");
 }
 
+/// A relay over TLS with the directory's `relay.crt`, and these further keys of `[relay]`.
+fn relayed(directory: &Path, further: &str) -> Relayed {
+    let display = directory.display();
+    let settings = format!(
+        "[relay]\ntls = {{ certificate = \"{display}/relay.crt\", key = \"{display}/relay.key\" }}\n{further}\
+         [relay.boot_service]\norigins = [\"{}\"]\n",
+        nobody(),
+    );
+    Relayed::with(Cable::plug(), &settings)
+}
+
+/// What a machine gets that asks a relay of this name for an image.
+fn image(relayed: &Relayed, directory: &Path, name: &str) -> String {
+    let ca = directory.join("ca.crt");
+    let to = format!("{name}:443:[2001:db8:b007::1]");
+    let url = format!("https://{name}/metal-os/x");
+    let all = ["-sSi", "-m", "8", "--cacert", ca.to_str().unwrap(), "--resolve", &to, &url];
+    relayed.cable.machine("curl", &all)
+}
+
+#[test]
+fn a_port_that_shakes_hands_too_often_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    Authority::new(directory.path()).issue(directory.path(), "relay", "leaf.example");
+    let relayed = relayed(directory.path(), "requests = 2\n");
+    let get = || image(&relayed, directory.path(), "leaf.example");
+    eventually("a machine is served", || get().contains("307 "));
+    eventually("one that comes back at once is not", || get().contains("curl: (35)"));
+}
+
 #[test]
 fn machines_are_served_over_tls_and_a_new_certificate_is_taken_up() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     let authority = Authority::new(directory);
     authority.issue(directory, "relay", "first.example");
-    let display = directory.display();
-    let settings = format!(
-        "[relay]\ntls = {{ certificate = \"{display}/relay.crt\", key = \"{display}/relay.key\" }}\n\
-         [relay.boot_service]\norigins = [\"{}\"]\n",
-        nobody(),
-    );
-    let relayed = Relayed::with(Cable::plug(), &settings);
-    let ca = directory.join("ca.crt");
-    let get = |name: &str| {
-        let to = format!("{name}:443:[2001:db8:b007::1]");
-        let url = format!("https://{name}/metal-os/x");
-        let all = ["-sSi", "-m", "8", "--cacert", ca.to_str().unwrap(), "--resolve", &to, &url];
-        relayed.cable.machine("curl", &all)
-    };
+    let relayed = relayed(directory, "");
+    let get = |name: &str| image(&relayed, directory, name);
     assert!(get("first.example").contains("307 "), "{}", get("first.example"));
     assert!(get("second.example").contains("SSL"), "another name's certificate");
     std::fs::write(directory.join("relay.crt"), "half a file").unwrap();

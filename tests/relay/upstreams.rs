@@ -70,6 +70,66 @@ fn an_origin_that_takes_connections_and_hangs_gets_no_second_token() {
     }
 }
 
+/// A partition cache that gives `most` bytes of its image, and breaks off.
+fn breaking_cache(most: usize) -> Server {
+    const LENGTH: usize = 100_000;
+    Server::start(TcpListener::bind("[::]:0").unwrap(), move |mut stream, head| {
+        let range = head.to_lowercase().split_once("range: bytes=").map(|(_, range)| range.to_owned());
+        let first: usize = range.map_or(0, |range| range.split_once('-').unwrap().0.parse().unwrap());
+        let (status, part) = match first {
+            0 => ("200 OK", String::new()),
+            _ => ("206 Partial Content", format!("Content-Range: bytes {first}-{}/{LENGTH}\r\n", LENGTH - 1)),
+        };
+        let left = LENGTH - first;
+        let _ = write!(stream, "HTTP/1.1 {status}\r\nETag: \"1\"\r\n{part}Content-Length: {left}\r\n\r\n");
+        let _ = stream.write_all(&vec![b'x'; left.min(most)]);
+    })
+}
+
+fn proxying(origins: &[&str]) -> String {
+    format!("mode = \"proxy\"\norigins = {origins:?}\n{}", boot_service_of(&[&nobody()]))
+}
+
+#[test]
+fn an_origin_whose_images_break_is_set_aside_and_the_rest_comes_from_the_next() {
+    let cable = Cable::plug();
+    let (first, second) = (breaking_cache(1000), breaking_cache(usize::MAX));
+    let relayed = Relayed::with(cable, &proxying(&[&first.origin, &second.origin]));
+    let answer = relayed.curl(&["/metal-os/img"]);
+    assert!(answer.starts_with("200") && answer.ends_with(&"x".repeat(100_000)), "{} bytes", answer.len());
+    assert!(first.asked().contains("host: images.metal-stack.io\r\n"));
+    assert!(second.asked().contains("range: bytes=1000-99999\r\n"));
+    let well = format!("upstream_well{{upstream=\"cache\",origin={:?}}} 0\n", first.origin);
+    assert!(relayed.metrics.text().contains(&well), "{}", relayed.metrics.text());
+    assert!(first.requests.try_recv().is_err(), "it was asked again");
+}
+
+#[test]
+fn a_cache_that_breaks_off_again_and_again_is_not_asked_without_end() {
+    let cable = Cable::plug();
+    let cache = breaking_cache(1000);
+    let relayed = Relayed::with(cable, &proxying(&[&cache.origin]));
+    let answer = relayed.curl(&["/metal-os/img"]);
+    assert!(answer.contains("curl: (18)"), "{answer}");
+    assert_eq!(cache.requests.try_iter().count(), 3);
+}
+
+#[test]
+fn an_api_that_says_it_is_busy_is_asked_as_before() {
+    let cable = Cable::plug();
+    let busy = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+    let api = Server::says(busy);
+    let settings = format!(
+        "[relay.routes]\napi = [\"/api\"]\n[relay.api]\norigins = [{:?}]\n{}",
+        api.origin,
+        boot_service_of(&[&nobody()]),
+    );
+    let relayed = Relayed::with(cable, &settings);
+    assert!(relayed.curl(&["/api"]).starts_with("503"));
+    let well = format!("upstream_well{{upstream=\"api\",origin={:?}}} 1\n", api.origin);
+    assert!(relayed.metrics.text().contains(&well), "a machine may have chosen what it says");
+}
+
 #[test]
 fn a_kept_connection_serves_again_and_is_closed_when_nobody_has_used_it_for_long() {
     let cable = Cable::plug();
@@ -111,7 +171,10 @@ fn a_machine_that_breaks_off_its_call_says_nothing_of_the_origin() {
     api.asked();
     std::thread::sleep(Duration::from_millis(300));
     let text = relayed.metrics.text();
-    assert!(text.contains(&format!("upstream=\"api\",origin={:?}}} 1\n", api.origin)), "{text}");
+    assert!(
+        text.contains(&format!("upstream_well{{upstream=\"api\",origin={:?}}} 1\n", api.origin)),
+        "{text}"
+    );
     assert!(!relayed.log().contains("set aside"));
 }
 

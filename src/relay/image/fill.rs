@@ -11,9 +11,8 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Bytes};
 use hyper::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HOST, HeaderMap, HeaderName,
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderName,
     HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE,
-    TRANSFER_ENCODING,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
@@ -26,7 +25,7 @@ use super::shelf::{Outcome, Shelf, Told};
 use super::spending::Spending;
 use super::turns::Turns;
 use crate::relay::body::{self, Body};
-use crate::relay::upstream::{Repeat, Upstream, UpstreamError};
+use crate::relay::upstream::{Repeat, UNFRAMED, Upstream, UpstreamError, is_framed};
 
 /// A broken transfer is taken up again at once, and after these pauses while nothing comes of it: a cache that is
 /// restarted is there again within seconds.
@@ -37,7 +36,7 @@ const RESUME_AFTER: [Duration; 5] = [
     Duration::from_secs(4),
     Duration::from_secs(8),
 ];
-/// A transfer that broke so often at the same byte is given up.
+/// A transfer that broke so often within a block is given up.
 const FRUITLESS_MAX: u32 = 3;
 /// A transfer that nobody reads goes on for this long: a machine that broke off comes back.
 const UNREAD_MAX: Duration = Duration::from_secs(10);
@@ -50,8 +49,6 @@ const GATHER: Duration = Duration::from_secs(1);
 /// The way to the partition cache. A clone is the same way.
 #[derive(Clone)]
 pub struct Cache {
-    /// Its public name.
-    pub host: HeaderValue,
     /// Transfers for everybody.
     pub fills: Arc<Upstream>,
     /// Transfers for one machine each.
@@ -76,9 +73,8 @@ impl Cache {
         upstream: &Upstream,
         method: Method,
         path: &str,
-        mut headers: HeaderMap,
+        headers: HeaderMap,
     ) -> Result<Response<Body>, UpstreamError> {
-        headers.insert(HOST, self.host.clone());
         let request = || {
             let mut request = Request::new(body::empty());
             *request.method_mut() = method.clone();
@@ -90,27 +86,82 @@ impl Cache {
         upstream.send(Repeat::Freely(&request), None).await
     }
 
-    /// The bytes of `version` from `first` on, for one machine alone.
-    pub async fn rest(&self, path: &str, version: &Version, first: u64) -> io::Result<Body> {
-        self.part(&self.streams, path, version, first).await.map_err(End::into_error)
+    /// The cache's answer for one machine alone, and of how many of its bytes the packets are paid for already: of those
+    /// that come whether anybody reads them or not.
+    pub async fn ask_alone(
+        &self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+    ) -> Result<(Response<Body>, usize), UpstreamError> {
+        let pause = self.budget.ask_alone(UNREAD, self.now());
+        if !pause.is_zero() {
+            sleep(pause).await;
+        }
+        let answer = self.ask(&self.streams, method, path, headers).await;
+        let comes = answer.as_ref().map_or(0, |answer| {
+            let length = answer.body().size_hint().exact().map(usize::try_from);
+            length.and_then(Result::ok).unwrap_or(UNREAD).min(UNREAD)
+        });
+        self.budget.unfetched(UNREAD, comes);
+        answer.map(|answer| (answer, comes))
     }
 
-    async fn part(&self, upstream: &Upstream, path: &str, known: &Version, first: u64) -> Result<Body, End> {
-        let (Some(validator), Some(length)) = (known.strong(), known.length) else {
-            return Err(End::given("the cache gave no strong validator to go on with"));
-        };
-        let range = (RANGE, format!("bytes={first}-"));
-        let headers = headers([range, (IF_RANGE, validator.to_owned())]);
-        let answer = self.ask(upstream, Method::GET, path, headers).await;
-        let answer = answer.map_err(|error| End::Broken(io::Error::other(error)))?;
+    /// The bytes `first` to `last` of `version`, for one machine alone.
+    pub async fn rest(&self, path: &str, version: &Version, (first, last): (u64, u64)) -> io::Result<Alone> {
+        let part = Part::new(version, first, last).map_err(End::into_error)?;
+        let (answer, paid) =
+            self.ask_alone(Method::GET, path, part.headers()).await.map_err(io::Error::other)?;
+        Ok((part.of(answer).map_err(End::into_error)?, paid))
+    }
+
+    /// The bytes of `version` from `first` on, for everybody.
+    async fn resume(&self, path: &str, version: &Version, first: u64) -> Result<Body, End> {
+        let last = version.length.unwrap_or_default().saturating_sub(1);
+        let part = Part::new(version, first, last)?;
+        let answer = self.ask(&self.fills, Method::GET, path, part.headers()).await;
+        part.of(answer.map_err(|error| End::Broken(io::Error::other(error)))?)
+    }
+}
+
+/// A body for one machine alone, and of how many of its next bytes the packets are paid for.
+pub type Alone = (Body, usize);
+
+/// What the cache sends of an answer that nobody reads: the kernel takes it (`Buffers::MANY`).
+const UNREAD: usize = 96 * 1024;
+
+/// A part of a version, that must be none of another.
+struct Part<'a> {
+    known: &'a Version,
+    validator: &'a str,
+    first: u64,
+    last: u64,
+}
+
+impl<'a> Part<'a> {
+    fn new(known: &'a Version, first: u64, last: u64) -> Result<Self, End> {
+        let validator = known.strong().filter(|_| known.length.is_some());
+        let validator =
+            validator.ok_or_else(|| End::given("the cache gave no strong validator to go on with"))?;
+        Ok(Self { known, validator, first, last })
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let range = (RANGE, format!("bytes={}-{}", self.first, self.last));
+        headers([range, (IF_RANGE, self.validator.to_owned())])
+    }
+
+    /// The part's bytes, if an answer has them.
+    fn of(&self, answer: Response<Body>) -> Result<Body, End> {
         if is_trouble(answer.status()) {
             return Err(End::Broken(io::Error::other(format!("the cache answered {}", answer.status()))));
         }
-        let expected = format!("bytes {first}-{}/{length}", length.saturating_sub(1));
-        let is_rest = answer.status() == StatusCode::PARTIAL_CONTENT
+        let length = self.known.length;
+        let expected = format!("bytes {}-{}/{}", self.first, self.last, length.unwrap_or_default());
+        let is_it = answer.status() == StatusCode::PARTIAL_CONTENT
             && text(answer.headers(), &CONTENT_RANGE) == Some(expected)
-            && version(answer.headers(), Some(length)).is(known);
-        if is_rest { Ok(answer.into_body()) } else { Err(End::given("the cache has another version now")) }
+            && version(answer.headers(), length).is(self.known);
+        if is_it { Ok(answer.into_body()) } else { Err(End::given("the cache has another version now")) }
     }
 }
 
@@ -134,8 +185,16 @@ pub fn only(headers: &HeaderMap, names: &[HeaderName]) -> HeaderMap {
 }
 
 /// Asks the cache for `path`, tells what came of it, and fetches the object if there is one to fetch. `known`: what
-/// the path was before.
-pub async fn run(cache: Cache, shelf: Arc<Shelf>, path: String, known: Option<Arc<Object>>, told: Told) {
+/// the path was before. `place`: the caller's to fetch, free again when the cache has nothing more to do; none: it may
+/// only ask.
+pub async fn run(
+    cache: Cache,
+    shelf: Arc<Shelf>,
+    path: String,
+    known: Option<Arc<Object>>,
+    told: Told,
+    place: Option<OwnedSemaphorePermit>,
+) {
     let answer = match confirmed(&cache, &path, known.clone()).await {
         Ok(answer) => answer,
         Err(outcome) => {
@@ -148,6 +207,10 @@ pub async fn run(cache: Cache, shelf: Arc<Shelf>, path: String, known: Option<Ar
             told.send_replace(Some(outcome));
             return;
         }
+    };
+    let Some(place) = place else {
+        told.send_replace(Some(Outcome::NoRoom));
+        return;
     };
     // Its room may be what is missing.
     drop(known);
@@ -165,7 +228,7 @@ pub async fn run(cache: Cache, shelf: Arc<Shelf>, path: String, known: Option<Ar
     told.send_replace(Some(Outcome::Shared(Arc::clone(&object))));
     // It holds the object, too.
     drop(told);
-    Transfer { cache, shelf, path, whole }.run(object, filler, body).await;
+    Transfer { cache, shelf, path, whole }.run(object, filler, body, place).await;
 }
 
 /// The cache's answer with another object than the known one; otherwise what came of the question.
@@ -209,15 +272,6 @@ async fn confirmed(cache: &Cache, path: &str, known: Option<Arc<Object>>) -> Res
     }
 }
 
-/// Why an answer is no object.
-pub const UNFRAMED: &str =
-    "its answer ends with its connection: nobody could tell a part of it from the whole";
-
-/// Whether a body's end can be told from the end of its connection (RFC 9112 6.3).
-pub fn is_framed(answer: &Response<Body>) -> bool {
-    answer.body().size_hint().exact().is_some() || answer.headers().contains_key(TRANSFER_ENCODING)
-}
-
 fn version(headers: &HeaderMap, length: Option<u64>) -> Version {
     let declared = text(headers, &CONTENT_LENGTH).and_then(|length| length.parse().ok());
     let last_modified = text(headers, &LAST_MODIFIED);
@@ -259,13 +313,14 @@ struct Transfer {
 }
 
 impl Transfer {
-    async fn run(self, object: Arc<Object>, mut filler: Filler, body: Body) {
+    async fn run(self, object: Arc<Object>, mut filler: Filler, body: Body, place: OwnedSemaphorePermit) {
         let begun = Instant::now();
         let path = &self.path;
         let fetched = tokio::select! {
             fetched = self.fetch(&mut filler, body) => fetched,
             () = object.abandoned(UNREAD_MAX) => Err(io::Error::other("nobody reads it")),
         };
+        drop(place);
         let end = match fetched {
             Ok(()) => {
                 let bytes = filler.filled();
@@ -309,7 +364,7 @@ impl Transfer {
                 Err(End::Given(error)) => return Err(error),
             };
             filler.tell();
-            fruitless = if filler.filled() > at { 0 } else { fruitless + 1 };
+            fruitless = if filler.filled() >= at + BLOCK as u64 { 0 } else { fruitless + 1 };
             if fruitless == FRUITLESS_MAX {
                 return Err(error);
             }
@@ -324,7 +379,7 @@ impl Transfer {
         for pause in RESUME_AFTER {
             sleep(pause).await;
             debug!(path = self.path, %error, at, "a transfer broke; taking it up again");
-            match self.cache.part(&self.cache.fills, &self.path, &object.version, at).await {
+            match self.cache.resume(&self.path, &object.version, at).await {
                 Ok(rest) => return Ok(rest),
                 Err(End::Broken(reason)) => last = Some(reason),
                 Err(End::Given(reason)) => return Err(io::Error::other(format!("{error}; {reason}"))),

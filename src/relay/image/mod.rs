@@ -16,11 +16,12 @@ use hyper::header::{
 };
 use hyper::{Method, Response, StatusCode};
 use thiserror::Error;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::body::{self, Body};
 use super::tls::TlsError;
-use super::upstream::{Buffers, Upstream, UpstreamError};
+use super::upstream::{self, Buffers, Manner, Upstream, UpstreamError};
 use crate::config::relay::{self, CacheMode};
 use crate::metrics::{Gauge, Metrics, OneMore};
 use crate::net::PortName;
@@ -78,6 +79,9 @@ pub struct Images {
     cache: Cache,
     shelf: Arc<Shelf>,
     metrics: Arc<Metrics>,
+    /// The port begins one transfer for everybody at a time: a machine that asks and goes, again and again, could fill
+    /// the shelf and take the cache's packets with what nobody wants.
+    place: Arc<Semaphore>,
     /// The port's machines that are sent a shared image, and one of their own.
     sharing: Gauge,
     alone: Gauge,
@@ -86,9 +90,11 @@ pub struct Images {
 impl Images {
     /// Nothing is asked or held yet. Needs a runtime.
     pub fn new(settings: &relay::Cache, metrics: &Arc<Metrics>) -> Result<Self, TlsError> {
-        let host = HeaderValue::from_str(&settings.name.authority());
-        let upstream =
-            |name, buffers| Upstream::buffered(name, &settings.upstream, buffers, metrics).map(Arc::new);
+        let host = HeaderValue::from_str(&settings.name.authority()).ok();
+        let upstream = |name, buffers| {
+            let manner = Manner { name, buffers, host: host.clone(), is_judged_by_status: true };
+            Upstream::new(manner, &settings.upstream, metrics).map(Arc::new)
+        };
         let shelf = Arc::new(Shelf::new(settings.memory));
         if settings.mode == CacheMode::Proxy {
             let shelf = Arc::clone(&shelf);
@@ -96,8 +102,6 @@ impl Images {
         }
         Ok(Self {
             cache: Cache {
-                // An origin's authority is plain ASCII.
-                host: host.unwrap_or_else(|_| HeaderValue::from_static("")),
                 fills: upstream("cache", Buffers::FAST)?,
                 streams: upstream("cache_alone", Buffers::MANY)?,
                 budget: Spending::new(&settings.budget, metrics),
@@ -106,6 +110,7 @@ impl Images {
             },
             shelf,
             metrics: Arc::clone(metrics),
+            place: Arc::new(Semaphore::new(1)),
             sharing: Gauge::default(),
             alone: Gauge::default(),
         })
@@ -115,7 +120,8 @@ impl Images {
     pub fn for_port(&self, port: &PortName) -> Self {
         let cache = Cache { budget: self.cache.budget.for_port(port), ..self.cache.clone() };
         let readers = |source| self.metrics.image_readers(port.as_str(), source);
-        Self { cache, sharing: readers("shared"), alone: readers("alone"), ..self.clone() }
+        let place = Arc::new(Semaphore::new(1));
+        Self { cache, place, sharing: readers("shared"), alone: readers("alone"), ..self.clone() }
     }
 
     /// The answer to a machine.
@@ -158,14 +164,16 @@ impl Images {
         if self.shelf.blocks() == 0 {
             return Outcome::TooLarge;
         }
-        let mut telling = match self.shelf.find(path, now()) {
+        let place = Arc::clone(&self.place).try_acquire_owned().ok();
+        let mut telling = match self.shelf.find(path, place.is_some(), now()) {
             Found::Asked(telling) => telling,
             Found::Ask(told, known) => {
                 let telling = told.subscribe();
                 let shelf = Arc::clone(&self.shelf);
-                tokio::spawn(fill::run(self.cache.clone(), shelf, path.to_owned(), known, told));
+                tokio::spawn(fill::run(self.cache.clone(), shelf, path.to_owned(), known, told, place));
                 telling
             }
+            Found::Nothing => return Outcome::NoRoom,
         };
         match telling.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(outcome)) => outcome.clone(),
@@ -221,8 +229,8 @@ impl Images {
     async fn alone(&self, asked: ImageRequest) -> Result<Response<Body>, ImageError> {
         let own = fill::only(&asked.headers, &[RANGE, IF_RANGE, IF_NONE_MATCH, IF_MODIFIED_SINCE]);
         let is_head = asked.method == Method::HEAD;
-        let answer = self.cache.ask(&self.cache.streams, asked.method, &asked.path, own).await?;
-        let is_framed = fill::is_framed(&answer);
+        let (answer, paid) = self.cache.ask_alone(asked.method, &asked.path, own).await?;
+        let is_framed = upstream::is_framed(&answer);
         let (head, body) = answer.into_parts();
         let served = matches!(head.status, StatusCode::OK | StatusCode::PARTIAL_CONTENT);
         if !served
@@ -245,10 +253,10 @@ impl Images {
             _ if !served || is_head => body::empty(),
             Some(0) => body::empty(),
             Some(length) => {
-                let body = ImageBody::own(body, length, &self.cache, &asked.path);
+                let body = ImageBody::own(body, paid, length, &self.cache, &asked.path);
                 body::holding(body.boxed_unsync(), OneMore::of(&self.alone))
             }
-            None if !is_framed => return Err(ImageError::Transfer(fill::UNFRAMED.to_owned())),
+            None if !is_framed => return Err(ImageError::Transfer(upstream::UNFRAMED.to_owned())),
             None => body::whole(collect(body).await?),
         };
         let mut response = Response::new(body);

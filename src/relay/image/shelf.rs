@@ -43,12 +43,15 @@ pub type Told = watch::Sender<Option<Outcome>>;
 pub type Telling = watch::Receiver<Option<Outcome>>;
 
 /// What is known of a path.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub enum Found {
     /// Somebody has asked already.
     Asked(Telling),
     /// The caller has to ask, and tell. The object is what the path was when it was asked for last.
     Ask(Told, Option<Arc<Object>>),
+    #[default]
+    /// Nothing, and nobody is to ask now: the caller may not fetch, or what is read and asked for leaves no entry.
+    Nothing,
 }
 
 /// The shelf of one leaf.
@@ -132,26 +135,24 @@ impl Shelf {
         }
     }
 
-    /// What is known of `path`, or the order to ask for it.
-    pub fn find(&self, path: &str, now: Instant) -> Found {
-        let (told, outcome) = watch::channel(None);
-        let (telling, known) = self.with(|entries| {
+    /// What is known of `path`, or the order to ask for it. Who may not fetch may ask only whether an object that is
+    /// there still is the path's.
+    pub fn find(&self, path: &str, may_fetch: bool, now: Instant) -> Found {
+        self.with(|entries| {
             if let Some(entry) = entries.get_mut(path) {
                 entry.used = now;
                 if entry.holds(now) {
-                    return (Some(entry.outcome.clone()), None);
+                    return Found::Asked(entry.outcome.clone());
                 }
             }
-            while entries.len() >= ENTRIES_MAX {
-                // An object is worth more than that there is none.
-                let _ = remove_least_used(entries, |entry| entry.object().is_none())
-                    || remove_least_used(entries, |_| true);
+            let known = entries.get(path).and_then(Entry::object).filter(|object| object.can_be_joined());
+            if (known.is_none() && !may_fetch) || !has_room_for(entries, path) {
+                return Found::Nothing;
             }
-            let entry = Entry { outcome, asked: Some(now), used: now };
-            let known = entries.insert(path.to_owned(), entry);
-            (None, known.and_then(|entry| entry.object()).filter(|object| object.can_be_joined()))
-        });
-        telling.map_or_else(|| Found::Ask(told, known), Found::Asked)
+            let (told, outcome) = watch::channel(None);
+            entries.insert(path.to_owned(), Entry { outcome, asked: Some(now), used: now });
+            Found::Ask(told, known)
+        })
     }
 
     /// A question that was answered with no object is off the shelf, and what was known before it is there again, to be
@@ -238,6 +239,15 @@ impl Shelf {
     }
 }
 
+/// Makes room for one more entry. What is asked for or read stays: it would be fetched twice.
+fn has_room_for(entries: &mut BTreeMap<String, Entry>, path: &str) -> bool {
+    // An object is worth more than that there is none.
+    entries.contains_key(path)
+        || entries.len() < ENTRIES_MAX
+        || remove_least_used(entries, |entry| entry.is_idle() && entry.object().is_none())
+        || remove_least_used(entries, Entry::is_idle)
+}
+
 fn remove_least_used(entries: &mut BTreeMap<String, Entry>, may_go: impl Fn(&Entry) -> bool) -> bool {
     let candidates = entries.iter().filter(|(_, entry)| may_go(entry));
     let oldest = candidates.min_by_key(|(_, entry)| entry.used).map(|(path, _)| path.clone());
@@ -254,7 +264,7 @@ mod tests {
 
     /// Puts an object of so many blocks there, asked for `second` seconds after the start.
     fn put(shelf: &Shelf, path: &str, blocks: usize, begun: Instant, second: u64) -> (Arc<Object>, Filler) {
-        let Found::Ask(told, _) = shelf.find(path, begun + Duration::from_secs(second)) else {
+        let Found::Ask(told, _) = shelf.find(path, true, begun + Duration::from_secs(second)) else {
             panic!("{path} is known");
         };
         let room = shelf.reserve(blocks).expect("there is room");
@@ -280,17 +290,39 @@ mod tests {
     }
 
     #[test]
+    fn what_is_asked_for_or_read_is_not_pushed_out() {
+        let (shelf, begun) = (Shelf::new(10 * BLOCK as u64), Instant::now());
+        let read = put(&shelf, "/read", 1, begun, 0);
+        let ask = |path: &str| shelf.find(path, true, begun);
+        let asked: Vec<Found> = (1..ENTRIES_MAX).map(|number| ask(&format!("/{number}"))).collect();
+        assert!(matches!(ask("/more"), Found::Nothing));
+        let told =
+            asked.iter().find_map(|found| if let Found::Ask(told, _) = found { Some(told) } else { None });
+        told.unwrap().send_replace(Some(Outcome::NoRoom));
+        assert!(matches!(ask("/more"), Found::Ask(..)), "it takes the place of what nobody needs");
+        assert!(shelf.look("/read", begun).is_some());
+        let later = begun + START;
+        assert!(matches!(shelf.find("/1", false, later), Found::Nothing), "who may not fetch does not");
+        assert!(matches!(shelf.find("/read", false, later), Found::Ask(_, Some(_))), "but may ask");
+        drop(read);
+    }
+
+    #[test]
     fn a_question_without_an_object_leaves_what_was_known() {
         let (shelf, begun) = (Shelf::new(10 * BLOCK as u64), Instant::now());
         let (object, filler) = put(&shelf, "/a", 2, begun, 0);
         let later = begun + START;
-        let Found::Ask(told, Some(known)) = shelf.find("/a", later) else { panic!("it is to be asked for") };
+        let Found::Ask(told, Some(known)) = shelf.find("/a", true, later) else {
+            panic!("it is to be asked for")
+        };
         shelf.take_back("/a", &told, Some(known));
         assert!(shelf.look("/a", later).is_none(), "nobody confirmed it");
-        let Found::Ask(told, Some(known)) = shelf.find("/a", later) else { panic!("it is to be asked for") };
+        let Found::Ask(told, Some(known)) = shelf.find("/a", true, later) else {
+            panic!("it is to be asked for")
+        };
         assert!(Arc::ptr_eq(&known, &object));
         filler.fail("it broke");
         shelf.take_back("/a", &told, Some(known));
-        assert!(matches!(shelf.find("/a", later), Found::Ask(_, None)));
+        assert!(matches!(shelf.find("/a", true, later), Found::Ask(_, None)));
     }
 }

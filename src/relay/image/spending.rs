@@ -46,9 +46,25 @@ impl Spending {
         counted(&self.rate, self.budget.send(bytes, now))
     }
 
+    /// The port's machine went away before `bytes` were sent that were granted.
+    pub fn unsent(&self, bytes: usize) {
+        self.budget.unsent(bytes);
+    }
+
     /// How long to wait after `bytes` came from the cache for everybody.
     pub fn fetch(&self, bytes: usize, now: Duration) -> Duration {
         counted(&self.transfers, self.budget.fetch(bytes, now))
+    }
+
+    /// How long to wait before the cache is asked for something for the port's machine alone, of which it will send
+    /// `bytes` at once.
+    pub fn ask_alone(&self, bytes: usize, now: Duration) -> Duration {
+        counted(&self.packets, self.budget.ask_alone(bytes, now))
+    }
+
+    /// Of `bytes` that were paid for the cache sent `came` only.
+    pub fn unfetched(&self, bytes: usize, came: usize) {
+        self.budget.unfetched(bytes, came);
     }
 
     /// How long to wait after `bytes` came from the cache for the port's machine alone.

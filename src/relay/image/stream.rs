@@ -13,7 +13,7 @@ use std::time::Duration;
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::fill::Cache;
+use super::fill::{Alone, Cache};
 use super::object::{Follower, Next};
 use crate::relay::body::Body;
 
@@ -25,9 +25,9 @@ enum Source {
     /// A shared object.
     Shared(Follower),
     /// The rest of it, for one machine alone, is asked for.
-    Asking(Pin<Box<dyn Future<Output = io::Result<Body>> + Send>>),
-    /// An answer for one machine alone.
-    Own(Body),
+    Asking(Pin<Box<dyn Future<Output = io::Result<Alone>> + Send>>),
+    /// An answer for one machine alone, and of how many of its next bytes the packets are paid for.
+    Own(Body, usize),
 }
 
 /// An image's body.
@@ -52,9 +52,9 @@ impl ImageBody {
         Self::new(Source::Shared(follower), length, cache, path)
     }
 
-    /// `length` bytes of an answer for one machine alone.
-    pub fn own(body: Body, length: u64, cache: &Cache, path: &str) -> Self {
-        Self::new(Source::Own(body), length, cache, path)
+    /// `length` bytes of an answer for one machine alone; the packets of `paid` are paid for.
+    pub fn own(body: Body, paid: usize, length: u64, cache: &Cache, path: &str) -> Self {
+        Self::new(Source::Own(body, paid), length, cache, path)
     }
 
     fn new(source: Source, left: u64, cache: &Cache, path: &str) -> Self {
@@ -71,18 +71,24 @@ impl ImageBody {
                     Next::Passed { at } => {
                         let version = follower.object().version.clone();
                         let (cache, path) = (self.cache.clone(), self.path.clone());
-                        let rest = async move { cache.rest(&path, &version, at).await };
+                        let part = (at, at + self.left - 1);
+                        let rest = async move { cache.rest(&path, &version, part).await };
                         self.source = Source::Asking(Box::pin(rest));
                     }
                     Next::End => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                 },
-                Source::Asking(asking) => self.source = Source::Own(ready!(asking.as_mut().poll(context))?),
-                Source::Own(body) => match ready!(Pin::new(body).poll_frame(context)) {
+                Source::Asking(asking) => {
+                    let (body, paid) = ready!(asking.as_mut().poll(context))?;
+                    self.source = Source::Own(body, paid);
+                }
+                Source::Own(body, paid) => match ready!(Pin::new(body).poll_frame(context)) {
                     None => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                     Some(frame) => {
                         // Trailers are not for machines.
                         if let Ok(bytes) = frame?.into_data() {
-                            let wait = self.cache.budget.fetch_alone(bytes.len(), self.cache.now());
+                            let owed = bytes.len().saturating_sub(*paid);
+                            *paid -= bytes.len() - owed;
+                            let wait = self.cache.budget.fetch_alone(owed, self.cache.now());
                             return Poll::Ready(Ok((bytes, wait)));
                         }
                     }
@@ -104,6 +110,13 @@ impl ImageBody {
         self.waiting = None;
         self.turn = CHUNK;
         Poll::Ready(())
+    }
+}
+
+impl Drop for ImageBody {
+    fn drop(&mut self) {
+        // Or machines that ask and go could take what others wait for.
+        self.cache.budget.unsent(self.piece.len());
     }
 }
 

@@ -1,4 +1,5 @@
-//! An answer's body as it comes from an origin. When it is through, its connection is kept for the next request.
+//! An answer's body as it comes from an origin. When it is through, its connection is kept for the next request, and the
+//! origin is well; when it breaks, the origin is not.
 //!
 //! Must never: keep a connection that is not through.
 
@@ -11,23 +12,42 @@ use std::time::Duration;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 
 use super::origin::{Origin, Sender};
+use super::standing::Standing;
 use crate::relay::body::Patient;
 
 /// The body of an origin's answer.
 pub(super) struct AnswerBody {
     body: Patient<Incoming>,
     kept: Option<(Sender, Arc<Origin>)>,
+    /// Who hears what becomes of it.
+    judged: Option<(Arc<Standing>, usize)>,
 }
 
 impl AnswerBody {
     /// `idle`: how long a piece may take.
     pub(super) fn new(body: Incoming, sender: Sender, origin: Arc<Origin>, idle: Option<Duration>) -> Self {
-        Self { body: Patient::new(body, idle), kept: Some((sender, origin)) }
+        Self { body: Patient::new(body, idle), kept: Some((sender, origin)), judged: None }
     }
 
-    fn keep(&mut self) {
+    /// The same, which tells `standing` what becomes of it: it is the answer of the origin with this index.
+    pub(super) fn judged(mut self, standing: &Arc<Standing>, index: usize) -> Self {
+        self.judged = Some((Arc::clone(standing), index));
+        self
+    }
+
+    fn is_through(&mut self) {
         if let Some((sender, origin)) = self.kept.take() {
             origin.keep(sender);
+        }
+        if let Some((standing, index)) = self.judged.take() {
+            standing.answered(index);
+        }
+    }
+
+    fn broke(&mut self) {
+        self.kept = None;
+        if let Some((standing, index)) = self.judged.take() {
+            standing.failed(index);
         }
     }
 }
@@ -43,8 +63,8 @@ impl Body for AnswerBody {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         match &frame {
             Some(Ok(_)) => {}
-            Some(Err(_)) => self.kept = None,
-            None => self.keep(),
+            Some(Err(_)) => self.broke(),
+            None => self.is_through(),
         }
         Poll::Ready(frame)
     }
@@ -62,7 +82,7 @@ impl Drop for AnswerBody {
     fn drop(&mut self) {
         // A body of known length is often not asked for its end.
         if self.body.is_end_stream() {
-            self.keep();
+            self.is_through();
         }
     }
 }

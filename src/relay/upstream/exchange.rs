@@ -6,7 +6,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http_body_util::BodyExt;
 use hyper::header::{HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use tokio::time::timeout;
@@ -45,7 +44,7 @@ pub(super) async fn exchange(
     mut request: Request<Body>,
     patience: Patience,
     deadline: Option<Instant>,
-) -> Result<Response<Body>, Unanswered> {
+) -> Result<Response<AnswerBody>, Unanswered> {
     *request.version_mut() = Version::HTTP_11;
     let host = origin.host.as_ref().filter(|_| !request.headers().contains_key(HOST)).cloned();
     let is_ours = host.is_some();
@@ -83,8 +82,7 @@ pub(super) async fn exchange(
         let error = UpstreamError::Broken { origin: origin.name.clone(), reason };
         return Err(Unanswered { error, unsent: None });
     }
-    let body = |incoming| AnswerBody::new(incoming, sender, Arc::clone(origin), patience.idle);
-    Ok(answer.map(|incoming| body(incoming).boxed_unsync()))
+    Ok(answer.map(|incoming| AnswerBody::new(incoming, sender, Arc::clone(origin), patience.idle)))
 }
 
 /// Whether an origin answers: a server that hangs takes connections too. What it says to a question for nothing (RFC
@@ -123,15 +121,19 @@ fn is_readable(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt;
+
     use super::*;
     use crate::config::Config;
-    use crate::relay::upstream::Buffers;
+    use crate::relay::upstream::{Buffers, Manner};
 
     fn origin() -> Arc<Origin> {
         let text = "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n[relay]\n\
                     boot_service = { origins = [\"http://boot.example\"] }\ncache = { name = \"http://c\" }\n";
         let settings = Config::parse(text).unwrap().relay.boot_service;
-        Arc::new(Origin::new(&settings.origins[0], &settings, None, Buffers::MANY))
+        let manner =
+            Manner { name: "boot_service", buffers: Buffers::MANY, host: None, is_judged_by_status: true };
+        Arc::new(Origin::new(&settings.origins[0], &settings, None, &manner))
     }
 
     async fn asked(sender: Sender) -> Unanswered {

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Bytes;
-use hyper::header::{CONNECTION, HeaderValue};
-use hyper::{Request, Response};
+use hyper::body::{Body as _, Bytes};
+use hyper::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
+use hyper::{Request, Response, StatusCode};
 use thiserror::Error;
 use tokio::time::{timeout, timeout_at};
 
@@ -20,7 +20,8 @@ use super::body::Body;
 use super::tls::{self, TlsError};
 use crate::config::relay;
 use crate::metrics::Metrics;
-use exchange::{Patience, Unanswered, answers_probe, exchange, is_failure};
+use answer::AnswerBody;
+use exchange::{Patience, Unanswered, answers_probe, exchange};
 use origin::Origin;
 use standing::Standing;
 
@@ -89,35 +90,44 @@ pub enum Repeat<'a> {
     Once(Box<Request<Body>>),
 }
 
+/// What an upstream is asked for, and how.
+#[derive(Debug, Clone)]
+pub struct Manner {
+    /// In logs and metrics (`boot_service`).
+    pub name: &'static str,
+    /// For its answers.
+    pub buffers: Buffers,
+    /// The `Host` of its requests and probes; none: the origin's authority.
+    pub host: Option<HeaderValue>,
+    /// Whether 502, 503 and 504 are its own words: where machines choose what is asked, they could choose these, too.
+    pub is_judged_by_status: bool,
+}
+
 /// Servers that all answer the same.
 pub struct Upstream {
     origins: Vec<Arc<Origin>>,
     standing: Arc<Standing>,
     patience: Patience,
+    is_judged_by_status: bool,
 }
 
 impl Upstream {
-    /// An upstream by its settings; `name` is the one in logs and metrics (`boot_service`). Connects to nobody yet.
-    pub fn new(name: &'static str, settings: &relay::Upstream, metrics: &Metrics) -> Result<Self, TlsError> {
-        Self::buffered(name, settings, Buffers::MANY, metrics)
-    }
-
-    /// As `new`, with other buffers than those for many answers that wait for their machines.
-    pub fn buffered(
-        name: &'static str,
-        settings: &relay::Upstream,
-        buffers: Buffers,
-        metrics: &Metrics,
-    ) -> Result<Self, TlsError> {
+    /// An upstream by its settings. Connects to nobody yet.
+    pub fn new(manner: Manner, settings: &relay::Upstream, metrics: &Metrics) -> Result<Self, TlsError> {
         let any_tls = settings.origins.iter().any(|origin| origin.is_tls());
         let client = || tls::client(&settings.ca, settings.identity.as_ref()).map(Arc::new);
         let tls = any_tls.then(client).transpose()?;
-        let origin = |at| Arc::new(Origin::new(at, settings, tls.as_ref(), buffers));
+        let origin = |at| Arc::new(Origin::new(at, settings, tls.as_ref(), &manner));
         Ok(Self {
             origins: settings.origins.iter().map(origin).collect(),
-            standing: Arc::new(Standing::new(name, settings, metrics)),
+            standing: Arc::new(Standing::new(manner.name, settings, metrics)),
             patience: Patience { first_byte: settings.first_byte_timeout, idle: settings.idle_timeout },
+            is_judged_by_status: manner.is_judged_by_status,
         })
+    }
+
+    fn is_failure(&self, status: StatusCode) -> bool {
+        self.is_judged_by_status && exchange::is_failure(status)
     }
 
     /// Sends a request and returns the answer's head, with a body that fails where the origin's does.
@@ -161,22 +171,26 @@ impl Upstream {
             if deadline.is_some_and(|deadline| deadline <= begun) {
                 break;
             }
-            let answer = self.ask(index, &mut asked, deadline).await;
-            let first_byte = begun.elapsed();
-            let answer = match answer {
-                Ok(answer) => take(index, answer).await,
-                Err(error) => Err(error),
-            };
-            match &answer {
-                Ok(answer) => {
-                    self.standing.asked(index, Some(first_byte).filter(|_| !is_failure(answer.status())));
+            let answer = match self.ask(index, &mut asked, deadline).await {
+                Ok(answer) if self.is_failure(answer.status()) => {
+                    self.standing.failed(index);
+                    take(index, answer.map(BodyExt::boxed_unsync)).await
                 }
-                Err(UpstreamError::Request { .. }) => {}
-                Err(_) => self.standing.asked(index, None),
-            }
+                Ok(answer) => {
+                    self.standing.begins(index, begun.elapsed());
+                    let judged = |body: AnswerBody| body.judged(&self.standing, index).boxed_unsync();
+                    take(index, answer.map(judged)).await
+                }
+                Err(error) => {
+                    if !matches!(error, UpstreamError::Request { .. }) {
+                        self.standing.failed(index);
+                    }
+                    Err(error)
+                }
+            };
             let again = match (&answer, &asked) {
                 (Err(UpstreamError::Connect { .. }), _) => true,
-                (Ok(answer), Repeat::Freely(_)) => is_failure(answer.status()) || !is_of_use(answer),
+                (Ok(answer), Repeat::Freely(_)) => self.is_failure(answer.status()) || !is_of_use(answer),
                 (Err(_), Repeat::Freely(_)) => true,
                 (_, Repeat::Once(_)) => false,
             };
@@ -191,7 +205,7 @@ impl Upstream {
         last
     }
 
-    /// An answer with its whole body.
+    /// An answer with its whole body. One that breaks counts against its origin by itself.
     async fn collect(
         &self,
         index: usize,
@@ -200,15 +214,23 @@ impl Upstream {
         deadline: Instant,
     ) -> Result<Response<Bytes>, UpstreamError> {
         let origin = || self.origins[index].name.clone();
+        if !is_framed(&answer) {
+            self.standing.failed(index);
+            return Err(UpstreamError::Broken { origin: origin(), reason: UNFRAMED.to_owned() });
+        }
         let (head, body) = answer.into_parts();
         let after = deadline.saturating_duration_since(Instant::now());
         match timeout(after, Limited::new(body, most).collect()).await {
             Ok(Ok(whole)) => Ok(Response::from_parts(head, whole.to_bytes())),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                self.standing.failed(index);
                 Err(UpstreamError::TooLong { origin: origin(), most })
             }
             Ok(Err(error)) => Err(UpstreamError::Broken { origin: origin(), reason: causes(&*error) }),
-            Err(_) => Err(UpstreamError::Late { origin: origin(), after }),
+            Err(_) => {
+                self.standing.failed(index);
+                Err(UpstreamError::Late { origin: origin(), after })
+            }
         }
     }
 
@@ -229,7 +251,7 @@ impl Upstream {
         index: usize,
         asked: &mut Repeat<'_>,
         deadline: Option<Instant>,
-    ) -> Result<Response<Body>, UpstreamError> {
+    ) -> Result<Response<AnswerBody>, UpstreamError> {
         let origin = &self.origins[index];
         if let Repeat::Freely(make) = asked
             && let Some(sender) = origin.kept()
@@ -271,6 +293,15 @@ impl Upstream {
             },
         )
     }
+}
+
+/// Why an answer is none.
+pub const UNFRAMED: &str =
+    "its answer ends with its connection: nobody could tell a part of it from the whole";
+
+/// Whether a body's end can be told from the end of its connection (RFC 9112 6.3).
+pub fn is_framed(answer: &Response<Body>) -> bool {
+    answer.body().size_hint().exact().is_some() || answer.headers().contains_key(TRANSFER_ENCODING)
 }
 
 /// An error with what caused it: the HTTP library's own texts do not have that.

@@ -25,6 +25,7 @@ use tracing::debug;
 
 use super::super::body::Body;
 use super::super::tls::Reloaded;
+use super::Manner;
 use crate::config::relay;
 use crate::net::HttpOrigin;
 
@@ -104,16 +105,16 @@ impl Origin {
         at: &HttpOrigin,
         settings: &relay::Upstream,
         tls: Option<&Arc<Reloaded<ClientConfig>>>,
-        buffers: Buffers,
+        manner: &Manner,
     ) -> Self {
         Self {
             name: at.to_string(),
-            host: HeaderValue::try_from(at.authority()).ok(),
+            host: manner.host.clone().or_else(|| HeaderValue::try_from(at.authority()).ok()),
             at: at.clone(),
             connect_timeout: settings.connect_timeout,
             source: settings.source,
             device: settings.device.clone(),
-            buffers,
+            buffers: manner.buffers,
             large: Arc::new(Semaphore::new(LARGE)),
             tls: tls.filter(|_| at.is_tls()).cloned(),
             idle: watch::Sender::default(),

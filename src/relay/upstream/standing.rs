@@ -42,13 +42,20 @@ impl Standing {
         (order, due)
     }
 
-    /// An origin's answer began after `first_byte`; none: it failed.
-    pub fn asked(&self, index: usize, first_byte: Option<Duration>) {
-        self.count(index, first_byte);
-        self.learn(index, |health, now| match first_byte {
-            Some(_) => health.answered(index),
-            None => health.failed(index, now),
-        });
+    /// An origin's answer began after `first_byte`: it has yet to come through.
+    pub fn begins(&self, index: usize, first_byte: Duration) {
+        self.count(index, Some(first_byte));
+    }
+
+    /// An origin's answer is through.
+    pub fn answered(&self, index: usize) {
+        self.learn(index, |health, _| health.answered(index));
+    }
+
+    /// An origin gave no answer, one that broke, or one that says that it does not work.
+    pub fn failed(&self, index: usize) {
+        self.count(index, None);
+        self.learn(index, |health, now| health.failed(index, now));
     }
 
     /// A probe is over.

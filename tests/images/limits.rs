@@ -1,0 +1,138 @@
+//! What one machine may take of what is everybody's: memory, bytes, packets, transfers, time.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::support::download::{EAGER, Habit, get};
+use super::support::eventually;
+use super::support::origin::Image;
+use super::{GATEWAY, MB, OTHER_GATEWAY, PATH, Site, UNLIMITED, assert_whole, joined};
+
+#[test]
+fn many_images_take_no_more_memory_than_they_may() {
+    let site = Site::start(&format!("memory = \"32MiB\"\n{UNLIMITED}"));
+    let path = |image: u64| format!("/metal-os/{image}");
+    for image in 0..12 {
+        site.origin.put(&path(image), Image::new(image, 8 * MB));
+        assert_whole(&site.get(&path(image), ""), image, 8 * MB);
+    }
+    site.origin.sent();
+    let memory = site.counted("image_memory_bytes");
+    assert_eq!(site.counted("image_memory_limit_bytes"), 33_554_432.0);
+    assert!((24e6..=33_554_432.0).contains(&memory), "{memory}");
+    // There is room for four: the last ones are kept, the first one is not.
+    for image in [11, 10, 9, 8] {
+        assert_whole(&site.get(&path(image), ""), image, 8 * MB);
+    }
+    assert_eq!(site.origin.sent(), 0);
+    assert_whole(&site.get(&path(0), ""), 0, 8 * MB);
+    assert_eq!(site.origin.sent(), 8 * MB);
+    // What is read cannot go: who finds no room streams for himself, and everybody gets his image.
+    let all: Vec<_> =
+        (0..12).map(|image| site.begin(&path(image), Habit { rate: 8 * MB, ..EAGER })).collect();
+    for (image, download) in joined(all).iter().enumerate() {
+        assert_whole(download, image as u64, 8 * MB);
+    }
+}
+
+#[test]
+fn a_machine_that_hardly_reads_is_cut() {
+    let limits = "min_rate = \"100KiB\"\npatience = \"1s\"\n";
+    let site = Site::start(&format!("{UNLIMITED}{limits}"));
+    site.origin.put("/metal-os/short", Image::new(1, 2 * MB));
+    let good = site.begin("/metal-os/short", Habit { rate: 400_000, ..EAGER });
+    let bad = site.begin("/metal-os/short", Habit { rate: 50_000, ..EAGER });
+    assert_whole(&good.join().unwrap(), 1, 2 * MB);
+    assert!(!bad.join().unwrap().whole);
+    assert_eq!(site.counted("cut_total{port=\"Ethernet0\"}"), 1.0);
+}
+
+#[test]
+fn budgets_hold() {
+    let site = Site::start(&format!("memory = \"0B\"\n{UNLIMITED}port_rate = \"4MiB\"\n"));
+    site.origin.put("/metal-os/short", Image::new(1, 3 * MB));
+    let begun = Instant::now();
+    let downloads = site.begin_many(4, "/metal-os/short");
+    let readers = "image_readers{port=\"Ethernet0\",source=\"alone\"}";
+    eventually("four machines are sent images", || site.counted(readers) == 4.0);
+    let downloads = joined(downloads);
+    for download in &downloads {
+        assert_whole(download, 1, 3 * MB);
+    }
+    // 12 MB at 4 MiB/s, but for the burst and what each has been given in advance.
+    assert!(begun.elapsed() > Duration::from_millis(2400), "{:?}", begun.elapsed());
+    let slowest = downloads.iter().map(|download| download.took).max().unwrap();
+    let fastest = downloads.iter().map(|download| download.took).min().unwrap();
+    assert!(fastest > slowest.mul_f64(0.8), "{fastest:?} and {slowest:?}");
+    assert_eq!(site.origin.sent(), 12 * MB, "no memory, nothing shared");
+    let waited = site.counted("image_wait_seconds_total{port=\"Ethernet0\",limit=\"rate\"}");
+    // Four at once, for most of the time.
+    assert!((4.0..40.0).contains(&waited), "{waited} s");
+    eventually("nobody is sent anything", || site.counted(readers) == 0.0);
+}
+
+#[test]
+fn packets_from_the_cache_have_their_budget() {
+    let site = Site::start("[relay.cache.budget]\npackets = 2000\n");
+    site.origin.put("/metal-os/short", Image::new(1, 6 * MB));
+    let begun = Instant::now();
+    let downloads = site.begin_many(8, "/metal-os/short");
+    let readers = "image_readers{port=\"Ethernet0\",source=\"shared\"}";
+    eventually("eight machines share one transfer", || {
+        (site.counted(readers), site.counted("image_transfers")) == (8.0, 1.0)
+    });
+    for download in joined(downloads) {
+        assert_whole(&download, 1, 6 * MB);
+    }
+    // Some 4200 packets of 1428 bytes at 2000 per second.
+    assert!(begun.elapsed() > Duration::from_millis(1700), "{:?}", begun.elapsed());
+    let waited = site.counted("transfer_wait_seconds_total");
+    assert!((1.5..4.0).contains(&waited), "{waited} s");
+    eventually("the transfer is over", || site.counted("image_transfers") == 0.0);
+}
+
+#[test]
+fn a_machine_that_asks_and_goes_begins_one_transfer_at_a_time() {
+    let site = Site::start(UNLIMITED);
+    site.origin.rate.store(20 * MB, Ordering::Relaxed);
+    let goes = Habit { leaves: 1, ..EAGER };
+    for image in 0..8 {
+        let path = format!("/metal-os/{image}");
+        site.origin.put(&path, Image::new(image, 200 * MB));
+        assert_eq!(site.begin(&path, goes).join().unwrap().status, 200, "it is served all the same");
+    }
+    assert_eq!(site.counted("image_transfers"), 1.0);
+    // Another port's machine has one of its own, and room for it.
+    assert_whole(&site.begin_at(OTHER_GATEWAY, PATH, EAGER).join().unwrap(), 1, 64 * MB);
+    site.origin.answers.store(0, Ordering::Relaxed);
+    assert_whole(&site.get(PATH, ""), 1, 64 * MB);
+    assert_eq!(site.origin.answers.load(Ordering::Relaxed), 0, "what is there is everybody's");
+}
+
+#[test]
+fn a_machine_that_asks_for_itself_and_goes_pays_for_what_comes() {
+    let site = Site::start("memory = \"0B\"\n[relay.cache.budget]\nport_packets = 200\n");
+    let (begun, mut asked) = (Instant::now(), 0);
+    while begun.elapsed() < Duration::from_secs(3) {
+        site.begin(PATH, Habit { leaves: 1, ..EAGER }).join().unwrap();
+        asked += 1;
+    }
+    // The cache sends 96 KiB, 69 packets, before it hears that nobody reads them.
+    assert!(asked <= 3 * 200 / 69 + 3, "{asked} times");
+}
+
+#[test]
+fn a_part_that_its_window_has_passed_comes_whole() {
+    let site = Site::start(&format!("memory = \"64MiB\"\n{UNLIMITED}"));
+    let path = "/metal-os/large";
+    site.origin.put(path, Image::new(3, 96 * MB));
+    site.origin.rate.store(40 * MB, Ordering::Relaxed);
+    let leader = site.begin(path, EAGER);
+    eventually("the window begins", || site.origin.sent.load(Ordering::Relaxed) > 0);
+    let slow = Habit { rate: 8 * MB, ..EAGER };
+    let part = site.cable.inside(move || get(GATEWAY, path, "Range: bytes=1000000-20999999\r\n", slow));
+    let part = part.join().unwrap();
+    assert_eq!((part.status, part.length, part.version), (206, 20 * MB, Some(3)), "{}", part.head);
+    assert_whole(&leader.join().unwrap(), 3, 96 * MB);
+    assert!(site.origin.answers.load(Ordering::Relaxed) > 1, "its window has passed");
+}
