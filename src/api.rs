@@ -45,7 +45,7 @@ use crate::store::Store;
 const BODY_MAX: usize = 1024 * 1024;
 /// metal-core's tick is 10 s; nobody gains by waiting longer than a few of them.
 const WAIT_MAX: Duration = Duration::from_secs(60);
-/// A request must be there whole in this time.
+/// A request's head must be there whole in this time, and so must its body.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Metrics are asked for by one or two Prometheus servers, each at most a few times in a connection of this length.
 const SCRAPES_MAX: usize = 8;
@@ -146,7 +146,8 @@ pub async fn give_metrics(listener: TcpListener, metrics: Arc<Metrics>) -> io::E
             Ok((stream, _)) => {
                 let metrics = Arc::clone(&metrics);
                 tokio::spawn(async move {
-                    let answer = |request: Request<Incoming>| scrape(&metrics, request.uri().path());
+                    let answer =
+                        |request: Request<Incoming>| scrape(&metrics, request.method(), request.uri().path());
                     let serving = converse(stream, |request| std::future::ready(answer(request)));
                     let _ = timeout(SCRAPE_MAX, serving).await;
                     drop(place);
@@ -158,9 +159,10 @@ pub async fn give_metrics(listener: TcpListener, metrics: Arc<Metrics>) -> io::E
     }
 }
 
-fn scrape(metrics: &Metrics, path: &str) -> Reply {
+fn scrape(metrics: &Metrics, method: &Method, path: &str) -> Reply {
     match path {
-        "/metrics" => text(metrics),
+        "/metrics" if method == Method::GET => text(metrics),
+        "/metrics" => not_allowed(path, "GET"),
         _ => error(StatusCode::NOT_FOUND, format!("no {path} here: there is /metrics")),
     }
 }
@@ -190,24 +192,27 @@ type Reply = Response<Full<Bytes>>;
 
 async fn respond(api: &Api, request: Request<Incoming>) -> Reply {
     let path = request.uri().path().to_owned();
-    if path == "/metrics" && request.method() == Method::GET {
-        return text(&api.metrics);
+    if path == "/metrics" {
+        return scrape(&api.metrics, request.method(), &path);
     }
     match (request.method().clone(), path.strip_prefix("/v1/ports")) {
         (Method::PUT, Some("" | "/")) => put(api, request).await,
         (Method::GET, Some("" | "/")) => reply(StatusCode::OK, &document(&api.status.borrow())),
         (Method::GET, Some(rest)) if rest.starts_with('/') => one(api, &rest[1..].replace("%2F", "/")),
         (_, Some(rest)) if rest.is_empty() || rest.starts_with('/') => {
-            let allow = if rest.len() > 1 { "GET" } else { "GET, PUT" };
-            let mut response = error(StatusCode::METHOD_NOT_ALLOWED, format!("{path} takes {allow}"));
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
-            response
+            not_allowed(&path, if rest.len() > 1 { "GET" } else { "GET, PUT" })
         }
         _ => error(
             StatusCode::NOT_FOUND,
             format!("no {path} here: there are /v1/ports, /v1/ports/<name> and /metrics"),
         ),
     }
+}
+
+fn not_allowed(path: &str, allow: &'static str) -> Reply {
+    let mut response = error(StatusCode::METHOD_NOT_ALLOWED, format!("{path} takes {allow}"));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    response
 }
 
 /// All metrics.
@@ -309,8 +314,7 @@ fn wait(query: Option<&str>) -> Result<Duration, String> {
 
 /// The answer's shape for all ports.
 fn document(status: &Status) -> Value {
-    let settled = status.ports.values().all(|port| port.settled);
-    let error = &status.database_error;
+    let (settled, error) = (status.is_settled(), &status.database_error);
     json!({ "generation": status.generation, "settled": settled, "error": error, "ports": status.ports })
 }
 

@@ -23,14 +23,14 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Say whether a settings file can be used, and if not, which key on which line is wrong.
+    /// Say whether a settings file, and the certificates that it names, can be used, and if not, what is wrong where.
     Check {
         /// The settings to check.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
     /// Say what would be written into CONFIG_DB now, what is waited for, and what is foreign. Changes nothing.
-    /// Exit code 0: nothing to do; 2: steps; 1: error.
+    /// Exit code 0: nothing to write now; 2: steps; 1: error.
     Plan {
         /// The settings.
         #[arg(long, value_name = "FILE")]
@@ -38,11 +38,11 @@ pub enum Command {
         /// Plan for this document, as metal-core would push it; without it, for the last accepted one.
         #[arg(long, value_name = "FILE")]
         desired: Option<PathBuf>,
-        /// For programs.
+        /// As JSON: steps, waiting, unchanged, foreign.
         #[arg(long)]
         json: bool,
     },
-    /// Print the boot ACL's rules as a table. Each boot port has one more: its own gateway, for the relay's port.
+    /// Print the boot ACL's rules as a table. Each boot port has one more, or two with relay.tls: its own gateway, for the relay.
     Acl {
         /// The settings that the rules follow from.
         #[arg(long, value_name = "FILE")]

@@ -38,12 +38,12 @@ pub enum ConfigError {
     #[error("{0}")]
     Toml(String),
     /// A value that is out of range or not what the key wants.
-    #[error("line {line}: {key}: {reason}")]
+    #[error("{}: {reason}", place(*.line, key))]
     Value {
         /// Dotted key, `ra.mtu`.
         key: &'static str,
-        /// Counted from 1.
-        line: usize,
+        /// Counted from 1; none: it is the key's default, which does not go with another key.
+        line: Option<usize>,
         /// What is wrong, and what would be right.
         reason: String,
     },
@@ -65,6 +65,13 @@ pub enum ConfigError {
         /// The most that fit.
         room: usize,
     },
+}
+
+fn place(line: Option<usize>, key: &str) -> String {
+    match line {
+        Some(line) => format!("line {line}: {key}"),
+        None => format!("{key} (its default)"),
+    }
 }
 
 /// The checked settings of one agent.
@@ -291,8 +298,9 @@ impl Checker<'_> {
         check: impl FnOnce(&R) -> Result<T, String>,
     ) -> Result<T, ConfigError> {
         check(raw.get_ref()).map_err(|reason| {
-            let before = self.text.get(..raw.span().start).unwrap_or_default();
-            ConfigError::Value { key, line: before.matches('\n').count() + 1, reason }
+            let written = Some(raw.span()).filter(|span| !span.is_empty());
+            let before = written.map(|span| self.text.get(..span.start).unwrap_or_default());
+            ConfigError::Value { key, line: before.map(|before| before.matches('\n').count() + 1), reason }
         })
     }
 }

@@ -123,16 +123,18 @@ fn checked(
 ) -> Result<(PortName, BootPrefix), Fault> {
     let fault = |field: &str, reason: String| (field.to_owned(), reason);
     let (port, row) = resolve(name, rows).ok_or_else(|| fault("port", no_port(name, rows)))?;
-    let is_protected = |p: &String| p == port.as_str() || row.alias.as_ref() == Some(p);
-    if boot.protected.iter().any(is_protected) {
+    if is_protected(port, row, boot) {
         return Err(fault("port", "it is protected by boot.protected: an uplink is never taken".to_owned()));
     }
     let wish = Wish::read(wish)?;
-    if wish.state != "boot" {
-        return Err(fault(
-            "state",
-            format!("{:?} is not \"boot\"; leave the port out of the document to release it", wish.state),
-        ));
+    match wish.state.as_deref() {
+        Some("boot") => {}
+        None => return Err(fault("state", "it is missing: write {\"state\": \"boot\"}".to_owned())),
+        Some(other) => {
+            let reason =
+                format!("{other:?} is not \"boot\"; leave the port out of the document to release it");
+            return Err(fault("state", reason));
+        }
     }
     let prefix: BootPrefix = match (wish.prefix, row.index) {
         (Some(text), _) => text.parse().map_err(|e: PrefixError| fault("prefix", e.to_string()))?,
@@ -150,6 +152,11 @@ fn checked(
         return Err(fault("prefix", reason));
     }
     Ok((port.clone(), prefix))
+}
+
+/// Whether `boot.protected` names a port, by its name or its alias.
+pub fn is_protected(port: &PortName, row: &PortRow, boot: &Boot) -> bool {
+    boot.protected.iter().any(|name| name == port.as_str() || row.alias.as_ref() == Some(name))
 }
 
 /// Adds a port, unless it or its prefix is there. Two /64s overlap only when they are equal; SONiC would retry
@@ -204,7 +211,7 @@ struct Document {
 
 /// One port's entry.
 struct Wish {
-    state: String,
+    state: Option<String>,
     prefix: Option<String>,
 }
 
@@ -217,10 +224,10 @@ impl Wish {
                 "its entry is not an object such as {\"state\": \"boot\"}".to_owned(),
             ));
         };
-        let mut wish = Self { state: String::new(), prefix: None };
+        let mut wish = Self { state: None, prefix: None };
         for (field, value) in entry {
             match (field.as_str(), value) {
-                ("state", serde_json::Value::String(state)) => wish.state = state,
+                ("state", serde_json::Value::String(state)) => wish.state = Some(state),
                 ("prefix", serde_json::Value::String(prefix)) => wish.prefix = Some(prefix),
                 ("prefix", serde_json::Value::Null) => {}
                 ("state" | "prefix", other) => return Err((field, format!("{other} is not a text"))),

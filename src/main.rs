@@ -21,14 +21,22 @@ use leafboot::systemd::{self, Inherited};
 use leafboot::{acl, links, preview, ra, relay, retire};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 use tracing_subscriber::filter::LevelFilter;
 
 /// Threads for name lookups.
 const RESOLVERS_MAX: usize = 8;
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // clap's own code for wrong usage is 2, which `plan` has a meaning for.
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    let done = match cli.command {
         Command::Run { config } => read(&config).and_then(run),
         Command::Retire { config, wait } => read(&config).and_then(|config| remove_vrf(&config, wait)),
         Command::Plan { config, desired, json } => {
@@ -214,6 +222,5 @@ fn restored(store: &Store) -> Option<Desired> {
 
 fn failed<E: Error>(task: &str, end: Result<(), E>) -> Box<dyn Error> {
     let reason = end.err().map_or("ended".to_owned(), |error| error.to_string());
-    error!(task, reason, "a task failed");
     format!("{task}: {reason}").into()
 }

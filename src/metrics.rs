@@ -176,7 +176,7 @@ impl Metrics {
         );
         registry.register(
             "relay_upstream_failures",
-            "Requests and probes that an origin did not answer, or with 502, 503 or 504",
+            "Requests and probes that an origin did not answer to the end, or (not an api's) with 502, 503 or 504",
             self.failures.clone(),
         );
         registry.register(
@@ -337,7 +337,7 @@ pub struct OriginMetrics {
 }
 
 impl OriginMetrics {
-    /// It answered; none of `after`: it did not.
+    /// `after`: from request to answer; none: there was none, or it broke.
     pub fn asked(&self, after: Option<Duration>) {
         match after {
             Some(after) => self.first_byte.observe(after.as_secs_f64()),

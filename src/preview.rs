@@ -111,7 +111,7 @@ impl Preview {
 impl fmt::Display for Preview {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.has_steps() {
-            writeln!(f, "nothing to do")?;
+            writeln!(f, "nothing to write now")?;
         }
         self.plan.fmt(f)?;
         for key in &self.foreign {

@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use crate::config::Config;
+use crate::config::{Boot, Config};
 use crate::db::{Db, DbError};
-use crate::desired::{Desired, PortRows};
+use crate::desired::{self, Desired, PortRows};
 use crate::observed::{Links, Observed};
 use crate::plan::{Plan, Step};
 use crate::serving::RaStates;
@@ -138,9 +138,20 @@ async fn pass(
         db.apply(&plan.steps).await?;
         *written = Written { steps: plan.steps.clone(), at: Instant::now() };
     }
-    outputs.ports.send_replace(observed.initialized.then(|| observed.port_rows()));
+    let ports = observed.initialized.then(|| observed.port_rows());
+    if let (Some(ports), None) = (&ports, outputs.ports.borrow().as_ref()) {
+        warn_of_unknown(&config.boot, ports);
+    }
+    outputs.ports.send_replace(ports);
     publish(&outputs.status, |before| Status::new(desired.as_ref(), &observed, &plan, &ra, vrf, before));
     Ok(())
+}
+
+/// A misspelt name protects nothing.
+fn warn_of_unknown(boot: &Boot, ports: &PortRows) {
+    for name in boot.protected.iter().filter(|name| desired::resolve(name, ports).is_none()) {
+        warn!(reason = desired::unknown(name, ports), "boot.protected protects nothing with this name");
+    }
 }
 
 /// Publishes a new status and logs what changed of each port.
@@ -149,7 +160,8 @@ fn publish(status: &watch::Sender<Status>, new: impl FnOnce(&Status) -> Status) 
     for (port, now) in &new.ports {
         if status.borrow().ports.get(port) != Some(now) {
             let waiting = now.waiting.as_deref().unwrap_or_default();
-            info!(%port, state = ?now.state, settled = now.settled, advertising = now.advertising, waiting);
+            let state = now.state.as_str();
+            info!(%port, state, settled = now.settled, advertising = now.advertising, waiting, "is now");
         }
     }
     status.send_replace(new);

@@ -39,11 +39,11 @@ pub enum RetireError {
     },
     /// SONiC has not let go of it.
     #[error(
-        "the row of {vrf} is gone, but after {wait:?} SONiC still has it: something leafboot does not know is in it"
+        "after {wait:?} SONiC still has {left}: wait longer; or something that leafboot does not know is in it"
     )]
     Late {
-        /// The boot VRF.
-        vrf: VrfName,
+        /// What is left, in one text.
+        left: String,
         /// How long was waited.
         wait: Duration,
     },
@@ -52,11 +52,13 @@ pub enum RetireError {
 /// Removes the VRF that `config` names; done when STATE_DB shows neither it nor its object.
 pub async fn run(config: &Config, wait: Duration) -> Result<(), RetireError> {
     let vrf = &config.boot.vrf;
-    let removing = remove(config, vrf);
-    timeout(wait, removing).await.unwrap_or_else(|_| Err(RetireError::Late { vrf: vrf.clone(), wait }))
+    let mut left = format!("{vrf} and its ACL");
+    let removed = timeout(wait, remove(config, vrf, &mut left)).await;
+    removed.unwrap_or(Err(RetireError::Late { left, wait }))
 }
 
-async fn remove(config: &Config, vrf: &VrfName) -> Result<(), RetireError> {
+/// `left` says what the last look has found.
+async fn remove(config: &Config, vrf: &VrfName, left: &mut String) -> Result<(), RetireError> {
     let mut db = Db::connect(&config.database_config).await?;
     loop {
         let observed = Observed::new(&db.snapshot().await?, config);
@@ -72,7 +74,8 @@ async fn remove(config: &Config, vrf: &VrfName) -> Result<(), RetireError> {
                 db.apply(&steps).await?;
                 sleep(CACLMGRD).await;
             }
-            Retirement::Going => {
+            Retirement::Going(things) => {
+                *left = things.join(", ");
                 // Whether a row has changed or the time is over: look again.
                 let _ = timeout(LOOK_AGAIN, db.changed()).await;
                 // A burst of changes is one look.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::desired::Desired;
 use crate::net::{BootPrefix, PortName, VrfName};
 use crate::observed::Observed;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, Waiting};
 use crate::serving::{RaState, RaStates};
 
 /// The state of all ports that leafboot has or had to do with, after one pass.
@@ -55,6 +55,18 @@ pub enum PortState {
     Released,
 }
 
+impl PortState {
+    /// As in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Boot => "boot",
+            Self::Held => "held",
+            Self::Releasing => "releasing",
+            Self::Released => "released",
+        }
+    }
+}
+
 impl PortStatus {
     /// A port with which leafboot has nothing to do.
     pub const RELEASED: Self = Self {
@@ -84,6 +96,19 @@ impl Status {
         names.extend(plan.waiting.keys());
         names.extend(observed.ports.keys().filter(|name| held(name)));
         let status = |name: &PortName| {
+            let advertising = ra.get(name) == Some(&RaState::Advertising);
+            // While CONFIG_DB is being loaded its rows say nothing: what was not released is not.
+            let unseen = before.ports.get(name).filter(|before| {
+                !observed.initialized && wanted(name).is_none() && before.state != PortState::Released
+            });
+            if let Some(before) = unseen {
+                let state = match before.state {
+                    PortState::Held => PortState::Held,
+                    PortState::Boot | PortState::Releasing | PortState::Released => PortState::Releasing,
+                };
+                let waiting = Some(Waiting::ConfigDb.to_string());
+                return PortStatus { state, settled: false, advertising, waiting, ..PortStatus::RELEASED };
+            }
             let waiting = match (plan.waiting.get(name), plan.touches(name)) {
                 (Some(waiting), _) => Some(waiting.to_string()),
                 (None, true) => Some("its rows are being written".to_owned()),
@@ -103,7 +128,7 @@ impl Status {
                     PortState::Released => true,
                     PortState::Held | PortState::Releasing => false,
                 },
-                advertising: ra.get(name) == Some(&RaState::Advertising),
+                advertising,
                 prefix,
                 gateway: prefix.map(BootPrefix::gateway),
                 waiting,
@@ -149,8 +174,55 @@ impl Status {
         Self { generation: Some(desired.generation), database_error: self.database_error.clone(), ports }
     }
 
-    /// Whether the pass was for this generation or a later one, and every port is settled.
+    /// Whether a document was pushed, the databases could be read, and every port is settled.
+    pub fn is_settled(&self) -> bool {
+        let is_seen = self.generation.is_some() && self.database_error.is_none();
+        is_seen && self.ports.values().all(|port| port.settled)
+    }
+
+    /// Whether the pass was for this generation or a later one, and all is settled.
     pub fn has_settled(&self, generation: u64) -> bool {
-        self.generation >= Some(generation) && self.ports.values().all(|port| port.settled)
+        self.generation >= Some(generation) && self.is_settled()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::Origin;
+
+    /// What is said of the ports of `before` when a document without ports stands and CONFIG_DB is being loaded.
+    fn unloaded(before: &Status) -> Status {
+        let desired =
+            Desired { generation: 2, origin: Origin::Pushed, ports: BTreeMap::new(), old: BTreeMap::new() };
+        let (observed, plan, ra) = (Observed::default(), Plan::default(), RaStates::new());
+        let vrf = "Vrfboot".parse().unwrap();
+        Status::new(Some(&desired), &observed, &plan, &ra, &vrf, before)
+    }
+
+    #[test]
+    fn nothing_is_released_while_config_db_is_being_loaded() {
+        let state =
+            |state| PortStatus { state, settled: state == PortState::Released, ..PortStatus::RELEASED };
+        let all = [PortState::Boot, PortState::Held, PortState::Releasing, PortState::Released];
+        let ports =
+            all.iter().enumerate().map(|(at, was)| (format!("Ethernet{at}").parse().unwrap(), state(*was)));
+        let now = unloaded(&Status { generation: Some(1), database_error: None, ports: ports.collect() });
+        let states: Vec<PortState> = now.ports.values().map(|port| port.state).collect();
+        assert_eq!(
+            states,
+            [PortState::Releasing, PortState::Held, PortState::Releasing, PortState::Released]
+        );
+        let settled: Vec<bool> = now.ports.values().map(|port| port.settled).collect();
+        assert_eq!(settled, [false, false, false, true]);
+        assert!(!now.has_settled(2));
+    }
+
+    #[test]
+    fn what_was_not_seen_is_not_settled() {
+        assert!(!Status::default().is_settled(), "no document");
+        let seen = Status { generation: Some(1), ..Status::default() };
+        assert!(seen.has_settled(1) && !seen.has_settled(2));
+        assert!(!seen.without_database("redis is away").has_settled(1));
     }
 }

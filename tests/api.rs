@@ -245,6 +245,8 @@ fn what_is_counted_is_on_the_socket_and_where_the_settings_say() {
     let switch = Switch::start();
     let agent = Agent::start_with(&switch, "[metrics]\nlisten = \"[2001:db8:1::1]:9110\"\n");
     assert_eq!(agent.get("/metrics").0, 200);
+    let (code, answer) = agent.put("/metrics", "");
+    assert!(code == 405 && answer.to_string().contains("/metrics takes GET"), "{answer}");
     // The management interface comes up after its daemons.
     support::namespace::batch("address add 2001:db8:1::1/128 dev lo\n");
     let get =

@@ -50,6 +50,12 @@ fn check_reads_the_certificates_that_the_settings_name() {
 }
 
 #[test]
+fn wrong_usage_is_no_plan_with_steps() {
+    assert_eq!(leafboot(&["plan"]).status.code(), Some(1));
+    assert_eq!(leafboot(&["--help"]).status.code(), Some(0));
+}
+
+#[test]
 fn check_names_key_and_line() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("bad.toml");

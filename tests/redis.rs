@@ -328,12 +328,15 @@ fn reads(switch: &Switch) -> u64 {
 /// The round trips of one pass that takes `ports` ports as far as the switch allows.
 fn round_trips(ports: usize) -> u64 {
     let switch = Switch::start();
-    let commands = (0..ports).map(|port| format!("HSET PORT|Ethernet{} index {port}\n", port * 4));
+    // Ethernet120 is protected.
+    let numbers: Vec<usize> = (0..).filter(|port| *port != 30).take(ports).collect();
+    let commands = numbers.iter().map(|port| format!("HSET PORT|Ethernet{} index {port}\n", port * 4));
     let file = support::agent::write(&switch.path("ports.redis"), &commands.collect::<String>());
     let load = format!("redis-cli -s {} -n 4 < {}", switch.path("redis.sock").display(), file.display());
     support::run("sh", &["-c", &load]);
     let mut bench = Bench::on(switch);
-    let wishes: Vec<(String, String)> = (0..ports)
+    let wishes: Vec<(String, String)> = numbers
+        .iter()
         .map(|port| (format!("Ethernet{}", port * 4), format!("2001:db8:b007:{port:x}::/64")))
         .collect();
     let wishes: Vec<(&str, &str)> =
@@ -390,7 +393,7 @@ fn the_plan_command_says_steps_waits_and_foreign_rows_and_changes_nothing() {
     support::agent::write(&document, r#"{"ports": {}}"#);
     let (code, said) = plan(&["--desired", desired]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.starts_with("nothing to do\n"), "{said}");
+    assert!(said.starts_with("nothing to write now\n"), "{said}");
     support::agent::write(&document, r#"{"ports": {"Ethernet9": {"state": "boot"}}}"#);
     let (code, said) = plan(&["--desired", desired]);
     assert_eq!(code, Some(1));

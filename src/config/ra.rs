@@ -13,11 +13,11 @@ use super::{Checker, ConfigError, or_default, unwritten};
 use crate::ra::packet::{self, Preference};
 
 /// Short, because a machine that boots must not wait, and its port has nobody else to disturb.
-const DEFAULT_INTERVAL: (&str, &str) = ("4s", "10s");
+const DEFAULT_INTERVAL: (u64, &str) = (4, "10s");
 /// Outlives a restart or an upgrade of the agent many times over.
 const DEFAULT_ROUTER_LIFETIME: &str = "30m";
 /// RFC 9096 3.4: preferred at most 2700 s, valid at most 5400 s for prefixes that may go.
-const DEFAULT_PREFIX_LIFETIME: (&str, &str) = ("45m", "90m");
+const DEFAULT_PREFIX_LIFETIME: (u64, &str) = (2700, "90m");
 const DEFAULT_MTU: u16 = 1500;
 /// IANA's current default (RFC 4861 6.2.1, RFC 1700).
 const DEFAULT_HOP_LIMIT: u8 = 64;
@@ -206,7 +206,7 @@ impl Checker<'_> {
         let time = |raw: &Option<Spanned<String>>, default: &str| or_default(raw.clone(), default);
         let interval_max = time(&raw.interval_max, DEFAULT_INTERVAL.1);
         let max = self.seconds("ra.interval_max", &interval_max, 4, 1800, "RFC 4861 6.2.1")?;
-        let interval_min = time(&raw.interval_min, DEFAULT_INTERVAL.0);
+        let interval_min = time(&raw.interval_min, &format!("{}s", (max * 3 / 4).min(DEFAULT_INTERVAL.0)));
         let rule = "RFC 4861 6.2.1: 3 s to 0.75 × interval_max";
         let min = self.seconds("ra.interval_min", &interval_min, 3, max * 3 / 4, rule)?;
         // RFC 4862 5.5.3 d: a machine forms no address in a prefix whose lifetime is 0.
@@ -215,7 +215,7 @@ impl Checker<'_> {
         let valid = time(&raw.prefix_valid, DEFAULT_PREFIX_LIFETIME.1);
         let rule = "RFC 4861 4.6.2, from interval_max on, or from 0 without ra.autonomous";
         let valid = self.seconds("ra.prefix_valid", &valid, least, FOR_EVER, rule)?;
-        let preferred = time(&raw.prefix_preferred, DEFAULT_PREFIX_LIFETIME.0);
+        let preferred = time(&raw.prefix_preferred, &format!("{}s", valid.min(DEFAULT_PREFIX_LIFETIME.0)));
         let rule = "RFC 4861 6.2.1: interval_max, or 0 without ra.autonomous, to prefix_valid";
         let preferred = self.seconds("ra.prefix_preferred", &preferred, least, valid, rule)?;
         let router = self.router_lifetime(raw, max)?;

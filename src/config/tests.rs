@@ -256,6 +256,16 @@ fn an_anycast_address_lies_outside_of_the_machines_space_and_is_one_that_caclmgr
 }
 
 #[test]
+fn a_default_goes_with_what_is_written_or_is_named() {
+    let ra = |text: &str| Config::parse(&format!("{LEAST}[ra]\n{text}\n")).unwrap().ra;
+    assert_eq!(ra("interval_max = \"5s\"").interval_min, Duration::from_secs(3));
+    assert_eq!(ra("interval_max = \"600s\"").interval_min, Duration::from_secs(4));
+    assert_eq!(ra("prefix_valid = \"30m\"").prefix_preferred, Duration::from_secs(1800));
+    let error = refused("port = 443\n[relay.tls]\ncertificate = \"/a.crt\"\nkey = \"/a.key\"\n");
+    assert_eq!(error, "relay.tls.port (its default): relay.port is the same");
+}
+
+#[test]
 fn what_machines_wait_for_has_a_bound() {
     let refused = |upstream: &str, setting: &str| {
         let from = "origins = [\"http://[2001:db8:ffff::80]:8080\"]";

@@ -62,7 +62,7 @@ fn a_fault_names_port_and_field() {
         (r#"{"Ethernet1": {"state": "boot"}}"#, r#"Ethernet1: port: "Ethernet1" is not a port of this leaf"#),
         (r#"{"Ethernet120": {"state": "boot"}}"#, "Ethernet120: port: it is protected"),
         (r#"{"Ethernet0": {"state": "tenant"}}"#, r#"Ethernet0: state: "tenant" is not "boot""#),
-        (r#"{"Ethernet0": {}}"#, "Ethernet0: state: \"\" is not"),
+        (r#"{"Ethernet0": {}}"#, "Ethernet0: state: it is missing: write"),
         (r#"{"Ethernet0": {"state": "boot", "vlan": 1}}"#, "Ethernet0: vlan: no such field"),
         (
             r#"{"Ethernet0": {"state": "boot", "prefix": "2001:db8::/63"}}"#,

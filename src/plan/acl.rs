@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::acl_rules::{WantedRule, WantedRules};
 use super::{Step, Waiting, has_traces, holds};
 use crate::config::Config;
-use crate::desired::{Desired, Origin};
+use crate::desired::{self, Desired, Origin};
 use crate::net::{AclName, PortName};
 use crate::observed::{Acl, Base, Observed, Port};
 use crate::rows::{self, Fields, RowKey};
@@ -131,7 +131,8 @@ impl<'a> Guard<'a> {
     fn wanted_ports(&self, desired: &Desired, observed: &Observed, config: &Config) -> BTreeSet<PortName> {
         let vrf = &config.boot.vrf;
         let wants = |(name, port): &(&PortName, &Port)| {
-            let to_boot = desired.ports.contains_key(*name) && is_unclaimed(port);
+            let is_protected = desired::is_protected(name, &port.row, &config.boot);
+            let to_boot = desired.ports.contains_key(*name) && is_unclaimed(port) && !is_protected;
             let kept = desired.origin == Origin::Restored || desired.ports.contains_key(*name);
             let leaving = self.listed.contains(*name) && port.lag.is_none() && (kept || has_traces(port));
             to_boot || leaving || holds(port, vrf)

@@ -2,7 +2,7 @@
 
 use super::leave::withdraw_order;
 use super::{Need, Step, View, Waiting};
-use crate::desired::Origin;
+use crate::desired::{self, Origin};
 use crate::net::{BootPrefix, PortName};
 use crate::observed::{Base, Port};
 use crate::rows::{self, Fields, RowKey};
@@ -34,6 +34,9 @@ impl View<'_> {
     /// rows are cleared away; a memory clears nothing.
     fn claims(&self, name: &PortName, port: &Port) -> Option<Need> {
         let ordered = self.desired.origin == Origin::Pushed;
+        if desired::is_protected(name, &port.row, &self.config.boot) {
+            return Some(Need::Fact(Waiting::Protected));
+        }
         if let Some(lag) = &port.lag {
             return Some(Need::Fact(Waiting::LagMember(lag.clone())));
         }

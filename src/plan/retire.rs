@@ -16,8 +16,8 @@ pub enum Retirement {
     InUse(BTreeSet<PortName>),
     /// These rows may go now.
     Delete(Vec<Step>),
-    /// Their rows are gone; SONiC's daemons still have them.
-    Going,
+    /// Their rows are gone; SONiC still has these things.
+    Going(Vec<String>),
     /// Nothing of them is left in SONiC's databases.
     Gone,
 }
@@ -61,17 +61,19 @@ impl Retirement {
             steps.push(Step::Delete(RowKey::AclTable(table.clone())));
         }
         if !steps.is_empty() {
-            Self::Delete(steps)
-        } else if !is_empty
-            || in_kernel
-            || in_asic
-            || ours
-            || !acl.active_rules.is_empty()
-            || acl.table_active
-        {
-            Self::Going
-        } else {
-            Self::Gone
+            return Self::Delete(steps);
         }
+        // Somebody else's table of that name stays.
+        let is_acl = ours || acl.table.is_none();
+        let left = [
+            (!is_empty, format!("{} in {vrf} (STATE_DB INTERFACE_TABLE)", config.boot.loopback)),
+            (in_kernel, format!("{vrf} (STATE_DB VRF_TABLE)")),
+            (in_asic, format!("{vrf} (STATE_DB VRF_OBJECT_TABLE)")),
+            (is_acl && !acl.active_rules.is_empty(), format!("rules of {table} (STATE_DB ACL_RULE_TABLE)")),
+            (ours || (is_acl && acl.table_active), format!("{table} (STATE_DB ACL_TABLE_TABLE)")),
+        ];
+        let left: Vec<String> =
+            left.into_iter().filter_map(|(is_left, what)| is_left.then_some(what)).collect();
+        if left.is_empty() { Self::Gone } else { Self::Going(left) }
     }
 }

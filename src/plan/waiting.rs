@@ -24,6 +24,9 @@ pub enum Waiting {
     /// orchagent still has the port's bridge port.
     #[error("the ASIC still has its bridge port (ASIC_DB)")]
     BridgePortGone,
+    /// The settings protect the port, and a memory of an earlier document has it.
+    #[error("boot.protected names it: metal-core must leave it out of its document")]
+    Protected,
     /// The port is a LAG member.
     #[error("it is a member of {0}: PORTCHANNEL_MEMBER|{0}|<port> must go first")]
     LagMember(String),

@@ -23,9 +23,10 @@ pub const SESSION: &str = "leafboot-session";
 pub const MAC: &str = "leafboot-mac";
 /// Header with the request's id, the one in leafboot's log; the answer to the machine has it too.
 pub const REQUEST: &str = "leafboot-request";
-/// W3C Trace Context.
+/// W3C Trace Context 3.2.
 pub const TRACEPARENT: &str = "traceparent";
-const TRACESTATE: &str = "tracestate";
+/// W3C Trace Context 3.3.
+pub const TRACESTATE: &str = "tracestate";
 /// W3C Trace Context 3.3.1.5: what must be passed on at least.
 const TRACESTATE_MAX: usize = 512;
 

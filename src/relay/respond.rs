@@ -30,7 +30,6 @@ use super::upstream::{Repeat, UpstreamError};
 use super::vouched::{Vouched, ready};
 use crate::config::relay::CacheMode;
 use crate::metrics::Requests;
-use crate::net::Mac;
 
 /// metal-hammer gives its configuration request 5 s and has no second try; the answer must be back before that.
 const TOKEN_DEADLINE: Duration = Duration::from_millis(4500);
@@ -54,8 +53,6 @@ struct Asked<'a> {
     service: &'a Service,
     claim: Arc<Vouched<Claim>>,
     machine: &'a Vouched<Machine>,
-    /// The machine's Ethernet address, where the kernel knows it.
-    mac: Option<Vouched<Mac>>,
     id: String,
     /// What a trace is made of that starts here.
     trace: (u64, u64, u64),
@@ -76,7 +73,7 @@ pub(super) async fn respond(
     let (parts, incoming) = request.into_parts();
     let id = claim::request_id(fastrand::u64(..));
     let trace = (fastrand::u64(..), fastrand::u64(..), fastrand::u64(..));
-    let mut asked = Asked { service, claim, machine, mac: None, id, trace, parts, began: Instant::now() };
+    let asked = Asked { service, claim, machine, id, trace, parts, began: Instant::now() };
     let (kind, is_relayed, mut response) = match asked.judge() {
         Err(refusal) => (None, false, *refusal),
         Ok(kind) => match asked.turned_away(kind, stage) {
@@ -126,20 +123,16 @@ impl Asked<'_> {
         (!self.service.allows()).then(|| self.trouble(kind, "this port asks too often"))
     }
 
-    async fn answer(&mut self, kind: Kind, incoming: Incoming) -> Response<Body> {
+    async fn answer(&self, kind: Kind, incoming: Incoming) -> Response<Body> {
         // Boxed is what needs kilobytes while it waits: no silent connection is to hold them, and no redirect to copy them.
         match kind {
             Kind::Image if !self.is_proxied() => {
-                return reply::redirect([&self.service.shared.cache_name, self.parts.uri.path()].concat());
+                reply::redirect([&self.service.shared.cache_name, self.parts.uri.path()].concat())
             }
-            Kind::Image => return Box::pin(self.image()).await,
-            Kind::Script | Kind::Token | Kind::Api => {}
-        }
-        self.mac = self.service.mac(self.machine.of.address);
-        match kind {
+            Kind::Image => Box::pin(self.image()).await,
             Kind::Script => Box::pin(self.script()).await,
             Kind::Token => Box::pin(self.token()).await,
-            Kind::Api | Kind::Image => Box::pin(self.api(incoming)).await,
+            Kind::Api => Box::pin(self.api(incoming)).await,
         }
     }
 
@@ -274,9 +267,10 @@ impl Asked<'_> {
         let traces = |name| -> Vec<&str> {
             self.parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
         };
-        let trace = claim::trace(&traces(claim::TRACEPARENT), &traces("tracestate"), self.trace);
+        let trace = claim::trace(&traces(claim::TRACEPARENT), &traces(claim::TRACESTATE), self.trace);
         let own = [(claim::REQUEST, self.id.clone())].into_iter().chain(trace).filter_map(ready);
-        let mac = self.mac.iter().flat_map(Vouched::headers);
+        let mac = self.service.mac(self.machine.of.address);
+        let mac = mac.iter().flat_map(Vouched::headers);
         for (name, value) in self.claim.headers().chain(self.machine.headers()).chain(mac).chain(own) {
             headers.insert(name, value);
         }

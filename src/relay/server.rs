@@ -45,7 +45,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 const HEAD_MAX: usize = 16 * 1024;
 /// What the kernel may hold of an answer, in bytes: bounds memory, and iPXE hangs on more in flight (ipxe issue 1023).
 const SEND_BUFFER: usize = 128 * 1024;
-/// A machine that is gone without a word is noticed after some three of these.
+/// A machine that is gone without a word is noticed after two of these.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How long sent bytes may stay unread by a machine before the kernel gives its connection up.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);

@@ -95,15 +95,6 @@ impl Conversation {
         }
     }
 
-    /// Whether the other end goes away within a time.
-    pub fn is_left(&mut self, patience: Duration) -> bool {
-        self.stream.set_read_timeout(Some(patience)).unwrap();
-        match self.stream.read(&mut [0; 64]) {
-            Ok(length) => length == 0,
-            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
-        }
-    }
-
     /// Breaks the connection off with a reset.
     pub fn reset(&mut self) {
         super::wire::reset(self.stream.try_clone().unwrap());

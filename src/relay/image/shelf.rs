@@ -49,8 +49,8 @@ pub enum Found {
     Asked(Telling),
     /// The caller has to ask, and tell. The object is what the path was when it was asked for last.
     Ask(Told, Option<Arc<Object>>),
-    #[default]
     /// Nothing, and nobody is to ask now: the caller may not fetch, or what is read and asked for leaves no entry.
+    #[default]
     Nothing,
 }
 

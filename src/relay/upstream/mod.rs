@@ -44,8 +44,8 @@ pub enum UpstreamError {
         /// What the kernel, the resolver or TLS said.
         reason: io::Error,
     },
-    /// No first byte in time.
-    #[error("{origin} did not answer within {} s", .after.as_secs_f32())]
+    /// No answer, or not all of it, in time.
+    #[error("{origin} did not answer within {:.1} s", .after.as_secs_f32())]
     Late {
         /// Who was asked.
         origin: String,
