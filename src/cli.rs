@@ -1,4 +1,6 @@
 //! The command line.
+//!
+//! Must never: do anything: `main` does.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -307,7 +307,7 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// A request was answered; `kind` is none where no route was found.
+    /// A request was answered; `kind` is none where no route was found, or looked for.
     pub fn answered(&mut self, kind: Option<&'static str>, status: u16) {
         let kind = kind.unwrap_or("none");
         let status = match status {

@@ -1,4 +1,6 @@
 //! The words of the anycast address: one that every leaf has in its boot VRF, on a loopback.
+//!
+//! Must never: let an address through that SONiC or IPv6 gives another meaning.
 
 use std::fmt;
 use std::net::Ipv6Addr;

@@ -1,4 +1,6 @@
 //! The boot ACL comes before everything else of a port, and goes after everything else.
+//!
+//! Must never: list a port that somebody else has, or drop one that the boot VRF still has.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,6 @@
 //! The rules that the boot ACL is to have, and which of them orchagent has lost without saying so.
+//!
+//! Must never: judge by what orchagent says alone: it does not say what it has lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 

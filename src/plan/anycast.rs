@@ -1,4 +1,6 @@
 //! The anycast address: a loopback in the boot VRF, for all ports and for none of them, so no port waits for it.
+//!
+//! Must never: write on a loopback that is somebody else's.
 
 use super::{Need, Step, View, Waiting};
 use crate::net::{AnycastNet, LoopbackName, VrfName};

@@ -1,4 +1,6 @@
 //! A port's way in: others' claims go, the boot ACL stands, the base row, the address, and every fact after them.
+//!
+//! Must never: write a row before the facts of the one before it are there.
 
 use super::leave::withdraw_order;
 use super::{Need, Step, View, Waiting};

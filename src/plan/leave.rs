@@ -1,4 +1,6 @@
 //! A port's way out: its machine is told, then address, base row, every fact after them, and the boot ACL last.
+//!
+//! Must never: take the ACL off a port that anything of the boot VRF is still on.
 
 use super::enter::why_addressed;
 use super::{Need, Step, View, Waiting, has_traces, holds};

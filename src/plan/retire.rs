@@ -1,4 +1,6 @@
 //! What no port's release does: the boot VRF and the boot ACL themselves go.
+//!
+//! Must never: take anything away under a port.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,6 @@
 //! The facts that a port can wait for, each with the words that an operator reads.
+//!
+//! Must never: decide: a wait is a value.
 
 use thiserror::Error;
 
