@@ -19,30 +19,19 @@ mod support;
 use std::sync::Arc;
 
 use leafboot::config::Config;
-use leafboot::relay::claim::Claim;
-use leafboot::relay::server::{self, Phase, Service, Shared};
-use leafboot::session::Session;
-use tokio::sync::watch;
+use leafboot::relay::server::Shared;
+use support::port;
 
 /// leafboot's relay on one port, with the settings in `file`, until it is killed. Without a log.
 fn serve(file: &str, device: &str) {
     leafboot::ra::socket::raise_descriptor_limit();
     let settings = Config::parse(&std::fs::read_to_string(file).unwrap()).unwrap().relay;
-    let claim = Claim {
-        leaf: "leaf01".to_owned(),
-        port: device.parse().unwrap(),
-        prefix: "2001:db8:b007::/64".parse().unwrap(),
-        session: Session::begin(1, 1).id(),
-    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let tcp_port = settings.port;
         let shared = Arc::new(Shared::new(&settings, &Arc::default()).unwrap());
-        let phase = watch::Sender::new(Phase::begin(claim));
-        let ifindex = nix::net::if_::if_nametoindex(device).unwrap();
-        let service = Arc::new(Service::new(&shared, ifindex, phase.subscribe()));
-        let listener = server::listen(&service.port, tcp_port).unwrap();
-        let error = server::serve(listener, service, false).await;
+        let phase = port::phase(device, "2001:db8:b007::/64");
+        let error = port::serve(port::service(&shared, phase.subscribe()), tcp_port, false).await;
         eprintln!("{error}");
     });
 }

@@ -16,14 +16,11 @@ use std::time::Duration;
 
 use leafboot::config::Config;
 use leafboot::metrics::Metrics;
-use leafboot::relay::claim::Claim;
-use leafboot::relay::server::{self, Phase, Service, Shared};
-use leafboot::session::Session;
+use leafboot::relay::server::Shared;
 use support::cable::Cable;
 use support::download::{Download, EAGER, Habit, get};
 use support::origin::{Framing, Image, Origin, Validator};
-use support::run;
-use tokio::sync::watch;
+use support::{port, run};
 
 const MB: u64 = 1_000_000;
 const PATH: &str = "/metal-os/stable/debian/12/img.tar.lz4";
@@ -108,25 +105,12 @@ fn relay(cache: &str, metrics: Arc<Metrics>, ports: Vec<(String, String)>) {
         runtime.block_on(async {
             let shared = Arc::new(Shared::new(&settings, &metrics).unwrap());
             let serve = async |(port, prefix): (String, String)| {
-                let phase = phase(&port, &prefix);
-                let ifindex = nix::net::if_::if_nametoindex(port.as_str()).unwrap();
-                let service = Arc::new(Service::new(&shared, ifindex, phase.subscribe()));
-                let listener = server::listen(&service.port, 80).unwrap();
-                server::serve(listener, service, false).await
+                let phase = port::phase(&port, &prefix);
+                port::serve(port::service(&shared, phase.subscribe()), 80, false).await
             };
             futures_util::future::join_all(ports.into_iter().map(serve)).await
         });
     });
-}
-
-fn phase(port: &str, prefix: &str) -> watch::Sender<Phase> {
-    let claim = Claim {
-        leaf: "leaf01".to_owned(),
-        port: port.parse().unwrap(),
-        prefix: prefix.parse().unwrap(),
-        session: Session::begin(1, 0xabc).id(),
-    };
-    watch::Sender::new(Phase::begin(claim))
 }
 
 fn joined(downloads: Vec<JoinHandle<Download>>) -> Vec<Download> {

@@ -9,12 +9,11 @@ use std::time::Duration;
 use leafboot::config::Config;
 use leafboot::metrics::Metrics;
 use leafboot::relay::claim::Claim;
-use leafboot::relay::server::{self, Phase, Service, Shared, Stage};
-use leafboot::session::Session;
+use leafboot::relay::server::{Phase, Shared, Stage};
 use tokio::sync::watch;
 
 use super::support::cable::Cable;
-use super::support::eventually;
+use super::support::{eventually, port};
 
 /// A server behind the relay, and what it was asked.
 pub struct Server {
@@ -103,13 +102,7 @@ impl Relayed {
              [relay.cache]\nname = \"http://images.metal-stack.io\"\n{settings}"
         );
         let settings = Config::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}")).relay;
-        let claim = Claim {
-            leaf: "leaf01".to_owned(),
-            port: "Ethernet0".parse().unwrap(),
-            prefix: "2001:db8:b007::/64".parse().unwrap(),
-            session: Session::begin(1, 0xabc).id(),
-        };
-        let phase = watch::Sender::new(Phase::begin(claim));
+        let phase = port::phase("Ethernet0", "2001:db8:b007::/64");
         let (followed, metrics) = (phase.subscribe(), Arc::new(Metrics::default()));
         let (log_out, log) = channel();
         let counted = Arc::clone(&metrics);
@@ -170,14 +163,11 @@ fn run(
         let shared = Arc::new(Shared::new(&settings, metrics).unwrap());
         let Claim { port, prefix, .. } = phase.borrow().claim.of.clone();
         shared.scripts.send_modify(|scripts| scripts.follow([(&port, &prefix)]));
-        let ifindex = nix::net::if_::if_nametoindex("Ethernet0").unwrap();
-        let service = Arc::new(Service::new(&shared, ifindex, phase));
+        let service = port::service(&shared, phase);
         if let Some(tls) = &settings.tls {
-            let listener = server::listen(&service.port, tls.port).unwrap();
-            tokio::spawn(server::serve(listener, Arc::clone(&service), true));
+            tokio::spawn(port::serve(Arc::clone(&service), tls.port, true));
         }
-        let listener = server::listen(&service.port, settings.port).unwrap();
-        server::serve(listener, service, false).await
+        port::serve(service, settings.port, false).await
     });
 }
 

@@ -7,10 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use leafboot::config::Config;
-use leafboot::relay::claim::{self, Claim};
-use leafboot::relay::server::{self, Phase, Service, Shared};
-use leafboot::session::Session;
-use tokio::sync::watch;
+use leafboot::relay::claim;
+use leafboot::relay::server::{self, Shared};
+
+use super::port::{phase, service};
 
 /// A TCP port that machines ask, and the upstream's TCP port on `::1` that is asked in turn.
 #[derive(Debug, Clone, Copy)]
@@ -42,11 +42,14 @@ pub fn relays_on(
         runtime.block_on(async {
             let mut phases = Vec::new();
             for (port, tcp_port, settings) in relays {
-                let (phase, service) = service(port, &settings);
+                let settings = Config::parse(&settings).unwrap().relay;
+                let shared = Arc::new(Shared::new(&settings, &Arc::default()).unwrap());
+                let phase = phase(port, "2001:db8:b007::/64");
+                let service = service(&shared, phase.subscribe());
                 phases.push(phase);
                 let listener = server::listen(&service.port, tcp_port).unwrap();
                 change(&listener);
-                tokio::spawn(server::serve(listener, Arc::new(service), false));
+                tokio::spawn(server::serve(listener, service, false));
             }
             std::future::pending::<()>().await;
         });
@@ -63,20 +66,6 @@ pub fn settings(upstreams: &[u16]) -> String {
          [relay.cache]\nname = \"http://images.metal-stack.io\"\norigins = [{origins}]\n\
          mode = \"proxy\"\nfirst_byte_timeout = \"4s\"\nidle_timeout = \"4s\"\n",
     )
-}
-
-fn service(port: &str, settings: &str) -> (watch::Sender<Phase>, Service) {
-    let claim = Claim {
-        leaf: "leaf01".to_owned(),
-        port: port.parse().unwrap(),
-        prefix: "2001:db8:b007::/64".parse().unwrap(),
-        session: Session::begin(1, 0xabc).id(),
-    };
-    let shared = Shared::new(&Config::parse(settings).unwrap().relay, &Arc::default()).unwrap();
-    let phase = watch::Sender::new(Phase::begin(claim));
-    let ifindex = nix::net::if_::if_nametoindex(port).unwrap();
-    let service = Service::new(&Arc::new(shared), ifindex, phase.subscribe());
-    (phase, service)
 }
 
 /// A peer's process; ends with the test.

@@ -9,6 +9,7 @@ pub mod front;
 pub mod namespace;
 pub mod origin;
 pub mod panel;
+pub mod port;
 pub mod scripted;
 pub mod solicitor;
 pub mod switch;
