@@ -26,7 +26,7 @@ use super::reply;
 use super::route::Kind;
 use super::script::{self, Trouble};
 use super::server::{Phase, Service, Stage};
-use super::upstream::{Repeat, UpstreamError};
+use super::upstream::{self, Repeat, UpstreamError};
 use super::vouched::{Vouched, ready};
 use crate::config::relay::CacheMode;
 use crate::metrics::Requests;
@@ -155,9 +155,12 @@ impl Asked<'_> {
             Ok(answer) => match script_flaw(&answer) {
                 Some(flaw) => format!("the boot service {flaw}"),
                 None => {
-                    let (target, now) = (self.target(), shared.started.elapsed());
-                    let port = &self.claim.of.port;
-                    shared.scripts.send_modify(|scripts| scripts.keep(port, target, answer.body(), now));
+                    // It is as good as the boot service says; but half a script is not to be given out again.
+                    if upstream::is_framed(answer.headers()) {
+                        let (target, port) = (self.target(), &self.claim.of.port);
+                        let now = shared.started.elapsed();
+                        shared.scripts.send_modify(|scripts| scripts.keep(port, target, answer.body(), now));
+                    }
                     return passed_on(answer.map(body::whole));
                 }
             },

@@ -26,8 +26,6 @@ fn whatever_the_boot_service_does_ipxe_gets_a_script_that_asks_again() {
         (&b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n#!ipxe\n"[..], "broke off"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "gives an empty script"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n<html>\r\n\r", "gives what is no iPXE script"),
-        // A part would look whole.
-        (b"HTTP/1.1 200 OK\r\n\r\n#!ipxe\nkernel x\n", "ends with its connection"),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 1\r\n\r\nx", "says 404 Not Found"),
         (b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n", "says 503"),
         (b"HTTP/1.1 302 Found\r\nLocation: http://x/\r\nContent-Length: 0\r\n\r\n", "says 302"),
@@ -73,6 +71,21 @@ fn a_remembered_script_says_its_age() {
     assert!(answer.ends_with(" s old\nboot\n"), "{answer}");
     let other = relayed.ipxe("/boot.ipxe?mac=2");
     assert!(other.contains(":again"), "another query has no memory: {other}");
+}
+
+#[test]
+fn what_may_be_half_a_script_is_not_remembered() {
+    let cable = Cable::plug();
+    let is_first = std::sync::atomic::AtomicBool::new(true);
+    let server = Server::start(TcpListener::bind("[::]:0").unwrap(), move |mut stream, _| {
+        if is_first.swap(false, std::sync::atomic::Ordering::Relaxed) {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n#!ipxe\nkernel x\n");
+        }
+    });
+    let settings = format!("[relay.script]\nremember = \"1h\"\n{}", boot_service_of(&[&server.origin]));
+    let relayed = Relayed::with(cable, &settings);
+    assert!(relayed.ipxe("/boot.ipxe?mac=1").ends_with("#!ipxe\nkernel x\n"));
+    retries(&relayed.ipxe("/boot.ipxe?mac=1"), "broke off");
 }
 
 #[test]

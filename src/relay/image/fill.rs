@@ -255,7 +255,7 @@ async fn confirmed(cache: &Cache, path: &str, known: Option<Arc<Object>>) -> Res
         }
     }
     match answer.status() {
-        StatusCode::OK if !is_framed(&answer) => Err(Outcome::Failed(UNFRAMED.into())),
+        StatusCode::OK if !is_framed(answer.headers()) => Err(Outcome::Failed(UNFRAMED.into())),
         StatusCode::OK => {
             let version = version(answer.headers(), answer.body().size_hint().exact());
             match known.filter(|known| known.version.is(&version)) {

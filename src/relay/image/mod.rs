@@ -230,7 +230,7 @@ impl Images {
         let own = fill::only(&asked.headers, &[RANGE, IF_RANGE, IF_NONE_MATCH, IF_MODIFIED_SINCE]);
         let is_head = asked.method == Method::HEAD;
         let (answer, paid) = self.cache.ask_alone(asked.method, &asked.path, own).await?;
-        let is_framed = upstream::is_framed(&answer);
+        let is_framed = upstream::is_framed(answer.headers());
         let (head, body) = answer.into_parts();
         let served = matches!(head.status, StatusCode::OK | StatusCode::PARTIAL_CONTENT);
         if !served

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Body as _, Bytes};
-use hyper::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
+use hyper::body::Bytes;
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Request, Response, StatusCode};
 use thiserror::Error;
 use tokio::time::{timeout, timeout_at};
@@ -214,10 +214,6 @@ impl Upstream {
         deadline: Instant,
     ) -> Result<Response<Bytes>, UpstreamError> {
         let origin = || self.origins[index].name.clone();
-        if !is_framed(&answer) {
-            self.standing.failed(index);
-            return Err(UpstreamError::Broken { origin: origin(), reason: UNFRAMED.to_owned() });
-        }
         let (head, body) = answer.into_parts();
         let after = deadline.saturating_duration_since(Instant::now());
         match timeout(after, Limited::new(body, most).collect()).await {
@@ -295,13 +291,13 @@ impl Upstream {
     }
 }
 
-/// Why an answer is none.
+/// Why an answer that is not framed is none.
 pub const UNFRAMED: &str =
     "its answer ends with its connection: nobody could tell a part of it from the whole";
 
-/// Whether a body's end can be told from the end of its connection (RFC 9112 6.3).
-pub fn is_framed(answer: &Response<Body>) -> bool {
-    answer.body().size_hint().exact().is_some() || answer.headers().contains_key(TRANSFER_ENCODING)
+/// Whether the end of an answer's body can be told from the end of its connection (RFC 9112 6.3).
+pub fn is_framed(headers: &HeaderMap) -> bool {
+    headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING)
 }
 
 /// An error with what caused it: the HTTP library's own texts do not have that.
