@@ -11,21 +11,19 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Bytes};
 use hyper::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderName,
-    HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE,
+    CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION,
 };
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Response, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info, warn};
 
-use super::key::{self, Question, Version};
+use super::cache::{Cache, End, headers, is_trouble, only, text, version};
+use super::key::{Question, Version};
 use super::object::{BLOCK, Filler, Object};
 use super::shelf::{Outcome, Shelf, Told};
-use super::spending::Spending;
-use super::turns::Turns;
-use crate::relay::body::{self, Body};
-use crate::relay::upstream::{Repeat, UNFRAMED, Upstream, UpstreamError, is_framed};
+use crate::relay::body::Body;
+use crate::relay::upstream::{UNFRAMED, is_framed};
 
 /// A broken transfer is taken up again at once, and after these pauses while nothing comes of it: a cache that is
 /// restarted is there again within seconds.
@@ -45,144 +43,6 @@ const KEPT_UNUSED: Duration = Duration::from_secs(600);
 
 /// Readers wait so long for a helping before they are given a part of it.
 const GATHER: Duration = Duration::from_secs(1);
-
-/// The way to the partition cache. A clone is the same way.
-#[derive(Clone)]
-pub struct Cache {
-    /// Transfers for everybody.
-    pub fills: Arc<Upstream>,
-    /// Transfers for one machine each.
-    pub streams: Arc<Upstream>,
-    /// What both may take.
-    pub budget: Spending,
-    /// Who gives a chunk next.
-    pub turns: Arc<Turns>,
-    /// The budget's clock counts from here.
-    pub begun: Instant,
-}
-
-impl Cache {
-    /// The budget's time.
-    pub fn now(&self) -> Duration {
-        self.begun.elapsed()
-    }
-
-    /// The cache's answer to a request of leafboot's own words.
-    pub async fn ask(
-        &self,
-        upstream: &Upstream,
-        method: Method,
-        path: &str,
-        headers: HeaderMap,
-    ) -> Result<Response<Body>, UpstreamError> {
-        let request = || {
-            let mut request = Request::new(body::empty());
-            *request.method_mut() = method.clone();
-            // `route` lets only plain characters through.
-            *request.uri_mut() = path.parse().unwrap_or_default();
-            *request.headers_mut() = headers.clone();
-            request
-        };
-        upstream.send(Repeat::Freely(&request), None).await
-    }
-
-    /// The cache's answer for one machine alone, and of how many of its bytes the packets are paid for already: of those
-    /// that come whether anybody reads them or not.
-    pub async fn ask_alone(
-        &self,
-        method: Method,
-        path: &str,
-        headers: HeaderMap,
-    ) -> Result<(Response<Body>, usize), UpstreamError> {
-        let pause = self.budget.ask_alone(UNREAD, self.now());
-        if !pause.is_zero() {
-            sleep(pause).await;
-        }
-        let answer = self.ask(&self.streams, method, path, headers).await;
-        let comes = answer.as_ref().map_or(0, |answer| {
-            let length = answer.body().size_hint().exact().map(usize::try_from);
-            length.and_then(Result::ok).unwrap_or(UNREAD).min(UNREAD)
-        });
-        self.budget.unfetched(UNREAD, comes);
-        answer.map(|answer| (answer, comes))
-    }
-
-    /// The bytes `first` to `last` of `version`, for one machine alone.
-    pub async fn rest(&self, path: &str, version: &Version, (first, last): (u64, u64)) -> io::Result<Alone> {
-        let part = Part::new(version, first, last).map_err(End::into_error)?;
-        let (answer, paid) =
-            self.ask_alone(Method::GET, path, part.headers()).await.map_err(io::Error::other)?;
-        Ok((part.of(answer).map_err(End::into_error)?, paid))
-    }
-
-    /// The bytes of `version` from `first` on, for everybody.
-    async fn resume(&self, path: &str, version: &Version, first: u64) -> Result<Body, End> {
-        let last = version.length.unwrap_or_default().saturating_sub(1);
-        let part = Part::new(version, first, last)?;
-        let answer = self.ask(&self.fills, Method::GET, path, part.headers()).await;
-        part.of(answer.map_err(|error| End::Broken(io::Error::other(error)))?)
-    }
-}
-
-/// A body for one machine alone, and of how many of its next bytes the packets are paid for.
-pub type Alone = (Body, usize);
-
-/// What the cache sends of an answer that nobody reads: the kernel takes it (`Buffers::MANY`).
-const UNREAD: usize = 96 * 1024;
-
-/// A part of a version, that must be none of another.
-struct Part<'a> {
-    known: &'a Version,
-    validator: &'a str,
-    first: u64,
-    last: u64,
-}
-
-impl<'a> Part<'a> {
-    fn new(known: &'a Version, first: u64, last: u64) -> Result<Self, End> {
-        let validator = known.strong().filter(|_| known.length.is_some());
-        let validator =
-            validator.ok_or_else(|| End::given("the cache gave no strong validator to go on with"))?;
-        Ok(Self { known, validator, first, last })
-    }
-
-    fn headers(&self) -> HeaderMap {
-        let range = (RANGE, format!("bytes={}-{}", self.first, self.last));
-        headers([range, (IF_RANGE, self.validator.to_owned())])
-    }
-
-    /// The part's bytes, if an answer has them.
-    fn of(&self, answer: Response<Body>) -> Result<Body, End> {
-        if is_trouble(answer.status()) {
-            return Err(End::Broken(io::Error::other(format!("the cache answered {}", answer.status()))));
-        }
-        let length = self.known.length;
-        let expected = format!("bytes {}-{}/{}", self.first, self.last, length.unwrap_or_default());
-        let is_it = answer.status() == StatusCode::PARTIAL_CONTENT
-            && text(answer.headers(), &CONTENT_RANGE) == Some(expected)
-            && version(answer.headers(), length).is(self.known);
-        if is_it { Ok(answer.into_body()) } else { Err(End::given("the cache has another version now")) }
-    }
-}
-
-/// Whether a status means that the same question may be answered better a little later.
-pub fn is_trouble(status: StatusCode) -> bool {
-    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
-}
-
-/// Header values are made of checked characters or came as header values.
-fn headers<const N: usize>(pairs: [(HeaderName, String); N]) -> HeaderMap {
-    pairs.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::from_str(&value).ok()?))).collect()
-}
-
-fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    headers.get(name)?.to_str().ok().map(str::to_owned)
-}
-
-/// Of an answer's headers those with the given names.
-pub fn only(headers: &HeaderMap, names: &[HeaderName]) -> HeaderMap {
-    names.iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone()))).collect()
-}
 
 /// Asks the cache for `path`, tells what came of it, and fetches the object if there is one to fetch. `known`: what
 /// the path was before. `place`: the caller's to fetch, free again when the cache has nothing more to do; none: it may
@@ -209,6 +69,8 @@ pub async fn run(
         }
     };
     let Some(place) = place else {
+        // Whoever may fetch it is to find nothing.
+        shelf.take_back(&path, &told, None);
         told.send_replace(Some(Outcome::NoRoom));
         return;
     };
@@ -270,13 +132,6 @@ async fn confirmed(cache: &Cache, path: &str, known: Option<Arc<Object>>) -> Res
         }
         status => Err(Outcome::Failed(format!("it answered {status}").into())),
     }
-}
-
-fn version(headers: &HeaderMap, length: Option<u64>) -> Version {
-    let declared = text(headers, &CONTENT_LENGTH).and_then(|length| length.parse().ok());
-    let last_modified = text(headers, &LAST_MODIFIED);
-    let is_settled = key::is_settled(last_modified.as_deref(), text(headers, &DATE).as_deref());
-    Version { etag: text(headers, &ETAG), last_modified, length: length.or(declared), is_settled }
 }
 
 /// Room for a version, and whether it is kept whole. Up to half of the shelf it is. A larger one gets a window of a
@@ -463,25 +318,6 @@ impl News {
         if is_told {
             self.0 = Some(Instant::now());
         }
-    }
-}
-
-/// Why a transfer ended before its end.
-enum End {
-    /// The connection broke: the rest can be asked for.
-    Broken(io::Error),
-    /// It was given up.
-    Given(io::Error),
-}
-
-impl End {
-    fn given(reason: &str) -> Self {
-        Self::Given(io::Error::other(reason))
-    }
-
-    fn into_error(self) -> io::Error {
-        let (Self::Broken(error) | Self::Given(error)) = self;
-        error
     }
 }
 

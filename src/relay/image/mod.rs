@@ -1,7 +1,7 @@
 //! Images in proxy mode: one transfer from the partition cache for all machines that ask for the same object.
 //!
-//! `shelf` knows the objects, `fill` fetches one, `object` is what is filled and followed, `key` tells versions apart,
-//! `range` chooses a part, `stream` sends it, `turns` and `spending` say when.
+//! `shelf` knows the objects, `cache` is asked for one, `fill` fetches it, `object` is what is filled and followed, `key`
+//! tells versions apart, `range` chooses a part, `stream` sends it, `turns` and `spending` say when.
 //!
 //! Must never: send anything of a machine's but its conditions to the cache (the answer is everybody's), or give a
 //! broken transfer the look of a whole one.
@@ -25,7 +25,7 @@ use super::upstream::{self, Buffers, Manner, Upstream, UpstreamError};
 use crate::config::relay::{self, CacheMode};
 use crate::metrics::{Gauge, Metrics, OneMore};
 use crate::net::PortName;
-use fill::Cache;
+use cache::Cache;
 use key::Version;
 use object::Object;
 use range::{Conditions, Part};
@@ -34,6 +34,7 @@ use spending::Spending;
 use stream::ImageBody;
 use turns::Turns;
 
+mod cache;
 mod fill;
 pub mod key;
 pub mod object;
@@ -227,7 +228,7 @@ impl Images {
 
     /// An answer of the cache for one machine alone, as it is read.
     async fn alone(&self, asked: ImageRequest) -> Result<Response<Body>, ImageError> {
-        let own = fill::only(&asked.headers, &[RANGE, IF_RANGE, IF_NONE_MATCH, IF_MODIFIED_SINCE]);
+        let own = cache::only(&asked.headers, &[RANGE, IF_RANGE, IF_NONE_MATCH, IF_MODIFIED_SINCE]);
         let is_head = asked.method == Method::HEAD;
         let (answer, paid) = self.cache.ask_alone(asked.method, &asked.path, own).await?;
         let is_framed = upstream::is_framed(answer.headers());
@@ -237,10 +238,10 @@ impl Images {
             && head.status != StatusCode::NOT_MODIFIED
             && head.status != StatusCode::RANGE_NOT_SATISFIABLE
         {
-            if fill::is_trouble(head.status) {
+            if cache::is_trouble(head.status) {
                 return Err(ImageError::Transfer(format!("it answered {}", head.status)));
             }
-            return Ok(other(head.status, &fill::only(&head.headers, &[LOCATION])));
+            return Ok(other(head.status, &cache::only(&head.headers, &[LOCATION])));
         }
         let mut names = vec![ETAG, LAST_MODIFIED, ACCEPT_RANGES, CONTENT_RANGE];
         if served {
@@ -261,7 +262,7 @@ impl Images {
         };
         let mut response = Response::new(body);
         *response.status_mut() = head.status;
-        *response.headers_mut() = fill::only(&head.headers, &names);
+        *response.headers_mut() = cache::only(&head.headers, &names);
         Ok(response)
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::fill::{Alone, Cache};
+use super::cache::{Alone, Cache};
 use super::object::{Follower, Next};
 use crate::relay::body::Body;
 
