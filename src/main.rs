@@ -16,6 +16,7 @@ use leafboot::config::Config;
 use leafboot::desired::Desired;
 use leafboot::metrics::Metrics;
 use leafboot::reconcile::{self, Inputs, Outputs};
+use leafboot::status::Status;
 use leafboot::store::Store;
 use leafboot::systemd::{self, Inherited};
 use leafboot::{acl, links, preview, ra, relay, retire};
@@ -88,6 +89,10 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
     let (ports_out, ports) = watch::channel(None);
 
     let metrics = Arc::new(Metrics::default());
+    metrics.watch_ports({
+        let status: watch::Receiver<Status> = status.clone();
+        move || status.borrow().counted()
+    });
     let api = Api {
         boot: config.boot.clone(),
         desired: desired_out,

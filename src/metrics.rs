@@ -28,6 +28,11 @@ struct PortLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     port: String,
     kind: &'static str,
@@ -81,12 +86,35 @@ pub struct ShelfState {
     pub transfers: usize,
 }
 
-/// Memory goes back without a word, so the shelf is looked at when somebody asks.
-struct Look(Box<dyn Fn() -> ShelfState + Send + Sync>);
+/// How the leaf's ports stand at a moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PortsState {
+    /// How many ports are in each of the API's states.
+    pub states: Vec<(&'static str, usize)>,
+    /// Ports on which Router Advertisements are sent.
+    pub advertising: usize,
+    /// A document was pushed, SONiC's databases can be read, and every port is settled.
+    pub is_settled: bool,
+}
 
-impl fmt::Debug for Look {
+/// What changes without a word, so it is looked at when somebody asks. Nothing, until it is known how.
+struct Look<T>(OnceLock<Box<dyn Fn() -> T + Send + Sync>>);
+
+impl<T> Look<T> {
+    fn look(&self) -> Option<T> {
+        self.0.get().map(|look| look())
+    }
+}
+
+impl<T> Default for Look<T> {
+    fn default() -> Self {
+        Self(OnceLock::new())
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Look<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0().fmt(f)
+        self.look().fmt(f)
     }
 }
 
@@ -94,6 +122,10 @@ impl fmt::Debug for Look {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    ports: Family<StateLabel, Gauge>,
+    ports_advertising: Gauge,
+    settled: Gauge,
+    ports_state: Look<PortsState>,
     requests: Family<RequestLabels, Counter>,
     sent: Family<PortLabel, Counter>,
     connections: Family<PortLabel, Gauge>,
@@ -105,7 +137,7 @@ pub struct Metrics {
     image_readers: Family<ReaderLabels, Gauge>,
     image_waits: Family<WaitLabels, Seconds>,
     transfer_waits: Seconds,
-    shelf: OnceLock<Look>,
+    shelf: Look<ShelfState>,
     first_byte: Family<OriginLabels, Histogram>,
     failures: Family<OriginLabels, Counter>,
     well: Family<OriginLabels, Gauge>,
@@ -116,6 +148,10 @@ impl Default for Metrics {
         let histogram: fn() -> Histogram = || Histogram::new(SECONDS);
         let mut metrics = Self {
             registry: Registry::with_prefix("leafboot"),
+            ports: Family::default(),
+            ports_advertising: Gauge::default(),
+            settled: Gauge::default(),
+            ports_state: Look::default(),
             requests: Family::default(),
             sent: Family::default(),
             connections: Family::default(),
@@ -127,7 +163,7 @@ impl Default for Metrics {
             image_readers: Family::default(),
             image_waits: Family::default(),
             transfer_waits: Seconds::default(),
-            shelf: OnceLock::new(),
+            shelf: Look::default(),
             first_byte: Family::new_with_constructor(histogram),
             failures: Family::default(),
             well: Family::default(),
@@ -139,6 +175,7 @@ impl Default for Metrics {
 
 impl Metrics {
     fn register(&mut self) {
+        self.register_ports();
         let registry = &mut self.registry;
         registry.register(
             "relay_requests",
@@ -186,6 +223,25 @@ impl Metrics {
         );
     }
 
+    fn register_ports(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "ports",
+            "Ports that are or were leafboot's since its start, by their state",
+            self.ports.clone(),
+        );
+        registry.register(
+            "ports_advertising",
+            "Ports on which Router Advertisements are sent",
+            self.ports_advertising.clone(),
+        );
+        registry.register(
+            "settled",
+            "1 while a document is there, SONiC's databases can be read and every port is settled",
+            self.settled.clone(),
+        );
+    }
+
     fn register_images(&mut self) {
         let registry = &mut self.registry;
         registry.register_with_unit(
@@ -226,12 +282,18 @@ impl Metrics {
 
     /// All metrics in OpenMetrics' text format.
     pub fn text(&self) -> String {
-        if let Some(Look(look)) = self.shelf.get() {
-            let state = look();
-            let gauge = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        if let Some(state) = self.shelf.look() {
             self.image_memory.set(gauge(state.taken));
             self.image_memory_limit.set(gauge(state.limit));
             self.image_transfers.set(gauge(state.transfers as u64));
+        }
+        if let Some(ports) = self.ports_state.look() {
+            for (state, count) in ports.states {
+                self.ports.get_or_create(&StateLabel { state }).set(gauge(count as u64));
+            }
+            self.ports_advertising.set(gauge(ports.advertising as u64));
+            self.settled.set(i64::from(ports.is_settled));
         }
         let mut text = String::new();
         // Writing to a string cannot fail.
@@ -266,7 +328,12 @@ impl Metrics {
 
     /// How the shared images' state is learnt, any time. Only the first of several is asked.
     pub fn watch_shelf(&self, look: impl Fn() -> ShelfState + Send + Sync + 'static) {
-        let _ = self.shelf.set(Look(Box::new(look)));
+        let _ = self.shelf.0.set(Box::new(look));
+    }
+
+    /// How the ports' state is learnt, any time. Only the first of several is asked.
+    pub fn watch_ports(&self, look: impl Fn() -> PortsState + Send + Sync + 'static) {
+        let _ = self.ports_state.0.set(Box::new(look));
     }
 
     /// Counts the images that are on their way to a port's machines; `source`: `shared` or `alone`.

@@ -8,6 +8,7 @@ use std::net::Ipv6Addr;
 use serde::Serialize;
 
 use crate::desired::Desired;
+use crate::metrics::PortsState;
 use crate::net::{BootPrefix, PortName, VrfName};
 use crate::observed::Observed;
 use crate::plan::{self, Plan, Waiting};
@@ -56,6 +57,9 @@ pub enum PortState {
 }
 
 impl PortState {
+    /// In the order that a port goes through them.
+    const ALL: [Self; 4] = [Self::Boot, Self::Held, Self::Releasing, Self::Released];
+
     /// As in the API.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -180,6 +184,17 @@ impl Status {
         is_seen && self.ports.values().all(|port| port.settled)
     }
 
+    /// What is counted of them.
+    pub fn counted(&self) -> PortsState {
+        let count = |is: &dyn Fn(&PortStatus) -> bool| self.ports.values().filter(|port| is(port)).count();
+        let in_state = |state: PortState| (state.as_str(), count(&|port| port.state == state));
+        PortsState {
+            states: PortState::ALL.map(in_state).to_vec(),
+            advertising: count(&|port| port.advertising),
+            is_settled: self.is_settled(),
+        }
+    }
+
     /// Whether the pass was for this generation or a later one, and all is settled.
     pub fn has_settled(&self, generation: u64) -> bool {
         self.generation >= Some(generation) && self.is_settled()
@@ -204,9 +219,10 @@ mod tests {
     fn nothing_is_released_while_config_db_is_being_loaded() {
         let state =
             |state| PortStatus { state, settled: state == PortState::Released, ..PortStatus::RELEASED };
-        let all = [PortState::Boot, PortState::Held, PortState::Releasing, PortState::Released];
-        let ports =
-            all.iter().enumerate().map(|(at, was)| (format!("Ethernet{at}").parse().unwrap(), state(*was)));
+        let ports = PortState::ALL
+            .iter()
+            .enumerate()
+            .map(|(at, was)| (format!("Ethernet{at}").parse().unwrap(), state(*was)));
         let now = unloaded(&Status { generation: Some(1), database_error: None, ports: ports.collect() });
         let states: Vec<PortState> = now.ports.values().map(|port| port.state).collect();
         assert_eq!(

@@ -244,7 +244,17 @@ fn what_is_counted_is_on_the_socket_and_where_the_settings_say() {
     support::namespace::enter_leaf();
     let switch = Switch::start();
     let agent = Agent::start_with(&switch, "[metrics]\nlisten = \"[2001:db8:1::1]:9110\"\n");
-    assert_eq!(agent.get("/metrics").0, 200);
+    let counted = |line: &str| {
+        eventually(line, || agent.get("/metrics").1.as_str().is_some_and(|text| text.contains(line)));
+    };
+    counted("leafboot_settled 0\n");
+    eventually("nothing is left to do", || agent.put("/v1/ports?wait=5s", r#"{"ports": {}}"#).0 == 200);
+    counted("leafboot_settled 1\n");
+    agent.put("/v1/ports", BOOT);
+    counted("leafboot_settled 0\n");
+    counted("leafboot_ports{state=\"boot\"} 1\n");
+    counted("leafboot_ports{state=\"held\"} 0\n");
+    counted("leafboot_ports_advertising 0\n");
     let (code, answer) = agent.put("/metrics", "");
     assert!(code == 405 && answer.to_string().contains("/metrics takes GET"), "{answer}");
     // The management interface comes up after its daemons.

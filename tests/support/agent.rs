@@ -87,7 +87,7 @@ impl Agent {
         agent
     }
 
-    /// GET by curl: status and JSON body.
+    /// GET by curl: status and body, a text that is not JSON as a string.
     pub fn get(&self, path: &str) -> (u16, Value) {
         self.curl(&[&format!("http://leafboot{path}")])
     }
@@ -103,7 +103,7 @@ impl Agent {
         all.extend(arguments);
         let text = run("curl", &all);
         let (body, code) = text.trim_end().rsplit_once('\n').unwrap();
-        (code.parse().unwrap(), serde_json::from_str(body).unwrap_or(Value::Null))
+        (code.parse().unwrap(), serde_json::from_str(body).unwrap_or_else(|_| body.into()))
     }
 
     /// Bytes of memory that it has in use.
