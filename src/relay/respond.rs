@@ -177,8 +177,7 @@ impl Asked<'_> {
 
     /// Waits until the connection has little time left: no script would be a dead end.
     async fn ends(&self) {
-        let ends = |phase: &Phase| matches!(phase.stage, Stage::Stops | Stage::Released);
-        let _ = self.service.phase.clone().wait_for(ends).await.is_ok();
+        let _ = self.service.phase.clone().wait_for(Phase::ends).await.is_ok();
         sleep(LAST_WORD).await;
     }
 

@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
 use super::allowance::Allowance;
@@ -55,7 +56,7 @@ const KNOWN_AGE: Duration = Duration::from_secs(1);
 const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
 /// How long requests that are under way may take when their port or the process ends: a token's deadline.
 pub const GRACE: Duration = Duration::from_secs(5);
-/// Of it, so long a connection may still bring a request when the process ends.
+/// Of it, so long a connection may still bring a request when the process ends, and shake hands before.
 const LINGER: Duration = Duration::from_millis(300);
 
 /// What the servers of all ports share.
@@ -132,6 +133,11 @@ impl Phase {
     /// The port begins to serve.
     pub fn begin(claim: Claim) -> Self {
         Self { claim: Arc::new(Vouched::new(claim, Claim::headers)), stage: Stage::Serves }
+    }
+
+    /// Whether its connections are to end.
+    pub fn ends(&self) -> bool {
+        matches!(self.stage, Stage::Stops | Stage::Released)
     }
 
     /// Another session begins.
@@ -295,14 +301,32 @@ async fn connection(stream: TcpStream, machine: Vouched<Machine>, service: Arc<S
         None => converse(stream, machine, &service).await,
         // A handshake costs more than most requests, and all ports' are made by one thread.
         Some(_) if !service.allows() => Err("its port asks too often".to_owned()),
-        Some(tls) => match timeout(HEAD_TIMEOUT, TlsAcceptor::from(tls.get()).accept(stream)).await {
-            Ok(Ok(stream)) => converse(stream, machine, &service).await,
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("no TLS handshake in time".to_owned()),
+        Some(tls) => match shake_hands(tls, stream, service.phase.clone()).await {
+            Ok(stream) => converse(stream, machine, &service).await,
+            Err(reason) => Err(reason),
         },
     };
     if let Err(reason) = end {
         debug!(port = %service.port, reason, "a machine's connection broke");
+    }
+}
+
+/// The handshake of a connection over TLS, before its time is over, or its port's.
+async fn shake_hands(
+    tls: &Reloaded<ServerConfig>,
+    stream: TcpStream,
+    mut phase: watch::Receiver<Phase>,
+) -> Result<TlsStream<TcpStream>, String> {
+    let over = async {
+        let _ = phase.wait_for(Phase::ends).await.is_ok();
+        sleep(LINGER).await;
+    };
+    tokio::select! {
+        done = timeout(HEAD_TIMEOUT, TlsAcceptor::from(tls.get()).accept(stream)) => match done {
+            Ok(done) => done.map_err(|error| error.to_string()),
+            Err(_) => Err("no TLS handshake in time".to_owned()),
+        },
+        () = over => Err("no TLS handshake before its port ended".to_owned()),
     }
 }
 
@@ -324,11 +348,10 @@ where
     let http = http.serve_connection(TokioIo::new(stream), handle);
     tokio::pin!(http);
     let mut phase = service.phase.clone();
-    let ends = |phase: &Phase| matches!(phase.stage, Stage::Stops | Stage::Released);
     let is_released = tokio::select! {
         biased;
         end = http.as_mut() => return end.map_err(|error| error.to_string()),
-        phase = phase.wait_for(ends) => phase.is_ok_and(|phase| phase.stage == Stage::Released),
+        phase = phase.wait_for(Phase::ends) => phase.is_ok_and(|phase| phase.stage == Stage::Released),
     };
     let until = tokio::time::Instant::now() + GRACE;
     // On a port that was released the next request is told so; a process that ends takes no next one. But hyper closes

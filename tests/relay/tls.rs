@@ -1,7 +1,7 @@
 //! TLS on both sides: the listener's certificate, the origins' trust roots, the leaf's own certificate.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +11,8 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+
+use leafboot::relay::server::Stage;
 
 use super::partition::{Relayed, nobody, ok};
 use super::support::cable::Cable;
@@ -101,6 +103,12 @@ fn the_boot_service_knows_the_leaf_by_its_certificate() {
     eventually("the bad certificate is taken up", || relayed.curl(&["/boot.ipxe"]).starts_with("503"));
     authority.issue(directory, "leaf", "leaf01");
     eventually("the good certificate is taken up", || relayed.curl(&["/boot.ipxe"]).starts_with("200"));
+    // Another authority is to be trusted, and then the first one again.
+    let root = std::fs::read(directory.join("ca.crt")).unwrap();
+    std::fs::copy(other.path().join("ca.crt"), directory.join("ca.crt")).unwrap();
+    eventually("the changed root is taken up", || relayed.curl(&["/boot.ipxe"]).contains("UnknownIssuer"));
+    std::fs::write(directory.join("ca.crt"), root).unwrap();
+    eventually("the old root is taken up", || relayed.curl(&["/boot.ipxe"]).starts_with("200"));
 }
 
 #[test]
@@ -152,6 +160,25 @@ fn a_port_that_shakes_hands_too_often_is_refused() {
     let get = || image(&relayed, directory.path(), "leaf.example");
     eventually("a machine is served", || get().contains("307 "));
     eventually("one that comes back at once is not", || get().contains("curl: (35)"));
+}
+
+#[test]
+fn a_handshake_ends_with_its_port() {
+    let directory = tempfile::tempdir().unwrap();
+    Authority::new(directory.path()).issue(directory.path(), "relay", "leaf.example");
+    let relayed = relayed(directory.path(), "");
+    let open = |count| {
+        let connections = format!("leafboot_relay_connections{{port=\"Ethernet0\"}} {count}\n");
+        eventually(&connections, || relayed.metrics.text().contains(&connections));
+    };
+    open(0);
+    let connect = || TcpStream::connect("[2001:db8:b007::1]:443").unwrap();
+    let silent = relayed.cable.inside(connect).join().unwrap();
+    open(1);
+    relayed.enter(Stage::Released);
+    // Sooner than a silent machine is given up.
+    open(0);
+    drop(silent);
 }
 
 #[test]
