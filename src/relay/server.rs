@@ -24,7 +24,7 @@ use tracing::{debug, warn};
 
 use super::allowance::Allowance;
 use super::claim::{self, Claim, Machine};
-use super::image::Images;
+use super::image::{Images, PortImages};
 use super::reader::Reader;
 use super::respond;
 use super::script::Memory;
@@ -158,7 +158,7 @@ pub struct Service {
     /// The port's claim, and how far it is.
     pub phase: watch::Receiver<Phase>,
     /// What it gets of the partition cache's images in proxy mode.
-    pub images: Images,
+    pub images: PortImages,
     kept: watch::Sender<Kept>,
     places: Arc<Semaphore>,
     sent: Counter,

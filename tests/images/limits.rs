@@ -110,6 +110,33 @@ fn a_machine_that_asks_and_goes_begins_one_transfer_at_a_time() {
 }
 
 #[test]
+fn what_one_machine_alone_reads_makes_room_for_others() {
+    let site = Site::start(&format!("memory = \"64MiB\"\n{UNLIMITED}"));
+    let (length, slow) = (30 * MB, Habit { rate: 6 * MB, ..EAGER });
+    let path = |image: u64| format!("/metal-os/{image}");
+    let hoard = (0..2).map(|image| {
+        site.origin.put(&path(image), Image::new(image, length));
+        let download = site.begin(&path(image), slow);
+        eventually("it is there whole", || {
+            let memory = site.counted("image_memory_bytes");
+            site.counted("image_transfers") == 0.0 && memory > (image + 1) as f64 * 29e6
+        });
+        download
+    });
+    let hoard: Vec<_> = hoard.collect();
+    site.origin.put(&path(2), Image::new(2, length));
+    site.origin.answers.store(0, Ordering::Relaxed);
+    let others: Vec<_> = (0..4).map(|_| site.begin_at(OTHER_GATEWAY, &path(2), slow)).collect();
+    for (image, download) in joined(hoard).iter().enumerate() {
+        assert_whole(download, image as u64, length);
+    }
+    for download in joined(others) {
+        assert_whole(&download, 2, length);
+    }
+    assert_eq!(site.origin.answers.load(Ordering::Relaxed), 2, "one for all, and one for whoever made room");
+}
+
+#[test]
 fn a_machine_that_asks_for_itself_and_goes_pays_for_what_comes() {
     let site = Site::start("memory = \"0B\"\n[relay.cache.budget]\nport_packets = 200\n");
     let (begun, mut asked) = (Instant::now(), 0);

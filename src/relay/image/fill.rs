@@ -174,6 +174,7 @@ impl Transfer {
         let fetched = tokio::select! {
             fetched = self.fetch(&mut filler, body) => fetched,
             () = object.abandoned(UNREAD_MAX) => Err(io::Error::other("nobody reads it")),
+            () = object.displaced() => return info!(path, "the room of an image's transfer was needed for others"),
         };
         drop(place);
         let end = match fetched {

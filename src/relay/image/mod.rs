@@ -74,12 +74,18 @@ pub enum ImageError {
     NoLength,
 }
 
-/// The images of one leaf, as one port gives them out. A clone is the same port's.
-#[derive(Clone)]
+/// The images of one leaf.
 pub struct Images {
     cache: Cache,
     shelf: Arc<Shelf>,
     metrics: Arc<Metrics>,
+}
+
+/// The leaf's images, as one port gives them out.
+pub struct PortImages {
+    cache: Cache,
+    shelf: Arc<Shelf>,
+    port: PortName,
     /// The port begins one transfer for everybody at a time: a machine that asks and goes, again and again, could fill
     /// the shelf and take the cache's packets with what nobody wants.
     place: Arc<Semaphore>,
@@ -111,20 +117,24 @@ impl Images {
             },
             shelf,
             metrics: Arc::clone(metrics),
-            place: Arc::new(Semaphore::new(1)),
-            sharing: Gauge::default(),
-            alone: Gauge::default(),
         })
     }
 
-    /// The same images with a budget and counts of their own, for another port.
-    pub fn for_port(&self, port: &PortName) -> Self {
-        let cache = Cache { budget: self.cache.budget.for_port(port), ..self.cache.clone() };
+    /// They, with a budget and counts of a port's own.
+    pub fn for_port(&self, port: &PortName) -> PortImages {
         let readers = |source| self.metrics.image_readers(port.as_str(), source);
-        let place = Arc::new(Semaphore::new(1));
-        Self { cache, place, sharing: readers("shared"), alone: readers("alone"), ..self.clone() }
+        PortImages {
+            cache: Cache { budget: self.cache.budget.for_port(port), ..self.cache.clone() },
+            shelf: Arc::clone(&self.shelf),
+            port: port.clone(),
+            place: Arc::new(Semaphore::new(1)),
+            sharing: readers("shared"),
+            alone: readers("alone"),
+        }
     }
+}
 
+impl PortImages {
     /// The answer to a machine.
     pub async fn answer(&self, mut asked: ImageRequest) -> Result<Response<Body>, ImageError> {
         if asked.method == Method::HEAD {
@@ -166,7 +176,7 @@ impl Images {
             return Outcome::TooLarge;
         }
         let place = Arc::clone(&self.place).try_acquire_owned().ok();
-        let mut telling = match self.shelf.find(path, place.is_some(), now()) {
+        let mut telling = match self.shelf.find(path, &self.port, place.is_some(), now()) {
             Found::Asked(telling) => telling,
             Found::Ask(told, known) => {
                 let telling = told.subscribe();

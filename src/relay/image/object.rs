@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use hyper::body::Bytes;
 use hyper::header::HeaderMap;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tokio::time::sleep;
 
 use super::key::Version;
@@ -35,6 +35,7 @@ pub struct Object {
     bytes: watch::Sender<Kept>,
     /// How far the fastest reader is.
     front: watch::Sender<u64>,
+    displaced: Notify,
 }
 
 #[derive(Debug)]
@@ -60,6 +61,8 @@ enum End {
     Filling,
     Whole,
     Broken(Arc<str>),
+    /// Others needed its room: who reads it fetches the rest for himself.
+    Displaced,
 }
 
 impl Object {
@@ -80,6 +83,7 @@ impl Object {
             headers,
             bytes: watch::Sender::new(kept),
             front: watch::Sender::new(0),
+            displaced: Notify::new(),
         });
         (Arc::clone(&object), Filler { object })
     }
@@ -87,7 +91,7 @@ impl Object {
     /// Whether somebody who comes now can have it from its first byte.
     pub fn can_be_joined(&self) -> bool {
         let kept = self.bytes.borrow();
-        kept.start == 0 && !matches!(kept.end, End::Broken(_))
+        kept.start == 0 && matches!(kept.end, End::Filling | End::Whole)
     }
 
     /// How many blocks are reserved for it.
@@ -106,7 +110,7 @@ impl Object {
         let near = match kept.end {
             End::Filling => first <= kept.filled().saturating_add(ahead),
             End::Whole => true,
-            End::Broken(_) => false,
+            End::Broken(_) | End::Displaced => false,
         };
         near && kept.start <= first
     }
@@ -121,8 +125,25 @@ impl Object {
         let kept = ended.map_err(|_| io::ErrorKind::BrokenPipe)?;
         match &kept.end {
             End::Broken(reason) => Err(io::Error::other(reason.to_string())),
-            End::Filling | End::Whole => Ok(kept.filled()),
+            End::Filling | End::Whole | End::Displaced => Ok(kept.filled()),
         }
+    }
+
+    /// Whether its readers could fetch the rest for themselves.
+    pub fn can_be_displaced(&self) -> bool {
+        self.version.length.is_some() && self.version.strong().is_some()
+    }
+
+    /// Gives its room back. Its readers fetch the rest for themselves.
+    pub fn displace(&self) {
+        if self.bytes.send_if_modified(Kept::displace) {
+            self.displaced.notify_one();
+        }
+    }
+
+    /// Waits until others needed its room. Its filler's to wait for, and nobody else's.
+    pub async fn displaced(&self) {
+        self.displaced.notified().await;
     }
 
     /// Waits until nobody reads it, now and `time` ago.
@@ -168,6 +189,9 @@ impl Kept {
 
     /// Whether there is a helping.
     fn append(&mut self, mut bytes: Bytes) -> bool {
+        if self.end != End::Filling {
+            return false;
+        }
         while !bytes.is_empty() {
             let piece = bytes.split_to(bytes.len().min(BLOCK - self.tail_length));
             self.tail_length += piece.len();
@@ -207,6 +231,9 @@ impl Kept {
 
     /// The last pieces get a block of their own size, and room that is not needed goes back.
     fn finish(&mut self) {
+        if self.end != End::Filling {
+            return;
+        }
         self.tell();
         if self.tail_length > 0 {
             self.tail = vec![Bytes::from(self.tail.concat())];
@@ -214,6 +241,30 @@ impl Kept {
         let used = self.blocks.len() + usize::from(self.tail_length > 0);
         drop(self.room.split(self.room.num_permits().saturating_sub(used)));
         self.end = End::Whole;
+    }
+
+    /// Whether it was on its way.
+    fn break_off(&mut self, reason: &str) -> bool {
+        let was_filling = self.end == End::Filling;
+        if was_filling {
+            self.end = End::Broken(reason.into());
+        }
+        was_filling
+    }
+
+    /// Whether it was there.
+    fn displace(&mut self) -> bool {
+        let was_there = matches!(self.end, End::Filling | End::Whole);
+        if was_there {
+            self.start = self.filled();
+            self.blocks.clear();
+            self.tail.clear();
+            self.fresh.clear();
+            self.tail_length = 0;
+            drop(self.room.split(self.room.num_permits()));
+            self.end = End::Displaced;
+        }
+        was_there
     }
 }
 
@@ -265,7 +316,7 @@ impl Filler {
 
     /// Breaks the object: its readers' connections break too.
     pub fn fail(self, reason: &str) {
-        self.object.bytes.send_modify(|kept| kept.end = End::Broken(reason.into()));
+        self.object.bytes.send_if_modified(|kept| kept.break_off(reason));
     }
 
     /// Waits until the fastest reader has come as far as `at`, which takes that it is given all that is there.
@@ -281,13 +332,7 @@ impl Filler {
 
 impl Drop for Filler {
     fn drop(&mut self) {
-        self.object.bytes.send_if_modified(|kept| {
-            let broke = kept.end == End::Filling;
-            if broke {
-                kept.end = End::Broken("its transfer ended".into());
-            }
-            broke
-        });
+        self.object.bytes.send_if_modified(|kept| kept.break_off("its transfer ended"));
     }
 }
 
@@ -308,7 +353,7 @@ pub struct Follower {
 pub enum Next {
     /// Some bytes.
     Bytes(Bytes),
-    /// The window has moved on: the bytes from here on are not kept any more.
+    /// The window has moved on, or others needed the room: the bytes from here on are not kept any more.
     Passed {
         /// The next byte that the reader needs.
         at: u64,
@@ -378,7 +423,7 @@ fn look(kept: &Kept, at: u64) -> Option<io::Result<Next>> {
     if let End::Broken(reason) = &kept.end {
         return Some(Err(io::Error::other(reason.to_string())));
     }
-    if at < kept.start {
+    if at < kept.start || kept.end == End::Displaced {
         return Some(Ok(Next::Passed { at }));
     }
     match kept.read(at) {

@@ -1,8 +1,10 @@
 //! The objects that are kept or on their way, by path. Whoever asks first for a path has to fetch it, everybody else
 //! waits for what comes of it: one question to the cache at a time.
 //!
-//! Must never: give out an object that the cache did not confirm within `FRESH`, or hold more bytes than its bound.
+//! Must never: give out an object that the cache did not confirm within `FRESH`, hold more bytes than its bound, or let a
+//! port keep room that another needs with what nobody else wants.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::object::{BLOCK, Object};
 use crate::metrics::ShelfState;
+use crate::net::PortName;
 
 /// So long after the cache was asked its answer holds: machines of one rack start within it, and a changed image is
 /// seen soon.
@@ -70,6 +73,22 @@ struct Entry {
     /// When the question was asked; none: the cache has to be asked in any case.
     asked: Option<Instant>,
     used: Instant,
+    wanted: Wanted,
+}
+
+/// By which ports an object was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wanted {
+    By(PortName),
+    BySeveral,
+}
+
+impl Wanted {
+    fn also(&mut self, port: &PortName) {
+        if !matches!(self, Self::By(first) if first == port) {
+            *self = Self::BySeveral;
+        }
+    }
 }
 
 impl Entry {
@@ -91,6 +110,14 @@ impl Entry {
             Some(Outcome::Shared(object)) => Arc::strong_count(object) == 1,
             Some(_) => true,
             None => false,
+        }
+    }
+
+    /// Its object and the one port that wants it, where that port's machine could fetch the rest for itself.
+    fn displaceable(&self) -> Option<(&PortName, Arc<Object>)> {
+        match &self.wanted {
+            Wanted::By(port) => Some((port, self.object().filter(|object| object.can_be_displaced())?)),
+            Wanted::BySeveral => None,
         }
     }
 
@@ -135,12 +162,15 @@ impl Shelf {
         }
     }
 
-    /// What is known of `path`, or the order to ask for it. Who may not fetch may ask only whether an object that is
-    /// there still is the path's.
-    pub fn find(&self, path: &str, may_fetch: bool, now: Instant) -> Found {
+    /// What `port` may know of `path`, or the order to ask for it. Who may not fetch may ask only whether an object that
+    /// is there still is the path's.
+    pub fn find(&self, path: &str, port: &PortName, may_fetch: bool, now: Instant) -> Found {
         self.with(|entries| {
+            let mut wanted = Wanted::By(port.clone());
             if let Some(entry) = entries.get_mut(path) {
                 entry.used = now;
+                entry.wanted.also(port);
+                wanted = entry.wanted.clone();
                 if entry.holds(now) {
                     return Found::Asked(entry.outcome.clone());
                 }
@@ -150,7 +180,7 @@ impl Shelf {
                 return Found::Nothing;
             }
             let (told, outcome) = watch::channel(None);
-            entries.insert(path.to_owned(), Entry { outcome, asked: Some(now), used: now });
+            entries.insert(path.to_owned(), Entry { outcome, asked: Some(now), used: now, wanted });
             Found::Ask(told, known)
         })
     }
@@ -204,23 +234,22 @@ impl Shelf {
         })
     }
 
-    /// Room for `blocks` blocks: objects that nobody reads go first, the least recently used one before the others.
-    /// Nothing, where those that are read leave no room.
+    /// Room for `blocks` blocks: objects that nobody reads go first, the least recently used one before the others; then
+    /// those that one port alone wants, of the port that holds most. Nothing, where the others leave no room.
     pub fn reserve(&self, blocks: usize) -> Option<OwnedSemaphorePermit> {
         let count = u32::try_from(blocks).ok()?;
-        if blocks > self.blocks {
-            return None;
-        }
         let try_it = || Arc::clone(&self.room).try_acquire_many_owned(count).ok();
-        let is_enough = |entries: &mut BTreeMap<String, Entry>| {
-            let idle = entries.values().filter(|entry| entry.is_idle()).filter_map(Entry::object);
-            self.room.available_permits() + idle.map(|object| object.room()).sum::<usize>() >= blocks
+        let has_room = |entries: &mut BTreeMap<String, Entry>| {
+            let can_go = |entry: &&Entry| entry.is_idle() || entry.displaceable().is_some();
+            let can_go = entries.values().filter(can_go).filter_map(Entry::object);
+            self.room.available_permits() + can_go.map(|object| object.room()).sum::<usize>() >= blocks
         };
         try_it().or_else(|| {
             // What is thrown out for nothing would have to be fetched again.
-            let mut enough = self.with(is_enough);
-            while enough {
-                enough = self.with(|entries| remove_least_used(entries, Entry::is_idle));
+            let mut has_room = self.with(has_room);
+            while has_room {
+                has_room =
+                    self.with(|entries| remove_least_used(entries, Entry::is_idle) || displace_one(entries));
                 if let Some(room) = try_it() {
                     return Some(room);
                 }
@@ -248,6 +277,25 @@ fn has_room_for(entries: &mut BTreeMap<String, Entry>, path: &str) -> bool {
         || remove_least_used(entries, Entry::is_idle)
 }
 
+/// Gives the room of an object back that one port alone wants: of the port with the most room in such, the least
+/// recently used one.
+fn displace_one(entries: &mut BTreeMap<String, Entry>) -> bool {
+    let mut held: BTreeMap<&PortName, usize> = BTreeMap::new();
+    for (port, object) in entries.values().filter_map(Entry::displaceable) {
+        *held.entry(port).or_default() += object.room();
+    }
+    let candidates = entries.iter().filter_map(|(path, entry)| {
+        let (port, object) = entry.displaceable()?;
+        Some(((Reverse(held.get(port)), entry.used), path.clone(), object))
+    });
+    let Some((_, path, object)) = candidates.min_by_key(|(rank, ..)| *rank) else {
+        return false;
+    };
+    entries.remove(&path);
+    object.displace();
+    true
+}
+
 fn remove_least_used(entries: &mut BTreeMap<String, Entry>, may_go: impl Fn(&Entry) -> bool) -> bool {
     let candidates = entries.iter().filter(|(_, entry)| may_go(entry));
     let oldest = candidates.min_by_key(|(_, entry)| entry.used).map(|(path, _)| path.clone());
@@ -262,13 +310,28 @@ mod tests {
 
     const START: Duration = Duration::from_secs(1000);
 
-    /// Puts an object of so many blocks there, asked for `second` seconds after the start.
+    fn port(number: u8) -> PortName {
+        format!("Ethernet{number}").parse().unwrap()
+    }
+
+    /// Puts an object of so many blocks there, of which nobody knows the length, asked for `second` seconds after the start.
     fn put(shelf: &Shelf, path: &str, blocks: usize, begun: Instant, second: u64) -> (Arc<Object>, Filler) {
-        let Found::Ask(told, _) = shelf.find(path, true, begun + Duration::from_secs(second)) else {
+        let version = Version { etag: Some("\"a\"".to_owned()), ..Version::default() };
+        put_for(&port(0), version, shelf, path, blocks, begun + Duration::from_secs(second))
+    }
+
+    fn put_for(
+        port: &PortName,
+        version: Version,
+        shelf: &Shelf,
+        path: &str,
+        blocks: usize,
+        asked: Instant,
+    ) -> (Arc<Object>, Filler) {
+        let Found::Ask(told, _) = shelf.find(path, port, true, asked) else {
             panic!("{path} is known");
         };
         let room = shelf.reserve(blocks).expect("there is room");
-        let version = Version { etag: Some("\"a\"".to_owned()), ..Version::default() };
         let (object, filler) = Object::new(version, HeaderMap::new(), room);
         told.send_replace(Some(Outcome::Shared(Arc::clone(&object))));
         (object, filler)
@@ -290,10 +353,34 @@ mod tests {
     }
 
     #[test]
+    fn what_one_port_alone_reads_makes_room_first_of_the_port_that_holds_most() {
+        let (shelf, begun) = (Shelf::new(10 * BLOCK as u64), Instant::now());
+        let put = |number, path: &str, blocks, second| {
+            let length = Some((blocks * BLOCK) as u64);
+            let version = Version { etag: Some("\"a\"".to_owned()), length, ..Version::default() };
+            put_for(&port(number), version, &shelf, path, blocks, begun + Duration::from_secs(second))
+        };
+        let (modest, first, second) = (put(4, "/m", 3, 0), put(0, "/1", 3, 1), put(0, "/2", 3, 2));
+        assert!(shelf.reserve(8).is_some(), "all three");
+        let is_there = |put: &(Arc<Object>, Filler)| put.0.can_be_joined();
+        assert!(!is_there(&modest) && !is_there(&first) && !is_there(&second));
+
+        let (modest, first, second) = (put(4, "/m", 3, 3), put(0, "/1", 3, 4), put(0, "/2", 3, 5));
+        let room = shelf.reserve(3).unwrap();
+        assert_eq!([&modest, &first, &second].map(is_there), [true, false, true]);
+        let shared = shelf.find("/2", &port(4), true, begun + Duration::from_secs(5));
+        assert!(matches!(shared, Found::Asked(_)));
+        assert!(shelf.reserve(4).is_some(), "the modest one's");
+        assert_eq!([&modest, &second].map(is_there), [false, true], "two ports want it");
+        drop(room);
+        assert!(shelf.reserve(8).is_none());
+    }
+
+    #[test]
     fn what_is_asked_for_or_read_is_not_pushed_out() {
         let (shelf, begun) = (Shelf::new(10 * BLOCK as u64), Instant::now());
         let read = put(&shelf, "/read", 1, begun, 0);
-        let ask = |path: &str| shelf.find(path, true, begun);
+        let ask = |path: &str| shelf.find(path, &port(0), true, begun);
         let asked: Vec<Found> = (1..ENTRIES_MAX).map(|number| ask(&format!("/{number}"))).collect();
         assert!(matches!(ask("/more"), Found::Nothing));
         let told =
@@ -302,8 +389,11 @@ mod tests {
         assert!(matches!(ask("/more"), Found::Ask(..)), "it takes the place of what nobody needs");
         assert!(shelf.look("/read", begun).is_some());
         let later = begun + START;
-        assert!(matches!(shelf.find("/1", false, later), Found::Nothing), "who may not fetch does not");
-        assert!(matches!(shelf.find("/read", false, later), Found::Ask(_, Some(_))), "but may ask");
+        assert!(
+            matches!(shelf.find("/1", &port(0), false, later), Found::Nothing),
+            "who may not fetch does not"
+        );
+        assert!(matches!(shelf.find("/read", &port(0), false, later), Found::Ask(_, Some(_))), "but may ask");
         drop(read);
     }
 
@@ -312,17 +402,17 @@ mod tests {
         let (shelf, begun) = (Shelf::new(10 * BLOCK as u64), Instant::now());
         let (object, filler) = put(&shelf, "/a", 2, begun, 0);
         let later = begun + START;
-        let Found::Ask(told, Some(known)) = shelf.find("/a", true, later) else {
+        let Found::Ask(told, Some(known)) = shelf.find("/a", &port(0), true, later) else {
             panic!("it is to be asked for")
         };
         shelf.take_back("/a", &told, Some(known));
         assert!(shelf.look("/a", later).is_none(), "nobody confirmed it");
-        let Found::Ask(told, Some(known)) = shelf.find("/a", true, later) else {
+        let Found::Ask(told, Some(known)) = shelf.find("/a", &port(0), true, later) else {
             panic!("it is to be asked for")
         };
         assert!(Arc::ptr_eq(&known, &object));
         filler.fail("it broke");
         shelf.take_back("/a", &told, Some(known));
-        assert!(matches!(shelf.find("/a", true, later), Found::Ask(_, None)));
+        assert!(matches!(shelf.find("/a", &port(0), true, later), Found::Ask(_, None)));
     }
 }

@@ -253,3 +253,28 @@ proptest! {
         });
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_displaced_object_gives_its_room_back_and_its_readers_go_on_from_where_they_are() {
+    let all = Arc::new(Semaphore::new(4));
+    let taken = Arc::clone(&all).try_acquire_many_owned(4).unwrap();
+    let version = Version { length: Some(LENGTH), ..Version::default() };
+    let (object, mut filler) = Object::new(version, HeaderMap::new(), taken);
+    let here = BLOCK as u64 + 7;
+    filler.append(bytes(0..here)).unwrap();
+    filler.tell();
+    let (waits, late) = (object.follow(0, LENGTH), object.follow(0, LENGTH));
+    let waits = tokio::spawn(read(waits, usize::MAX, Duration::ZERO));
+    sleep(Duration::from_secs(1)).await;
+    object.displace();
+    assert_eq!(all.available_permits(), 4);
+    object.displaced().await;
+    let (came, error) = waits.await.unwrap().unwrap_err();
+    assert!(came == bytes(0..here) && error.to_string() == format!("passed at {here}"), "{error}");
+    let (came, error) = read(late, usize::MAX, Duration::ZERO).await.unwrap_err();
+    assert!(came.is_empty() && error.to_string() == "passed at 0", "{error}");
+    assert!(!object.can_be_joined() && !object.is_filling() && !object.has(here, 0));
+    assert!(!filler.append(bytes(here..LENGTH)).unwrap());
+    filler.finish().unwrap_err();
+    assert!(!object.can_be_joined(), "it stays away");
+}
