@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use leafboot::acl;
 use leafboot::config::Config;
 use leafboot::db::Db;
-use leafboot::desired::{Desired, Origin};
+use leafboot::desired::{Desired, Provenance};
 use leafboot::net::{BootPrefix, PortName};
 use leafboot::observed::Observed;
 use leafboot::plan::Plan;
@@ -74,7 +74,8 @@ impl World {
             (format!("Ethernet{}", port * 4).parse::<PortName>().unwrap(), prefix)
         };
         let ports = (0..ports).map(wish).collect();
-        let desired = Desired { generation: 1, origin: Origin::Pushed, ports, old: Default::default() };
+        let desired =
+            Desired { generation: 1, provenance: Provenance::Pushed, ports, old: Default::default() };
         let rebuilds = swss.host_firewall().rebuilds;
         Self { switch, swss, config, desired, rebuilds }
     }

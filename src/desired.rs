@@ -24,7 +24,7 @@ pub struct Desired {
     /// Counts accepted documents that differ from the one before; from 1.
     pub generation: u64,
     /// Whether metal-core has said this since the agent started.
-    pub origin: Origin,
+    pub provenance: Provenance,
     /// The ports that are to boot, each with its /64.
     pub ports: BTreeMap<PortName, BootPrefix>,
     /// What earlier documents gave to ports and this one does not, the latest first.
@@ -45,7 +45,7 @@ pub struct OldPrefix {
 
 /// Where a document comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum Provenance {
     /// An order: what is not in it is released.
     Pushed,
     /// A memory of an earlier run: nothing is released on its word.
@@ -296,7 +296,8 @@ pub struct Now {
 impl Desired {
     /// What is pushed after `before`: of another generation if its ports differ. What a port loses by it is withdrawn.
     pub fn after(before: Option<&Self>, ports: BTreeMap<PortName, BootPrefix>, now: Instant) -> Self {
-        let mut desired = Self { generation: 1, origin: Origin::Pushed, ports, old: OldPrefixes::new() };
+        let mut desired =
+            Self { generation: 1, provenance: Provenance::Pushed, ports, old: OldPrefixes::new() };
         let Some(before) = before else { return desired };
         desired.generation = before.generation + u64::from(before.ports != desired.ports);
         desired.old = before.old.clone();
@@ -334,7 +335,7 @@ impl Desired {
         let old = kept.old.into_iter().map(|(port, old)| (port, old.into_iter().filter_map(still).collect()));
         Ok(Self {
             generation: kept.generation,
-            origin: Origin::Restored,
+            provenance: Provenance::Restored,
             ports: kept.ports,
             old: old.collect(),
         })

@@ -23,6 +23,7 @@
 //! named in `metrics`; `systemd` keeps the relay's listeners over a restart.
 
 pub mod acl;
+pub mod allowance;
 pub mod api;
 pub mod cli;
 pub mod config;

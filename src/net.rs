@@ -163,12 +163,14 @@ pub enum PrefixError {
     NotUnicast(Ipv6Net),
 }
 
+/// The prefix itself, unless bits behind its length are set: then somebody meant another.
+pub fn without_host_bits(net: Ipv6Net) -> Result<Ipv6Net, PrefixError> {
+    if net.trunc() == net { Ok(net) } else { Err(PrefixError::HostBits(net, net.trunc())) }
+}
+
 /// Parses a prefix that has no host bits and lies in unicast space (global or unique local).
 fn parse_prefix(text: &str) -> Result<Ipv6Net, PrefixError> {
-    let net: Ipv6Net = text.parse().map_err(|_| PrefixError::Syntax(text.to_owned()))?;
-    if net.trunc() != net {
-        return Err(PrefixError::HostBits(net, net.trunc()));
-    }
+    let net = without_host_bits(text.parse().map_err(|_| PrefixError::Syntax(text.to_owned()))?)?;
     // RFC 4291 2.4: 2000::/3 is global unicast; RFC 4193 3.1: fc00::/7 is unique local.
     let first = net.addr().octets()[0];
     let unicast = net.prefix_len() >= 7 && (first & 0xe0 == 0x20 || first & 0xfe == 0xfc);

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::config::Config;
-use crate::desired::{Desired, Origin};
+use crate::desired::{Desired, Provenance};
 use crate::net::{LoopbackName, PortName, VrfName};
 use crate::observed::{Base, Links, Observed, Port};
 use crate::rows::{Fields, RowKey};
@@ -86,7 +86,7 @@ impl Plan {
             let want = desired.ports.get(name).copied();
             let need = match want {
                 Some(prefix) => view.enter(name, port, prefix),
-                None if desired.origin == Origin::Pushed => view.leave(name, port),
+                None if desired.provenance == Provenance::Pushed => view.leave(name, port),
                 None => Need::Nothing,
             };
             match need {

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::config::Config;
 use crate::db::{Db, DbError};
-use crate::desired::{self, Desired, DocumentError, Origin, PortRows};
+use crate::desired::{self, Desired, DocumentError, PortRows, Provenance};
 use crate::links::{self, LinksError};
 use crate::observed::Observed;
 use crate::plan::{Plan, Step};
@@ -66,7 +66,7 @@ pub async fn run(config: &Config, document: Option<&Path>) -> Result<Preview, Pr
         Some(path) => read(path, &observed.port_rows(), config)?,
         None => Store::new(&config.state_directory).restore()?.ok_or(PreviewError::NoDocument)?,
     };
-    let desired = Desired { origin: Origin::Pushed, ..desired };
+    let desired = Desired { provenance: Provenance::Pushed, ..desired };
     let links = links::now()?;
     // Whether a machine was told is known to the running agent only: a port that still has to cease says so.
     let plan = Plan::new(Some(&desired), &observed, &links, &RaStates::new(), config);
@@ -78,7 +78,7 @@ fn read(path: &Path, rows: &PortRows, config: &Config) -> Result<Desired, Previe
     let text = fs::read(path).map_err(|source| PreviewError::File { path: path.to_owned(), source })?;
     let ports = desired::parse(&text, rows, &config.boot);
     let ports = ports.map_err(|source| PreviewError::Document { path: path.to_owned(), source })?;
-    Ok(Desired { generation: 0, origin: Origin::Pushed, ports, old: Default::default() })
+    Ok(Desired { generation: 0, provenance: Provenance::Pushed, ports, old: Default::default() })
 }
 
 impl Preview {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
-use crate::desired::{Desired, OldPrefix, Origin};
+use crate::desired::{Desired, OldPrefix, Provenance};
 use crate::net::{BootPrefix, Mac, PortName, VrfName};
 use crate::observed::{Link, Links};
 
@@ -78,7 +78,7 @@ pub fn order(desired: Option<&Desired>, port: &PortName, link: &Link, vrf: &VrfN
     match desired.ports.get(port) {
         Some(prefix) if has_gateway(link, *prefix) => serving(*prefix).map(Order::Serve),
         // A restored document is a memory: nobody has ordered that this machine be left alone.
-        _ if desired.origin == Origin::Restored => None,
+        _ if desired.provenance == Provenance::Restored => None,
         // The port is released, or gets another prefix: its machine hears of it before the address goes.
         _ => {
             let had = link.addresses.iter().find_map(|address| BootPrefix::of_gateway(*address))?;

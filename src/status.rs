@@ -204,12 +204,16 @@ impl Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::Origin;
+    use crate::desired::Provenance;
 
     /// What is said of the ports of `before` when a document without ports stands and CONFIG_DB is being loaded.
     fn unloaded(before: &Status) -> Status {
-        let desired =
-            Desired { generation: 2, origin: Origin::Pushed, ports: BTreeMap::new(), old: BTreeMap::new() };
+        let desired = Desired {
+            generation: 2,
+            provenance: Provenance::Pushed,
+            ports: BTreeMap::new(),
+            old: BTreeMap::new(),
+        };
         let (observed, plan, ra) = (Observed::default(), Plan::default(), RaStates::new());
         let vrf = "Vrfboot".parse().unwrap();
         Status::new(Some(&desired), &observed, &plan, &ra, &vrf, before)

@@ -86,7 +86,7 @@ fn now() -> Now {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::Origin;
+    use crate::desired::Provenance;
     use crate::net::PortName;
     use std::collections::BTreeMap;
 
@@ -101,7 +101,7 @@ mod tests {
         let pushed = Desired::after(Some(&first), ports("2001:db8:9::/64"), Instant::now());
         store.keep(&pushed).unwrap();
         let restored = store.restore().unwrap().unwrap();
-        assert_eq!((restored.generation, restored.origin), (2, Origin::Restored));
+        assert_eq!((restored.generation, restored.provenance), (2, Provenance::Restored));
         assert_eq!(restored.ports, pushed.ports);
         assert_eq!(restored.old[&port][0].prefix, first.ports[&port], "what was being withdrawn still is");
         fs::write(store.path(), "{\"gener").unwrap();

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use leafboot::acl;
 use leafboot::config::Config;
-use leafboot::desired::{self, Desired, Origin, PortRows};
+use leafboot::desired::{self, Desired, PortRows, Provenance};
 use leafboot::net::{BootPrefix, Mac, PortName};
 use leafboot::observed::{Link, Links, Observed, Snapshot};
 use leafboot::plan::Plan;
@@ -36,7 +36,7 @@ name = "http://images.metal-stack.io"
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DesiredCase {
-    origin: String,
+    provenance: String,
     #[serde(default)]
     ports: BTreeMap<PortName, BootPrefix>,
     /// Instead: the body of a push, as metal-core sends it.
@@ -111,17 +111,17 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> T {
 fn desired(case: &Path, rows: &PortRows, config: &Config) -> Result<Option<Desired>, String> {
     let case: Option<DesiredCase> = read(&case.join("desired.json"));
     let Some(case) = case else { return Ok(None) };
-    let origin = match case.origin.as_str() {
-        "pushed" => Origin::Pushed,
-        "restored" => Origin::Restored,
-        other => panic!("origin {other}"),
+    let provenance = match case.provenance.as_str() {
+        "pushed" => Provenance::Pushed,
+        "restored" => Provenance::Restored,
+        other => panic!("provenance {other}"),
     };
     let ports = match case.push {
         Some(body) => desired::parse(body.to_string().as_bytes(), rows, &config.boot)
             .map_err(|error| format!("refused: {error}\n"))?,
         None => case.ports,
     };
-    Ok(Some(Desired { generation: 1, origin, ports, old: Default::default() }))
+    Ok(Some(Desired { generation: 1, provenance, ports, old: Default::default() }))
 }
 
 fn row(pairs: &[(&str, &str)]) -> Fields {

@@ -35,7 +35,7 @@ const PURE: &[&str] = &[
     "ra/options.rs",
     "ra/packet.rs",
     "session.rs",
-    "relay/allowance.rs",
+    "allowance.rs",
     "relay/budget.rs",
     "relay/image/key.rs",
     "relay/image/range.rs",

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leafboot::config::Config;
-use leafboot::desired::{Desired, Origin};
+use leafboot::desired::{Desired, Provenance};
 use leafboot::observed::{Link, Links};
 use leafboot::ra;
 use leafboot::ra::socket::RaSocket;
@@ -40,7 +40,12 @@ struct Port {
 
 fn wish(ports: &[&str]) -> Option<Desired> {
     let ports = ports.iter().map(|port| (port.parse().unwrap(), "2001:db8:b007::/64".parse().unwrap()));
-    Some(Desired { generation: 1, origin: Origin::Pushed, ports: ports.collect(), old: Default::default() })
+    Some(Desired {
+        generation: 1,
+        provenance: Provenance::Pushed,
+        ports: ports.collect(),
+        old: Default::default(),
+    })
 }
 
 fn only(link: Link) -> Links {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use leafboot::config::Config;
 use leafboot::db::Db;
-use leafboot::desired::{Desired, Origin};
+use leafboot::desired::{Desired, Provenance};
 use leafboot::net::{BootPrefix, PortName};
 use leafboot::observed::Observed;
 use leafboot::plan::Plan;
@@ -88,7 +88,7 @@ impl Bench {
 fn desired(ports: &[(&str, &str)]) -> Desired {
     let ports: BTreeMap<PortName, BootPrefix> =
         ports.iter().map(|(port, prefix)| (port.parse().unwrap(), prefix.parse().unwrap())).collect();
-    Desired { generation: 1, origin: Origin::Pushed, ports, old: Default::default() }
+    Desired { generation: 1, provenance: Provenance::Pushed, ports, old: Default::default() }
 }
 
 const A: &str = "2001:db8:b007:1::/64";
@@ -159,7 +159,7 @@ fn a_tenants_port_is_taken_by_a_push_and_by_no_memory() {
     let tenant = "Ethernet0".parse().unwrap();
     eventually("the tenant's port is bound", || bench.observe().ports[&tenant].router_interface);
     // A memory is no order: it clears nobody away.
-    let wish = Desired { origin: Origin::Restored, ..desired(&[("Ethernet0", A), ("Ethernet4", B)]) };
+    let wish = Desired { provenance: Provenance::Restored, ..desired(&[("Ethernet0", A), ("Ethernet4", B)]) };
     eventually("the other port is served", || {
         let (plan, _) = bench.pass(&wish);
         plan.unchanged.len() == 1 && plan.steps.is_empty()
@@ -168,7 +168,7 @@ fn a_tenants_port_is_taken_by_a_push_and_by_no_memory() {
     assert_eq!(row, "vrf_name\nVrfTenant\n");
 
     // A push is: the tenant's rows on this port are cleared away, in order.
-    let steps = bench.settle(&Desired { origin: Origin::Pushed, ..wish });
+    let steps = bench.settle(&Desired { provenance: Provenance::Pushed, ..wish });
     assert_eq!(steps.first().map(String::as_str), Some("delete INTERFACE|Ethernet0"), "{steps:?}");
     assert_eq!(bench.observe().ports[&tenant].bound.as_deref(), Some("Vrfboot"));
     assert!(

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Checker, ConfigError, or_default, unwritten};
-use crate::net::{AclName, PrefixError};
+use crate::net::{AclName, without_host_bits};
 
 const DEFAULT_ACL_TABLE: &str = "LEAFBOOT";
 
@@ -68,9 +68,8 @@ fn destination(text: &str) -> Result<Ipv6Net, String> {
         (_, Ok(address)) => Ipv6Net::new_assert(address, 128),
         (Err(_), Err(_)) => return Err(format!("{text:?} is not an IPv6 prefix or address")),
     };
-    if net.trunc() != net {
-        Err(PrefixError::HostBits(net, net.trunc()).to_string())
-    } else if net.prefix_len() < 16 {
+    let net = without_host_bits(net).map_err(|error| error.to_string())?;
+    if net.prefix_len() < 16 {
         Err(format!("{net} is shorter than /16: it would let machines reach nearly everything"))
     } else {
         Ok(net)

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Checker, ConfigError, or_default, unwritten};
+use crate::net::without_host_bits;
 use crate::ra::packet::{self, Preference};
 
 /// Short, because a machine that boots must not wait, and its port has nobody else to disturb.
@@ -361,11 +362,8 @@ fn routes(raw: &[RawRoute]) -> Result<Vec<Route>, String> {
 }
 
 fn network(text: &str) -> Result<Ipv6Net, String> {
-    match text.parse::<Ipv6Net>() {
-        Ok(net) if net.trunc() == net => Ok(net),
-        Ok(net) => Err(format!("{text} has bits set behind its length: {}", net.trunc())),
-        Err(_) => Err(format!("{text:?} is not an IPv6 prefix such as 2001:db8::/32")),
-    }
+    let net = text.parse().map_err(|_| format!("{text:?} is not an IPv6 prefix such as 2001:db8::/32"))?;
+    without_host_bits(net).map_err(|error| error.to_string())
 }
 
 /// RFC 8781 4: a NAT64 prefix has one of six lengths.

@@ -2,6 +2,7 @@
 //!
 //! Must never: let a time through that iPXE or metal-hammer would not wait for.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,7 +52,7 @@ pub struct Relay {
     /// Connections that one boot port may have open at once, at least 1.
     pub connections: u16,
     /// Requests that one boot port may make in a second; none: any number.
-    pub requests: Option<u32>,
+    pub requests: Option<NonZeroU32>,
     /// What machines may ask for.
     pub routes: Routes,
     /// How old a last known good boot script may be that is given out while no boot service answers; none: none is.
@@ -215,7 +216,7 @@ impl Checker<'_> {
                     most => Ok(*most),
                 },
             )?,
-            requests: Some(or_default(raw.requests, DEFAULT_REQUESTS).into_inner()).filter(|most| *most != 0),
+            requests: NonZeroU32::new(or_default(raw.requests, DEFAULT_REQUESTS).into_inner()),
             routes: self.routes(raw.routes)?,
             remember: self.time(
                 "relay.script.remember",

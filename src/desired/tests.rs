@@ -133,8 +133,9 @@ fn s(seconds: u64) -> Duration {
 fn what_a_port_loses_is_withdrawn_for_two_hours() {
     let now = Instant::now();
     let first = Desired::after(None, has(A), now);
-    assert_eq!((first.generation, first.origin, old(&first)), (1, Origin::Pushed, vec![]));
-    let again = Desired::after(Some(&Desired { origin: Origin::Restored, ..first.clone() }), has(A), now);
+    assert_eq!((first.generation, first.provenance, old(&first)), (1, Provenance::Pushed, vec![]));
+    let again =
+        Desired::after(Some(&Desired { provenance: Provenance::Restored, ..first.clone() }), has(A), now);
     assert_eq!(again, first, "nothing changes but that it is an order now");
     let second = Desired::after(Some(&first), has(B), now);
     let a = (A.to_owned(), now + s(7200));
@@ -162,9 +163,9 @@ fn no_more_old_prefixes_are_kept_than_an_advertisement_has_room_for() {
 fn a_kept_document_comes_back_as_a_memory() {
     let ports = parse(br#"{"ports": {"Ethernet0": {"state": "boot"}}}"#, &rows(), &boot()).unwrap();
     let now = Now { instant: Instant::now(), unix: s(1_800_000_000) };
-    let pushed = Desired { generation: 7, origin: Origin::Pushed, ports, old: OldPrefixes::new() };
+    let pushed = Desired { generation: 7, provenance: Provenance::Pushed, ports, old: OldPrefixes::new() };
     let restored = Desired::from_kept(&pushed.to_kept(now), now).unwrap();
-    assert_eq!(restored, Desired { origin: Origin::Restored, ..pushed });
+    assert_eq!(restored, Desired { provenance: Provenance::Restored, ..pushed });
     let before = r#"{"generation": 7, "ports": {"Ethernet0": "2001:db8:b007:1::/64"}}"#;
     assert_eq!(Desired::from_kept(before, now).unwrap(), restored, "a file without old prefixes");
     assert!(Desired::from_kept("{\"generation\": 1", now).is_err());

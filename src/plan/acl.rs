@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use super::acl_rules::{WantedRule, WantedRules};
 use super::{Step, Waiting, has_traces, holds};
 use crate::config::Config;
-use crate::desired::{self, Desired, Origin};
+use crate::desired::{self, Desired, Provenance};
 use crate::net::{AclName, PortName};
 use crate::observed::{Acl, Base, Observed, Port};
 use crate::rows::{self, Fields, RowKey};
@@ -50,7 +50,7 @@ impl<'a> Guard<'a> {
         let is_inside = |name: &&PortName| holds(&observed.ports[*name], &config.boot.vrf);
         let inside = ports.iter().filter(is_inside).cloned().collect();
         let mut steps = guard.table_steps(&ports, &inside);
-        steps.extend(guard.rule_steps(desired.origin));
+        steps.extend(guard.rule_steps(desired.provenance));
         (guard, steps)
     }
 
@@ -98,7 +98,7 @@ impl<'a> Guard<'a> {
         mended(key, row, table, rows::is_same_acl_table)
     }
 
-    fn rule_steps(&self, origin: Origin) -> Vec<Step> {
+    fn rule_steps(&self, provenance: Provenance) -> Vec<Step> {
         let key = |rule: &str| RowKey::AclRule(self.name.clone(), rule.to_owned());
         // The ports' own rules first: as long as one of all ports is lost, it is known that these may be lost too.
         let own_first = self.rules.gateways().chain(&self.rules.shared);
@@ -119,7 +119,7 @@ impl<'a> Guard<'a> {
             });
         }
         // A rule that nobody wants any more may be a memory's: only an order takes it away.
-        if origin == Origin::Pushed {
+        if provenance == Provenance::Pushed {
             let is_wanted = |name: &String| self.rules.all().any(|rule| rule.name == *name);
             let stale = self.acl.rules.keys().filter(|rule| !is_wanted(rule));
             steps.extend(stale.map(|rule| Step::Delete(key(rule))));
@@ -135,7 +135,7 @@ impl<'a> Guard<'a> {
         let wants = |(name, port): &(&PortName, &Port)| {
             let is_protected = desired::is_protected(name, &port.row, &config.boot);
             let to_boot = desired.ports.contains_key(*name) && is_unclaimed(port) && !is_protected;
-            let kept = desired.origin == Origin::Restored || desired.ports.contains_key(*name);
+            let kept = desired.provenance == Provenance::Restored || desired.ports.contains_key(*name);
             let leaving = self.listed.contains(*name) && port.lag.is_none() && (kept || has_traces(port));
             to_boot || leaving || holds(port, vrf)
         };

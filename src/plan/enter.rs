@@ -4,7 +4,7 @@
 
 use super::leave::withdraw_order;
 use super::{Need, Step, View, Waiting};
-use crate::desired::{self, Origin};
+use crate::desired::{self, Provenance};
 use crate::net::{BootPrefix, PortName};
 use crate::observed::{Base, Port};
 use crate::rows::{self, Fields, RowKey};
@@ -35,7 +35,7 @@ impl View<'_> {
     /// What others have put on the port. A fresh push is metal-core's word that the port is free of them, so its own
     /// rows are cleared away; a memory clears nothing.
     fn claims(&self, name: &PortName, port: &Port) -> Option<Need> {
-        let ordered = self.desired.origin == Origin::Pushed;
+        let ordered = self.desired.provenance == Provenance::Pushed;
         if desired::is_protected(name, &port.row, &self.config.boot) {
             return Some(Need::Fact(Waiting::Protected));
         }
@@ -92,9 +92,9 @@ impl View<'_> {
         }
         let others = withdraw_order(name, port);
         if let Some(Step::Delete(row)) = others.first() {
-            return match self.desired.origin {
-                Origin::Pushed => Need::Steps(others),
-                Origin::Restored => Need::Fact(Waiting::ForeignAddress(row.to_string())),
+            return match self.desired.provenance {
+                Provenance::Pushed => Need::Steps(others),
+                Provenance::Restored => Need::Fact(Waiting::ForeignAddress(row.to_string())),
             };
         }
         // A SET before STATE_DB's row is gone is dropped (`IntfMgr::doIntfGeneralTask`); one before the router

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use super::frame::{self, Neighbour};
 use super::packet::Advertisement;
+use crate::allowance::Allowance;
 use crate::config::Ra;
 use crate::net::BootPrefix;
 use crate::serving::{Order, Serving};
@@ -83,15 +84,8 @@ pub struct Engine {
     /// Answers that wait for their random delay.
     answers: BTreeMap<Neighbour, Instant>,
     former: Option<Former>,
-    budget: Budget,
+    allowance: Allowance,
     rogue_told: Option<Instant>,
-}
-
-/// A token bucket.
-#[derive(Debug, Clone)]
-struct Budget {
-    left: u32,
-    earned: Instant,
 }
 
 impl Engine {
@@ -105,7 +99,7 @@ impl Engine {
             last_multicast: None,
             answers: BTreeMap::new(),
             former: None,
-            budget: Budget { left: BURST, earned: epoch },
+            allowance: Allowance::new(PERIOD, BURST),
             rogue_told: None,
         }
     }
@@ -259,7 +253,7 @@ impl Engine {
 
     /// Counts a message that came in; whether it is worth a look, or the port's machine sends too many.
     pub fn hears(&mut self, now: Instant) -> bool {
-        self.budget.take(now)
+        self.allowance.take(now)
     }
 
     /// How long not to listen to a machine that sends too many.
@@ -310,20 +304,6 @@ const OUTSTANDING_MAX: usize = 8;
 /// A part of a time that is uniform in [0, 1].
 fn part(time: Duration, random: u32) -> Duration {
     time.mul_f64(f64::from(random) / f64::from(u32::MAX))
-}
-
-impl Budget {
-    fn take(&mut self, now: Instant) -> bool {
-        let elapsed = now.saturating_duration_since(self.earned);
-        let periods = u32::try_from(elapsed.as_millis() / PERIOD.as_millis()).unwrap_or(u32::MAX);
-        if periods > 0 {
-            self.left = self.left.saturating_add(periods).min(BURST);
-            self.earned = if self.left == BURST { now } else { self.earned + PERIOD * periods };
-        }
-        let may = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        may
-    }
 }
 
 #[cfg(test)]

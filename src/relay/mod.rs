@@ -5,7 +5,6 @@
 //! (`vouched`: ready to be sent), `script` what iPXE is told while something is wrong, `reply` everybody. `upstream` asks
 //! the servers behind, over `tls` where they want it, and `image` serves images in proxy mode.
 
-pub mod allowance;
 pub mod body;
 pub mod budget;
 pub mod claim;

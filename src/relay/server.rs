@@ -22,7 +22,6 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
-use super::allowance::Allowance;
 use super::claim::{self, Claim, Machine};
 use super::image::{Images, PortImages};
 use super::reader::Reader;
@@ -31,6 +30,7 @@ use super::script::Memory;
 use super::tls::{self, Reloaded, TlsError};
 use super::upstream::{Buffers, Manner, Upstream};
 use super::vouched::Vouched;
+use crate::allowance::Allowance;
 use crate::config::Relay;
 use crate::metrics::{Counter, Gauge, Metrics, OneMore, Requests};
 use crate::neighbours;
@@ -175,7 +175,7 @@ impl Service {
             phase,
             images: shared.images.for_port(&port),
             kept: watch::Sender::new(Kept {
-                allowance: Allowance::new(shared.settings.requests),
+                allowance: shared.settings.requests.map(Allowance::per_second),
                 requests: shared.metrics.requests(port.as_str()),
                 known: None,
             }),
@@ -200,8 +200,8 @@ impl Service {
 
     /// Whether the port may ask for one more thing now.
     pub fn allows(&self) -> bool {
-        let now = self.shared.started.elapsed();
-        let is_allowed = self.kept(|kept| kept.allowance.take(now));
+        let take = |kept: &mut Kept| kept.allowance.as_mut().is_none_or(|left| left.take(Instant::now()));
+        let is_allowed = self.kept(take);
         if !is_allowed {
             self.shared.metrics.over_budget(self.port.as_str());
         }
@@ -225,8 +225,8 @@ impl Service {
 
 /// What is kept of a port's machine from one request to the next.
 pub struct Kept {
-    /// How often it may ask.
-    pub allowance: Allowance,
+    /// How often it may ask; none: as often as it likes.
+    pub allowance: Option<Allowance>,
     /// Counts what it asked.
     pub requests: Requests,
     /// Who was looked up last.

@@ -16,7 +16,7 @@ use super::script::Memory;
 use super::server::{self, GRACE, Phase, Service, Shared, Stage};
 use super::tls::TlsError;
 use crate::config::Config;
-use crate::desired::{Desired, Origin};
+use crate::desired::{Desired, Provenance};
 use crate::metrics::Metrics;
 use crate::net::{BootPrefix, PortName};
 use crate::observed::Links;
@@ -124,7 +124,9 @@ pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, inputs: Inputs) -> 
             }
         }
         // A port that was released while nobody ran is not to be listened on.
-        if let Some(pushed) = desired.borrow().as_ref().filter(|desired| desired.origin == Origin::Pushed) {
+        if let Some(pushed) =
+            desired.borrow().as_ref().filter(|desired| desired.provenance == Provenance::Pushed)
+        {
             inherited.retain(|port, _| pushed.ports.contains_key(port));
         }
         if ends.is_some() {

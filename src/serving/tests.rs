@@ -21,9 +21,9 @@ fn link() -> Link {
     }
 }
 
-fn desired(origin: Origin, ports: &[(&str, &str)]) -> Desired {
+fn desired(provenance: Provenance, ports: &[(&str, &str)]) -> Desired {
     let ports = ports.iter().map(|(port, net)| (port.parse().unwrap(), prefix(net))).collect();
-    Desired { generation: 1, origin, ports, old: Default::default() }
+    Desired { generation: 1, provenance, ports, old: Default::default() }
 }
 
 fn ordered(desired: &Desired, link: &Link) -> Option<&'static str> {
@@ -35,7 +35,7 @@ fn ordered(desired: &Desired, link: &Link) -> Option<&'static str> {
 
 #[test]
 fn a_port_serves_only_while_the_kernel_shows_all_of_it() {
-    let boot = desired(Origin::Pushed, &[("Ethernet0", "2001:db8:b007::/64")]);
+    let boot = desired(Provenance::Pushed, &[("Ethernet0", "2001:db8:b007::/64")]);
     assert_eq!(ordered(&boot, &link()), Some("serve"));
     assert_eq!(ordered(&boot, &Link { up: false, ..link() }), None);
     assert_eq!(ordered(&boot, &Link { vrf: None, ..link() }), None);
@@ -46,15 +46,15 @@ fn a_port_serves_only_while_the_kernel_shows_all_of_it() {
 
 #[test]
 fn a_port_that_left_the_document_ceases_but_never_on_the_word_of_a_memory() {
-    assert_eq!(ordered(&desired(Origin::Pushed, &[]), &link()), Some("cease"));
-    assert_eq!(ordered(&desired(Origin::Restored, &[]), &link()), None);
+    assert_eq!(ordered(&desired(Provenance::Pushed, &[]), &link()), Some("cease"));
+    assert_eq!(ordered(&desired(Provenance::Restored, &[]), &link()), None);
     let no_gateway = Link { addresses: BTreeSet::new(), ..link() };
-    assert_eq!(ordered(&desired(Origin::Pushed, &[]), &no_gateway), None);
+    assert_eq!(ordered(&desired(Provenance::Pushed, &[]), &no_gateway), None);
 }
 
 #[test]
 fn a_new_prefix_ceases_the_old_one_until_its_gateway_is_there() {
-    let renumbered = desired(Origin::Pushed, &[("Ethernet0", "2001:db8:b007:9::/64")]);
+    let renumbered = desired(Provenance::Pushed, &[("Ethernet0", "2001:db8:b007:9::/64")]);
     assert_eq!(ordered(&renumbered, &link()), Some("cease"));
     let both = Link {
         addresses: BTreeSet::from([
@@ -69,7 +69,7 @@ fn a_new_prefix_ceases_the_old_one_until_its_gateway_is_there() {
 #[test]
 fn an_old_prefix_is_told_with_the_new_one_and_never_twice() {
     let (port, vrf) = ("Ethernet0".parse().unwrap(), "Vrfboot".parse().unwrap());
-    let had = desired(Origin::Pushed, &[("Ethernet0", "2001:db8:b007::/64")]);
+    let had = desired(Provenance::Pushed, &[("Ethernet0", "2001:db8:b007::/64")]);
     let renumbered = [("Ethernet0".parse().unwrap(), prefix("2001:db8:b007:9::/64"))].into();
     let now = Instant::now();
     let desired = Desired::after(Some(&had), renumbered, now);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use leafboot::acl;
 use leafboot::config::Config;
 use leafboot::db::Db;
-use leafboot::desired::{Desired, Origin};
+use leafboot::desired::{Desired, Provenance};
 use leafboot::net::{Mac, PortName};
 use leafboot::observed::{Link, Links, Observed};
 use leafboot::plan::Plan;
@@ -170,7 +170,7 @@ impl World {
     /// The last push of all: something else, or what was pushed before.
     pub fn push_again(&mut self, wishes: Option<&[Option<u8>; 4]>) {
         match (wishes, &mut self.desired) {
-            (None, Some(desired)) => desired.origin = Origin::Pushed,
+            (None, Some(desired)) => desired.provenance = Provenance::Pushed,
             (wishes, _) => self.push(wishes.unwrap_or(&[Some(1), None, Some(2), None])),
         }
     }
@@ -189,13 +189,14 @@ impl World {
             }
         }
         let generation = self.desired.as_ref().map_or(0, |desired| desired.generation) + 1;
-        self.desired = Some(Desired { generation, origin: Origin::Pushed, ports, old: Default::default() });
+        self.desired =
+            Some(Desired { generation, provenance: Provenance::Pushed, ports, old: Default::default() });
     }
 
     fn kill(&mut self) {
         self.ra.clear();
         if let Some(desired) = &mut self.desired {
-            desired.origin = Origin::Restored;
+            desired.provenance = Provenance::Restored;
         }
         self.db = self.runtime.block_on(Db::connect(&self.config.database_config)).unwrap();
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use leafboot::config::Config;
-use leafboot::desired::{Desired, Origin};
+use leafboot::desired::{Desired, Provenance};
 use leafboot::observed::Links;
 use leafboot::serving::RaStates;
 use leafboot::{links, ra};
@@ -168,7 +168,12 @@ impl Drop for Daemon {
 pub fn wish(ports: impl Iterator<Item = (usize, String)>) -> Option<Desired> {
     let ports =
         ports.map(|(port, prefix)| (format!("Ethernet{port}").parse().unwrap(), prefix.parse().unwrap()));
-    Some(Desired { generation: 1, origin: Origin::Pushed, ports: ports.collect(), old: Default::default() })
+    Some(Desired {
+        generation: 1,
+        provenance: Provenance::Pushed,
+        ports: ports.collect(),
+        old: Default::default(),
+    })
 }
 
 /// Every one of `ports` boots with its own prefix, and `before` is what was wished until now.
