@@ -34,6 +34,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
+use crate::accept;
 use crate::config::Boot;
 use crate::desired::{self, Desired, DocumentError, PortRows};
 use crate::metrics::Metrics;
@@ -123,39 +124,29 @@ pub fn bind_metrics(listen: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Serves the socket until the process ends; returns only with the listener's error.
-pub async fn run(listener: UnixListener, api: Arc<Api>) -> io::Error {
+/// Serves the socket until the process ends.
+pub async fn run(listener: UnixListener, api: Arc<Api>) -> Infallible {
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                tokio::spawn(connection(stream, Arc::clone(&api)));
-            }
-            Err(error) => return error,
-        }
+        let (stream, _) = accept::next("api.socket", || listener.accept()).await;
+        tokio::spawn(connection(stream, Arc::clone(&api)));
     }
 }
 
-/// Gives metrics out over TCP, and nothing else; returns only with the listener's error.
-pub async fn give_metrics(listener: TcpListener, metrics: Arc<Metrics>) -> io::Error {
+/// Gives metrics out over TCP, and nothing else, until the process ends.
+pub async fn give_metrics(listener: TcpListener, metrics: Arc<Metrics>) -> Infallible {
     let places = Arc::new(Semaphore::new(SCRAPES_MAX));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return ErrorKind::BrokenPipe.into();
-        };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let metrics = Arc::clone(&metrics);
-                tokio::spawn(async move {
-                    let answer =
-                        |request: Request<Incoming>| scrape(&metrics, request.method(), request.uri().path());
-                    let serving = converse(stream, |request| std::future::ready(answer(request)));
-                    let _ = timeout(SCRAPE_MAX, serving).await;
-                    drop(place);
-                });
-            }
-            Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-            Err(error) => return error,
-        }
+        // Nobody closes it.
+        let place = Arc::clone(&places).acquire_owned().await;
+        let (stream, _) = accept::next("metrics.listen", || listener.accept()).await;
+        let metrics = Arc::clone(&metrics);
+        tokio::spawn(async move {
+            let answer =
+                |request: Request<Incoming>| scrape(&metrics, request.method(), request.uri().path());
+            let serving = converse(stream, |request| std::future::ready(answer(request)));
+            let _ = timeout(SCRAPE_MAX, serving).await;
+            drop(place);
+        });
     }
 }
 
@@ -315,7 +306,13 @@ fn wait(query: Option<&str>) -> Result<Duration, String> {
 /// The answer's shape for all ports.
 fn document(status: &Status) -> Value {
     let (settled, error) = (status.is_settled(), &status.database_error);
-    json!({ "generation": status.generation, "settled": settled, "error": error, "ports": status.ports })
+    json!({
+        "generation": status.generation,
+        "settled": settled,
+        "error": error,
+        "anycast": status.anycast,
+        "ports": status.ports,
+    })
 }
 
 fn refused(refusal: &DocumentError) -> Reply {

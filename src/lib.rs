@@ -18,10 +18,11 @@
 //!         └────── watch<Status> ◀── what every pass saw
 //! ```
 //!
-//! Advertisements and relay have a thread each. Words (`net`, `rows`) are used by pure files, those by edges, those by
+//! Advertisements and relay have a thread each. Words (`net`) are used by pure files, those by edges, those by
 //! tasks, and those by `main`: `CONTRIBUTING.md` has the table, and `tests/layers.rs` keeps it so. What is counted is
 //! named in `metrics`; `systemd` keeps the relay's listeners over a restart.
 
+pub mod accept;
 pub mod acl;
 pub mod allowance;
 pub mod api;

@@ -2,6 +2,7 @@
 //!
 //! Must never: hold logic. Ending, for whatever reason, withdraws nothing and sends no final advertisement.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,6 @@ use leafboot::config::Config;
 use leafboot::desired::Desired;
 use leafboot::metrics::Metrics;
 use leafboot::reconcile::{self, Inputs, Outputs};
-use leafboot::status::Status;
 use leafboot::store::Store;
 use leafboot::systemd::{self, Inherited};
 use leafboot::{acl, links, preview, ra, relay, retire};
@@ -89,10 +89,6 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
     let (ports_out, ports) = watch::channel(None);
 
     let metrics = Arc::new(Metrics::default());
-    metrics.watch_ports({
-        let status: watch::Receiver<Status> = status.clone();
-        move || status.borrow().counted()
-    });
     let api = Api {
         boot: config.boot.clone(),
         desired: desired_out,
@@ -102,7 +98,7 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
         metrics: Arc::clone(&metrics),
     };
     let inputs = Inputs { desired: desired.clone(), links: links.clone(), ra };
-    let outputs = Outputs { status: status_out, ports: ports_out };
+    let outputs = Outputs { status: status_out, ports: ports_out, metrics: Arc::clone(&metrics) };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let scraping = metrics_server(config.metrics, Arc::clone(&metrics))?;
@@ -115,35 +111,32 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
         tokio::select! {
             _ = terminate.recv() => info!("stops: SIGTERM; nothing is withdrawn"),
             _ = interrupt.recv() => info!("stops: SIGINT; nothing is withdrawn"),
-            end = &mut relay => return end.unwrap_or_else(|_| "it panicked".to_owned()),
+            end = &mut relay => return Err(format!("relay: {}", end.as_deref().unwrap_or("it panicked"))),
         }
         systemd::stopping();
         stop_out.send_replace(true);
         let _ = (&mut relay).await;
-        String::new()
+        Ok(())
     };
     systemd::ready();
     // A task that ends by itself is a fault: the process ends with it, and is started again by whoever watches it.
     tokio::select! {
-        fault = stopping => if !fault.is_empty() {
-            return Err(format!("relay: {fault}").into());
-        },
-        end = links::run(links_out) => return Err(failed("links", end)),
-        () = reconcile::run(&config, inputs, outputs) => return Err("the reconciler ended".into()),
+        end = stopping => Ok(end?),
+        end = links::run(links_out) => Err(failed("links", end)),
+        () = reconcile::run(&config, inputs, outputs) => Err("the reconciler ended".into()),
         () = ra::task::run(Arc::clone(&config), desired, links, ra_out) => {
-            return Err("the advertisements' task ended".into());
+            Err("the advertisements' task ended".into())
         }
-        end = scraping => return Err(failed("metrics", Err(end))),
-        end = api::run(socket, Arc::new(api)) => return Err(failed("api", Err(end))),
+        never = scraping => match never {},
+        never = api::run(socket, Arc::new(api)) => match never {},
     }
-    Ok(())
 }
 
 /// Gives metrics out at `listen`; without it, never ends.
 fn metrics_server(
     listen: Option<SocketAddr>,
     metrics: Arc<Metrics>,
-) -> Result<impl Future<Output = std::io::Error>, Box<dyn Error>> {
+) -> Result<impl Future<Output = Infallible>, Box<dyn Error>> {
     let bind =
         |listen| api::bind_metrics(listen).map_err(|error| format!("metrics.listen {listen}: {error}"));
     let listener = listen.map(bind).transpose()?;

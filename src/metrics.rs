@@ -16,6 +16,8 @@ use prometheus_client::registry::{Registry, Unit};
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::gauge::Gauge;
 
+use crate::status::{PortState, PortStatus, Status};
+
 /// Counts time.
 pub type Seconds = Counter<f64, AtomicU64>;
 
@@ -86,35 +88,12 @@ pub struct ShelfState {
     pub transfers: usize,
 }
 
-/// How the leaf's ports stand at a moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PortsState {
-    /// How many ports are in each of the API's states.
-    pub states: Vec<(&'static str, usize)>,
-    /// Ports on which Router Advertisements are sent.
-    pub advertising: usize,
-    /// A document was pushed, SONiC's databases can be read, and every port is settled.
-    pub is_settled: bool,
-}
+/// Memory goes back without a word, so the shelf is looked at when somebody asks.
+struct Look(Box<dyn Fn() -> ShelfState + Send + Sync>);
 
-/// What changes without a word, so it is looked at when somebody asks. Nothing, until it is known how.
-struct Look<T>(OnceLock<Box<dyn Fn() -> T + Send + Sync>>);
-
-impl<T> Look<T> {
-    fn look(&self) -> Option<T> {
-        self.0.get().map(|look| look())
-    }
-}
-
-impl<T> Default for Look<T> {
-    fn default() -> Self {
-        Self(OnceLock::new())
-    }
-}
-
-impl<T: fmt::Debug> fmt::Debug for Look<T> {
+impl fmt::Debug for Look {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.look().fmt(f)
+        self.0().fmt(f)
     }
 }
 
@@ -125,7 +104,6 @@ pub struct Metrics {
     ports: Family<StateLabel, Gauge>,
     ports_advertising: Gauge,
     settled: Gauge,
-    ports_state: Look<PortsState>,
     requests: Family<RequestLabels, Counter>,
     sent: Family<PortLabel, Counter>,
     connections: Family<PortLabel, Gauge>,
@@ -137,7 +115,7 @@ pub struct Metrics {
     image_readers: Family<ReaderLabels, Gauge>,
     image_waits: Family<WaitLabels, Seconds>,
     transfer_waits: Seconds,
-    shelf: Look<ShelfState>,
+    shelf: OnceLock<Look>,
     first_byte: Family<OriginLabels, Histogram>,
     failures: Family<OriginLabels, Counter>,
     well: Family<OriginLabels, Gauge>,
@@ -151,7 +129,6 @@ impl Default for Metrics {
             ports: Family::default(),
             ports_advertising: Gauge::default(),
             settled: Gauge::default(),
-            ports_state: Look::default(),
             requests: Family::default(),
             sent: Family::default(),
             connections: Family::default(),
@@ -163,7 +140,7 @@ impl Default for Metrics {
             image_readers: Family::default(),
             image_waits: Family::default(),
             transfer_waits: Seconds::default(),
-            shelf: Look::default(),
+            shelf: OnceLock::new(),
             first_byte: Family::new_with_constructor(histogram),
             failures: Family::default(),
             well: Family::default(),
@@ -282,23 +259,29 @@ impl Metrics {
 
     /// All metrics in OpenMetrics' text format.
     pub fn text(&self) -> String {
-        let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
-        if let Some(state) = self.shelf.look() {
+        if let Some(Look(look)) = self.shelf.get() {
+            let state = look();
             self.image_memory.set(gauge(state.taken));
             self.image_memory_limit.set(gauge(state.limit));
             self.image_transfers.set(gauge(state.transfers as u64));
-        }
-        if let Some(ports) = self.ports_state.look() {
-            for (state, count) in ports.states {
-                self.ports.get_or_create(&StateLabel { state }).set(gauge(count as u64));
-            }
-            self.ports_advertising.set(gauge(ports.advertising as u64));
-            self.settled.set(i64::from(ports.is_settled));
         }
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+
+    /// How the ports stand now.
+    pub fn ports(&self, status: &Status) {
+        let count = |is: &dyn Fn(&PortStatus) -> bool| {
+            gauge(status.ports.values().filter(|port| is(port)).count() as u64)
+        };
+        for state in PortState::ALL {
+            let label = StateLabel { state: state.as_str() };
+            self.ports.get_or_create(&label).set(count(&|port| port.state == state));
+        }
+        self.ports_advertising.set(count(&|port| port.advertising));
+        self.settled.set(i64::from(status.is_settled()));
     }
 
     /// Counts the requests of a port's machines that are answered.
@@ -328,12 +311,7 @@ impl Metrics {
 
     /// How the shared images' state is learnt, any time. Only the first of several is asked.
     pub fn watch_shelf(&self, look: impl Fn() -> ShelfState + Send + Sync + 'static) {
-        let _ = self.shelf.0.set(Box::new(look));
-    }
-
-    /// How the ports' state is learnt, any time. Only the first of several is asked.
-    pub fn watch_ports(&self, look: impl Fn() -> PortsState + Send + Sync + 'static) {
-        let _ = self.ports_state.0.set(Box::new(look));
+        let _ = self.shelf.set(Look(Box::new(look)));
     }
 
     /// Counts the images that are on their way to a port's machines; `source`: `shared` or `alone`.
@@ -362,6 +340,10 @@ impl Metrics {
         metrics.well(true);
         metrics
     }
+}
+
+fn gauge(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// What is counted of one port's requests.

@@ -4,6 +4,7 @@
 //! Must never: end because a database is away, or let one port's trouble hold back another's.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -13,6 +14,7 @@ use tracing::{info, warn};
 use crate::config::{Boot, Config};
 use crate::db::{Db, DbError};
 use crate::desired::{self, Desired, PortRows};
+use crate::metrics::Metrics;
 use crate::observed::{Links, Observed};
 use crate::plan::{Plan, Step};
 use crate::serving::RaStates;
@@ -43,6 +45,8 @@ pub struct Outputs {
     pub status: watch::Sender<Status>,
     /// The leaf's ports; none while CONFIG_DB cannot be read.
     pub ports: watch::Sender<Option<PortRows>>,
+    /// Where the ports are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Why a pass is made.
@@ -87,6 +91,7 @@ pub async fn run(config: &Config, mut inputs: Inputs, outputs: Outputs) {
             warn!(error, "the databases cannot be used; isolation stays as it is");
         }
         outputs.status.send_modify(|status| *status = status.without_database(&error));
+        outputs.metrics.ports(&outputs.status.borrow());
         sleep(RECONNECT).await;
     }
 }
@@ -143,7 +148,7 @@ async fn pass(
         warn_of_unknown(&config.boot, ports);
     }
     outputs.ports.send_replace(ports);
-    publish(&outputs.status, |before| Status::new(desired.as_ref(), &observed, &plan, &ra, vrf, before));
+    publish(outputs, |before| Status::new(desired.as_ref(), &observed, &plan, &ra, vrf, before));
     Ok(())
 }
 
@@ -155,8 +160,13 @@ fn warn_of_unknown(boot: &Boot, ports: &PortRows) {
 }
 
 /// Publishes a new status and logs what changed of each port.
-fn publish(status: &watch::Sender<Status>, new: impl FnOnce(&Status) -> Status) {
+fn publish(Outputs { status, metrics, .. }: &Outputs, new: impl FnOnce(&Status) -> Status) {
     let new = new(&status.borrow());
+    metrics.ports(&new);
+    if status.borrow().anycast != new.anycast {
+        let waiting = new.anycast.as_deref().unwrap_or("nothing");
+        info!(waiting, "what boot.anycast waits for");
+    }
     for (port, now) in &new.ports {
         if status.borrow().ports.get(port) != Some(now) {
             let waiting = now.waiting.as_deref().unwrap_or_default();

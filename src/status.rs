@@ -8,7 +8,6 @@ use std::net::Ipv6Addr;
 use serde::Serialize;
 
 use crate::desired::Desired;
-use crate::metrics::PortsState;
 use crate::net::{BootPrefix, PortName, VrfName};
 use crate::observed::Observed;
 use crate::plan::{self, Plan, Waiting};
@@ -21,6 +20,8 @@ pub struct Status {
     pub generation: Option<u64>,
     /// Why SONiC's databases cannot be used now.
     pub database_error: Option<String>,
+    /// What the anycast address waits for. It is no port's, so it keeps none from being settled.
+    pub anycast: Option<String>,
     /// Every port that is or was ours since the agent started.
     pub ports: BTreeMap<PortName, PortStatus>,
 }
@@ -58,7 +59,7 @@ pub enum PortState {
 
 impl PortState {
     /// In the order that a port goes through them.
-    const ALL: [Self; 4] = [Self::Boot, Self::Held, Self::Releasing, Self::Released];
+    pub const ALL: [Self; 4] = [Self::Boot, Self::Held, Self::Releasing, Self::Released];
 
     /// As in the API.
     pub fn as_str(self) -> &'static str {
@@ -141,6 +142,7 @@ impl Status {
         Self {
             generation: desired.map(|desired| desired.generation),
             database_error: None,
+            anycast: plan.anycast.as_ref().map(|(loopback, waiting)| format!("{loopback}: {waiting}")),
             ports: names.into_iter().map(|name| (name.clone(), status(name))).collect(),
         }
     }
@@ -155,6 +157,7 @@ impl Status {
         Self {
             generation: self.generation,
             database_error: Some(error.to_owned()),
+            anycast: self.anycast.clone(),
             ports: self.ports.iter().map(|(name, status)| (name.clone(), unknown(status))).collect(),
         }
     }
@@ -175,24 +178,13 @@ impl Status {
         }
         let wanted = desired.ports.iter();
         ports.extend(wanted.map(|(name, prefix)| (name.clone(), pending(PortState::Boot, Some(*prefix)))));
-        Self { generation: Some(desired.generation), database_error: self.database_error.clone(), ports }
+        Self { generation: Some(desired.generation), ports, ..self.clone() }
     }
 
     /// Whether a document was pushed, the databases could be read, and every port is settled.
     pub fn is_settled(&self) -> bool {
         let is_seen = self.generation.is_some() && self.database_error.is_none();
         is_seen && self.ports.values().all(|port| port.settled)
-    }
-
-    /// What is counted of them.
-    pub fn counted(&self) -> PortsState {
-        let count = |is: &dyn Fn(&PortStatus) -> bool| self.ports.values().filter(|port| is(port)).count();
-        let in_state = |state: PortState| (state.as_str(), count(&|port| port.state == state));
-        PortsState {
-            states: PortState::ALL.map(in_state).to_vec(),
-            advertising: count(&|port| port.advertising),
-            is_settled: self.is_settled(),
-        }
     }
 
     /// Whether the pass was for this generation or a later one, and all is settled.
@@ -227,7 +219,8 @@ mod tests {
             .iter()
             .enumerate()
             .map(|(at, was)| (format!("Ethernet{at}").parse().unwrap(), state(*was)));
-        let now = unloaded(&Status { generation: Some(1), database_error: None, ports: ports.collect() });
+        let before = Status { generation: Some(1), ports: ports.collect(), ..Status::default() };
+        let now = unloaded(&before);
         let states: Vec<PortState> = now.ports.values().map(|port| port.state).collect();
         assert_eq!(
             states,

@@ -37,6 +37,20 @@ fn a_push_is_taken_answered_and_written_as_far_as_the_facts_go() {
 }
 
 #[test]
+fn what_the_anycast_address_waits_for_is_told_and_keeps_no_port_from_settling() {
+    let switch = Switch::start();
+    switch.cli(CONFIG_DB, &["HSET", "LOOPBACK_INTERFACE|Loopback64", "vrf_name", "Vrfother"]);
+    let agent = Agent::start_with(&switch, "anycast = \"2001:db8:ffff:1::1/127\"\n");
+    eventually("CONFIG_DB is read", || agent.put("/v1/ports", r#"{"ports": {}}"#).0 != 503);
+    agent.put("/v1/ports", BOOT);
+    let foreign = "Loopback64: its LOOPBACK_INTERFACE row is somebody else's (vrf_name \"Vrfother\")";
+    eventually(foreign, || {
+        agent.get("/v1/ports").1["anycast"].as_str().is_some_and(|text| text.starts_with(foreign))
+    });
+    eventually("the log says so", || agent.log().contains("what boot.anycast waits for"));
+}
+
+#[test]
 fn a_push_without_a_prefix_derives_it_from_the_ports_index() {
     let switch = Switch::start();
     let agent = Agent::start_ready(&switch);

@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::claim::{self, Claim, Machine};
 use super::image::{Images, PortImages};
@@ -30,6 +30,7 @@ use super::script::Memory;
 use super::tls::{self, Reloaded, TlsError};
 use super::upstream::{Buffers, Manner, Upstream};
 use super::vouched::Vouched;
+use crate::accept;
 use crate::allowance::Allowance;
 use crate::config::Relay;
 use crate::metrics::{Counter, Gauge, Metrics, OneMore, Requests};
@@ -52,8 +53,6 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
 /// What the kernel said of a machine is believed so long.
 const KNOWN_AGE: Duration = Duration::from_secs(1);
-/// Between attempts to take a connection.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
 /// How long requests that are under way may take when their port or the process ends: a token's deadline.
 pub const GRACE: Duration = Duration::from_secs(5);
 /// Of it, so long a connection may still bring a request when the process ends, and shake hands before.
@@ -270,27 +269,17 @@ pub async fn serve(listener: std::net::TcpListener, service: Arc<Service>, tls: 
         let Ok(place) = Arc::clone(&service.places).acquire_owned().await else {
             return io::ErrorKind::BrokenPipe.into();
         };
-        match listener.accept().await {
-            Ok((stream, SocketAddr::V6(from))) => {
-                let machine = Machine { address: *from.ip(), tls };
-                let machine = Vouched::new(machine, Machine::headers);
-                let connection = connection(stream, machine, Arc::clone(&service));
-                let open = service.shared.open.subscribe();
-                tokio::spawn(async move {
-                    connection.await;
-                    drop((place, open));
-                });
-            }
-            // The listener takes IPv6 alone.
-            Ok((_, SocketAddr::V4(_))) => {}
-            // The machine's connection was gone before it was taken.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            // A shortage, or an error of the connection's own (accept(2)). What waits would be reset with the listener.
-            Err(error) => {
-                warn!(port = %service.port, %error, "cannot take connections; trying again");
-                sleep(ACCEPT_AGAIN).await;
-            }
-        }
+        let (stream, from) = accept::next(&service.port, || listener.accept()).await;
+        // The listener takes IPv6 alone.
+        let SocketAddr::V6(from) = from else { continue };
+        let machine = Machine { address: *from.ip(), tls };
+        let machine = Vouched::new(machine, Machine::headers);
+        let connection = connection(stream, machine, Arc::clone(&service));
+        let open = service.shared.open.subscribe();
+        tokio::spawn(async move {
+            connection.await;
+            drop((place, open));
+        });
     }
 }
 

@@ -30,13 +30,13 @@ database_config = "{directory}/database_config.json"
 socket = "{directory}/leafboot.sock"
 [state]
 directory = "{directory}/state"
-[boot]
-prefix = "2001:db8:b007::/57"
-protected = ["Ethernet120"]
 [relay.boot_service]
 origins = ["http://[2001:db8:ffff::80]:8080"]
 [relay.cache]
 name = "http://images.metal-stack.io"
+[boot]
+prefix = "2001:db8:b007::/57"
+protected = ["Ethernet120"]
 "#
     );
     write(&switch.path("leafboot.toml"), &text)
@@ -60,7 +60,7 @@ impl Agent {
         Self::start_with(switch, "")
     }
 
-    /// Starts an agent with these further settings.
+    /// Starts an agent with these further settings: keys of `[boot]`, and other tables.
     pub fn start_with(switch: &Switch, further: &str) -> Self {
         let config = settings(switch);
         let text = std::fs::read_to_string(&config).unwrap() + further;
