@@ -37,8 +37,10 @@ fn an_origin_that_comes_back_is_asked_again() {
     let _first = Server::start(TcpListener::bind(address).unwrap(), |mut stream, _| {
         let _ = stream.write_all(&ok("#!ipxe\n# first\n"));
     });
-    eventually("the first is asked again", || relayed.curl(&["/boot.ipxe"]).contains("# first"));
-    assert!(well(address.port(), 1), "{}", relayed.metrics.text());
+    eventually("it is probed while nobody asks for anything", || well(address.port(), 1));
+    assert!(relayed.curl(&["/boot.ipxe"]).contains("# first"));
+    let log = relayed.log();
+    assert!(log.contains("set aside: it fails") && log.contains("Connection refused"), "{log}");
 }
 
 #[test]

@@ -44,10 +44,10 @@ impl AnswerBody {
         }
     }
 
-    fn broke(&mut self) {
+    fn broke(&mut self, reason: &io::Error) {
         self.kept = None;
         if let Some((standing, index)) = self.judged.take() {
-            standing.failed(index);
+            standing.failed(index, &format!("its answer broke off: {reason}"));
         }
     }
 }
@@ -63,7 +63,7 @@ impl Body for AnswerBody {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         match &frame {
             Some(Ok(_)) => {}
-            Some(Err(_)) => self.broke(),
+            Some(Err(error)) => self.broke(error),
             None => self.is_through(),
         }
         Poll::Ready(frame)

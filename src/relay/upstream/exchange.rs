@@ -85,22 +85,25 @@ pub(super) async fn exchange(
     Ok(answer.map(|incoming| AnswerBody::new(incoming, sender, Arc::clone(origin), patience.idle)))
 }
 
-/// Whether an origin answers: a server that hangs takes connections too. What it says to a question for nothing (RFC
-/// 9110 9.3.2) does not matter, unless that it does not work.
-pub(super) async fn answers_probe(origin: &Arc<Origin>, patience: Patience) -> bool {
+/// Whether an origin answers, or why not: a server that hangs takes connections too. What it says to a question for
+/// nothing (RFC 9110 9.3.2) does not matter, unless that it does not work and that is its own word.
+pub(super) async fn probe(
+    origin: &Arc<Origin>,
+    patience: Patience,
+    is_judged_by_status: bool,
+) -> Result<(), String> {
     let deadline = Instant::now() + PROBE;
-    let Ok(sender) = origin.connect().await else {
-        return false;
-    };
+    let sender = origin.connect().await.map_err(|error| error.to_string())?;
     let mut request = Request::new(body::empty());
     *request.method_mut() = Method::HEAD;
     request.headers_mut().insert(USER_AGENT, PROBE_AGENT);
     let answer = exchange(origin, sender, request, patience, Some(deadline)).await;
-    answer.is_ok_and(|answer| !is_failure(answer.status()))
+    let status = answer.map_err(|unanswered| unanswered.error.to_string())?.status();
+    if is_judged_by_status && says_it_fails(status) { Err(format!("it answered {status}")) } else { Ok(()) }
 }
 
 /// RFC 9110 15.6: the origin, or what is behind it, does not work.
-pub(super) fn is_failure(status: StatusCode) -> bool {
+pub(super) fn says_it_fails(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
 }
 

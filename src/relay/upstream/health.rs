@@ -54,6 +54,11 @@ impl Health {
         order
     }
 
+    /// When the next origin's time aside is over.
+    pub fn next_due(&self) -> Option<Duration> {
+        self.origins.iter().filter(|origin| !origin.probing).filter_map(|origin| origin.aside).min()
+    }
+
     /// The origins whose time aside is over: each is to be probed once now.
     pub fn due(&mut self, now: Duration) -> Vec<usize> {
         let is_due = |origin: &Origin| !origin.probing && origin.aside.is_some_and(|until| until <= now);
@@ -147,8 +152,9 @@ mod tests {
             }
             assert!(health.due(seconds(now, pause) - Duration::from_millis(1)).is_empty(), "{pause}");
             now = seconds(now, pause);
+            assert_eq!(health.next_due(), Some(now));
             assert_eq!(health.due(now), [0], "{pause}");
-            assert!(health.due(now).is_empty(), "one is under way");
+            assert!(health.due(now).is_empty() && health.next_due().is_none(), "one is under way");
         }
         health.probed(0, true, now);
         assert!(health.is_well(0));

@@ -21,7 +21,7 @@ use super::tls::{self, TlsError};
 use crate::config::relay;
 use crate::metrics::Metrics;
 use answer::AnswerBody;
-use exchange::{Patience, Unanswered, answers_probe, exchange};
+use exchange::{Patience, Unanswered, exchange, probe};
 use origin::Origin;
 use standing::Standing;
 
@@ -112,22 +112,40 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// An upstream by its settings. Connects to nobody yet.
+    /// An upstream by its settings. Connects to nobody yet. Needs a runtime, and lives as long.
     pub fn new(manner: Manner, settings: &relay::Upstream, metrics: &Metrics) -> Result<Self, TlsError> {
         let any_tls = settings.origins.iter().any(|origin| origin.is_tls());
         let client = || tls::client(&settings.ca, settings.identity.as_ref()).map(Arc::new);
         let tls = any_tls.then(client).transpose()?;
         let origin = |at| Arc::new(Origin::new(at, settings, tls.as_ref(), &manner));
-        Ok(Self {
+        let upstream = Self {
             origins: settings.origins.iter().map(origin).collect(),
             standing: Arc::new(Standing::new(manner.name, settings, metrics)),
             patience: Patience { first_byte: settings.first_byte_timeout, idle: settings.idle_timeout },
             is_judged_by_status: manner.is_judged_by_status,
-        })
+        };
+        upstream.probe();
+        Ok(upstream)
+    }
+
+    /// Has origins probed whose time aside is over, whether anybody asks for something or not.
+    fn probe(&self) {
+        let (origins, standing) = (self.origins.clone(), Arc::clone(&self.standing));
+        let (patience, is_judged_by_status) = (self.patience, self.is_judged_by_status);
+        tokio::spawn(async move {
+            loop {
+                for index in standing.due().await {
+                    let (origin, standing) = (Arc::clone(&origins[index]), Arc::clone(&standing));
+                    tokio::spawn(async move {
+                        standing.probed(index, probe(&origin, patience, is_judged_by_status).await);
+                    });
+                }
+            }
+        });
     }
 
     fn is_failure(&self, status: StatusCode) -> bool {
-        self.is_judged_by_status && exchange::is_failure(status)
+        self.is_judged_by_status && exchange::says_it_fails(status)
     }
 
     /// Sends a request and returns the answer's head, with a body that fails where the origin's does.
@@ -166,14 +184,14 @@ impl Upstream {
         Taking: Future<Output = Result<Response<T>, UpstreamError>>,
     {
         let mut last = Err(UpstreamError::NoTime);
-        for index in self.choose() {
+        for index in self.standing.choose() {
             let begun = Instant::now();
             if deadline.is_some_and(|deadline| deadline <= begun) {
                 break;
             }
             let answer = match self.ask(index, &mut asked, deadline).await {
                 Ok(answer) if self.is_failure(answer.status()) => {
-                    self.standing.failed(index);
+                    self.standing.failed(index, &format!("it answered {}", answer.status()));
                     take(index, answer.map(BodyExt::boxed_unsync)).await
                 }
                 Ok(answer) => {
@@ -183,7 +201,7 @@ impl Upstream {
                 }
                 Err(error) => {
                     if !matches!(error, UpstreamError::Request { .. }) {
-                        self.standing.failed(index);
+                        self.standing.failed(index, &error.to_string());
                     }
                     Err(error)
                 }
@@ -219,26 +237,17 @@ impl Upstream {
         match timeout(after, Limited::new(body, most).collect()).await {
             Ok(Ok(whole)) => Ok(Response::from_parts(head, whole.to_bytes())),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                self.standing.failed(index);
-                Err(UpstreamError::TooLong { origin: origin(), most })
+                let error = UpstreamError::TooLong { origin: origin(), most };
+                self.standing.failed(index, &error.to_string());
+                Err(error)
             }
             Ok(Err(error)) => Err(UpstreamError::Broken { origin: origin(), reason: causes(&*error) }),
             Err(_) => {
-                self.standing.failed(index);
-                Err(UpstreamError::Late { origin: origin(), after })
+                let error = UpstreamError::Late { origin: origin(), after };
+                self.standing.failed(index, &error.to_string());
+                Err(error)
             }
         }
-    }
-
-    /// The origins in the order in which they are tried; those whose time aside is over are probed beside.
-    fn choose(&self) -> Vec<usize> {
-        let (order, due) = self.standing.choose();
-        for index in due {
-            let (origin, standing) = (Arc::clone(&self.origins[index]), Arc::clone(&self.standing));
-            let patience = self.patience;
-            tokio::spawn(async move { standing.probed(index, answers_probe(&origin, patience).await) });
-        }
-        order
     }
 
     /// One origin's answer. What is asked once is taken when a connection stands, and not before.

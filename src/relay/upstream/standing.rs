@@ -1,12 +1,13 @@
 //! How an upstream's origins stand: gives `health` the time and the news, and says in the log and in metrics when one is
-//! set aside and when it is asked again.
+//! set aside, and why, and when it is asked again.
 //!
 //! Must never: decide who is asked: `health` does.
 
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tokio::time::sleep_until;
+use tracing::{debug, info, warn};
 
 use super::health::Health;
 use crate::config::relay;
@@ -31,15 +32,34 @@ impl Standing {
         Self { upstream, origins, health, started: Instant::now(), metrics }
     }
 
-    /// The origins in the order in which they are tried, and those that are to be probed beside.
-    pub fn choose(&self) -> (Vec<usize>, Vec<usize>) {
-        let (mut order, mut due) = (Vec::new(), Vec::new());
+    /// The origins in the order in which they are tried.
+    pub fn choose(&self) -> Vec<usize> {
+        let mut order = Vec::new();
         self.health.send_if_modified(|health| {
-            due = health.due(self.started.elapsed());
             order = health.choose();
             false
         });
-        (order, due)
+        order
+    }
+
+    /// Waits until the time aside of some origins is over: each is to be probed once now.
+    pub async fn due(&self) -> Vec<usize> {
+        let mut health = self.health.subscribe();
+        loop {
+            let next = health.borrow_and_update().next_due().map(|due| self.started + due);
+            tokio::select! {
+                // The sender is `self`'s.
+                _ = health.changed() => {}
+                () = sleep_until(next.unwrap_or_else(Instant::now).into()), if next.is_some() => {
+                    let mut due = Vec::new();
+                    self.health.send_if_modified(|health| {
+                        due = health.due(self.started.elapsed());
+                        false
+                    });
+                    return due;
+                }
+            }
+        }
     }
 
     /// An origin's answer began after `first_byte`: it has yet to come through.
@@ -52,15 +72,20 @@ impl Standing {
         self.learn(index, |health, _| health.answered(index));
     }
 
-    /// An origin gave no answer, one that broke, or one that says that it does not work.
-    pub fn failed(&self, index: usize) {
+    /// An origin gave no answer, one that broke, or one that says that it does not work; `reason`: which.
+    pub fn failed(&self, index: usize, reason: &str) {
         self.count(index, None);
-        self.learn(index, |health, now| health.failed(index, now));
+        if self.learn(index, |health, now| health.failed(index, now)) {
+            warn!(upstream = self.upstream, origin = self.origins.get(index), reason, "set aside: it fails");
+        }
     }
 
     /// A probe is over.
-    pub fn probed(&self, index: usize, is_reached: bool) {
-        if !is_reached {
+    pub fn probed(&self, index: usize, outcome: Result<(), String>) {
+        let origin = self.origins.get(index);
+        let is_reached = outcome.is_ok();
+        if let Err(reason) = outcome {
+            debug!(upstream = self.upstream, origin, reason, "still set aside");
             self.count(index, None);
         }
         self.learn(index, |health, now| health.probed(index, is_reached, now));
@@ -72,24 +97,24 @@ impl Standing {
         }
     }
 
-    fn learn(&self, index: usize, news: impl FnOnce(&mut Health, Duration)) {
+    /// Takes news of an origin; whether it is set aside with them.
+    fn learn(&self, index: usize, news: impl FnOnce(&mut Health, Duration)) -> bool {
         let (mut before, mut after) = (true, true);
         self.health.send_if_modified(|health| {
             before = health.is_well(index);
             news(health, self.started.elapsed());
             after = health.is_well(index);
-            false
+            // When it is due may have changed.
+            !after
         });
-        if before == after {
-            return;
-        }
-        let (upstream, origin) = (self.upstream, self.origins.get(index));
-        match after {
-            true => info!(upstream, origin, "asked again"),
-            false => warn!(upstream, origin, "set aside: it fails"),
-        }
-        if let Some(metrics) = self.metrics.get(index) {
+        if before != after
+            && let Some(metrics) = self.metrics.get(index)
+        {
             metrics.well(after);
         }
+        if after && !before {
+            info!(upstream = self.upstream, origin = self.origins.get(index), "asked again");
+        }
+        before && !after
     }
 }
