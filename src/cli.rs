@@ -50,7 +50,7 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Remove the boot VRF and the boot ACL from a leaf that is not to boot machines any more. Every port must be released before.
+    /// Remove the boot VRF, the boot ACL and the anycast address's loopback from a leaf that is not to boot machines any more. Every port must be released before.
     Retire {
         /// The settings that name them.
         #[arg(long, value_name = "FILE")]

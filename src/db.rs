@@ -34,6 +34,14 @@ pub enum DbError {
         /// What the kernel said.
         source: std::io::Error,
     },
+    /// A file with Redis's password is not readable.
+    #[error("cannot read {path}, the password_path of database_config.json: {source}")]
+    PasswordFile {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
     /// `database_config.json` is not what SONiC writes, or is half-written.
     #[error("{path}: {reason}")]
     ConfigContent {
@@ -343,7 +351,7 @@ fn refuse_namespaces(path: &Path) -> Result<(), DbError> {
 
 fn password(path: &Path) -> Result<Password, DbError> {
     let text = std::fs::read_to_string(path);
-    let text = text.map_err(|source| DbError::ConfigFile { path: path.to_owned(), source })?;
+    let text = text.map_err(|source| DbError::PasswordFile { path: path.to_owned(), source })?;
     Ok(Password(text.trim_end().to_owned()))
 }
 

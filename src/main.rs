@@ -19,7 +19,7 @@ use leafboot::metrics::Metrics;
 use leafboot::reconcile::{self, Inputs, Outputs};
 use leafboot::store::Store;
 use leafboot::systemd::{self, Inherited};
-use leafboot::{acl, links, preview, ra, relay, retire};
+use leafboot::{acl, links, preview, ra, relay};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     };
     let done = match cli.command {
         Command::Run { config } => read(&config).and_then(run),
-        Command::Retire { config, wait } => read(&config).and_then(|config| remove_vrf(&config, wait)),
+        Command::Retire { config, wait } => read(&config).and_then(|config| retire(&config, wait)),
         Command::Plan { config, desired, json } => {
             match read(&config).and_then(|c| preview(&c, desired, json)) {
                 Ok(true) => return ExitCode::from(2),
@@ -171,9 +171,9 @@ fn relay_thread(
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn remove_vrf(config: &Config, wait: Duration) -> Result<(), Box<dyn Error>> {
-    retire::run(config, wait).await?;
-    println!("{} and the ACL {} are gone", config.boot.vrf, config.acl.table);
+async fn retire(config: &Config, wait: Duration) -> Result<(), Box<dyn Error>> {
+    leafboot::retire::run(config, wait).await?;
+    println!("{} is gone, and leafboot's ACL and loopback with it", config.boot.vrf);
     Ok(())
 }
 

@@ -177,7 +177,7 @@ impl Metrics {
         );
         registry.register(
             "relay_cut",
-            "Connections that were cut because the machine read more slowly than relay.cache.budget.min_rate",
+            "Connections that were cut because the machine read more slowly than relay.min_rate",
             self.cut.clone(),
         );
         self.register_images();

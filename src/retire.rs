@@ -1,4 +1,4 @@
-//! Removes the boot VRF and the boot ACL from a leaf, once, and waits until SONiC has let go of them.
+//! Removes the boot VRF, the boot ACL and the anycast address's loopback from a leaf, once, and waits until SONiC has let go of them.
 //!
 //! Must never: remove them under a port, or touch a port.
 
@@ -20,7 +20,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// it reads then must not be half gone.
 const CACLMGRD: Duration = Duration::from_secs(2);
 
-/// Why the boot VRF is still there.
+/// Why they are still there.
 #[derive(Debug, Error)]
 pub enum RetireError {
     /// The databases cannot be used.
@@ -49,7 +49,7 @@ pub enum RetireError {
     },
 }
 
-/// Removes the VRF that `config` names; done when STATE_DB shows neither it nor its object.
+/// Removes what `config` names, unless it is somebody else's; done when STATE_DB shows nothing of it.
 pub async fn run(config: &Config, wait: Duration) -> Result<(), RetireError> {
     let vrf = &config.boot.vrf;
     let mut left = format!("{vrf} and its ACL");

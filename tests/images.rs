@@ -39,6 +39,11 @@ struct Site {
 impl Site {
     /// `cache`: keys of `[relay.cache]` and the tables below it.
     fn start(cache: &str) -> Self {
+        Self::start_with("", cache)
+    }
+
+    /// The same with these further keys of `[relay]`.
+    fn start_with(relay_keys: &str, cache: &str) -> Self {
         let cable = Cable::plug();
         let machines = cable.pid();
         run("ip", &["link", "add", "Ethernet4", "type", "veth", "peer", "name", "eth4", "netns", &machines]);
@@ -51,7 +56,7 @@ impl Site {
         let metrics = Arc::new(Metrics::default());
         let ports = [("Ethernet0", "2001:db8:b007::/64"), ("Ethernet4", "2001:db8:b007:4::/64")];
         let owned = |(port, prefix): (&str, &str)| (port.to_owned(), prefix.to_owned());
-        relay(cache, Arc::clone(&metrics), ports.map(owned).to_vec());
+        relay(relay_keys, cache, Arc::clone(&metrics), ports.map(owned).to_vec());
         cable.boot();
         cable.machine("ip", &["address", "add", "2001:db8:b007::7/64", "dev", "eth0", "nodad"]);
         let site = Self { cable, origin, metrics };
@@ -93,10 +98,10 @@ impl Site {
 }
 
 /// Relays on these ports, with their prefixes, in this thread's namespace.
-fn relay(cache: &str, metrics: Arc<Metrics>, ports: Vec<(String, String)>) {
+fn relay(keys: &str, cache: &str, metrics: Arc<Metrics>, ports: Vec<(String, String)>) {
     let settings = format!(
         "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n[relay]\nconnections = 100\n\
-         requests = 1000\n[relay.boot_service]\norigins = [\"http://[::1]:9\"]\n[relay.cache]\n\
+         requests = 1000\n{keys}[relay.boot_service]\norigins = [\"http://[::1]:9\"]\n[relay.cache]\n\
          name = \"http://images.metal-stack.io\"\nmode = \"proxy\"\norigins = [\"http://[::1]:8080\"]\n{cache}"
     );
     let settings = Config::parse(&settings).unwrap().relay;

@@ -37,6 +37,7 @@ const PURE: &[&str] = &[
     "session.rs",
     "allowance.rs",
     "relay/budget.rs",
+    "relay/patience.rs",
     "relay/image/key.rs",
     "relay/image/range.rs",
     "relay/claim.rs",

@@ -268,7 +268,7 @@ fn a_machine_whose_cable_is_gone_gives_its_place_back() {
     let origin = Origin::start(8080);
     origin.put("/metal-os/img", Image::new(1, 64_000_000));
     // Nothing but the kernel notices: no rate is too slow.
-    let limits = "[relay.cache.budget]\nmin_rate = \"0\"\n[relay]\nconnections = 1\n";
+    let limits = "[relay]\nmin_rate = \"0\"\nconnections = 1\n";
     relays_on(vec![("Ethernet0", 80, settings(&[8080]) + limits)], |listener| {
         // As it is by default, this would take a minute.
         SockRef::from(listener).set_tcp_user_timeout(Some(Duration::from_secs(1))).unwrap();

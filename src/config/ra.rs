@@ -93,7 +93,7 @@ pub struct Route {
 pub(super) struct RawRa {
     interval_min: Option<Spanned<String>>,
     interval_max: Option<Spanned<String>>,
-    ra_delay_max: Option<Spanned<String>>,
+    delay_max: Option<Spanned<String>>,
     router_lifetime: Option<Spanned<String>>,
     preference: Option<Spanned<String>>,
     #[serde(default)]
@@ -155,7 +155,7 @@ impl Checker<'_> {
             prefix_preferred: Duration::from_secs(times.preferred),
             prefix_valid: Duration::from_secs(times.valid),
             // RFC 4861 10: MAX_RA_DELAY_TIME is 0.5 s.
-            delay_max: self.millis("ra.ra_delay_max", raw.ra_delay_max, 500, "RFC 4861 6.2.6, 10")?,
+            delay_max: self.millis("ra.delay_max", raw.delay_max, 500, "RFC 4861 6.2.6, 10")?,
             // RFC 4861 6.2.1: AdvReachableTime is at most 3,600,000 ms.
             reachable_time: self.millis(
                 "ra.reachable_time",
@@ -376,12 +376,12 @@ fn pref64(text: &str) -> Result<Ipv6Net, String> {
     }
 }
 
-/// RFC 8910 2: the URI of the portal's API, or the name that says that there is none.
+/// RFC 8910 2: the URI of the portal's API (RFC 8908 4.1: https), or the name that says that there is none.
 fn captive_portal(text: &str) -> Result<String, String> {
-    let known = ["https://", "http://", "urn:ietf:params:capport:unrestricted"];
+    let known = ["https://", "urn:ietf:params:capport:unrestricted"];
     if known.iter().any(|start| text.starts_with(start)) && text.bytes().all(|b| b.is_ascii_graphic()) {
         Ok(text.to_owned())
     } else {
-        Err(format!("{text:?} is not an https URI (RFC 8910 2)"))
+        Err(format!("{text:?} is not an https URI (RFC 8910 2, RFC 8908 4.1)"))
     }
 }

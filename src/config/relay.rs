@@ -53,6 +53,10 @@ pub struct Relay {
     pub connections: u16,
     /// Requests that one boot port may make in a second; none: any number.
     pub requests: Option<NonZeroU32>,
+    /// A machine that takes fewer bytes per second over `patience` of an answer is cut off; none: nobody is.
+    pub min_rate: Option<u64>,
+    /// The time that `min_rate` is judged over; more than 0.
+    pub patience: Duration,
     /// What machines may ask for.
     pub routes: Routes,
     /// How old a last known good boot script may be that is given out while no boot service answers; none: none is.
@@ -119,10 +123,6 @@ pub struct CacheBudget {
     pub port_rate: Option<u64>,
     /// Packets per second that come from the cache for one port's machines alone.
     pub port_packets: Option<u64>,
-    /// A machine that takes fewer bytes per second over `patience` is cut off.
-    pub min_rate: Option<u64>,
-    /// The time that `min_rate` is judged over; more than 0.
-    pub patience: Duration,
 }
 
 #[derive(Deserialize, Default)]
@@ -132,6 +132,8 @@ pub(super) struct RawRelay {
     tls: Option<RawListenTls>,
     connections: Option<Spanned<u16>>,
     requests: Option<Spanned<u32>>,
+    min_rate: Option<Spanned<String>>,
+    patience: Option<Spanned<String>>,
     #[serde(default)]
     routes: RawRoutes,
     #[serde(default)]
@@ -193,8 +195,6 @@ struct RawBudget {
     packets: Option<Spanned<u64>>,
     port_rate: Option<Spanned<String>>,
     port_packets: Option<Spanned<u64>>,
-    min_rate: Option<Spanned<String>>,
-    patience: Option<Spanned<String>>,
 }
 
 impl Checker<'_> {
@@ -217,6 +217,8 @@ impl Checker<'_> {
                 },
             )?,
             requests: NonZeroU32::new(or_default(raw.requests, DEFAULT_REQUESTS).into_inner()),
+            min_rate: self.rate("relay.min_rate", Some(or_default(raw.min_rate, DEFAULT_MIN_RATE)))?,
+            patience: self.patience(or_default(raw.patience, DEFAULT_PATIENCE))?,
             routes: self.routes(raw.routes)?,
             remember: self.time(
                 "relay.script.remember",
@@ -303,28 +305,29 @@ impl Checker<'_> {
     }
 
     fn budget(&self, raw: RawBudget) -> Result<CacheBudget, ConfigError> {
-        let rate = |key, raw: Option<Spanned<String>>| match raw {
-            Some(raw) => {
-                self.value(key, &raw, |text| bytes(text)).map(|rate| Some(rate).filter(|rate| *rate != 0))
-            }
-            None => Ok(None),
-        };
         let packets =
             |raw, default: u64| Some(or_default(raw, default).into_inner()).filter(|rate| *rate != 0);
-        let patience = or_default(raw.patience, DEFAULT_PATIENCE);
         Ok(CacheBudget {
-            rate: rate("relay.cache.budget.rate", raw.rate)?,
+            rate: self.rate("relay.cache.budget.rate", raw.rate)?,
             packets: packets(raw.packets, DEFAULT_PACKETS.0),
-            port_rate: rate("relay.cache.budget.port_rate", raw.port_rate)?,
+            port_rate: self.rate("relay.cache.budget.port_rate", raw.port_rate)?,
             port_packets: packets(raw.port_packets, DEFAULT_PACKETS.1),
-            min_rate: rate("relay.cache.budget.min_rate", Some(or_default(raw.min_rate, DEFAULT_MIN_RATE)))?,
-            patience: match self.time("relay.cache.budget.patience", patience.clone(), TIMEOUT_MAX)? {
-                Some(time) => time,
-                None => self.value("relay.cache.budget.patience", &patience, |text| {
-                    Err(format!("{text} is no time to judge over"))
-                })?,
-            },
         })
+    }
+
+    /// Bytes per second; none for 0.
+    fn rate(&self, key: &'static str, raw: Option<Spanned<String>>) -> Result<Option<u64>, ConfigError> {
+        let rate = raw.map(|raw| self.value(key, &raw, |text| bytes(text))).transpose()?;
+        Ok(rate.filter(|rate| *rate != 0))
+    }
+
+    fn patience(&self, raw: Spanned<String>) -> Result<Duration, ConfigError> {
+        match self.time("relay.patience", raw.clone(), TIMEOUT_MAX)? {
+            Some(time) => Ok(time),
+            None => {
+                self.value("relay.patience", &raw, |text| Err(format!("{text} is no time to judge over")))
+            }
+        }
     }
 
     fn tcp_port(

@@ -72,10 +72,7 @@ fn a_bad_value_names_key_line_and_rule() {
         ("[ra]\nprefix_preferred = \"2h\"\n", "line 8: ra.prefix_preferred: 2h is not between"),
         ("[ra]\ninterval_max = \"4500ms\"\n", "line 8: ra.interval_max: 4500ms is not a whole number"),
         ("[ra]\ndns = [\"192.0.2.1\"]\n", "line 8: ra.dns: \"192.0.2.1\" is not a unicast IPv6 address"),
-        (
-            "[ra]\nra_delay_max = \"501ms\"\n",
-            "line 8: ra.ra_delay_max: 501ms is more than 500 ms (RFC 4861 6.2.6",
-        ),
+        ("[ra]\ndelay_max = \"501ms\"\n", "line 8: ra.delay_max: 501ms is more than 500 ms (RFC 4861 6.2.6"),
         (
             "[ra]\nreachable_time = \"2h\"\n",
             "line 8: ra.reachable_time: 2h is more than 3600000 ms (RFC 4861 6.2.1",
@@ -189,7 +186,7 @@ fn more_routes_than_a_link_may_have_are_refused() {
 #[test]
 fn every_advertisement_setting_is_taken() {
     let text = r#"[ra]
-ra_delay_max = "500ms"
+delay_max = "500ms"
 preference = "high"
 managed = true
 other = true

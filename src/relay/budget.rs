@@ -1,5 +1,4 @@
-//! Pure: what images may cost. A `Meter` says when the next bytes may go, so that a leaf's and a port's budget hold;
-//! `Patience` says when a machine reads so slowly that its connection is cut.
+//! Pure: what images may cost. A `Meter` says when the next bytes may go, so that a leaf's and a port's budget hold.
 //!
 //! Must never: read a clock: `now` is an argument, any monotonic time.
 
@@ -149,52 +148,6 @@ fn packets(bytes: usize) -> u64 {
     (bytes as u64).div_ceil(PAYLOAD)
 }
 
-/// Judges one machine's reading: of every `window` in which its connection had no room for what is to be sent, it must
-/// have read `rate` × `window` bytes. Time in which there was nothing to send does not count.
-#[derive(Debug)]
-pub struct Patience {
-    rate: u64,
-    window: Duration,
-    /// Since when there is no room.
-    full: Option<Duration>,
-    /// How long there was no room, and what went out, since the last judgement.
-    waited: Duration,
-    sent: u64,
-}
-
-/// The machine reads too slowly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooSlow;
-
-impl Patience {
-    /// `rate` in bytes per second; 0: any.
-    pub fn new(rate: u64, window: Duration) -> Self {
-        Self { rate, window, full: None, waited: Duration::ZERO, sent: 0 }
-    }
-
-    /// The connection took `bytes`.
-    pub fn took(&mut self, bytes: usize, now: Duration) {
-        if let Some(since) = self.full.take() {
-            self.waited += now.saturating_sub(since);
-        }
-        self.sent = self.sent.saturating_add(bytes as u64);
-    }
-
-    /// The connection has no room. Returns how long it may stay so.
-    pub fn full(&mut self, now: Duration) -> Result<Duration, TooSlow> {
-        let since = *self.full.get_or_insert(now);
-        let waited = self.waited + now.saturating_sub(since);
-        if waited < self.window {
-            return Ok(self.window - waited);
-        }
-        if u128::from(self.sent) * 1000 < u128::from(self.rate) * self.window.as_millis() {
-            return Err(TooSlow);
-        }
-        (self.full, self.waited, self.sent) = (Some(now), Duration::ZERO, 0);
-        Ok(self.window)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,8 +180,6 @@ mod tests {
             packets: some(packets.0),
             port_rate: some(rate.1),
             port_packets: some(packets.1),
-            min_rate: None,
-            patience: ms(1),
         }
     }
 
@@ -285,28 +236,6 @@ mod tests {
         assert_eq!(budget.send(1, START), ms(2100), "1100 bytes at 500 per second, less the burst");
         budget.fetch_alone(ELEVEN, START);
         assert_eq!(budget.fetch_alone(1, START), ms(2100));
-    }
-
-    #[test]
-    fn a_reader_is_judged_by_the_time_that_it_kept_us_waiting() {
-        let mut patience = Patience::new(1000, ms(2000));
-        assert_eq!(patience.full(ms(0)), Ok(ms(2000)));
-        patience.took(100, ms(500));
-        // Ten seconds in which there was nothing to send.
-        assert_eq!(patience.full(ms(10_500)), Ok(ms(1500)));
-        patience.took(1900, ms(11_000));
-        assert_eq!(patience.full(ms(11_000)), Ok(ms(1000)));
-        assert_eq!(patience.full(ms(12_000)), Ok(ms(2000)), "2000 bytes in 2 s are enough");
-        patience.took(1999, ms(12_001));
-        assert_eq!(patience.full(ms(12_001)), Ok(ms(1999)));
-        assert_eq!(patience.full(ms(14_000)), Err(TooSlow), "1999 are not");
-    }
-
-    #[test]
-    fn with_no_least_rate_nobody_is_too_slow() {
-        let mut patience = Patience::new(0, ms(1));
-        assert_eq!(patience.full(ms(0)), Ok(ms(1)));
-        assert_eq!(patience.full(ms(1000)), Ok(ms(1)));
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! The relay: boot script, token and image requests of the machines, port by port.
 //!
-//! `task` runs a `server` on each port that serves a machine; its connections (`reader`) hand each request to `respond`.
+//! `task` runs a `server` on each port that serves a machine; its connections (`reader`, with `patience`) hand each request to `respond`.
 //! What becomes of it `intake`, `route` and `decide` say, and `allowance` how often; `claim` is what leafboot vouches for
 //! (`vouched`: ready to be sent), `script` what iPXE is told while something is wrong, `reply` everybody. `upstream` asks
 //! the servers behind, over `tls` where they want it, and `image` serves images in proxy mode.
@@ -11,6 +11,7 @@ pub mod claim;
 pub mod decide;
 pub mod image;
 pub mod intake;
+pub mod patience;
 mod reader;
 pub mod reply;
 mod respond;

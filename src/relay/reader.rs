@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::budget::Patience;
+use super::patience::Patience;
 use crate::metrics::Counter;
 
 /// Up to here, in bytes, a copy costs less than what the kernel makes of several pieces.

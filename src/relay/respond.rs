@@ -3,6 +3,7 @@
 //!
 //! Must never: log a query, a header, a body or an answer: they may hold secrets; or keep a token for later.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,15 +21,14 @@ use tracing::{debug, info, warn};
 use super::body::{self, Body, Patient};
 use super::claim::{self, Claim, Machine};
 use super::decide;
-use super::image::ImageRequest;
+use super::image::{ImageRequest, PortImages};
 use super::intake::{self, Head};
 use super::reply;
 use super::route::Kind;
 use super::script::{self, Trouble};
 use super::server::{Phase, Service, Stage};
-use super::upstream::{self, Repeat, UpstreamError};
+use super::upstream::{self, Repeat};
 use super::vouched::{Vouched, ready};
-use crate::config::relay::CacheMode;
 use crate::metrics::Requests;
 
 /// metal-hammer gives its configuration request 5 s and has no second try; the answer must be back before that.
@@ -117,7 +117,7 @@ impl Asked<'_> {
         if stage == Stage::Released {
             return Some(reply::closing(self.trouble(kind, "this port is not in boot any more")));
         }
-        if stage == Stage::Drains && kind == Kind::Image && self.is_proxied() {
+        if stage == Stage::Drains && kind == Kind::Image && self.service.images.is_some() {
             return Some(self.trouble(kind, "leafboot is about to be restarted"));
         }
         (!self.service.allows()).then(|| self.trouble(kind, "this port asks too often"))
@@ -126,18 +126,14 @@ impl Asked<'_> {
     async fn answer(&self, kind: Kind, incoming: Incoming) -> Response<Body> {
         // Boxed is what needs kilobytes while it waits: no silent connection is to hold them, and no redirect to copy them.
         match kind {
-            Kind::Image if !self.is_proxied() => {
-                reply::redirect([&self.service.shared.cache_name, self.parts.uri.path()].concat())
-            }
-            Kind::Image => Box::pin(self.image()).await,
+            Kind::Image => match &self.service.images {
+                None => reply::redirect([&self.service.shared.cache_name, self.parts.uri.path()].concat()),
+                Some(images) => Box::pin(self.image(images)).await,
+            },
             Kind::Script => Box::pin(self.script()).await,
             Kind::Token => Box::pin(self.token()).await,
             Kind::Api => Box::pin(self.api(incoming)).await,
         }
-    }
-
-    fn is_proxied(&self) -> bool {
-        self.service.shared.settings.cache.mode == CacheMode::Proxy
     }
 
     /// A boot script: the boot service's, the last known good one, or one that says what is wrong.
@@ -210,7 +206,7 @@ impl Asked<'_> {
         }
     }
 
-    async fn image(&self) -> Response<Body> {
+    async fn image(&self, images: &PortImages) -> Response<Body> {
         let asked = ImageRequest {
             method: self.parts.method.clone(),
             path: self.parts.uri.path().to_owned(),
@@ -218,17 +214,13 @@ impl Asked<'_> {
         };
         // From its question on: a process that ends waits for it.
         let under_way = self.service.shared.streams.subscribe();
-        match self.service.images.answer(asked).await {
+        match images.answer(asked).await {
             Ok(answer) => answer.map(|body| body::holding(body, under_way)),
-            Err(error) => {
-                let reason = format!("the partition cache: {error}");
-                self.warn(Kind::Image, &reason);
-                self.trouble(Kind::Image, &reason)
-            }
+            Err(error) => self.failed(Kind::Image, "partition cache", &error),
         }
     }
 
-    fn failed(&self, kind: Kind, who: &str, error: &UpstreamError) -> Response<Body> {
+    fn failed(&self, kind: Kind, who: &str, error: &dyn Display) -> Response<Body> {
         let reason = format!("the {who}: {error}");
         self.warn(kind, &reason);
         self.trouble(kind, &reason)

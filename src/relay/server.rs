@@ -33,6 +33,7 @@ use super::vouched::Vouched;
 use crate::accept;
 use crate::allowance::Allowance;
 use crate::config::Relay;
+use crate::config::relay::CacheMode;
 use crate::metrics::{Counter, Gauge, Metrics, OneMore, Requests};
 use crate::neighbours;
 use crate::net::{Mac, PortName};
@@ -66,7 +67,8 @@ pub struct Shared {
     pub boot_service: Upstream,
     /// metal-apiserver.
     pub api: Option<Upstream>,
-    images: Images,
+    /// Where they go through the relay.
+    images: Option<Images>,
     /// Where redirects lead, as text.
     pub cache_name: String,
     /// What is counted.
@@ -90,10 +92,11 @@ impl Shared {
             let manner = Manner { name, buffers: Buffers::MANY, host: None, is_judged_by_status };
             Upstream::new(manner, settings, metrics)
         };
+        let is_proxied = settings.cache.mode == CacheMode::Proxy;
         Ok(Self {
             boot_service: upstream("boot_service", true, &settings.boot_service)?,
             api: settings.api.as_ref().map(|api| upstream("api", false, api)).transpose()?,
-            images: Images::new(&settings.cache, metrics)?,
+            images: is_proxied.then(|| Images::new(&settings.cache, metrics)).transpose()?,
             tls: settings.tls.as_ref().map(|tls| tls::server(&tls.identity)).transpose()?,
             cache_name: settings.cache.name.to_string(),
             metrics: Arc::clone(metrics),
@@ -156,8 +159,8 @@ pub struct Service {
     pub ifindex: u32,
     /// The port's claim, and how far it is.
     pub phase: watch::Receiver<Phase>,
-    /// What it gets of the partition cache's images in proxy mode.
-    pub images: PortImages,
+    /// What it gets of the partition cache's images; none: machines are sent there.
+    pub images: Option<PortImages>,
     kept: watch::Sender<Kept>,
     places: Arc<Semaphore>,
     sent: Counter,
@@ -172,7 +175,7 @@ impl Service {
         Self {
             ifindex,
             phase,
-            images: shared.images.for_port(&port),
+            images: shared.images.as_ref().map(|images| images.for_port(&port)),
             kept: watch::Sender::new(Kept {
                 allowance: shared.settings.requests.map(Allowance::per_second),
                 requests: shared.metrics.requests(port.as_str()),
@@ -324,10 +327,10 @@ async fn converse<S>(stream: S, machine: Vouched<Machine>, service: &Arc<Service
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let budget = &service.shared.settings.cache.budget;
-    let least = budget.min_rate.unwrap_or_default();
+    let settings = &service.shared.settings;
+    let least = settings.min_rate.unwrap_or_default();
     let (sent, cut) = (service.sent.clone(), service.cut.clone());
-    let stream = Reader::new(stream, least, budget.patience, sent, cut);
+    let stream = Reader::new(stream, least, settings.patience, sent, cut);
     let machine = &machine;
     let handle = service_fn(|request| async move {
         Ok::<_, Infallible>(respond::respond(service, machine, request).await)

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::claim::Claim;
 use super::script::Memory;
@@ -187,6 +187,7 @@ async fn listen(
     mut inherited: Option<std::net::TcpListener>,
 ) {
     let port = &service.port;
+    let mut is_told = false;
     loop {
         let anew = || {
             // One on a device that is gone may still be kept.
@@ -197,12 +198,18 @@ async fn listen(
             Ok(listener) => {
                 systemd::keep(port, tcp_port, &listener);
                 info!(%port, tcp_port, tls, "relays");
+                is_told = false;
                 server::serve(listener, Arc::clone(&service), tls).await
             }
             Err(error) => error,
         };
         systemd::forget(port, tcp_port);
-        warn!(%port, %error, "cannot relay; trying again");
+        if is_told {
+            debug!(%port, tcp_port, %error, "still cannot relay");
+        } else {
+            warn!(%port, tcp_port, %error, "cannot relay; trying again");
+        }
+        is_told = true;
         sleep(RETRY).await;
     }
 }

@@ -15,7 +15,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
 use tracing::{info, warn};
 
-use crate::config::relay::{Identity, Relay};
+use crate::config::relay::{CacheMode, Identity, Relay};
 
 /// Why TLS cannot be spoken.
 #[derive(Debug, Error)]
@@ -90,7 +90,8 @@ fn stamps(files: &[PathBuf]) -> Stamps {
 /// Whether the files that the settings name can be used.
 pub fn check(settings: &Relay) -> Result<(), TlsError> {
     settings.tls.as_ref().map(|tls| server(&tls.identity)).transpose()?;
-    for upstream in [&settings.boot_service, &settings.cache.upstream].into_iter().chain(&settings.api) {
+    let cache = Some(&settings.cache.upstream).filter(|_| settings.cache.mode == CacheMode::Proxy);
+    for upstream in [&settings.boot_service].into_iter().chain(cache).chain(&settings.api) {
         if upstream.origins.iter().any(|origin| origin.is_tls()) {
             client(&upstream.ca, upstream.identity.as_ref())?;
         }

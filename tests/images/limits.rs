@@ -37,8 +37,7 @@ fn many_images_take_no_more_memory_than_they_may() {
 
 #[test]
 fn a_machine_that_hardly_reads_is_cut() {
-    let limits = "min_rate = \"100KiB\"\npatience = \"1s\"\n";
-    let site = Site::start(&format!("{UNLIMITED}{limits}"));
+    let site = Site::start_with("min_rate = \"100KiB\"\npatience = \"1s\"\n", UNLIMITED);
     site.origin.put("/metal-os/short", Image::new(1, 2 * MB));
     let good = site.begin("/metal-os/short", Habit { rate: 400_000, ..EAGER });
     let bad = site.begin("/metal-os/short", Habit { rate: 50_000, ..EAGER });

@@ -74,7 +74,7 @@ fn forty_eight_machines_share_one_transfer_that_outlives_the_first_of_them() {
     let expected = sum_of_origin();
     origin.sent();
     origin.answers.store(0, Ordering::Relaxed);
-    relay(UNLIMITED, Arc::new(Metrics::default()), Rack::ports());
+    relay("", UNLIMITED, Arc::new(Metrics::default()), Rack::ports());
     for (port, machine) in rack.machines.iter().enumerate() {
         let url = format!("http://[2001:db8:b007:{port:x}::1]/");
         eventually("every machine reaches the relay", || {

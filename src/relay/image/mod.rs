@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::body::{self, Body};
 use super::tls::TlsError;
 use super::upstream::{self, Buffers, Manner, Upstream, UpstreamError};
-use crate::config::relay::{self, CacheMode};
+use crate::config::relay;
 use crate::metrics::{Gauge, Metrics, OneMore};
 use crate::net::PortName;
 use cache::Cache;
@@ -103,10 +103,10 @@ impl Images {
             Upstream::new(manner, &settings.upstream, metrics).map(Arc::new)
         };
         let shelf = Arc::new(Shelf::new(settings.memory));
-        if settings.mode == CacheMode::Proxy {
+        metrics.watch_shelf({
             let shelf = Arc::clone(&shelf);
-            metrics.watch_shelf(move || shelf.state());
-        }
+            move || shelf.state()
+        });
         Ok(Self {
             cache: Cache {
                 fills: upstream("cache", Buffers::FAST)?,

@@ -30,7 +30,7 @@ pub(super) struct Unanswered {
 
 /// How long an answer is waited for.
 #[derive(Clone, Copy)]
-pub(super) struct Patience {
+pub(super) struct Timeouts {
     /// For its first byte; none: as long as it takes.
     pub(super) first_byte: Option<Duration>,
     /// For the next piece of its body.
@@ -42,7 +42,7 @@ pub(super) async fn exchange(
     origin: &Arc<Origin>,
     mut sender: Sender,
     mut request: Request<Body>,
-    patience: Patience,
+    timeouts: Timeouts,
     deadline: Option<Instant>,
 ) -> Result<Response<AnswerBody>, Unanswered> {
     *request.version_mut() = Version::HTTP_11;
@@ -60,7 +60,7 @@ pub(super) async fn exchange(
             Err(error) => Err((error, Some(request))),
         }
     };
-    let answer = match [patience.first_byte, left].into_iter().flatten().min() {
+    let answer = match [timeouts.first_byte, left].into_iter().flatten().min() {
         Some(after) => timeout(after, answering).await.map_err(|_| Unanswered {
             error: UpstreamError::Late { origin: origin.name.clone(), after },
             unsent: None,
@@ -82,14 +82,14 @@ pub(super) async fn exchange(
         let error = UpstreamError::Broken { origin: origin.name.clone(), reason };
         return Err(Unanswered { error, unsent: None });
     }
-    Ok(answer.map(|incoming| AnswerBody::new(incoming, sender, Arc::clone(origin), patience.idle)))
+    Ok(answer.map(|incoming| AnswerBody::new(incoming, sender, Arc::clone(origin), timeouts.idle)))
 }
 
 /// Whether an origin answers, or why not: a server that hangs takes connections too. What it says to a question for
 /// nothing (RFC 9110 9.3.2) does not matter, unless that it does not work and that is its own word.
 pub(super) async fn probe(
     origin: &Arc<Origin>,
-    patience: Patience,
+    timeouts: Timeouts,
     is_judged_by_status: bool,
 ) -> Result<(), String> {
     let deadline = Instant::now() + PROBE;
@@ -97,7 +97,7 @@ pub(super) async fn probe(
     let mut request = Request::new(body::empty());
     *request.method_mut() = Method::HEAD;
     request.headers_mut().insert(USER_AGENT, PROBE_AGENT);
-    let answer = exchange(origin, sender, request, patience, Some(deadline)).await;
+    let answer = exchange(origin, sender, request, timeouts, Some(deadline)).await;
     let status = answer.map_err(|unanswered| unanswered.error.to_string())?.status();
     if is_judged_by_status && says_it_fails(status) { Err(format!("it answered {status}")) } else { Ok(()) }
 }
@@ -140,10 +140,10 @@ mod tests {
     }
 
     async fn asked(sender: Sender) -> Unanswered {
-        let patience = Patience { first_byte: Some(Duration::from_secs(5)), idle: None };
+        let timeouts = Timeouts { first_byte: Some(Duration::from_secs(5)), idle: None };
         let mut request = Request::new(body::whole("body"));
         *request.method_mut() = Method::POST;
-        exchange(&origin(), sender, request, patience, None).await.err().unwrap()
+        exchange(&origin(), sender, request, timeouts, None).await.err().unwrap()
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ use super::tls::{self, TlsError};
 use crate::config::relay;
 use crate::metrics::Metrics;
 use answer::AnswerBody;
-use exchange::{Patience, Unanswered, exchange, probe};
+use exchange::{Timeouts, Unanswered, exchange, probe};
 use origin::Origin;
 use standing::Standing;
 
@@ -107,7 +107,7 @@ pub struct Manner {
 pub struct Upstream {
     origins: Vec<Arc<Origin>>,
     standing: Arc<Standing>,
-    patience: Patience,
+    timeouts: Timeouts,
     is_judged_by_status: bool,
 }
 
@@ -121,7 +121,7 @@ impl Upstream {
         let upstream = Self {
             origins: settings.origins.iter().map(origin).collect(),
             standing: Arc::new(Standing::new(manner.name, settings, metrics)),
-            patience: Patience { first_byte: settings.first_byte_timeout, idle: settings.idle_timeout },
+            timeouts: Timeouts { first_byte: settings.first_byte_timeout, idle: settings.idle_timeout },
             is_judged_by_status: manner.is_judged_by_status,
         };
         upstream.probe();
@@ -131,13 +131,13 @@ impl Upstream {
     /// Has origins probed whose time aside is over, whether anybody asks for something or not.
     fn probe(&self) {
         let (origins, standing) = (self.origins.clone(), Arc::clone(&self.standing));
-        let (patience, is_judged_by_status) = (self.patience, self.is_judged_by_status);
+        let (timeouts, is_judged_by_status) = (self.timeouts, self.is_judged_by_status);
         tokio::spawn(async move {
             loop {
                 for index in standing.due().await {
                     let (origin, standing) = (Arc::clone(&origins[index]), Arc::clone(&standing));
                     tokio::spawn(async move {
-                        standing.probed(index, probe(&origin, patience, is_judged_by_status).await);
+                        standing.probed(index, probe(&origin, timeouts, is_judged_by_status).await);
                     });
                 }
             }
@@ -261,7 +261,7 @@ impl Upstream {
         if let Repeat::Freely(make) = asked
             && let Some(sender) = origin.kept()
         {
-            match exchange(origin, sender, make(), self.patience, deadline).await {
+            match exchange(origin, sender, make(), self.timeouts, deadline).await {
                 Ok(answer) => return Ok(answer),
                 // The origin may have closed it meanwhile: that says nothing of the origin.
                 Err(Unanswered {
@@ -289,7 +289,7 @@ impl Upstream {
                 *std::mem::take(request)
             }
         };
-        exchange(origin, sender, request, self.patience, deadline).await.map_err(
+        exchange(origin, sender, request, self.timeouts, deadline).await.map_err(
             |Unanswered { error, unsent }| {
                 if let (Repeat::Once(request), Some(unsent)) = (asked, unsent) {
                     *request = unsent;
