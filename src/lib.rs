@@ -30,6 +30,7 @@ pub mod cli;
 pub mod config;
 pub mod db;
 pub mod desired;
+pub mod held;
 pub mod links;
 pub mod metrics;
 pub mod neighbours;

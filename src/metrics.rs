@@ -107,7 +107,7 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     sent: Family<PortLabel, Counter>,
     connections: Family<PortLabel, Gauge>,
-    over_budget: Family<PortLabel, Counter>,
+    turned_away: Family<PortLabel, Counter>,
     cut: Family<PortLabel, Counter>,
     image_memory: Gauge,
     image_memory_limit: Gauge,
@@ -132,7 +132,7 @@ impl Default for Metrics {
             requests: Family::default(),
             sent: Family::default(),
             connections: Family::default(),
-            over_budget: Family::default(),
+            turned_away: Family::default(),
             cut: Family::default(),
             image_memory: Gauge::default(),
             image_memory_limit: Gauge::default(),
@@ -171,9 +171,9 @@ impl Metrics {
             self.connections.clone(),
         );
         registry.register(
-            "relay_over_budget",
+            "relay_turned_away",
             "Requests and TLS handshakes that were turned away because the port asked more often than relay.requests",
-            self.over_budget.clone(),
+            self.turned_away.clone(),
         );
         registry.register(
             "relay_cut",
@@ -300,8 +300,8 @@ impl Metrics {
     }
 
     /// A request was turned away because its port asks too often.
-    pub fn over_budget(&self, port: &str) {
-        self.over_budget.get_or_create(&PortLabel { port: port.to_owned() }).inc();
+    pub fn turned_away(&self, port: &str) {
+        self.turned_away.get_or_create(&PortLabel { port: port.to_owned() }).inc();
     }
 
     /// Counts a port's connections that are cut because the machine reads too slowly.

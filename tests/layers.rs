@@ -96,6 +96,19 @@ fn pure_files_do_no_io_and_know_no_clock() {
 }
 
 #[test]
+fn pure_files_use_pure_files_only() {
+    for name in PURE {
+        let lines = code(&source().join(name));
+        for used in lines.iter().filter_map(|line| line.trim().strip_prefix("use crate::")) {
+            let modules: Vec<&str> = used.split("::").map(|word| word.trim_end_matches(';')).collect();
+            let is_pure = (1..=modules.len())
+                .any(|count| PURE.contains(&format!("{}.rs", modules[..count].join("/")).as_str()));
+            assert!(is_pure, "{name} uses crate::{used}");
+        }
+    }
+}
+
+#[test]
 fn each_edges_library_has_one_home() {
     let homes = [
         ("redis::", "db.rs"),

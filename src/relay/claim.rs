@@ -93,10 +93,8 @@ fn ascii(parts: &[&[u8]]) -> String {
     String::from_utf8(parts.concat()).unwrap_or_default()
 }
 
-/// Whether a machine's header goes on. `connection` is the machine's `Connection` field: what it names is for this hop
-/// only (RFC 9110 7.6.1).
+/// Whether a machine's header goes on. `connection` is the machine's `Connection` field.
 pub fn passes(kind: Kind, header: &str, connection: &str) -> bool {
-    let is_named = || connection.split(',').any(|option| option.trim().eq_ignore_ascii_case(header));
     let known = match kind {
         // Allow-lists: nothing can be forgotten in them.
         Kind::Script | Kind::Token => matches!(header, "accept" | "accept-language" | "user-agent"),
@@ -107,7 +105,12 @@ pub fn passes(kind: Kind, header: &str, connection: &str) -> bool {
         // An API's headers are its own; some are only ours, the server's, or this hop's.
         Kind::Api => !is_ours(header) && !is_hop_by_hop(header),
     };
-    known && !is_named()
+    known && !is_named(connection, header)
+}
+
+/// Whether a `Connection` field names a header: then that is for this hop only (RFC 9110 7.6.1).
+pub fn is_named(connection: &str, header: &str) -> bool {
+    connection.split(',').any(|option| option.trim().eq_ignore_ascii_case(header))
 }
 
 /// Whether a header says where a request comes from, or where it goes: that is for leafboot to say. To some servers

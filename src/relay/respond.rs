@@ -155,7 +155,7 @@ impl Asked<'_> {
                     if upstream::is_framed(answer.headers()) {
                         let (target, port) = (self.target(), &self.claim.of.port);
                         let now = shared.started.elapsed();
-                        shared.scripts.send_modify(|scripts| scripts.keep(port, target, answer.body(), now));
+                        shared.scripts.with(|scripts| scripts.keep(port, target, answer.body(), now));
                     }
                     return passed_on(answer.map(body::whole));
                 }
@@ -165,7 +165,7 @@ impl Asked<'_> {
         self.warn(Kind::Script, &reason);
         self.with_trouble(&reason, |trouble| {
             let now = shared.started.elapsed();
-            let recalled = shared.scripts.borrow().recall(self.target(), trouble, now);
+            let recalled = shared.scripts.with(|scripts| scripts.recall(self.target(), trouble, now));
             recalled.filter(|_| self.is_ipxe())
         })
         .map_or_else(|| self.trouble(Kind::Script, &reason), |script| reply::text(StatusCode::OK, script))
@@ -292,7 +292,7 @@ impl Asked<'_> {
     fn note(&self, kind: Option<Kind>, is_relayed: bool, status: StatusCode) {
         let Claim { port, session, .. } = &self.claim.of;
         let count = |requests: &mut Requests| requests.answered(kind.map(Kind::as_str), status.as_u16());
-        self.service.kept(|kept| count(&mut kept.requests));
+        self.service.kept.with(|kept| count(&mut kept.requests));
         let (method, path) = (self.parts.method.as_str(), self.parts.uri.path());
         let (request, status) = (&self.id, status.as_u16());
         match kind.filter(|_| is_relayed) {
@@ -344,16 +344,10 @@ fn passed_on(answer: Response<Body>) -> Response<Body> {
 
 /// Takes away what was for the connection to the server only.
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
-    let connection = connection(headers).to_ascii_lowercase();
-    let named: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| {
-            claim::is_hop_by_hop(name.as_str())
-                || connection.split(',').any(|option| option.trim() == name.as_str())
-        })
-        .cloned()
-        .collect();
-    for name in named {
+    let connection = connection(headers);
+    let is_theirs = |name: &str| claim::is_hop_by_hop(name) || claim::is_named(&connection, name);
+    let theirs: Vec<HeaderName> = headers.keys().filter(|name| is_theirs(name.as_str())).cloned().collect();
+    for name in theirs {
         headers.remove(name);
     }
 }

@@ -34,6 +34,7 @@ use crate::accept;
 use crate::allowance::Allowance;
 use crate::config::Relay;
 use crate::config::relay::CacheMode;
+use crate::held::Held;
 use crate::metrics::{Counter, Gauge, Metrics, OneMore, Requests};
 use crate::neighbours;
 use crate::net::{Mac, PortName};
@@ -77,8 +78,8 @@ pub struct Shared {
     pub tls: Option<Reloaded<ServerConfig>>,
     /// What the relay's times are counted from.
     pub started: Instant,
-    /// The last known good scripts. Nobody waits for changes of them.
-    pub scripts: watch::Sender<Memory>,
+    /// The last known good scripts.
+    pub scripts: Held<Memory>,
     /// Has a receiver for every image that is under way.
     pub streams: watch::Sender<()>,
     /// Has a receiver for every connection.
@@ -102,7 +103,7 @@ impl Shared {
             metrics: Arc::clone(metrics),
             settings: settings.clone(),
             started: Instant::now(),
-            scripts: watch::Sender::new(Memory::new(settings.remember)),
+            scripts: Held::new(Memory::new(settings.remember)),
             streams: watch::Sender::new(()),
             open: watch::Sender::new(()),
         })
@@ -161,7 +162,8 @@ pub struct Service {
     pub phase: watch::Receiver<Phase>,
     /// What it gets of the partition cache's images; none: machines are sent there.
     pub images: Option<PortImages>,
-    kept: watch::Sender<Kept>,
+    /// What is kept of the port's machine from one request to the next.
+    pub kept: Held<Kept>,
     places: Arc<Semaphore>,
     sent: Counter,
     cut: Counter,
@@ -176,7 +178,7 @@ impl Service {
             ifindex,
             phase,
             images: shared.images.as_ref().map(|images| images.for_port(&port)),
-            kept: watch::Sender::new(Kept {
+            kept: Held::new(Kept {
                 allowance: shared.settings.requests.map(Allowance::per_second),
                 requests: shared.metrics.requests(port.as_str()),
                 known: None,
@@ -190,22 +192,12 @@ impl Service {
         }
     }
 
-    /// Looks at what is kept of the machine, or changes it.
-    pub fn kept<T: Default>(&self, doing: impl FnOnce(&mut Kept) -> T) -> T {
-        let mut done = T::default();
-        self.kept.send_if_modified(|kept| {
-            done = doing(kept);
-            false
-        });
-        done
-    }
-
     /// Whether the port may ask for one more thing now.
     pub fn allows(&self) -> bool {
         let take = |kept: &mut Kept| kept.allowance.as_mut().is_none_or(|left| left.take(Instant::now()));
-        let is_allowed = self.kept(take);
+        let is_allowed = self.kept.with(take);
         if !is_allowed {
-            self.shared.metrics.over_budget(self.port.as_str());
+            self.shared.metrics.turned_away(self.port.as_str());
         }
         is_allowed
     }
@@ -213,7 +205,7 @@ impl Service {
     /// The Ethernet address of a machine, where the kernel knows it. A port has one machine, and that asks for several
     /// things in a row: it is not looked up for each.
     pub fn mac(&self, address: Ipv6Addr) -> Option<Vouched<Mac>> {
-        self.kept(|kept| {
+        self.kept.with(|kept| {
             let is_fresh = |known: &Known| known.address == address && known.at.elapsed() < KNOWN_AGE;
             if !kept.known.as_ref().is_some_and(is_fresh) {
                 let mac = neighbours::mac(self.ifindex, address)?;

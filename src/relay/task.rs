@@ -105,7 +105,7 @@ pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, inputs: Inputs) -> 
         let in_boot = |scripts: &mut Memory| {
             scripts.follow(desired.borrow().iter().flat_map(|desired| &desired.ports));
         };
-        shared.scripts.send_modify(in_boot);
+        shared.scripts.with(in_boot);
         ports.retain(|name, port| match orders.get(name) {
             Some(Order::Serve(serving)) if port.serves(serving) => {
                 port.follow(serving);

@@ -196,7 +196,7 @@ fn a_port_that_asks_too_often_is_told_so() {
     assert!((3..=5).contains(&asked), "of nine requests");
     let log = relayed.log();
     assert_eq!(log.matches(" relayed ").count(), asked, "a flood is not for the log: {log}");
-    assert!(relayed.metrics.text().contains("leafboot_relay_over_budget_total{port=\"Ethernet0\"} "));
+    assert!(relayed.metrics.text().contains("leafboot_relay_turned_away_total{port=\"Ethernet0\"} "));
 }
 
 #[test]

@@ -162,7 +162,7 @@ fn run(
     runtime.block_on(async {
         let shared = Arc::new(Shared::new(&settings, metrics).unwrap());
         let Claim { port, prefix, .. } = phase.borrow().claim.of.clone();
-        shared.scripts.send_modify(|scripts| scripts.follow([(&port, &prefix)]));
+        shared.scripts.with(|scripts| scripts.follow([(&port, &prefix)]));
         let service = port::service(&shared, phase);
         if let Some(tls) = &settings.tls {
             tokio::spawn(port::serve(Arc::clone(&service), tls.port, true));

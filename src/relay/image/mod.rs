@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Bytes};
 use hyper::header::{
     ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap,
-    HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE,
+    HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE,
 };
 use hyper::{Method, Response, StatusCode};
 use thiserror::Error;
@@ -282,7 +282,7 @@ fn now() -> std::time::Instant {
 }
 
 fn conditions(headers: &HeaderMap) -> Conditions {
-    let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::to_owned);
+    let text = |name| cache::text(headers, &name);
     Conditions {
         range: text(RANGE),
         if_range: text(IF_RANGE),

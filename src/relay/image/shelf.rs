@@ -14,6 +14,7 @@ use hyper::header::HeaderMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::object::{BLOCK, Object};
+use crate::held::Held;
 use crate::metrics::ShelfState;
 use crate::net::PortName;
 
@@ -46,22 +47,20 @@ pub type Told = watch::Sender<Option<Outcome>>;
 pub type Telling = watch::Receiver<Option<Outcome>>;
 
 /// What is known of a path.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub enum Found {
     /// Somebody has asked already.
     Asked(Telling),
     /// The caller has to ask, and tell. The object is what the path was when it was asked for last.
     Ask(Told, Option<Arc<Object>>),
     /// Nothing, and nobody is to ask now: the caller may not fetch, or what is read and asked for leaves no entry.
-    #[default]
     Nothing,
 }
 
 /// The shelf of one leaf.
 #[derive(Debug)]
 pub struct Shelf {
-    /// Nobody waits for changes of it: each task looks for itself.
-    entries: watch::Sender<BTreeMap<String, Entry>>,
+    entries: Held<BTreeMap<String, Entry>>,
     /// Free blocks.
     room: Arc<Semaphore>,
     blocks: usize,
@@ -144,7 +143,7 @@ impl Shelf {
     /// An empty shelf for `bytes` bytes of objects.
     pub fn new(bytes: u64) -> Self {
         let blocks = usize::try_from(bytes / BLOCK as u64).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self { entries: watch::Sender::default(), room: Arc::new(Semaphore::new(blocks)), blocks }
+        Self { entries: Held::default(), room: Arc::new(Semaphore::new(blocks)), blocks }
     }
 
     /// How many blocks it has room for, used or not.
@@ -158,14 +157,16 @@ impl Shelf {
         ShelfState {
             taken: bytes(self.blocks.saturating_sub(self.room.available_permits())),
             limit: bytes(self.blocks),
-            transfers: self.with(|entries| entries.values().filter(|entry| entry.is_filling()).count()),
+            transfers: self
+                .entries
+                .with(|entries| entries.values().filter(|entry| entry.is_filling()).count()),
         }
     }
 
     /// What `port` may know of `path`, or the order to ask for it. Who may not fetch may ask only whether an object that
     /// is there still is the path's.
     pub fn find(&self, path: &str, port: &PortName, may_fetch: bool, now: Instant) -> Found {
-        self.with(|entries| {
+        self.entries.with(|entries| {
             let mut wanted = Wanted::By(port.clone());
             if let Some(entry) = entries.get_mut(path) {
                 entry.used = now;
@@ -188,7 +189,7 @@ impl Shelf {
     /// A question that was answered with no object is off the shelf, and what was known before it is there again, to be
     /// asked for anew. `told`: whose question it was.
     pub fn take_back(&self, path: &str, told: &Told, known: Option<Arc<Object>>) {
-        self.with(|entries| {
+        self.entries.with(|entries| {
             let Some(entry) =
                 entries.get_mut(path).filter(|entry| entry.outcome.same_channel(&told.subscribe()))
             else {
@@ -206,7 +207,7 @@ impl Shelf {
 
     /// An object of `path` that was confirmed just now; asks nobody.
     pub fn look(&self, path: &str, now: Instant) -> Option<Arc<Object>> {
-        self.with(|entries| {
+        self.entries.with(|entries| {
             let entry = entries.get_mut(path)?;
             entry.used = now;
             if entry.holds(now) { entry.object() } else { None }
@@ -215,7 +216,7 @@ impl Shelf {
 
     /// Takes an object off the shelf, if it still is the path's. Those who read it go on.
     pub fn forget(&self, path: &str, object: &Arc<Object>) {
-        self.with(|entries| {
+        self.entries.with(|entries| {
             let is_it = |entry: &Entry| entry.object().is_some_and(|kept| Arc::ptr_eq(&kept, object));
             if entries.get(path).is_some_and(is_it) {
                 entries.remove(path);
@@ -225,7 +226,7 @@ impl Shelf {
 
     /// How long nobody has asked for `path`; nothing, where `object` is surely not its object any more.
     pub fn unused(&self, path: &str, object: &Arc<Object>, now: Instant) -> Option<Duration> {
-        self.with(|entries| {
+        self.entries.with(|entries| {
             let entry = entries.get(path)?;
             // Nobody knows while the cache is asked.
             let is_asked = entry.outcome.borrow().is_none();
@@ -246,25 +247,17 @@ impl Shelf {
         };
         try_it().or_else(|| {
             // What is thrown out for nothing would have to be fetched again.
-            let mut has_room = self.with(has_room);
+            let mut has_room = self.entries.with(has_room);
             while has_room {
-                has_room =
-                    self.with(|entries| remove_least_used(entries, Entry::is_idle) || displace_one(entries));
+                has_room = self
+                    .entries
+                    .with(|entries| remove_least_used(entries, Entry::is_idle) || displace_one(entries));
                 if let Some(room) = try_it() {
                     return Some(room);
                 }
             }
             None
         })
-    }
-
-    fn with<T: Default>(&self, look: impl FnOnce(&mut BTreeMap<String, Entry>) -> T) -> T {
-        let mut found = T::default();
-        self.entries.send_if_modified(|entries| {
-            found = look(entries);
-            false
-        });
-        found
     }
 }
 

@@ -27,6 +27,7 @@ use super::super::body::Body;
 use super::super::tls::Reloaded;
 use super::Manner;
 use crate::config::relay;
+use crate::held::Held;
 use crate::net::HttpOrigin;
 
 /// Connections that are kept for the next request: as many as a large leaf has ports, all of which may ask at once.
@@ -77,7 +78,7 @@ pub(super) struct Origin {
     /// Those that may still have large buffers.
     large: Arc<Semaphore>,
     tls: Option<Arc<Reloaded<ClientConfig>>>,
-    idle: watch::Sender<Idle>,
+    idle: Held<Idle>,
     resolved: watch::Sender<Resolved>,
     /// One lookup at a time: a resolver that hangs takes one thread, not all.
     lookups: Arc<Semaphore>,
@@ -117,7 +118,7 @@ impl Origin {
             buffers: manner.buffers,
             large: Arc::new(Semaphore::new(LARGE)),
             tls: tls.filter(|_| at.is_tls()).cloned(),
-            idle: watch::Sender::default(),
+            idle: Held::default(),
             resolved: watch::Sender::default(),
             lookups: Arc::new(Semaphore::new(1)),
         }
@@ -125,14 +126,11 @@ impl Origin {
 
     /// A kept connection, if one is ready.
     pub(super) fn kept(&self) -> Option<Sender> {
-        let mut found = None;
-        self.idle.send_if_modified(|idle| {
+        self.idle.with(|idle| {
             // One whose answer came through just now is ready when its task has run again.
             let ready = idle.senders.iter().rposition(|(_, sender)| sender.is_ready());
-            found = ready.and_then(|at| idle.senders.remove(at)).map(|(_, sender)| sender);
-            false
-        });
-        found
+            ready.and_then(|at| idle.senders.remove(at)).map(|(_, sender)| sender)
+        })
     }
 
     /// Keeps a connection whose answer is through; the oldest makes room for it.
@@ -140,14 +138,12 @@ impl Origin {
         if sender.is_closed() {
             return;
         }
-        let mut is_swept = true;
-        self.idle.send_if_modified(|idle| {
+        let is_swept = self.idle.with(|idle| {
             if idle.senders.len() == IDLE_MAX {
                 idle.senders.pop_front();
             }
             idle.senders.push_back((Instant::now(), sender));
-            is_swept = std::mem::replace(&mut idle.is_swept, true);
-            false
+            std::mem::replace(&mut idle.is_swept, true)
         });
         if !is_swept {
             tokio::spawn(Arc::clone(self).sweep());
@@ -159,12 +155,11 @@ impl Origin {
         let mut oldest = Some(Instant::now());
         while let Some(since) = oldest {
             sleep_until(since + IDLE_AGE).await;
-            self.idle.send_if_modified(|idle| {
+            self.idle.with(|idle| {
                 let fresh = idle.senders.iter().position(|(since, _)| since.elapsed() < IDLE_AGE);
                 idle.senders.drain(..fresh.unwrap_or(idle.senders.len()));
                 oldest = idle.senders.front().map(|(since, _)| *since);
                 idle.is_swept = oldest.is_some();
-                false
             });
         }
     }
