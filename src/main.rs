@@ -49,6 +49,9 @@ fn main() -> ExitCode {
         Command::Acl { config } => read(&config).map(|config| print!("{}", acl::table(&acl::rules(&config)))),
         Command::Check { config } => read(&config).and_then(|checked| {
             relay::tls::check(&checked.relay)?;
+            for doubt in checked.doubts() {
+                println!("{}: no machine may boot with it: {doubt}", config.display());
+            }
             println!("{}: ok", config.display());
             Ok(())
         }),
@@ -79,6 +82,10 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
     ra::socket::raise_descriptor_limit();
     let socket = api::bind(&config.socket)?;
     info!(version = env!("CARGO_PKG_VERSION"), leaf = config.leaf, socket = %config.socket.display(), "starts");
+
+    for doubt in config.doubts() {
+        warn!(doubt, "no machine may boot with these settings");
+    }
 
     let config = Arc::new(config);
     let store = Store::new(&config.state_directory);

@@ -224,7 +224,7 @@ fn the_vrf_is_retired_only_when_it_is_empty_and_sonic_lets_go_of_it() {
 
     bench.settle(&desired(&[]));
     let (done, said) = retire();
-    assert!(done && said == "Vrfboot and the ACL LEAFBOOT are gone\n", "{said}");
+    assert!(done && said == "Vrfboot is gone, and leafboot's ACL and loopback with it\n", "{said}");
     assert!(!bench.switch.dump(CONFIG_DB).contains("Vrfboot"));
     assert!(!bench.switch.dump("6").contains("Vrfboot"));
     assert!(
