@@ -114,8 +114,15 @@ impl Asked<'_> {
 
     /// The answer to a request that nobody is to be asked for.
     fn turned_away(&self, kind: Kind, stage: Stage) -> Option<Response<Body>> {
-        if stage == Stage::Released {
-            return Some(reply::closing(self.trouble(kind, "this port is not in boot any more")));
+        let over = match stage {
+            Stage::Released => Some("this port is not in boot any more"),
+            Stage::Interrupted => {
+                Some("this port has lost its link or its address since the connection began")
+            }
+            Stage::Serves | Stage::Drains | Stage::Stops => None,
+        };
+        if let Some(reason) = over {
+            return Some(reply::closing(self.trouble(kind, reason)));
         }
         if stage == Stage::Drains && kind == Kind::Image && self.service.images.is_some() {
             return Some(self.trouble(kind, "leafboot is about to be restarted"));

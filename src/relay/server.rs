@@ -119,6 +119,8 @@ pub enum Stage {
     Drains,
     /// The process ends: each connection with the request that is under way.
     Stops,
+    /// The port lost its link, its device or its address, and may serve again.
+    Interrupted,
     /// The port is not in boot any more.
     Released,
 }
@@ -140,7 +142,7 @@ impl Phase {
 
     /// Whether its connections are to end.
     pub fn ends(&self) -> bool {
-        matches!(self.stage, Stage::Stops | Stage::Released)
+        matches!(self.stage, Stage::Stops | Stage::Interrupted | Stage::Released)
     }
 
     /// Another session begins.
@@ -332,15 +334,15 @@ where
     let http = http.serve_connection(TokioIo::new(stream), handle);
     tokio::pin!(http);
     let mut phase = service.phase.clone();
-    let is_released = tokio::select! {
+    let process_ends = tokio::select! {
         biased;
         end = http.as_mut() => return end.map_err(|error| error.to_string()),
-        phase = phase.wait_for(Phase::ends) => phase.is_ok_and(|phase| phase.stage == Stage::Released),
+        phase = phase.wait_for(Phase::ends) => phase.is_ok_and(|phase| phase.stage == Stage::Stops),
     };
     let until = tokio::time::Instant::now() + GRACE;
-    // On a port that was released the next request is told so; a process that ends takes no next one. But hyper closes
+    // On a port that serves no more the next request is told so; a process that ends takes no next one. But hyper closes
     // a connection at once that has read none yet, and one may be on its way.
-    if !is_released {
+    if process_ends {
         if let Ok(end) = timeout(LINGER, http.as_mut()).await {
             return end.map_err(|error| error.to_string());
         }

@@ -76,9 +76,9 @@ impl Port {
         }
     }
 
-    /// Ends the port for good: nobody is to listen there after this process either.
-    fn release(&self, port: &PortName) {
-        self.enter(Stage::Released);
+    /// Ends the port for good, at this stage: nobody is to listen there after this process either.
+    fn release(&self, port: &PortName, stage: Stage) {
+        self.enter(stage);
         self.close();
         for (tcp_port, _) in &self.tasks {
             systemd::forget(port, *tcp_port);
@@ -112,7 +112,9 @@ pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, inputs: Inputs) -> 
                 true
             }
             _ => {
-                port.release(name);
+                let is_wanted =
+                    desired.borrow().as_ref().is_some_and(|desired| desired.ports.contains_key(name));
+                port.release(name, if is_wanted { Stage::Interrupted } else { Stage::Released });
                 false
             }
         });

@@ -89,34 +89,40 @@ fn what_may_be_half_a_script_is_not_remembered() {
 }
 
 #[test]
-fn a_kept_connection_on_a_released_port_is_told_so_and_a_token_under_way_comes_through() {
-    let cable = Cable::plug();
-    let slow = Server::start(TcpListener::bind("[::]:0").unwrap(), |mut stream, _| {
-        std::thread::sleep(Duration::from_secs(2));
-        let _ = stream.write_all(&ok("{\"token\":1}"));
-    });
-    let relayed = Relayed::with(cable, &boot_service_of(&[&slow.origin]));
-    // The second request of one connection comes when the port is released.
-    let gateway = "http://[2001:db8:b007::1]";
-    let (first, second) = (format!("{gateway}{TOKEN}"), format!("{gateway}/boot.ipxe?mac=1"));
-    let all = ["-sSi", "-m", "12", "-g", "-A", "iPXE/1", &first, &second];
-    let cable = &relayed.cable;
-    let both = std::thread::scope(|scope| {
-        let asking = scope.spawn(move || cable.machine("curl", &all));
-        eventually("the token is asked for", || slow.requests.try_recv().is_ok());
-        relayed.enter(Stage::Released);
-        asking.join().unwrap()
-    });
-    let (token, late) = both.split_once("{\"token\":1}").unwrap_or_else(|| panic!("{both}"));
-    let late = late.replacen("HTTP/1.1 ", "", 1);
-    assert!(token.contains("200 OK"), "{token}");
-    retries(&late, "this port is not in boot any more");
-    assert!(late.contains("connection: close"), "{late}");
+fn a_kept_connection_on_a_port_that_serves_no_more_is_told_so_and_a_token_under_way_comes_through() {
+    let reasons = [
+        (Stage::Released, "this port is not in boot any more"),
+        (Stage::Interrupted, "this port has lost its link or its address"),
+    ];
+    for (stage, reason) in reasons {
+        let cable = Cable::plug();
+        let slow = Server::start(TcpListener::bind("[::]:0").unwrap(), |mut stream, _| {
+            std::thread::sleep(Duration::from_secs(2));
+            let _ = stream.write_all(&ok("{\"token\":1}"));
+        });
+        let relayed = Relayed::with(cable, &boot_service_of(&[&slow.origin]));
+        // The second request of one connection comes when the port serves no more.
+        let gateway = "http://[2001:db8:b007::1]";
+        let (first, second) = (format!("{gateway}{TOKEN}"), format!("{gateway}/boot.ipxe?mac=1"));
+        let all = ["-sSi", "-m", "12", "-g", "-A", "iPXE/1", &first, &second];
+        let cable = &relayed.cable;
+        let both = std::thread::scope(|scope| {
+            let asking = scope.spawn(move || cable.machine("curl", &all));
+            eventually("the token is asked for", || slow.requests.try_recv().is_ok());
+            relayed.enter(stage);
+            asking.join().unwrap()
+        });
+        let (token, late) = both.split_once("{\"token\":1}").unwrap_or_else(|| panic!("{both}"));
+        let late = late.replacen("HTTP/1.1 ", "", 1);
+        assert!(token.contains("200 OK"), "{token}");
+        retries(&late, reason);
+        assert!(late.contains("connection: close"), "{late}");
+    }
 }
 
 #[test]
 fn a_script_under_way_when_all_ends_is_one_that_asks_again() {
-    for stage in [Stage::Released, Stage::Stops] {
+    for stage in [Stage::Interrupted, Stage::Released, Stage::Stops] {
         let cable = Cable::plug();
         let hangs = Server::start(TcpListener::bind("[::]:0").unwrap(), |_stream, _| {
             std::thread::sleep(Duration::from_secs(30));
