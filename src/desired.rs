@@ -103,7 +103,7 @@ pub fn parse(
     let mut ports = BTreeMap::new();
     let mut refusals = Vec::new();
     for (name, wish) in document.ports.0 {
-        match checked(&name, wish, rows, boot).and_then(|port| claim(&mut ports, &name, port)) {
+        match checked(&name, wish, rows, boot).and_then(|port| add(&mut ports, &name, port)) {
             Ok(()) => {}
             Err((field, reason)) => refusals.push(Refusal { port: name, field, reason }),
         }
@@ -161,7 +161,7 @@ pub fn is_protected(port: &PortName, row: &PortRow, boot: &Boot) -> bool {
 
 /// Adds a port, unless it or its prefix is there. Two /64s overlap only when they are equal; SONiC would retry
 /// the second for ever (`orchagent/intfsorch.cpp: IntfsOrch::setIntf`).
-fn claim(
+fn add(
     ports: &mut BTreeMap<PortName, BootPrefix>,
     name: &str,
     (port, prefix): (PortName, BootPrefix),

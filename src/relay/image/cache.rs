@@ -86,18 +86,18 @@ impl Cache {
 
     /// The bytes `first` to `last` of `version`, for one machine alone.
     pub async fn rest(&self, path: &str, version: &Version, (first, last): (u64, u64)) -> io::Result<Alone> {
-        let part = Part::new(version, first, last).map_err(End::into_error)?;
+        let rest = Remainder::new(version, first, last).map_err(Failure::into_error)?;
         let (answer, paid) =
-            self.ask_alone(Method::GET, path, part.headers()).await.map_err(io::Error::other)?;
-        Ok((part.of(answer).map_err(End::into_error)?, paid))
+            self.ask_alone(Method::GET, path, rest.headers()).await.map_err(io::Error::other)?;
+        Ok((rest.of(answer).map_err(Failure::into_error)?, paid))
     }
 
     /// The bytes of `version` from `first` on, for everybody.
-    pub async fn resume(&self, path: &str, version: &Version, first: u64) -> Result<Body, End> {
+    pub async fn resume(&self, path: &str, version: &Version, first: u64) -> Result<Body, Failure> {
         let last = version.length.unwrap_or_default().saturating_sub(1);
-        let part = Part::new(version, first, last)?;
-        let answer = self.ask(&self.fills, Method::GET, path, part.headers()).await;
-        part.of(answer.map_err(|error| End::Broken(io::Error::other(error)))?)
+        let rest = Remainder::new(version, first, last)?;
+        let answer = self.ask(&self.fills, Method::GET, path, rest.headers()).await;
+        rest.of(answer.map_err(|error| Failure::Broken(io::Error::other(error)))?)
     }
 }
 
@@ -105,18 +105,18 @@ impl Cache {
 pub type Alone = (Body, usize);
 
 /// A part of a version, that must be none of another.
-struct Part<'a> {
+struct Remainder<'a> {
     known: &'a Version,
     validator: &'a str,
     first: u64,
     last: u64,
 }
 
-impl<'a> Part<'a> {
-    fn new(known: &'a Version, first: u64, last: u64) -> Result<Self, End> {
+impl<'a> Remainder<'a> {
+    fn new(known: &'a Version, first: u64, last: u64) -> Result<Self, Failure> {
         let validator = known.strong().filter(|_| known.length.is_some());
         let validator =
-            validator.ok_or_else(|| End::given("the cache gave no strong validator to go on with"))?;
+            validator.ok_or_else(|| Failure::given("the cache gave no strong validator to go on with"))?;
         Ok(Self { known, validator, first, last })
     }
 
@@ -126,16 +126,16 @@ impl<'a> Part<'a> {
     }
 
     /// The part's bytes, if an answer has them.
-    fn of(&self, answer: Response<Body>) -> Result<Body, End> {
+    fn of(&self, answer: Response<Body>) -> Result<Body, Failure> {
         if is_trouble(answer.status()) {
-            return Err(End::Broken(io::Error::other(format!("the cache answered {}", answer.status()))));
+            return Err(Failure::Broken(io::Error::other(format!("the cache answered {}", answer.status()))));
         }
         let length = self.known.length;
         let expected = format!("bytes {}-{}/{}", self.first, self.last, length.unwrap_or_default());
         let is_it = answer.status() == StatusCode::PARTIAL_CONTENT
             && text(answer.headers(), &CONTENT_RANGE) == Some(expected)
             && version(answer.headers(), length).is(self.known);
-        if is_it { Ok(answer.into_body()) } else { Err(End::given("the cache has another version now")) }
+        if is_it { Ok(answer.into_body()) } else { Err(Failure::given("the cache has another version now")) }
     }
 }
 
@@ -168,14 +168,14 @@ pub fn version(headers: &HeaderMap, length: Option<u64>) -> Version {
 }
 
 /// Why a transfer ended before its end.
-pub enum End {
+pub enum Failure {
     /// The connection broke: the rest can be asked for.
     Broken(io::Error),
     /// It was given up.
     Given(io::Error),
 }
 
-impl End {
+impl Failure {
     /// Given up for this reason.
     pub fn given(reason: &str) -> Self {
         Self::Given(io::Error::other(reason))

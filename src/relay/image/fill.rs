@@ -18,7 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info, warn};
 
-use super::cache::{Cache, End, headers, is_trouble, only, text, version};
+use super::cache::{Cache, Failure, headers, is_trouble, only, text, version};
 use super::key::{Question, Version};
 use super::object::{BLOCK, Filler, Object};
 use super::shelf::{Outcome, Shelf, Told};
@@ -216,8 +216,8 @@ impl Transfer {
             let at = filler.filled();
             let error = match self.append_all(filler, body).await {
                 Ok(()) => return Ok(()),
-                Err(End::Broken(error)) => error,
-                Err(End::Given(error)) => return Err(error),
+                Err(Failure::Broken(error)) => error,
+                Err(Failure::Given(error)) => return Err(error),
             };
             filler.tell();
             fruitless = if filler.filled() >= at + BLOCK as u64 { 0 } else { fruitless + 1 };
@@ -237,14 +237,14 @@ impl Transfer {
             debug!(path = self.path, %error, at, "a transfer broke; taking it up again");
             match self.cache.resume(&self.path, &object.version, at).await {
                 Ok(rest) => return Ok(rest),
-                Err(End::Broken(reason)) => last = Some(reason),
-                Err(End::Given(reason)) => return Err(io::Error::other(format!("{error}; {reason}"))),
+                Err(Failure::Broken(reason)) => last = Some(reason),
+                Err(Failure::Given(reason)) => return Err(io::Error::other(format!("{error}; {reason}"))),
             }
         }
         Err(last.unwrap_or(error))
     }
 
-    async fn append_all(&self, filler: &mut Filler, mut body: Body) -> Result<(), End> {
+    async fn append_all(&self, filler: &mut Filler, mut body: Body) -> Result<(), Failure> {
         let length = filler.object().version.length;
         let mut news = News::default();
         // The budget's, before the next piece.
@@ -261,17 +261,17 @@ impl Transfer {
                 }
                 next(&mut body).await
             };
-            let Some(bytes) = news.while_waiting(filler, piece).await.map_err(End::Broken)? else {
+            let Some(bytes) = news.while_waiting(filler, piece).await.map_err(Failure::Broken)? else {
                 return match length {
                     Some(length) if length != filler.filled() => {
-                        Err(End::Broken(io::ErrorKind::UnexpectedEof.into()))
+                        Err(Failure::Broken(io::ErrorKind::UnexpectedEof.into()))
                     }
                     _ => Ok(()),
                 };
             };
             pause = self.cache.budget.fetch(bytes.len(), self.cache.now());
-            self.grow(filler, bytes.len()).map_err(End::Given)?;
-            news.told(filler.append(bytes).map_err(End::Given)?);
+            self.grow(filler, bytes.len()).map_err(Failure::Given)?;
+            news.told(filler.append(bytes).map_err(Failure::Given)?);
         }
     }
 
