@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use ipnet::Ipv6Net;
 use serde::Deserialize;
@@ -295,8 +296,7 @@ impl Checker<'_> {
         rule: &str,
     ) -> Result<u64, ConfigError> {
         self.value(key, raw, |text| {
-            let time =
-                humantime::parse_duration(text).map_err(|e| format!("{text:?}: {e}; write \"10s\""))?;
+            let time = duration(text, "10s")?;
             let seconds = time.as_secs();
             if time.subsec_nanos() != 0 {
                 Err(format!("{text} is not a whole number of seconds"))
@@ -336,6 +336,11 @@ fn required<T>(
     hint: &'static str,
 ) -> Result<Spanned<T>, ConfigError> {
     raw.ok_or(ConfigError::Missing { key, hint })
+}
+
+/// A duration as humans write it, such as the `example`.
+fn duration(text: &str, example: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{text:?}: {error}; write {example:?}"))
 }
 
 fn or_default<T, D: Into<T>>(raw: Option<Spanned<T>>, default: D) -> Spanned<T> {

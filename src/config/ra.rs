@@ -9,7 +9,7 @@ use ipnet::Ipv6Net;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Checker, ConfigError, or_default, unwritten};
+use super::{Checker, ConfigError, duration, or_default, unwritten};
 use crate::net::without_host_bits;
 use crate::ra::packet::{self, Preference};
 
@@ -281,8 +281,7 @@ impl Checker<'_> {
         rule: &str,
     ) -> Result<Duration, ConfigError> {
         self.value(key, &or_default(raw, UNSPECIFIED), |text| {
-            let time =
-                humantime::parse_duration(text).map_err(|e| format!("{text:?}: {e}; write \"500ms\""))?;
+            let time = duration(text, "500ms")?;
             if time.subsec_nanos() % 1_000_000 != 0 {
                 Err(format!("{text} is not a whole number of milliseconds"))
             } else if time <= Duration::from_millis(most) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Checker, ConfigError, absolute, or_default, required, unwritten};
+use super::{Checker, ConfigError, absolute, duration, or_default, required, unwritten};
 use crate::net::HttpOrigin;
 use crate::relay::route::{Pattern, Routes};
 use upstream::{API, BOOT_SERVICE, CACHE, RawUpstream, RawUpstreamTls};
@@ -250,10 +250,19 @@ impl Checker<'_> {
     fn listen_tls(&self, raw: RawListenTls) -> Result<ListenTls, ConfigError> {
         Ok(ListenTls {
             port: self.tcp_port("relay.tls.port", raw.port, DEFAULT_TLS_PORT)?,
-            identity: Identity {
-                certificate: self.value("relay.tls.certificate", &raw.certificate, |path| absolute(path))?,
-                key: self.value("relay.tls.key", &raw.key, |path| absolute(path))?,
-            },
+            identity: self
+                .identity(["relay.tls.certificate", "relay.tls.key"], [&raw.certificate, &raw.key])?,
+        })
+    }
+
+    fn identity(
+        &self,
+        keys: [&'static str; 2],
+        [certificate, key]: [&Spanned<String>; 2],
+    ) -> Result<Identity, ConfigError> {
+        Ok(Identity {
+            certificate: self.value(keys[0], certificate, |path| absolute(path))?,
+            key: self.value(keys[1], key, |path| absolute(path))?,
         })
     }
 
@@ -350,8 +359,7 @@ impl Checker<'_> {
         most: Duration,
     ) -> Result<Option<Duration>, ConfigError> {
         self.value(key, &raw, |text| {
-            let time =
-                humantime::parse_duration(text).map_err(|e| format!("{text:?}: {e}; write \"10s\""))?;
+            let time = duration(text, "10s")?;
             if time <= most {
                 Ok(Some(time).filter(|time| !time.is_zero()))
             } else {

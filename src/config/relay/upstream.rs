@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::super::{Checker, ConfigError, absolute, or_default, required};
+use super::super::{Checker, ConfigError, or_default, required};
 use super::{Identity, TIMEOUT_MAX};
 use crate::net::{HttpOrigin, OriginError};
 
@@ -135,10 +135,9 @@ impl Checker<'_> {
     pub(super) fn upstream(&self, section: &Section, raw: RawUpstream) -> Result<Upstream, ConfigError> {
         let origins = required(section.origins, raw.origins, section.hint)?;
         let identity = match (raw.tls.certificate, raw.tls.key) {
-            (Some(certificate), Some(key)) => Some(Identity {
-                certificate: self.value(section.certificate, &certificate, |path| absolute(path))?,
-                key: self.value(section.key, &key, |path| absolute(path))?,
-            }),
+            (Some(certificate), Some(key)) => {
+                Some(self.identity([section.certificate, section.key], [&certificate, &key])?)
+            }
             (None, None) => None,
             (Some(_), None) => {
                 return Err(ConfigError::Missing { key: section.key, hint: "the certificate's key" });
