@@ -71,11 +71,11 @@ fn median(figures: impl Iterator<Item = f64>) -> f64 {
     quantile(&mut figures.collect::<Vec<_>>(), 0.5)
 }
 
-/// Measures each peer three times, one after the other: what changes on the computer meets all of them. The medians of
+/// Measures each peer five times, one after the other: what changes on the computer meets all of them. The medians of
 /// both figures.
 fn in_turn<const N: usize>(peers: [Peer; N], measure: impl Fn(Peer) -> (f64, f64)) -> [(f64, f64); N] {
     let mut figures = peers.map(|_| Vec::new());
-    for _ in 0..3 {
+    for _ in 0..5 {
         for (peer, figures) in peers.iter().zip(&mut figures) {
             figures.push(measure(*peer));
         }

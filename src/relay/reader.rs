@@ -47,7 +47,7 @@ impl<S> Reader<S> {
     ) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(Ok(bytes)) => {
-                self.patience.took(bytes, self.begun.elapsed());
+                self.patience.took(bytes, || self.begun.elapsed());
                 self.sent.inc_by(bytes as u64);
             }
             Poll::Ready(Err(_)) => {}
@@ -98,10 +98,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Reader<S> {
     ) -> Poll<io::Result<usize>> {
         let length: usize = bytes.iter().map(|piece| piece.len()).sum();
         let stream = Pin::new(&mut self.stream);
-        let written = if length <= SMALL {
-            stream.poll_write(context, together(bytes, &mut [0; SMALL]))
-        } else {
-            stream.poll_write_vectored(context, bytes)
+        let written = match bytes {
+            [one] => stream.poll_write(context, one),
+            several if length <= SMALL => stream.poll_write(context, together(several, &mut [0; SMALL])),
+            several => stream.poll_write_vectored(context, several),
         };
         self.judge(context, written)
     }

@@ -306,8 +306,8 @@ impl Asked<'_> {
             // A machine could fill the log with requests that cost nothing.
             None => debug!(%port, %session, request, status, "turned away"),
             Some(kind) => {
-                let ms = self.began.elapsed().as_millis();
-                info!(%port, %session, request, %kind, method, path, status, ms, "relayed");
+                let ms = || self.began.elapsed().as_millis();
+                info!(%port, %session, request, %kind, method, path, status, ms = ms(), "relayed");
             }
         }
     }
