@@ -7,12 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures_util::stream::{self, SelectAll};
+use futures_util::stream::{self, BoxStream, SelectAll};
 use futures_util::{FutureExt, StreamExt};
-use redis::aio::{MultiplexedConnection, PubSubStream};
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, Pipeline, RedisError};
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, Pipeline, RedisError, RedisResult,
+};
 use serde::Deserialize;
 use thiserror::Error;
+use tokio::time::timeout;
 
 use crate::observed::Snapshot;
 use crate::plan::Step;
@@ -116,13 +119,23 @@ struct Database {
     connection: MultiplexedConnection,
 }
 
+/// One database's changes, and at the end that it has no more to tell: its connection is lost.
+type Events = BoxStream<'static, Event>;
+
+/// What a database tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Changed,
+    Lost,
+}
+
 /// Connections to the databases that leafboot uses.
 pub struct Db {
     config: Database,
     state: Database,
     asic: Database,
     counters: Database,
-    events: SelectAll<PubSubStream>,
+    events: SelectAll<Events>,
 }
 
 impl Db {
@@ -155,9 +168,10 @@ impl Db {
         let Self { config, state, asic, counters, .. } = self;
         let (config, (state, asic), port_objects) = tokio::try_join!(
             async {
-                let initialized: Option<String> =
-                    config.run(redis::Cmd::get(rows::CONFIG_DB_INITIALIZED)).await?;
-                Ok((initialized, config.rows(&patterns::CONFIG).await?))
+                // Before and after: `config reload` may empty CONFIG_DB, or end, while its rows are read.
+                let before = config.is_initialized().await?;
+                let rows = config.rows(&patterns::CONFIG).await?;
+                Ok((before && config.is_initialized().await?, rows))
             },
             async {
                 // In this order: what orchagent says of an ACL's rules is compared with what the ASIC has afterwards.
@@ -166,12 +180,10 @@ impl Db {
             },
             async {
                 let names: Pairs = counters.run(redis::Cmd::hgetall(rows::PORT_NAME_MAP)).await?;
-                Ok(Fields::from_iter(names))
+                Ok(Fields::from_iter(texts(names)))
             },
         )?;
         let (initialized, config) = config;
-        // swss-common's own wait takes «0» for yes (`common/configdb.h`); only «1» means loaded.
-        let initialized = initialized.as_deref() == Some("1");
         Ok(Snapshot { initialized, config, state, asic, port_objects })
     }
 
@@ -202,12 +214,12 @@ impl Db {
         self.config.run_all(&pipeline).await
     }
 
-    /// Waits until a row changes; what has changed until now is one change. Returns false when the subscription has
-    /// ended: the connection is lost. Cancel-safe. FLUSHDB emits no event: the caller also needs a timer.
+    /// Waits until a row changes; what has changed until now is one change. Returns false when a subscription has
+    /// ended: its connection is lost. Cancel-safe. FLUSHDB emits no event: the caller also needs a timer.
     pub async fn changed(&mut self) -> bool {
-        let mut alive = self.events.next().await.is_some();
+        let mut alive = self.events.next().await == Some(Event::Changed);
         while alive && let Some(more) = self.events.next().now_or_never() {
-            alive = more.is_some();
+            alive = more == Some(Event::Changed);
         }
         alive
     }
@@ -230,6 +242,12 @@ impl Database {
             .map_err(|source| DbError::Command { database, source })
     }
 
+    /// Whether CONFIG_DB is loaded. swss-common's own wait takes «0» for yes (`common/configdb.h`); only «1» means it.
+    async fn is_initialized(&mut self) -> Result<bool, DbError> {
+        let initialized: Option<Vec<u8>> = self.run(redis::Cmd::get(rows::CONFIG_DB_INITIALIZED)).await?;
+        Ok(initialized.as_deref() == Some(b"1"))
+    }
+
     /// All rows whose keys match, in one round trip behind the scan.
     async fn rows(&mut self, patterns: &[&str]) -> Result<Rows, DbError> {
         let keys = self.keys(patterns).await?;
@@ -237,13 +255,23 @@ impl Database {
             return Ok(Rows::new());
         }
         let mut pipeline = redis::pipe();
+        pipeline.ignore_errors();
         for key in &keys {
             pipeline.hgetall(key);
         }
-        let fields: Vec<Pairs> = self.run_all(&pipeline).await?;
-        // A row that went in between reads as empty; one without fields holds NULL.
-        let present = keys.into_iter().zip(fields).filter(|(_, fields)| !fields.is_empty());
-        Ok(present.map(|(key, fields)| (key, without_null(fields))).collect())
+        let found: Vec<RedisResult<Pairs>> = self.run_all(&pipeline).await?;
+        let mut rows = Rows::new();
+        for (key, fields) in keys.into_iter().zip(found) {
+            match fields {
+                // A row that went in between reads as empty; one without fields holds NULL.
+                Ok(fields) if fields.is_empty() => {}
+                Ok(fields) => drop(rows.insert(key, without_null(texts(fields)))),
+                // Not a hash, so no row of SONiC's.
+                Err(error) if error.code() == Some("WRONGTYPE") => {}
+                Err(source) => return Err(DbError::Command { database: self.name, source }),
+            }
+        }
+        Ok(rows)
     }
 
     /// The keys that match any pattern, by one SCAN a pattern in each round trip: KEYS would block Redis for every
@@ -256,10 +284,11 @@ impl Database {
             for (pattern, cursor) in &cursors {
                 pipeline.cmd("SCAN").arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
             }
-            let found: Vec<(u64, Vec<String>)> = self.run_all(&pipeline).await?;
+            let found: Vec<(u64, Vec<Vec<u8>>)> = self.run_all(&pipeline).await?;
             for ((_, cursor), (next, found)) in cursors.iter_mut().zip(found) {
                 *cursor = next;
-                keys.extend(found);
+                // A key that is no text is none of SONiC's.
+                keys.extend(found.into_iter().filter_map(|key| String::from_utf8(key).ok()));
             }
             cursors.retain(|(_, cursor)| *cursor != 0);
         }
@@ -268,10 +297,18 @@ impl Database {
 }
 
 /// A hash's fields and values as Redis gives them, in no order.
-type Pairs = Vec<(String, String)>;
+type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// The same as texts. One odd byte, in a port's description say, must not hide all rows.
+fn texts(pairs: Pairs) -> Vec<(String, String)> {
+    let text = |bytes| {
+        String::from_utf8(bytes).unwrap_or_else(|bad| String::from_utf8_lossy(bad.as_bytes()).into_owned())
+    };
+    pairs.into_iter().map(|(name, value)| (text(name), text(value))).collect()
+}
 
 /// What stands for an empty row; beside other fields it is one that somebody has put there.
-fn without_null(mut pairs: Pairs) -> Fields {
+fn without_null(mut pairs: Vec<(String, String)>) -> Fields {
     if pairs.len() == 1 && pairs.iter().all(|(name, _)| name == NULL) {
         return Fields::new();
     }
@@ -377,14 +414,19 @@ impl Place {
     }
 
     /// Subscribes to the keyspace events of rows whose keys match.
-    async fn subscribe(&self, patterns: &[&str]) -> Result<PubSubStream, DbError> {
-        let connecting = self.client()?;
-        let (mut sink, stream) =
-            connecting.get_async_pubsub().await.map_err(|e| self.unreachable(e))?.split();
+    async fn subscribe(&self, patterns: &[&str]) -> Result<Events, DbError> {
+        let client = self.client()?;
         let channels: Vec<String> =
             patterns.iter().map(|pattern| format!("__keyspace@{}__:{pattern}", self.id)).collect();
-        sink.psubscribe(channels).await.map_err(|e| self.unreachable(e))?;
-        Ok(stream)
+        let subscribing = async {
+            let (mut sink, stream) = client.get_async_pubsub().await?.split();
+            sink.psubscribe(channels).await?;
+            Ok(stream)
+        };
+        let late = |_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
+        let subscribed: RedisResult<_> = timeout(TIMEOUT, subscribing).await.unwrap_or_else(late);
+        let changes = subscribed.map_err(|e| self.unreachable(e))?.map(|_| Event::Changed);
+        Ok(changes.chain(stream::once(std::future::ready(Event::Lost))).boxed())
     }
 
     fn unreachable(&self, source: RedisError) -> DbError {

@@ -126,6 +126,7 @@ fn a_port_is_taken_and_given_back_in_sonics_order() {
         steps,
         [
             "delete ACL_RULE|LEAFBOOT|GATEWAY_ETHERNET0",
+            "delete ACL_RULE|LEAFBOOT|GATEWAY_ICMPV6_ETHERNET0",
             "delete INTERFACE|Ethernet0|2001:db8:b007:1::1/64",
             "delete INTERFACE|Ethernet0",
             &format!("{list}= stage=ingress type=L3V6"),
@@ -357,6 +358,62 @@ fn a_pass_over_120_ports_takes_as_many_round_trips_as_over_one() {
     let (few, many) = (round_trips(1), round_trips(120));
     // Redis reads 16 KiB of a socket at a time: a long pipeline is one round trip and a few reads.
     assert!(many <= few + 8, "{few} round trips for one port, {many} for 120");
+}
+
+#[test]
+fn config_db_is_not_said_to_be_loaded_when_it_was_emptied_while_it_was_read() {
+    let Bench { switch, runtime, mut db, .. } = Bench::start();
+    let ports: String = (0..40).map(|port| format!("HSET PORT|Ethernet{port} index {port}\n")).collect();
+    let rows = format!("{ports}SET CONFIG_DB_INITIALIZED 1\n");
+    let file = support::agent::write(&switch.path("rows.redis"), &rows);
+    let load = format!("redis-cli -s {} -n 4 < {}", switch.path("redis.sock").display(), file.display());
+    switch.cli(CONFIG_DB, &["FLUSHDB"]);
+    let reload = || {
+        for _ in 0..60 {
+            support::run("sh", &["-c", &load]);
+            std::thread::sleep(Duration::from_millis(5));
+            switch.cli(CONFIG_DB, &["FLUSHDB"]);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let mut loaded = 0;
+    std::thread::scope(|scope| {
+        let reloading = scope.spawn(reload);
+        while !reloading.is_finished() {
+            let snapshot = runtime.block_on(db.snapshot()).unwrap();
+            let ports = snapshot.config.keys().filter(|key| key.starts_with("PORT|")).count();
+            assert!(!snapshot.initialized || ports == 40, "loaded, with {ports} of 40 ports");
+            loaded += usize::from(snapshot.initialized);
+        }
+    });
+    assert!(loaded > 0, "no pass met a loaded CONFIG_DB");
+}
+
+#[test]
+fn what_is_no_text_or_no_row_hides_no_other_row() {
+    let mut bench = Bench::start();
+    let cli = |command: &[&str]| bench.switch.cli(CONFIG_DB, command);
+    let describe = "return redis.call('HSET', 'PORT|Ethernet4', 'description', string.char(0xe4))";
+    assert_eq!(cli(&["EVAL", describe, "0"]), "1\n");
+    assert_eq!(cli(&["EVAL", "return redis.call('SET', 'PORT|' .. string.char(0xe4), 'x')", "0"]), "OK\n");
+    assert_eq!(cli(&["SET", "VRF|Vrftext", "no row"]), "OK\n");
+    let observed = bench.observe();
+    assert!(observed.initialized && observed.ports.contains_key(&"Ethernet4".parse().unwrap()));
+}
+
+#[test]
+fn a_subscription_that_is_lost_alone_is_noticed() {
+    let Bench { switch, runtime, mut db, .. } = Bench::start();
+    let ours = |line: &&str| line.contains(" db=6 ") && !line.contains(" psub=0 ");
+    let clients = switch.cli(CONFIG_DB, &["CLIENT", "LIST", "TYPE", "pubsub"]);
+    let ids = clients.lines().filter(ours).filter_map(|line| line.strip_prefix("id=")?.split(' ').next());
+    for id in ids {
+        switch.cli(CONFIG_DB, &["CLIENT", "KILL", "ID", id]);
+    }
+    let noticed = runtime.block_on(async {
+        tokio::time::timeout(Duration::from_secs(5), async { while db.changed().await {} }).await
+    });
+    assert!(noticed.is_ok(), "STATE_DB's subscription is gone, and nobody noticed");
 }
 
 #[test]
