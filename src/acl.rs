@@ -6,6 +6,7 @@
 //! Must never: permit a machine to reach another machine, or the leaf on anything but the relay.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 
@@ -18,7 +19,9 @@ const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 
 /// fe80::/10 (RFC 4291 2.5.6): never routed, so it is the leaf on the machine's own port.
-const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
+const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
+/// ff02::/16 (RFC 4291 2.7): never routed either.
+const LINK_LOCAL_MULTICAST: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0), 16);
 
 /// The first rule's priority; higher wins, and acl-loader's own tables use the same range (`acl_loader/main.py`).
 const FIRST_PRIORITY: u32 = 9000;
@@ -80,27 +83,24 @@ pub fn rules(config: &Config) -> Vec<Rule> {
         destination: Some(destination),
         destination_port: port,
     };
-    let neighbour_discovery = [
-        // A machine is no router (RFC 4861 4.2, 4.5).
-        ("DENY_ROUTER_ADVERTISEMENT", Action::Drop, icmp(134)),
-        ("DENY_REDIRECT", Action::Drop, icmp(137)),
-        ("ROUTER_SOLICITATION", Action::Forward, icmp(133)),
-        ("NEIGHBOR_SOLICITATION", Action::Forward, icmp(135)),
-        ("NEIGHBOR_ADVERTISEMENT", Action::Forward, icmp(136)),
-    ];
-    let mut head: Vec<_> =
-        neighbour_discovery.into_iter().map(|(name, action, m)| (name.to_owned(), action, m)).collect();
-    let link_local = |protocol, icmpv6_type, port| Match {
+    let on_link = |protocol, destination, port| Match {
         protocol: Some(protocol),
-        icmpv6_type,
+        icmpv6_type: None,
         source: None,
-        destination: Some(LINK_LOCAL),
+        destination: Some(destination),
         destination_port: port,
     };
+    let mut head = vec![
+        // A machine is no router (RFC 4861 4.2, 4.5).
+        ("DENY_ROUTER_ADVERTISEMENT".to_owned(), Action::Drop, icmp(134)),
+        ("DENY_REDIRECT".to_owned(), Action::Drop, icmp(137)),
+        // Neighbour discovery by its destination: by its type it could be routed to another machine.
+        ("ICMPV6_MULTICAST".to_owned(), Action::Forward, on_link(ICMPV6, LINK_LOCAL_MULTICAST, None)),
+        ("ICMPV6_LINK_LOCAL".to_owned(), Action::Forward, on_link(ICMPV6, LINK_LOCAL, None)),
+    ];
     for (tls, port) in relay_ports(config) {
-        head.push((format!("RELAY_{tls}LINK_LOCAL"), Action::Forward, link_local(TCP, None, Some(port))));
+        head.push((format!("RELAY_{tls}LINK_LOCAL"), Action::Forward, on_link(TCP, LINK_LOCAL, Some(port))));
     }
-    head.push(("ECHO_LINK_LOCAL".to_owned(), Action::Forward, link_local(ICMPV6, Some(128), None)));
 
     let mut tail = vec![(
         "DENY_MACHINES".to_owned(),
@@ -132,22 +132,24 @@ pub fn rules(config: &Config) -> Vec<Rule> {
     head.chain(tail).chain(numbered(DENY_PRIORITY, [deny])).collect()
 }
 
-/// The rules that open a port's gateway to the relay's ports. The gateway lies in the machines' own address space, so it
-/// needs rules of its own above the one that keeps machines apart.
+/// The rules that open a port's gateway to the relay's ports, and to ICMPv6: a machine asks whether its gateway is still
+/// there, and is asked (RFC 4861 7.3), from whatever address it has. The gateway lies in the machines' own address space,
+/// so it needs rules of its own above the one that keeps machines apart.
 pub fn gateway_rules(config: &Config, port: &PortName, prefix: BootPrefix) -> Vec<Rule> {
-    let rule = |(tls, tcp_port)| Rule {
-        name: format!("GATEWAY_{tls}{}", port.as_str().to_ascii_uppercase()),
+    let rule = |what: &str, protocol, source, destination_port| Rule {
+        name: format!("GATEWAY_{what}{}", port.as_str().to_ascii_uppercase()),
         priority: GATEWAY_PRIORITY,
         action: Action::Forward,
         matches: Match {
-            protocol: Some(TCP),
+            protocol: Some(protocol),
             icmpv6_type: None,
-            source: Some(prefix.net()),
+            source,
             destination: Some(Ipv6Net::new_assert(prefix.gateway(), 128)),
-            destination_port: Some(tcp_port),
+            destination_port,
         },
     };
-    relay_ports(config).map(rule).collect()
+    let relay = relay_ports(config).map(|(tls, port)| rule(tls, TCP, Some(prefix.net()), Some(port)));
+    relay.chain([rule("ICMPV6_", ICMPV6, None, None)]).collect()
 }
 
 /// The relay's TCP ports, each with what tells its rules' names apart.

@@ -272,7 +272,7 @@ async fn settle(api: &Api, desired: &Desired, wait: Duration) -> Reply {
     let settled = timeout(wait, status.wait_for(|status| status.has_settled(desired.generation))).await;
     let code = if matches!(settled, Ok(Ok(_))) { StatusCode::OK } else { StatusCode::ACCEPTED };
     let now = api.status.borrow();
-    if now.generation >= Some(desired.generation) {
+    if now.is_of(desired.generation) {
         reply(code, &document(&now))
     } else {
         reply(code, &document(&now.pending(desired)))

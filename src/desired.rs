@@ -123,7 +123,7 @@ fn checked(
 ) -> Result<(PortName, BootPrefix), Fault> {
     let fault = |field: &str, reason: String| (field.to_owned(), reason);
     let (port, row) = resolve(name, rows).ok_or_else(|| fault("port", no_port(name, rows)))?;
-    if is_protected(port, row, boot) {
+    if is_protected(port, Some(row), boot) {
         return Err(fault("port", "it is protected by boot.protected: an uplink is never taken".to_owned()));
     }
     let wish = Wish::read(wish)?;
@@ -155,8 +155,9 @@ fn checked(
 }
 
 /// Whether `boot.protected` names a port, by its name or its alias.
-pub fn is_protected(port: &PortName, row: &PortRow, boot: &Boot) -> bool {
-    boot.protected.iter().any(|name| name == port.as_str() || row.alias.as_ref() == Some(name))
+pub fn is_protected(port: &PortName, row: Option<&PortRow>, boot: &Boot) -> bool {
+    let alias = row.and_then(|row| row.alias.as_ref());
+    boot.protected.iter().any(|name| name == port.as_str() || alias == Some(name))
 }
 
 /// Adds a port, unless it or its prefix is there. Two /64s overlap only when they are equal; SONiC would retry

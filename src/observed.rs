@@ -38,7 +38,7 @@ pub struct Observed {
     pub acl: Acl,
     /// The loopback that carries the anycast address.
     pub loopback: Loopback,
-    /// Every front-panel port.
+    /// Every front-panel port, and what was one while something of ours is on it.
     pub ports: BTreeMap<PortName, Port>,
 }
 
@@ -66,6 +66,11 @@ pub struct Acl {
     pub active_rules: BTreeSet<String>,
     /// STATE_DB: the rules that orchagent has refused, for good unless they are written again.
     pub refused_rules: BTreeSet<String>,
+    /// ASIC_DB and COUNTERS_DB: orchagent has made ports since SONiC started. Before that the ASIC has nothing yet, and
+    /// STATE_DB has a former run's word on tables and rules: swss.sh flushes both those databases first, orchagent takes
+    /// back its word then (`orchagent/aclorch.cpp: AclOrch::init`), and names the ports last
+    /// (`orchagent/portsorch.cpp: PortsOrch::initPort`).
+    pub has_ports: bool,
     /// ASIC_DB: every ACL table's object with the priorities of its entries. The ASIC knows no names.
     pub asic_tables: BTreeMap<String, BTreeSet<u32>>,
 }
@@ -86,8 +91,8 @@ pub struct Loopback {
 /// One front-panel port's rows and facts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Port {
-    /// Its `PORT` row.
-    pub row: PortRow,
+    /// Its `PORT` row; none: that is gone, and something of ours is left.
+    pub row: Option<PortRow>,
     /// STATE_DB: the port exists in the kernel (`PORT_TABLE` state ok).
     pub ready: bool,
     /// CONFIG_DB: its base `INTERFACE` row.
@@ -165,10 +170,11 @@ impl Observed {
                 && let Ok(port) = name.parse()
             {
                 let row = PortRow { alias: rows::alias(fields).cloned(), index: rows::index(fields) };
-                observed.ports.insert(port, Port { row, ..Port::default() });
+                observed.ports.insert(port, Port { row: Some(row), ..Port::default() });
             }
         }
         let names = Names::of(config);
+        observed.add_left_over(snapshot, names);
         for (key, fields) in &snapshot.config {
             observed.see_config(key, fields, names);
         }
@@ -181,7 +187,32 @@ impl Observed {
 
     /// The ports' own rows.
     pub fn port_rows(&self) -> PortRows {
-        self.ports.iter().map(|(name, port)| (name.clone(), port.row.clone())).collect()
+        self.ports.iter().filter_map(|(name, port)| Some((name.clone(), port.row.clone()?))).collect()
+    }
+
+    /// Ports whose row is gone, and that our VRF or our ACL still has: portsorch keeps a port that something refers to
+    /// (`orchagent/portsorch.cpp: PortsOrch::doPortTask`).
+    fn add_left_over(&mut self, snapshot: &Snapshot, names: Names<'_>) {
+        let mut add = |name: &str| {
+            if let Ok(port) = name.parse() {
+                self.ports.entry(port).or_default();
+            }
+        };
+        for (key, fields) in &snapshot.config {
+            match Row::parse(key) {
+                Some(Row::Interface(name)) if rows::configured_vrf(fields) == names.vrf => add(name),
+                Some(Row::AclTable(name)) if name == names.acl && rows::is_our_acl_table(fields) => {
+                    rows::acl_table_ports(fields).iter().for_each(|port| add(port));
+                }
+                Some(_) | None => {}
+            }
+        }
+        for (key, fields) in &snapshot.state {
+            match Row::parse(key) {
+                Some(Row::Interface(name)) if rows::bound_vrf(fields) == names.vrf => add(name),
+                Some(_) | None => {}
+            }
+        }
     }
 
     /// The keys of a snapshot's CONFIG_DB rows that are somebody else's: seen, and never touched but for a pushed port's.
@@ -303,9 +334,11 @@ impl Observed {
                     self.with_port(name(object), |port| port.sub_router_interface = true);
                 }
                 AsicRow::BridgePort(object) => self.with_port(name(object), |port| port.bridge_port = true),
-                AsicRow::IngressAcl(object, group) => self.with_port(name(object), |port| {
-                    port.acl_tables.extend(members.get(group).into_iter().flatten().cloned());
-                }),
+                AsicRow::Port(object, group) => {
+                    self.acl.has_ports |= names.contains_key(object);
+                    let tables = group.and_then(|group| members.get(group)).into_iter().flatten();
+                    self.with_port(name(object), |port| port.acl_tables.extend(tables.cloned()));
+                }
                 AsicRow::GroupMember(..) | AsicRow::AclEntry(..) => {}
             }
         }

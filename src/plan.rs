@@ -87,7 +87,9 @@ impl Plan {
             let need = match want {
                 Some(prefix) => view.enter(name, port, prefix),
                 None if desired.provenance == Provenance::Pushed => view.leave(name, port),
-                None => Need::Nothing,
+                // A memory releases nothing; what SONiC still has of a port that was on its way out is seen.
+                None if holds(port, &config.boot.vrf) => Need::Nothing,
+                None => view.remains(name, port),
             };
             match need {
                 Need::Steps(steps) => plan.steps.extend(steps),

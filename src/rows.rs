@@ -293,8 +293,8 @@ pub enum AsicRow<'a> {
     SubInterface(&'a str),
     /// A bridge port stands on the port's object.
     BridgePort(&'a str),
-    /// The port's object has this ACL table group on its ingress.
-    IngressAcl(&'a str, &'a str),
+    /// The port's object, with the ACL table group on its ingress.
+    Port(&'a str, Option<&'a str>),
     /// The ACL table group has this ACL table.
     GroupMember(&'a str, &'a str),
     /// The ACL table has an entry of this priority.
@@ -316,7 +316,7 @@ impl<'a> AsicRow<'a> {
                 })
             }
             "BRIDGE_PORT" => Some(Self::BridgePort(get("SAI_BRIDGE_PORT_ATTR_PORT_ID")?)),
-            "PORT" => Some(Self::IngressAcl(object, get("SAI_PORT_ATTR_INGRESS_ACL")?)),
+            "PORT" => Some(Self::Port(object, get("SAI_PORT_ATTR_INGRESS_ACL"))),
             "ACL_TABLE_GROUP_MEMBER" => Some(Self::GroupMember(
                 get("SAI_ACL_TABLE_GROUP_MEMBER_ATTR_ACL_TABLE_GROUP_ID")?,
                 get("SAI_ACL_TABLE_GROUP_MEMBER_ATTR_ACL_TABLE_ID")?,

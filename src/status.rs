@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 
 use serde::Serialize;
 
-use crate::desired::Desired;
+use crate::desired::{Desired, Provenance};
 use crate::net::{BootPrefix, PortName, VrfName};
 use crate::observed::Observed;
 use crate::plan::{self, Plan, Waiting};
@@ -18,6 +18,8 @@ use crate::serving::{RaState, RaStates};
 pub struct Status {
     /// The document that the pass was for; none before the first.
     pub generation: Option<u64>,
+    /// Whether metal-core had said it since the agent started: a memory's word releases nothing.
+    pub is_pushed: bool,
     /// Why SONiC's databases cannot be used now.
     pub database_error: Option<String>,
     /// What the anycast address waits for. It is no port's, so it keeps none from being settled.
@@ -141,6 +143,7 @@ impl Status {
         };
         Self {
             generation: desired.map(|desired| desired.generation),
+            is_pushed: desired.is_some_and(|desired| desired.provenance == Provenance::Pushed),
             database_error: None,
             anycast: plan.anycast.as_ref().map(|(loopback, waiting)| format!("{loopback}: {waiting}")),
             ports: names.into_iter().map(|name| (name.clone(), status(name))).collect(),
@@ -156,6 +159,7 @@ impl Status {
         };
         Self {
             generation: self.generation,
+            is_pushed: self.is_pushed,
             database_error: Some(error.to_owned()),
             anycast: self.anycast.clone(),
             ports: self.ports.iter().map(|(name, status)| (name.clone(), unknown(status))).collect(),
@@ -187,16 +191,20 @@ impl Status {
         is_seen && self.ports.values().all(|port| port.settled)
     }
 
-    /// Whether the pass was for this generation or a later one, and all is settled.
+    /// Whether the pass was for a push of this generation or of a later one.
+    pub fn is_of(&self, generation: u64) -> bool {
+        self.is_pushed && self.generation >= Some(generation)
+    }
+
+    /// Whether it was, and all is settled.
     pub fn has_settled(&self, generation: u64) -> bool {
-        self.generation >= Some(generation) && self.is_settled()
+        self.is_of(generation) && self.is_settled()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::Provenance;
 
     /// What is said of the ports of `before` when a document without ports stands and CONFIG_DB is being loaded.
     fn unloaded(before: &Status) -> Status {
@@ -234,7 +242,9 @@ mod tests {
     #[test]
     fn what_was_not_seen_is_not_settled() {
         assert!(!Status::default().is_settled(), "no document");
-        let seen = Status { generation: Some(1), ..Status::default() };
+        let restored = Status { generation: Some(1), ..Status::default() };
+        assert!(restored.is_settled() && !restored.has_settled(1), "a memory's pass is no push's");
+        let seen = Status { is_pushed: true, ..restored };
         assert!(seen.has_settled(1) && !seen.has_settled(2));
         assert!(!seen.without_database("redis is away").has_settled(1));
     }

@@ -59,6 +59,9 @@ struct ObservedCase {
     sub_router_interfaces: Vec<String>,
     /// ASIC_DB: ports that a bridge port stands on.
     bridge_ports: Vec<String>,
+    /// ASIC_DB has been flushed: SONiC is starting.
+    #[serde(default)]
+    asic_flushed: bool,
     /// The boot ACL, or none of it.
     acl: Option<AclCase>,
     links: BTreeMap<PortName, LinkCase>,
@@ -163,9 +166,13 @@ fn snapshot(case: &ObservedCase) -> Snapshot {
     }
     for port in ["Ethernet0", "Ethernet4"] {
         snapshot.port_objects.insert(port.to_owned(), object(port));
+        snapshot.asic.insert(format!("ASIC_STATE:SAI_OBJECT_TYPE_PORT:{}", object(port)), Fields::new());
     }
     if let Some(acl) = &case.acl {
         add_acl(&mut snapshot, acl, &config(case.anycast.as_deref()));
+    }
+    if case.asic_flushed {
+        snapshot.asic.clear();
     }
     snapshot
 }

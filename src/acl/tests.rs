@@ -22,11 +22,9 @@ const TABLE: &str = "\
 priority  rule                       action   match
     9000  DENY_ROUTER_ADVERTISEMENT  drop     ICMPv6 type 134
     8990  DENY_REDIRECT              drop     ICMPv6 type 137
-    8980  ROUTER_SOLICITATION        forward  ICMPv6 type 133
-    8970  NEIGHBOR_SOLICITATION      forward  ICMPv6 type 135
-    8960  NEIGHBOR_ADVERTISEMENT     forward  ICMPv6 type 136
-    8950  RELAY_LINK_LOCAL           forward  TCP to fe80::/10 port 80
-    8940  ECHO_LINK_LOCAL            forward  ICMPv6 type 128 to fe80::/10
+    8980  ICMPV6_MULTICAST           forward  ICMPv6 to ff02::/16
+    8970  ICMPV6_LINK_LOCAL          forward  ICMPv6 to fe80::/10
+    8960  RELAY_LINK_LOCAL           forward  TCP to fe80::/10 port 80
     7000  DENY_MACHINES              drop     to 2001:db8:b000::/36
     6990  DNS_UDP_0                  forward  UDP from 2001:db8:b000::/36 to 2001:db8:ffff::53/128 port 53
     6980  DNS_TCP_0                  forward  TCP from 2001:db8:b000::/36 to 2001:db8:ffff::53/128 port 53
@@ -60,10 +58,11 @@ fn a_ports_gateway_is_opened_for_its_own_machine_and_the_relay_only() {
     };
     let expected = "    8000  GATEWAY_ETHERNET0          forward  \
                     TCP from 2001:db8:b007::/64 to 2001:db8:b007::1/128 port 80\n";
-    assert!(table(&of(&config())).ends_with(expected));
+    let icmpv6 = "    8000  GATEWAY_ICMPV6_ETHERNET0   forward  ICMPv6 to 2001:db8:b007::1/128\n";
+    assert!(table(&of(&config())).ends_with(&format!("{expected}{icmpv6}")));
     let tls = "    8000  GATEWAY_TLS_ETHERNET0      forward  \
                TCP from 2001:db8:b007::/64 to 2001:db8:b007::1/128 port 443\n";
-    assert!(table(&of(&with_tls())).ends_with(&format!("{expected}{tls}")));
+    assert!(table(&of(&with_tls())).ends_with(&format!("{expected}{tls}{icmpv6}")));
 }
 
 #[test]
@@ -85,10 +84,9 @@ fn what_is_permitted_above_the_machines_rule_cannot_reach_a_machine() {
     let rules = rules(&config());
     let supernet = config().boot.supernet;
     for rule in rules.iter().take_while(|rule| rule.name != "DENY_MACHINES") {
-        let neighbour_discovery = matches!(rule.matches.icmpv6_type, Some(133 | 135 | 136));
         let reaches =
             rule.matches.destination.is_none_or(|net| net.contains(&supernet) || supernet.contains(&net));
-        assert!(rule.action == Action::Drop || neighbour_discovery || !reaches, "{rule:?}");
+        assert!(rule.action == Action::Drop || !reaches, "{rule:?}");
     }
 }
 

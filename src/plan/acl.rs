@@ -42,7 +42,8 @@ impl<'a> Guard<'a> {
         // Nobody boots: what is there stays until it is retired, and what is being retired does not come back. Rules whose
         // table somebody has deleted need it: SONiC's YANG refuses them without, and caclmgrd dies of them.
         let is_orphaned = acl.table.is_none() && !acl.rules.is_empty();
-        if desired.ports.is_empty() && guard.listed.is_empty() && !is_orphaned {
+        let is_empty = !observed.ports.values().any(|port| holds(port, &config.boot.vrf));
+        if desired.ports.is_empty() && guard.listed.is_empty() && is_empty && !is_orphaned {
             return (guard, Vec::new());
         }
         guard.waiting = guard.why_unready();
@@ -68,22 +69,21 @@ impl<'a> Guard<'a> {
         if !self.listed.contains(name) {
             return Some(Waiting::AclRows(self.name.clone()));
         }
-        (!self.is_bound(port)).then(|| Waiting::AclBound(self.name.clone()))
+        let is_bound = self.is_bound(port, WantedRules::are_in);
+        (!is_bound).then(|| Waiting::AclBound(self.name.clone()))
     }
 
     /// Why a port is not rid of the ACL: the table's row lists it, or the ASIC has not let go of it yet.
     pub(super) fn why_guarded(&self, name: &PortName, port: &Port) -> Option<Waiting> {
-        let is_guarded = self.listed.contains(name) || self.is_bound(port);
+        // One with which something is wrong denies a tenant no less.
+        let is_guarded = self.listed.contains(name) || self.is_bound(port, WantedRules::are_mostly_in);
         is_guarded.then(|| Waiting::AclUnbound(self.name.clone()))
     }
 
-    /// Whether the ASIC has bound a table with all of our rules to a port.
-    fn is_bound(&self, port: &Port) -> bool {
-        let has_all = |table: &String| {
-            let entries = self.acl.asic_tables.get(table);
-            entries.is_some_and(|entries| self.rules.count_in(entries) == self.rules.shared.len())
-        };
-        port.acl_tables.iter().any(has_all)
+    /// Whether the ASIC has bound a table to a port that our rules are in.
+    fn is_bound(&self, port: &Port, are_in: fn(&WantedRules, &BTreeSet<u32>) -> bool) -> bool {
+        let has_rules = |table| self.acl.asic_tables.get(table).is_some_and(|has| are_in(&self.rules, has));
+        port.acl_tables.iter().any(has_rules)
     }
 
     /// The table's row. It lists no further port until the rules of all ports stand; a new one lists those that are in the
@@ -133,9 +133,10 @@ impl<'a> Guard<'a> {
     fn wanted_ports(&self, desired: &Desired, observed: &Observed, config: &Config) -> BTreeSet<PortName> {
         let vrf = &config.boot.vrf;
         let wants = |(name, port): &(&PortName, &Port)| {
-            let is_protected = desired::is_protected(name, &port.row, &config.boot);
-            let to_boot = desired.ports.contains_key(*name) && is_unclaimed(port) && !is_protected;
-            let kept = desired.provenance == Provenance::Restored || desired.ports.contains_key(*name);
+            let (is_there, is_desired) = (port.row.is_some(), desired.ports.contains_key(*name));
+            let is_protected = desired::is_protected(name, port.row.as_ref(), &config.boot);
+            let to_boot = is_there && is_desired && is_unclaimed(port) && !is_protected;
+            let kept = is_there && (is_desired || desired.provenance == Provenance::Restored);
             let leaving = self.listed.contains(*name) && port.lag.is_none() && (kept || has_traces(port));
             to_boot || leaving || holds(port, vrf)
         };

@@ -51,8 +51,18 @@ impl WantedRules {
         self.shared.iter().chain(self.gateways())
     }
 
-    /// How many of the shared rules are among the entries of a table of the ASIC.
-    pub fn count_in(&self, entries: &BTreeSet<u32>) -> usize {
+    /// Whether all shared rules are among the entries of a table of the ASIC.
+    pub fn are_in(&self, entries: &BTreeSet<u32>) -> bool {
+        self.count_in(entries) == self.shared.len()
+    }
+
+    /// Whether a table of the ASIC is ours, whatever it lacks. The ASIC knows no names, and other tables may have some of
+    /// our priorities: ours has most of them.
+    pub fn are_mostly_in(&self, entries: &BTreeSet<u32>) -> bool {
+        2 * self.count_in(entries) > self.shared.len()
+    }
+
+    fn count_in(&self, entries: &BTreeSet<u32>) -> usize {
         self.shared.iter().filter(|rule| entries.contains(&rule.priority)).count()
     }
 
@@ -62,10 +72,12 @@ impl WantedRules {
     /// table that is made again comes without them, and STATE_DB is not told (`orchagent/aclorch.cpp:
     /// AclOrch::removeAclTable`).
     pub fn absent(&self, acl: &Acl) -> BTreeSet<String> {
+        // A starting orchagent has lost nothing, and makes its rules out of the rows that are there.
+        if !acl.has_ports {
+            return BTreeSet::new();
+        }
         let none = BTreeSet::new();
-        // The ASIC knows no names, and other tables may have some of our priorities: ours is the one with most of them.
-        let mut tables = acl.asic_tables.values();
-        let ours = tables.find(|entries| 2 * self.count_in(entries) > self.shared.len()).unwrap_or(&none);
+        let ours = acl.asic_tables.values().find(|entries| self.are_mostly_in(entries)).unwrap_or(&none);
         let is_absent =
             |rule: &&WantedRule| acl.active_rules.contains(&rule.name) && !ours.contains(&rule.priority);
         let shared: Vec<&WantedRule> = self.shared.iter().filter(is_absent).collect();

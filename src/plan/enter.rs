@@ -36,8 +36,11 @@ impl View<'_> {
     /// rows are cleared away; a memory clears nothing.
     fn claims(&self, name: &PortName, port: &Port) -> Option<Need> {
         let ordered = self.desired.provenance == Provenance::Pushed;
-        if desired::is_protected(name, &port.row, &self.config.boot) {
+        if desired::is_protected(name, port.row.as_ref(), &self.config.boot) {
             return Some(Need::Fact(Waiting::Protected));
+        }
+        if port.row.is_none() {
+            return Some(Need::Fact(Waiting::PortRow));
         }
         if let Some(lag) = &port.lag {
             return Some(Need::Fact(Waiting::LagMember(lag.clone())));

@@ -18,6 +18,23 @@ impl View<'_> {
                 Base::Ours | Base::Absent => self.withdraw(name, port),
             };
         }
+        // Whoever deleted the base row left the address: on a tenant's next base row it would be the tenant's.
+        let left = port.addresses.iter().filter(|prefix| self.is_left_over(port, prefix));
+        let steps: Vec<Step> =
+            left.map(|prefix| Step::Delete(RowKey::Address(name.clone(), *prefix))).collect();
+        if steps.is_empty() { self.remains(name, port) } else { Need::Steps(steps) }
+    }
+
+    /// Whether an address of a port outside the boot VRF can be nobody's but ours.
+    fn is_left_over(&self, port: &Port, prefix: &BootPrefix) -> bool {
+        port.base == Base::Absent && self.config.boot.supernet.contains(&prefix.net())
+    }
+
+    /// What SONiC still has of a port that none of our rows speaks of any more.
+    pub(super) fn remains(&self, name: &PortName, port: &Port) -> Need {
+        if let Some(prefix) = port.bound_addresses.iter().find(|prefix| self.is_left_over(port, prefix)) {
+            return Need::Fact(Waiting::AddressGone(*prefix));
+        }
         // The rows are gone and intfmgrd has let go, but whoever writes the port's next row before the ASIC has let
         // go gets a router interface in the old VRF (`consumer_state_table_pops.lua` merges DEL and SET).
         if has_traces(port) {

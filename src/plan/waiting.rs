@@ -70,7 +70,7 @@ pub enum Waiting {
     #[error("the ASIC has not bound the ACL {0} to it (ASIC_DB)")]
     AclBound(AclName),
     /// The port is being taken out of the boot ACL.
-    #[error("it is being taken out of the ACL {0}")]
+    #[error("the ACL {0} still has it")]
     AclUnbound(AclName),
     /// portsyncd has not made the port.
     #[error("STATE_DB does not show the port ready (PORT_TABLE)")]

@@ -15,8 +15,8 @@ use super::kernel::{Kernel, LOOPBACK, Link};
 use super::ports::Ports;
 
 /// The rows of STATE_DB that a cold start deletes, of those that we write.
-// sonic-buildimage files/scripts/swss.sh: start, clean_up_tables; sonic-swss orchagent/aclorch.cpp: AclOrch::init
-const STATE_TABLES: [&str; 9] = [
+// sonic-buildimage files/scripts/swss.sh: start, clean_up_tables
+const STATE_TABLES: [&str; 7] = [
     "PORT_TABLE",
     "INTERFACE_TABLE",
     "VRF_TABLE",
@@ -24,9 +24,10 @@ const STATE_TABLES: [&str; 9] = [
     "VLAN_TABLE",
     "VLAN_MEMBER_TABLE",
     "LAG_MEMBER_TABLE",
-    "ACL_TABLE_TABLE",
-    "ACL_RULE_TABLE",
 ];
+/// Those that orchagent deletes, later.
+// sonic-swss orchagent/aclorch.cpp: AclOrch::init
+const ACL_STATE_TABLES: [&str; 2] = ["ACL_TABLE_TABLE", "ACL_RULE_TABLE"];
 
 /// The databases, the kernel and the ASIC of one switch.
 pub struct Switch {
@@ -110,6 +111,9 @@ impl Switch {
         // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::flushLoopbackIntfs
         for name in self.kernel.links()?.keys().filter(|name| name.starts_with(LOOPBACK)) {
             self.kernel.delete_loopback(name)?;
+        }
+        for table in ACL_STATE_TABLES {
+            self.state.delete_all(table)?;
         }
         Ports::create(self)?;
         self.isolation.replaying = true;
