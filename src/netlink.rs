@@ -7,12 +7,15 @@
 use std::io;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, Socket, SocketAddr, TokioSocket};
 use nix::libc::ENOBUFS;
+
+/// A list that changes as often as this while it is told is taken as it is.
+const LISTS_MAX: usize = 10;
 
 /// Asks for one thing. None: there is no such thing, or it cannot be decoded.
 pub fn get(wanted: RouteNetlinkMessage) -> io::Result<Option<RouteNetlinkMessage>> {
@@ -21,14 +24,27 @@ pub fn get(wanted: RouteNetlinkMessage) -> io::Result<Option<RouteNetlinkMessage
     Ok(found)
 }
 
-/// Asks for a list and calls `each` with all that is in it. What cannot be decoded is left out.
-pub fn list(wanted: RouteNetlinkMessage, each: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
-    ask(wanted, NLM_F_DUMP, each)
+/// Asks for a list and calls `each` with all that is in it, with some perhaps more than once. What cannot be decoded is
+/// left out.
+pub fn list(wanted: RouteNetlinkMessage, mut each: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
+    for _ in 0..LISTS_MAX {
+        if ask(wanted.clone(), NLM_F_DUMP, &mut each)? {
+            break;
+        }
+    }
+    Ok(())
 }
 
+/// Whether the answer is whole: the kernel may leave something out of a list that changes meanwhile, and says so
+/// (netlink.h: NLM_F_DUMP_INTR).
+///
 /// Never waits: the kernel has done its work when it has taken the question, and has the next part of a list ready
 /// whenever one has been taken (`af_netlink.c: netlink_recvmsg`).
-fn ask(wanted: RouteNetlinkMessage, flags: u16, mut each: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
+fn ask(
+    wanted: RouteNetlinkMessage,
+    flags: u16,
+    mut each: impl FnMut(RouteNetlinkMessage),
+) -> io::Result<bool> {
     let socket = Socket::new(NETLINK_ROUTE)?;
     socket.set_non_blocking(true)?;
     socket.connect(&SocketAddr::new(0, 0))?;
@@ -38,19 +54,25 @@ fn ask(wanted: RouteNetlinkMessage, flags: u16, mut each: impl FnMut(RouteNetlin
     let mut bytes = vec![0; request.buffer_len()];
     request.serialize(&mut bytes);
     socket.send(&bytes, 0)?;
+    let mut is_whole = true;
     loop {
         let (datagram, from) = socket.recv_from_full()?;
         if !is_kernel(&from) {
             continue;
         }
         for message in messages(&datagram) {
+            is_whole &= message.header.flags & NLM_F_DUMP_INTR == 0;
             if let NetlinkPayload::InnerMessage(message) = message.payload {
                 each(message);
             } else if let NetlinkPayload::Error(end) = message.payload {
                 // Of code 0 it is the acknowledgement.
-                return end.code.map_or(Ok(()), |_| Err(end.to_io()));
+                return end.code.map_or(Ok(is_whole), |_| Err(end.to_io()));
             } else if let NetlinkPayload::Done(end) = message.payload {
-                return if end.code < 0 { Err(io::Error::from_raw_os_error(-end.code)) } else { Ok(()) };
+                return if end.code < 0 {
+                    Err(io::Error::from_raw_os_error(-end.code))
+                } else {
+                    Ok(is_whole)
+                };
             }
         }
     }
