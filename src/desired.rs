@@ -295,6 +295,16 @@ pub struct Now {
 }
 
 impl Desired {
+    /// Before any push and without a memory: no port is to boot, and none is released.
+    pub fn unknown() -> Self {
+        Self {
+            generation: 0,
+            provenance: Provenance::Restored,
+            ports: BTreeMap::new(),
+            old: OldPrefixes::new(),
+        }
+    }
+
     /// What is pushed after `before`: of another generation if its ports differ. What a port loses by it is withdrawn.
     pub fn after(before: Option<&Self>, ports: BTreeMap<PortName, BootPrefix>, now: Instant) -> Self {
         let mut desired =

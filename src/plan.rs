@@ -59,7 +59,7 @@ enum Need {
 
 impl Plan {
     /// The plan for what `config` names. Without a desired state nothing is done: an agent that knows of no order
-    /// leaves the isolation as it is.
+    /// leaves the isolation as it is, and says what SONiC still has of ports that were on their way out.
     pub fn new(
         desired: Option<&Desired>,
         observed: &Observed,
@@ -67,7 +67,16 @@ impl Plan {
         ra: &RaStates,
         config: &Config,
     ) -> Self {
-        let Some(desired) = desired else { return Self::default() };
+        match desired {
+            Some(desired) => Self::of(desired, observed, links, ra, config),
+            None => {
+                let plan = Self::of(&Desired::unknown(), observed, links, ra, config);
+                Self { waiting: plan.waiting, ..Self::default() }
+            }
+        }
+    }
+
+    fn of(desired: &Desired, observed: &Observed, links: &Links, ra: &RaStates, config: &Config) -> Self {
         let mut plan = Self::default();
         if !observed.initialized {
             plan.waiting = desired.ports.keys().map(|port| (port.clone(), Waiting::ConfigDb)).collect();
