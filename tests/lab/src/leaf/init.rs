@@ -88,6 +88,12 @@ fn modules() -> Result<(), Error> {
         "drivers/net/vrf.ko",
         "drivers/net/macvlan.ko",
         "drivers/net/dummy.ko",
+        "net/netfilter/x_tables.ko",
+        "net/netfilter/xt_tcpudp.ko",
+        "net/ipv4/netfilter/ip_tables.ko",
+        "net/ipv4/netfilter/iptable_mangle.ko",
+        "net/ipv6/netfilter/ip6_tables.ko",
+        "net/ipv6/netfilter/ip6table_mangle.ko",
     ] {
         let path = Path::new("/usr/lib/uml/modules").join(release.trim()).join("kernel").join(name);
         nix::kmod::finit_module(&file(path.clone())?, c"", nix::kmod::ModuleInitFlags::empty())
