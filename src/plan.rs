@@ -145,9 +145,10 @@ pub fn holds(port: &Port, vrf: &VrfName) -> bool {
     port.base == Base::Ours || port.bound.as_deref() == Some(vrf.as_str())
 }
 
-/// Whether the ASIC still has something of a port that no row and no fact speaks of any more.
+/// Whether the ASIC still has something of a port that no row of ours and no fact speaks of any more. Somebody's next row
+/// may be there already: its router interface is not before intfmgrd says so.
 fn has_traces(port: &Port) -> bool {
-    port.base == Base::Absent && port.bound.is_none() && port.router_interface
+    port.base != Base::Ours && port.bound.is_none() && port.router_interface
 }
 
 /// Everything a port's need is judged by.

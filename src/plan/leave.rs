@@ -37,7 +37,7 @@ impl View<'_> {
         }
         // The rows are gone and intfmgrd has let go, but whoever writes the port's next row before the ASIC has let
         // go gets a router interface in the old VRF (`consumer_state_table_pops.lua` merges DEL and SET).
-        if has_traces(port) {
+        if port.base == Base::Absent && has_traces(port) {
             return Need::Fact(Waiting::RouterInterfaceGone);
         }
         match self.guard.why_guarded(name, port) {
