@@ -151,7 +151,7 @@ impl Db {
         let events = stream::select_all([
             config.subscribe(&[&patterns::CONFIG[..], &[rows::CONFIG_DB_INITIALIZED]].concat()).await?,
             state.subscribe(&patterns::STATE).await?,
-            asic.subscribe(&patterns::ASIC).await?,
+            asic.subscribe(&patterns::ASIC.map(|(keys, _)| keys)).await?,
         ]);
         Ok(Self {
             config: config.connect().await?,
@@ -176,11 +176,11 @@ impl Db {
             async {
                 // In this order: what orchagent says of an ACL's rules is compared with what the ASIC has afterwards.
                 let state = state.rows(&patterns::STATE).await?;
-                Ok((state, asic.rows(&patterns::ASIC).await?))
+                Ok((state, asic.fields(&patterns::ASIC).await?))
             },
             async {
-                let names: Pairs = counters.run(redis::Cmd::hgetall(rows::PORT_NAME_MAP)).await?;
-                Ok(Fields::from_iter(texts(names)))
+                let names: Hash = counters.run(redis::Cmd::hgetall(rows::PORT_NAME_MAP)).await?;
+                Ok(row(ALL, names).unwrap_or_default())
             },
         )?;
         let (initialized, config) = config;
@@ -249,46 +249,58 @@ impl Database {
     }
 
     /// All rows whose keys match, in one round trip behind the scan.
-    async fn rows(&mut self, patterns: &[&str]) -> Result<Rows, DbError> {
-        let keys = self.keys(patterns).await?;
-        if keys.is_empty() {
-            return Ok(Rows::new());
-        }
-        let mut pipeline = redis::pipe();
-        pipeline.ignore_errors();
-        for key in &keys {
-            pipeline.hgetall(key);
-        }
-        let found: Vec<RedisResult<Pairs>> = self.run_all(&pipeline).await?;
-        let mut rows = Rows::new();
-        for (key, fields) in keys.into_iter().zip(found) {
-            match fields {
-                // A row that went in between reads as empty; one without fields holds NULL.
-                Ok(fields) if fields.is_empty() => {}
-                Ok(fields) => drop(rows.insert(key, without_null(texts(fields)))),
-                // Not a hash, so no row of SONiC's.
-                Err(error) if error.code() == Some("WRONGTYPE") => {}
-                Err(source) => return Err(DbError::Command { database: self.name, source }),
-            }
-        }
-        Ok(rows)
+    async fn rows(&mut self, patterns: &[&'static str]) -> Result<Rows, DbError> {
+        self.fields(&patterns.iter().map(|keys| (*keys, ALL)).collect::<Vec<_>>()).await
     }
 
-    /// The keys that match any pattern, by one SCAN a pattern in each round trip: KEYS would block Redis for every
+    /// The same, with some of the rows' fields only.
+    async fn fields(&mut self, patterns: &[(&'static str, FieldNames)]) -> Result<Rows, DbError> {
+        let keys: Vec<&str> = patterns.iter().map(|(keys, _)| *keys).collect();
+        let keys = self.keys(&keys).await?.into_iter().zip(patterns);
+        let keys: BTreeMap<String, FieldNames> =
+            keys.flat_map(|(keys, (_, names))| keys.into_iter().map(|key| (key, *names))).collect();
+        let mut pipeline = redis::pipe();
+        for (key, names) in &keys {
+            match *names {
+                ALL => pipeline.hgetall(key),
+                names => pipeline.hmget(key, names),
+            };
+        }
+        let found = self.hashes(pipeline).await?;
+        let rows = keys.into_iter().zip(found);
+        Ok(rows.filter_map(|((key, names), hash)| Some((key, row(names, hash?)?))).collect())
+    }
+
+    /// What each command of a pipeline says of a hash; none: it is none, so no row of SONiC's.
+    async fn hashes(&mut self, mut pipeline: Pipeline) -> Result<Vec<Option<Hash>>, DbError> {
+        if pipeline.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found: Vec<RedisResult<Hash>> = self.run_all(pipeline.ignore_errors()).await?;
+        let hash = |found: RedisResult<Hash>| match found {
+            Ok(hash) => Ok(Some(hash)),
+            Err(error) if error.code() == Some("WRONGTYPE") => Ok(None),
+            Err(source) => Err(DbError::Command { database: self.name, source }),
+        };
+        found.into_iter().map(hash).collect()
+    }
+
+    /// The keys that match each pattern, by one SCAN a pattern in each round trip: KEYS would block Redis for every
     /// daemon of the switch.
-    async fn keys(&mut self, patterns: &[&str]) -> Result<BTreeSet<String>, DbError> {
-        let mut keys = BTreeSet::new();
-        let mut cursors: Vec<(&str, u64)> = patterns.iter().map(|pattern| (*pattern, 0)).collect();
+    async fn keys(&mut self, patterns: &[&str]) -> Result<Vec<BTreeSet<String>>, DbError> {
+        let mut keys = vec![BTreeSet::new(); patterns.len()];
+        let mut cursors: Vec<(usize, u64)> = (0..patterns.len()).map(|pattern| (pattern, 0)).collect();
         while !cursors.is_empty() {
             let mut pipeline = redis::pipe();
             for (pattern, cursor) in &cursors {
+                let pattern = patterns[*pattern];
                 pipeline.cmd("SCAN").arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
             }
             let found: Vec<(u64, Vec<Vec<u8>>)> = self.run_all(&pipeline).await?;
-            for ((_, cursor), (next, found)) in cursors.iter_mut().zip(found) {
+            for ((pattern, cursor), (next, found)) in cursors.iter_mut().zip(found) {
                 *cursor = next;
                 // A key that is no text is none of SONiC's.
-                keys.extend(found.into_iter().filter_map(|key| String::from_utf8(key).ok()));
+                keys[*pattern].extend(found.into_iter().filter_map(|key| String::from_utf8(key).ok()));
             }
             cursors.retain(|(_, cursor)| *cursor != 0);
         }
@@ -296,15 +308,32 @@ impl Database {
     }
 }
 
-/// A hash's fields and values as Redis gives them, in no order.
-type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+/// Which fields of rows are read.
+type FieldNames = &'static [&'static str];
 
-/// The same as texts. One odd byte, in a port's description say, must not hide all rows.
-fn texts(pairs: Pairs) -> Vec<(String, String)> {
-    let text = |bytes| {
-        String::from_utf8(bytes).unwrap_or_else(|bad| String::from_utf8_lossy(bad.as_bytes()).into_owned())
-    };
-    pairs.into_iter().map(|(name, value)| (text(name), text(value))).collect()
+/// Every field of a row.
+const ALL: FieldNames = &[];
+
+/// A hash as Redis gives it: names and values in turns, in no order; or the values of fields that were named.
+type Hash = Vec<Option<Vec<u8>>>;
+
+/// A row of a hash; none: it went in between, and reads as empty.
+fn row(names: FieldNames, hash: Hash) -> Option<Fields> {
+    let mut texts = hash.into_iter().map(|bytes| bytes.map(text));
+    if names != ALL {
+        let named = names.iter().zip(texts);
+        return Some(named.filter_map(|(name, value)| Some(((*name).to_owned(), value?))).collect());
+    }
+    let mut pairs = Vec::with_capacity(texts.len() / 2);
+    while let (Some(Some(name)), Some(Some(value))) = (texts.next(), texts.next()) {
+        pairs.push((name, value));
+    }
+    (!pairs.is_empty()).then(|| without_null(pairs))
+}
+
+/// One odd byte, in a port's description say, must not hide all rows.
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|bad| String::from_utf8_lossy(bad.as_bytes()).into_owned())
 }
 
 /// What stands for an empty row; beside other fields it is one that somebody has put there.

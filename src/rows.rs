@@ -32,7 +32,8 @@ const ACL_PORTS: &str = "ports@";
 /// `ACL_TABLE` field by which our table is known, whatever else somebody has made of it.
 const ACL_DESCRIPTION: (&str, &str) = ("policy_desc", "machines that boot (leafboot)");
 
-/// What is read of each database in one pass: glob patterns of keys.
+/// What is read of each database in one pass: glob patterns of keys, and in ASIC_DB, whose rows have dozens of fields, the
+/// fields that [`AsicRow::parse`] looks at.
 pub mod patterns {
     /// CONFIG_DB: the ports, our tables, and the tables in which others claim a port.
     pub const CONFIG: [&str; 9] = [
@@ -57,14 +58,24 @@ pub mod patterns {
         "ACL_RULE_TABLE|*",
     ];
     /// ASIC_DB: the router interfaces, bridge ports and ACL bindings that the ASIC really has.
-    pub const ASIC: [&str; 5] = [
-        "ASIC_STATE:SAI_OBJECT_TYPE_ROUTER_INTERFACE:*",
-        "ASIC_STATE:SAI_OBJECT_TYPE_BRIDGE_PORT:*",
-        "ASIC_STATE:SAI_OBJECT_TYPE_PORT:*",
-        "ASIC_STATE:SAI_OBJECT_TYPE_ACL_TABLE_GROUP_MEMBER:*",
-        "ASIC_STATE:SAI_OBJECT_TYPE_ACL_ENTRY:*",
+    pub const ASIC: [(&str, &[&str]); 5] = [
+        ("ASIC_STATE:SAI_OBJECT_TYPE_ROUTER_INTERFACE:*", &[super::RIF_PORT, super::RIF_TYPE]),
+        ("ASIC_STATE:SAI_OBJECT_TYPE_BRIDGE_PORT:*", &[super::BRIDGED_PORT]),
+        // All: of one that has no ACL, it must be known that it is there.
+        ("ASIC_STATE:SAI_OBJECT_TYPE_PORT:*", &[]),
+        ("ASIC_STATE:SAI_OBJECT_TYPE_ACL_TABLE_GROUP_MEMBER:*", &[super::MEMBER_GROUP, super::MEMBER_TABLE]),
+        ("ASIC_STATE:SAI_OBJECT_TYPE_ACL_ENTRY:*", &[super::ENTRY_TABLE, super::ENTRY_PRIORITY]),
     ];
 }
+
+const RIF_PORT: &str = "SAI_ROUTER_INTERFACE_ATTR_PORT_ID";
+const RIF_TYPE: &str = "SAI_ROUTER_INTERFACE_ATTR_TYPE";
+const BRIDGED_PORT: &str = "SAI_BRIDGE_PORT_ATTR_PORT_ID";
+const INGRESS_ACL: &str = "SAI_PORT_ATTR_INGRESS_ACL";
+const MEMBER_GROUP: &str = "SAI_ACL_TABLE_GROUP_MEMBER_ATTR_ACL_TABLE_GROUP_ID";
+const MEMBER_TABLE: &str = "SAI_ACL_TABLE_GROUP_MEMBER_ATTR_ACL_TABLE_ID";
+const ENTRY_TABLE: &str = "SAI_ACL_ENTRY_ATTR_TABLE_ID";
+const ENTRY_PRIORITY: &str = "SAI_ACL_ENTRY_ATTR_PRIORITY";
 
 /// CONFIG_DB: `1` once the configuration is loaded; `0` while it is not (`docker_image_ctl.j2`).
 pub const CONFIG_DB_INITIALIZED: &str = "CONFIG_DB_INITIALIZED";
@@ -309,22 +320,16 @@ impl<'a> AsicRow<'a> {
         let get = |name: &str| fields.get(name).map(String::as_str);
         match kind {
             "ROUTER_INTERFACE" => {
-                let port = get("SAI_ROUTER_INTERFACE_ATTR_PORT_ID")?;
-                Some(match get("SAI_ROUTER_INTERFACE_ATTR_TYPE") {
+                let port = get(RIF_PORT)?;
+                Some(match get(RIF_TYPE) {
                     Some("SAI_ROUTER_INTERFACE_TYPE_SUB_PORT") => Self::SubInterface(port),
                     _ => Self::RouterInterface(port),
                 })
             }
-            "BRIDGE_PORT" => Some(Self::BridgePort(get("SAI_BRIDGE_PORT_ATTR_PORT_ID")?)),
-            "PORT" => Some(Self::Port(object, get("SAI_PORT_ATTR_INGRESS_ACL"))),
-            "ACL_TABLE_GROUP_MEMBER" => Some(Self::GroupMember(
-                get("SAI_ACL_TABLE_GROUP_MEMBER_ATTR_ACL_TABLE_GROUP_ID")?,
-                get("SAI_ACL_TABLE_GROUP_MEMBER_ATTR_ACL_TABLE_ID")?,
-            )),
-            "ACL_ENTRY" => Some(Self::AclEntry(
-                get("SAI_ACL_ENTRY_ATTR_TABLE_ID")?,
-                get("SAI_ACL_ENTRY_ATTR_PRIORITY")?.parse().ok()?,
-            )),
+            "BRIDGE_PORT" => Some(Self::BridgePort(get(BRIDGED_PORT)?)),
+            "PORT" => Some(Self::Port(object, get(INGRESS_ACL))),
+            "ACL_TABLE_GROUP_MEMBER" => Some(Self::GroupMember(get(MEMBER_GROUP)?, get(MEMBER_TABLE)?)),
+            "ACL_ENTRY" => Some(Self::AclEntry(get(ENTRY_TABLE)?, get(ENTRY_PRIORITY)?.parse().ok()?)),
             _ => None,
         }
     }
