@@ -2,7 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use leafboot::held::Held;
 
 use super::TOKEN;
 use super::partition::{Relayed, Server, boot_service_of, nobody, ok};
@@ -227,6 +230,28 @@ fn a_boot_service_that_takes_4_s_is_waited_for_and_one_that_hangs_is_not() {
     let answer = relayed.curl(&["/certs"]);
     assert!(answer.starts_with("503") && answer.contains("did not answer within"), "{answer}");
     assert!(began.elapsed() < Duration::from_millis(5000), "metal-hammer is gone: {:?}", began.elapsed());
+}
+
+#[test]
+fn many_scripts_at_once_wait_in_a_queue_but_a_slow_boot_service_holds_nobody_up() {
+    const MACHINES: usize = 96;
+    let cable = Cable::plug();
+    let came = Arc::new(Held::new(Vec::new()));
+    let seen = Arc::clone(&came);
+    // It answers nobody before everybody has asked.
+    let slow = Server::start(TcpListener::bind("[::]:0").unwrap(), move |mut stream, _| {
+        seen.with(|seen| seen.push(Instant::now()));
+        eventually("all have asked", || seen.with(|seen| seen.len()) == MACHINES);
+        let _ = stream.write_all(&ok("#!ipxe\n"));
+    });
+    let settings = format!("{}[relay]\nconnections = 100\nrequests = 0\n", boot_service_of(&[&slow.origin]));
+    let relayed = Relayed::with(cable, &settings);
+    let all = format!(r"http://\[2001:db8:b007::1\]/boot.ipxe?[1-{MACHINES}]");
+    let flood = ["-sS", "-m", "12", "-Z", "--parallel-max", "96", "--parallel-immediate", &all];
+    let answers = relayed.cable.machine("curl", &flood);
+    assert_eq!(answers.matches("#!ipxe\n").count(), MACHINES, "{answers}");
+    let waited = came.with(|came| came[64] - came[0]);
+    assert!(waited >= Duration::from_millis(40), "the 65th waits in the queue: {waited:?}");
 }
 
 #[test]

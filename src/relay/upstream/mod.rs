@@ -1,7 +1,7 @@
 //! The relay's client side: asks one of an upstream's origins, the next one where the first cannot be reached.
 //!
-//! `health` says which origin is asked, `standing` keeps it, `origin` connects, `exchange` asks, `answer` is what comes
-//! back.
+//! `queue` says when, `health` which origin is asked, `standing` keeps it, `origin` connects, `exchange` asks, `answer` is
+//! what comes back.
 //!
 //! Must never: send a request twice that may be sent only once, or wait without a bound where one is set.
 
@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use answer::AnswerBody;
 use exchange::{Timeouts, Unanswered, exchange, probe};
 use origin::Origin;
+use queue::Queue;
 use standing::Standing;
 
 pub use origin::Buffers;
@@ -31,6 +32,7 @@ mod answer;
 mod exchange;
 pub mod health;
 mod origin;
+mod queue;
 mod standing;
 
 /// Why no origin gave an answer.
@@ -109,6 +111,7 @@ pub struct Upstream {
     standing: Arc<Standing>,
     timeouts: Timeouts,
     is_judged_by_status: bool,
+    queue: Queue,
 }
 
 impl Upstream {
@@ -123,6 +126,7 @@ impl Upstream {
             standing: Arc::new(Standing::new(manner.name, settings, metrics)),
             timeouts: Timeouts { first_byte: settings.first_byte_timeout, idle: settings.idle_timeout },
             is_judged_by_status: manner.is_judged_by_status,
+            queue: Queue::new(),
         };
         upstream.probe();
         Ok(upstream)
@@ -160,7 +164,7 @@ impl Upstream {
     }
 
     /// Sends a request and returns its whole answer of at most `most` bytes, or an error: a part is never a whole. One
-    /// that may be sent freely goes to the next origin, too, while an answer is not of use.
+    /// that may be sent freely waits in the queue, and goes to the next origin, too, while an answer is not of use.
     pub async fn fetch(
         &self,
         asked: Repeat<'_>,
@@ -168,8 +172,14 @@ impl Upstream {
         most: usize,
         is_of_use: impl Fn(&Response<Bytes>) -> bool,
     ) -> Result<Response<Bytes>, UpstreamError> {
+        let _place = match asked {
+            Repeat::Freely(_) => self.queue.wait().await,
+            // It has a connection of its own anyway.
+            Repeat::Once(_) => None,
+        };
         let whole = |index, answer| self.collect(index, answer, most, deadline);
-        self.ask_each(asked, Some(deadline), whole, is_of_use).await
+        // Boxed: who waits in the queue has no need of the room yet.
+        Box::pin(self.ask_each(asked, Some(deadline), whole, is_of_use)).await
     }
 
     /// Asks one origin after the other, as often as the request may be sent, until an answer can be taken and is of use.
