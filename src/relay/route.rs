@@ -59,7 +59,7 @@ pub struct Routes {
 impl Routes {
     /// What a path is relayed as; none: it is not.
     pub fn kind(&self, path: &str) -> Option<Kind> {
-        if path.len() > PATH_MAX || !path.strip_prefix('/')?.split('/').all(is_segment) {
+        if path.len() > PATH_MAX || !path.as_bytes().strip_prefix(b"/")?.split(is_slash).all(is_segment) {
             return None;
         }
         let mut kinds = self.kinds().into_iter();
@@ -120,7 +120,7 @@ impl Segment {
     fn strip<'a>(&self, path: &'a str) -> Option<&'a str> {
         match self {
             Self::Exactly(text) => path.strip_prefix(text.as_str()),
-            Self::Any => Some(path.find('/').map_or("", |end| &path[end..])),
+            Self::Any => Some(path.bytes().position(|byte| is_slash(&byte)).map_or("", |end| &path[end..])),
             Self::Uuid => {
                 path.split_at_checked(UUID_LENGTH).and_then(|(id, rest)| is_uuid(id).then_some(rest))
             }
@@ -140,7 +140,7 @@ impl FromStr for Pattern {
             "**" => Ok(Segment::Rest),
             "{uuid}" => Ok(Segment::Uuid),
             "" | "." | ".." => Err(wrong("no path that is relayed has empty or dot segments")),
-            plain if is_segment(plain) => Ok(Segment::Exactly(plain.to_owned())),
+            plain if is_segment(plain.as_bytes()) => Ok(Segment::Exactly(plain.to_owned())),
             _ => Err(wrong("a segment is *, ** or {uuid}, or letters, digits and . - _ ~ + :")),
         };
         let segments = path.split('/').map(segment).collect::<Result<Vec<_>, _>>()?;
@@ -164,8 +164,12 @@ impl fmt::Display for Pattern {
 }
 
 /// Whether a path's segment means the same to every server: an empty one and dots could mean another path.
-fn is_segment(segment: &str) -> bool {
-    !matches!(segment, "" | "." | "..") && segment.bytes().all(|byte| PLAIN[usize::from(byte)])
+fn is_segment(segment: &[u8]) -> bool {
+    !matches!(segment, b"" | b"." | b"..") && segment.iter().all(|byte| PLAIN[usize::from(*byte)])
+}
+
+fn is_slash(byte: &u8) -> bool {
+    *byte == b'/'
 }
 
 /// The characters of RFC 3986's segments that metal-stack's paths consist of; no percent-encoding, so nothing can
