@@ -111,13 +111,13 @@ fn pure_files_use_pure_files_only() {
 #[test]
 fn each_edges_library_has_one_home() {
     let homes = [
-        ("redis::", "db.rs"),
+        ("redis::", "db.rs database.rs place.rs"),
         ("netlink_sys::", "netlink.rs"),
         ("netlink_packet", "netlink.rs links.rs neighbours.rs"),
         ("prometheus_client::", "metrics.rs"),
         ("rustls::", "tls.rs server.rs origin.rs"),
         ("sd_notify::", "systemd.rs"),
-        ("std::fs", "store.rs api.rs main.rs db.rs preview.rs tls.rs"),
+        ("std::fs", "store.rs api.rs main.rs place.rs preview.rs tls.rs"),
         ("use nix::", "socket.rs ears.rs netlink.rs"),
         ("pnet_datalink", "socket.rs"),
     ];
