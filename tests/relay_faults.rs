@@ -234,6 +234,8 @@ fn a_machines_flood_leaves_other_ports_alone() {
         let mut got = Vec::new();
         while Instant::now() < ends {
             got.extend(ask(&cable, "2001:db8:b007:4::1", (0..4).map(token), 1));
+            // A port may ask 100 times a second, however quick the computer is.
+            std::thread::sleep(Duration::from_millis(50));
         }
         got
     });
