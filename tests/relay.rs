@@ -158,7 +158,7 @@ fn a_request_can_be_followed_and_its_secrets_are_in_no_log() {
     assert!(server.asked().contains("traceparent: 00-"), "a trace is started");
     relayed.curl(&["-H", "Host: a b", "-d", "s3cret-body", "/boot.ipxe?s3cret-query"]);
     let log = relayed.log();
-    assert!(log.contains(&format!("request=\"{id}\" kind=token")), "{log}");
+    assert!(log.contains(&format!("request={id} kind=token")), "{log}");
     assert!(!log.contains("s3cret"), "a secret is in the log: {log}");
     let text = relayed.metrics.text();
     let counted = "leafboot_relay_requests_total{port=\"Ethernet0\",kind=\"token\",status=\"2xx\"} 1";

@@ -3,6 +3,7 @@
 //!
 //! Must never: let a header of a machine pass that a server could take for leafboot's word.
 
+use std::fmt;
 use std::net::Ipv6Addr;
 
 use super::route::Kind;
@@ -79,12 +80,29 @@ impl Machine {
     }
 }
 
-/// A request's id in text.
-pub fn request_id(random: u64) -> String {
-    ascii(&[&hex(random)])
+/// A request's id: 16 hex digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestId([u8; 16]);
+
+impl RequestId {
+    /// An id of 64 random bits.
+    pub fn new(random: u64) -> Self {
+        Self(hex(random))
+    }
+
+    /// Its digits.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
-/// Its digits. Each request needs several, and the standard library's formatting costs several times as much.
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(str::from_utf8(&self.0).unwrap_or_default())
+    }
+}
+
+/// A number's digits. Each request needs several, and the standard library's formatting costs several times as much.
 fn hex(number: u64) -> [u8; 16] {
     std::array::from_fn(|place| b"0123456789abcdef"[(number >> (60 - 4 * place)) as usize & 15])
 }
@@ -237,7 +255,7 @@ mod tests {
         ] {
             assert!(headers.contains(&(name, value.to_owned())), "{name}: {value} in {headers:?}");
         }
-        assert_eq!(request_id(7), "0000000000000007");
+        assert_eq!(RequestId::new(7).to_string(), "0000000000000007");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The relay: boot script, token and image requests of the machines, port by port.
 //!
-//! `task` runs a `server` on each port that serves a machine; its connections (`reader`, with `patience`) hand each request to `respond`.
+//! `task` runs a `server` on each port that serves a machine; each `connection` of it (over a `reader` with `patience`, with
+//! a `timer`) hands its requests to `respond`.
 //! What becomes of it `intake`, `route` and `decide` say, and `allowance` how often; `claim` is what leafboot vouches for
 //! (`vouched`: ready to be sent), `script` what iPXE is told while something is wrong, `reply` everybody. `upstream` asks
 //! the servers behind, over `tls` where they want it, and `image` serves images in proxy mode.
@@ -8,6 +9,7 @@
 pub mod body;
 pub mod budget;
 pub mod claim;
+pub mod connection;
 pub mod decide;
 pub mod image;
 pub mod intake;
@@ -19,6 +21,7 @@ pub mod route;
 pub mod script;
 pub mod server;
 pub mod task;
+mod timer;
 pub mod tls;
 pub mod upstream;
 mod vouched;

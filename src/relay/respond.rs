@@ -4,7 +4,9 @@
 //! Must never: log a query, a header, a body or an answer: they may hold secrets; or keep a token for later.
 
 use std::fmt::Display;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use http_body_util::{BodyExt, Limited};
@@ -19,14 +21,14 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::body::{self, Body, Patient};
-use super::claim::{self, Claim, Machine};
+use super::claim::{self, Claim, Machine, RequestId};
 use super::decide;
 use super::image::{ImageRequest, PortImages};
 use super::intake::{self, Head};
 use super::reply;
 use super::route::Kind;
 use super::script::{self, Trouble};
-use super::server::{Phase, Service, Stage};
+use super::server::{Service, Stage};
 use super::upstream::{self, Repeat};
 use super::vouched::{Vouched, ready};
 use crate::metrics::Requests;
@@ -43,6 +45,7 @@ const ANSWER_MAX: usize = 256 * 1024;
 const REQUEST_MAX: u64 = 4 * 1024 * 1024;
 /// A machine that sends nothing more of its request for so long is not going to.
 const REQUEST_IDLE: Duration = Duration::from_secs(30);
+const REQUEST: HeaderName = HeaderName::from_static(claim::REQUEST);
 /// Headers of a request to a boot service: the machine's, leafboot's, and a trace.
 const HEADERS: usize = 16;
 /// Seconds until a machine looks again: at random, so that a rack does not come back at once.
@@ -53,7 +56,7 @@ struct Asked<'a> {
     service: &'a Service,
     claim: Arc<Vouched<Claim>>,
     machine: &'a Vouched<Machine>,
-    id: String,
+    id: RequestId,
     /// What a trace is made of that starts here.
     trace: (u64, u64, u64),
     parts: Parts,
@@ -71,7 +74,7 @@ pub(super) async fn respond(
         (Arc::clone(&phase.claim), phase.stage)
     };
     let (parts, incoming) = request.into_parts();
-    let id = claim::request_id(fastrand::u64(..));
+    let id = RequestId::new(fastrand::u64(..));
     let trace = (fastrand::u64(..), fastrand::u64(..), fastrand::u64(..));
     let asked = Asked { service, claim, machine, id, trace, parts, began: Instant::now() };
     let (kind, is_relayed, mut response) = match asked.judge() {
@@ -81,7 +84,7 @@ pub(super) async fn respond(
             None => (Some(kind), true, asked.answer(kind, incoming).await),
         },
     };
-    if let Some((name, id)) = ready((claim::REQUEST, asked.id.clone())) {
+    if let Some((name, id)) = asked.id() {
         response.headers_mut().insert(name, id);
     }
     asked.note(kind, is_relayed, response.status());
@@ -127,7 +130,7 @@ impl Asked<'_> {
         if stage == Stage::Drains && kind == Kind::Image && self.service.images.is_some() {
             return Some(self.trouble(kind, "leafboot is about to be restarted"));
         }
-        (!self.service.allows()).then(|| self.trouble(kind, "this port asks too often"))
+        (!self.service.allows(self.began)).then(|| self.trouble(kind, "this port asks too often"))
     }
 
     async fn answer(&self, kind: Kind, incoming: Incoming) -> Response<Body> {
@@ -146,7 +149,7 @@ impl Asked<'_> {
     /// A boot script: the boot service's, the last known good one, or one that says what is wrong.
     async fn script(&self) -> Response<Body> {
         let shared = &self.service.shared;
-        let deadline = Instant::now() + SCRIPT_DEADLINE;
+        let deadline = self.began + SCRIPT_DEADLINE;
         let request = || self.forwarded(Kind::Script, body::empty());
         let is_script = |answer: &Response<Bytes>| script_flaw(answer).is_none();
         let fetched = shared.boot_service.fetch(Repeat::Freely(&request), deadline, ANSWER_MAX, is_script);
@@ -178,15 +181,17 @@ impl Asked<'_> {
         .map_or_else(|| self.trouble(Kind::Script, &reason), |script| reply::text(StatusCode::OK, script))
     }
 
-    /// Waits until the connection has little time left: no script would be a dead end.
+    /// Waits until the connection has little time left: no script would be a dead end. The connection, which is the same
+    /// task, is woken when its port ends.
     async fn ends(&self) {
-        let _ = self.service.phase.clone().wait_for(Phase::ends).await.is_ok();
+        let is_over = || self.service.phase.borrow().ends();
+        poll_fn(|_| if is_over() { Poll::Ready(()) } else { Poll::Pending }).await;
         sleep(LAST_WORD).await;
     }
 
     /// metal-hammer's configuration with its token: passed on as it is, asked for once.
     async fn token(&self) -> Response<Body> {
-        let deadline = Instant::now() + TOKEN_DEADLINE;
+        let deadline = self.began + TOKEN_DEADLINE;
         let request = Repeat::Once(Box::new(self.forwarded(Kind::Token, body::empty())));
         match self.service.shared.boot_service.fetch(request, deadline, ANSWER_MAX, |_| true).await {
             Ok(answer) => passed_on(answer.map(body::whole)),
@@ -249,6 +254,11 @@ impl Asked<'_> {
         tell(&Trouble { leaf, port, reason, time: &time, wait: fastrand::u64(AGAIN) })
     }
 
+    /// The header with its id.
+    fn id(&self) -> Option<(HeaderName, HeaderValue)> {
+        Some((REQUEST, HeaderValue::from_bytes(self.id.as_bytes()).ok()?))
+    }
+
     fn is_ipxe(&self) -> bool {
         let agent = self.parts.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
         agent.is_some_and(script::is_ipxe)
@@ -269,7 +279,7 @@ impl Asked<'_> {
             self.parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
         };
         let trace = claim::trace(&traces(claim::TRACEPARENT), &traces(claim::TRACESTATE), self.trace);
-        let own = [(claim::REQUEST, self.id.clone())].into_iter().chain(trace).filter_map(ready);
+        let own = trace.into_iter().filter_map(ready).chain(self.id());
         let mac = self.service.mac(self.machine.of.address);
         let mac = mac.iter().flat_map(Vouched::headers);
         for (name, value) in self.claim.headers().chain(self.machine.headers()).chain(mac).chain(own) {
@@ -292,7 +302,7 @@ impl Asked<'_> {
     }
 
     fn warn(&self, kind: Kind, reason: &str) {
-        warn!(port = %self.claim.of.port, request = self.id, %kind, reason, "cannot be relayed");
+        warn!(port = %self.claim.of.port, request = %self.id, %kind, reason, "cannot be relayed");
     }
 
     /// Counts the request and logs it.
@@ -301,13 +311,13 @@ impl Asked<'_> {
         let count = |requests: &mut Requests| requests.answered(kind.map(Kind::as_str), status.as_u16());
         self.service.kept.with(|kept| count(&mut kept.requests));
         let (method, path) = (self.parts.method.as_str(), self.parts.uri.path());
-        let (request, status) = (&self.id, status.as_u16());
+        let (request, status) = (self.id, status.as_u16());
         match kind.filter(|_| is_relayed) {
             // A machine could fill the log with requests that cost nothing.
-            None => debug!(%port, %session, request, status, "turned away"),
+            None => debug!(%port, %session, %request, status, "turned away"),
             Some(kind) => {
                 let ms = || self.began.elapsed().as_millis();
-                info!(%port, %session, request, %kind, method, path, status, ms = ms(), "relayed");
+                info!(%port, %session, %request, %kind, method, path, status, ms = ms(), "relayed");
             }
         }
     }

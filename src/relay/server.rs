@@ -1,31 +1,21 @@
-//! The relay's listener on one boot port, and its machines' connections. The listener is bound to the port's device, so
-//! the kernel says where a request came in; connections, heads and pauses of a machine are bounded.
+//! The relay's listener on one boot port, and what its requests need. It is bound to the port's device, so the kernel
+//! says where a request came in.
 //!
-//! Must never: believe an address or a header, or hold a connection after its port's grace.
+//! Must never: believe an address or a header.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{sleep, timeout, timeout_at};
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::server::TlsStream;
-use tracing::debug;
 
 use super::claim::{self, Claim, Machine};
+use super::connection;
 use super::image::{Images, PortImages};
-use super::reader::Reader;
-use super::respond;
 use super::script::Memory;
 use super::tls::{self, Reloaded, TlsError};
 use super::upstream::{Buffers, Manner, Upstream};
@@ -35,18 +25,13 @@ use crate::allowance::Allowance;
 use crate::config::Relay;
 use crate::config::relay::CacheMode;
 use crate::held::Held;
-use crate::metrics::{Counter, Gauge, Metrics, OneMore, Requests};
+use crate::metrics::{Counter, Gauge, Metrics, Requests};
 use crate::neighbours;
 use crate::net::{Mac, PortName};
 use crate::session::SessionId;
 
 /// Connections that the kernel holds until they are taken; what a restart has room for.
 const BACKLOG: i32 = 64;
-/// A request's head must be there in this time, and a TLS handshake too; also how long a silent connection is kept.
-/// iPXE keeps its for 10 s.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-/// A request's head may have this size in bytes.
-const HEAD_MAX: usize = 16 * 1024;
 /// What the kernel may hold of an answer, in bytes: bounds memory, and iPXE hangs on more in flight (ipxe issue 1023).
 const SEND_BUFFER: usize = 128 * 1024;
 /// A machine that is gone without a word is noticed after two of these.
@@ -55,10 +40,6 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
 /// What the kernel said of a machine is believed so long.
 const KNOWN_AGE: Duration = Duration::from_secs(1);
-/// How long requests that are under way may take when their port or the process ends: a token's deadline.
-pub const GRACE: Duration = Duration::from_secs(5);
-/// Of it, so long a connection may still bring a request when the process ends, and shake hands before.
-const LINGER: Duration = Duration::from_millis(300);
 
 /// What the servers of all ports share.
 pub struct Shared {
@@ -166,10 +147,13 @@ pub struct Service {
     pub images: Option<PortImages>,
     /// What is kept of the port's machine from one request to the next.
     pub kept: Held<Kept>,
+    /// Counts the bytes that its connections took.
+    pub sent: Counter,
+    /// Counts those that were cut.
+    pub cut: Counter,
+    /// How many there are.
+    pub connections: Gauge,
     places: Arc<Semaphore>,
-    sent: Counter,
-    cut: Counter,
-    connections: Gauge,
 }
 
 impl Service {
@@ -194,9 +178,9 @@ impl Service {
         }
     }
 
-    /// Whether the port may ask for one more thing now.
-    pub fn allows(&self) -> bool {
-        let take = |kept: &mut Kept| kept.allowance.as_mut().is_none_or(|left| left.take(Instant::now()));
+    /// Whether the port may ask for one more thing.
+    pub fn allows(&self, now: Instant) -> bool {
+        let take = |kept: &mut Kept| kept.allowance.as_mut().is_none_or(|left| left.take(now));
         let is_allowed = self.kept.with(take);
         if !is_allowed {
             self.shared.metrics.turned_away(self.port.as_str());
@@ -271,84 +255,11 @@ pub async fn serve(listener: std::net::TcpListener, service: Arc<Service>, tls: 
         let SocketAddr::V6(from) = from else { continue };
         let machine = Machine { address: *from.ip(), tls };
         let machine = Vouched::new(machine, Machine::headers);
-        let connection = connection(stream, machine, Arc::clone(&service));
+        let connection = connection::run(stream, machine, Arc::clone(&service));
         let open = service.shared.open.subscribe();
         tokio::spawn(async move {
             connection.await;
             drop((place, open));
         });
     }
-}
-
-/// One machine's connection, from its handshake to its end.
-async fn connection(stream: TcpStream, machine: Vouched<Machine>, service: Arc<Service>) {
-    let _open = OneMore::of(&service.connections);
-    let end = match machine.of.tls.then_some(service.shared.tls.as_ref()).flatten() {
-        None => converse(stream, machine, &service).await,
-        // A handshake costs more than most requests, and all ports' are made by one thread.
-        Some(_) if !service.allows() => Err("its port asks too often".to_owned()),
-        Some(tls) => match shake_hands(tls, stream, service.phase.clone()).await {
-            Ok(stream) => converse(stream, machine, &service).await,
-            Err(reason) => Err(reason),
-        },
-    };
-    if let Err(reason) = end {
-        debug!(port = %service.port, reason, "a machine's connection broke");
-    }
-}
-
-/// The handshake of a connection over TLS, before its time is over, or its port's.
-async fn shake_hands(
-    tls: &Reloaded<ServerConfig>,
-    stream: TcpStream,
-    mut phase: watch::Receiver<Phase>,
-) -> Result<TlsStream<TcpStream>, String> {
-    let over = async {
-        let _ = phase.wait_for(Phase::ends).await.is_ok();
-        sleep(LINGER).await;
-    };
-    tokio::select! {
-        done = timeout(HEAD_TIMEOUT, TlsAcceptor::from(tls.get()).accept(stream)) => match done {
-            Ok(done) => done.map_err(|error| error.to_string()),
-            Err(_) => Err("no TLS handshake in time".to_owned()),
-        },
-        () = over => Err("no TLS handshake before its port ended".to_owned()),
-    }
-}
-
-/// Answers requests until the machine, the port or the process ends it.
-async fn converse<S>(stream: S, machine: Vouched<Machine>, service: &Arc<Service>) -> Result<(), String>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let settings = &service.shared.settings;
-    let least = settings.min_rate.unwrap_or_default();
-    let (sent, cut) = (service.sent.clone(), service.cut.clone());
-    let stream = Reader::new(stream, least, settings.patience, sent, cut);
-    let machine = &machine;
-    let handle = service_fn(|request| async move {
-        Ok::<_, Infallible>(respond::respond(service, machine, request).await)
-    });
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MAX);
-    let http = http.serve_connection(TokioIo::new(stream), handle);
-    tokio::pin!(http);
-    let mut phase = service.phase.clone();
-    let process_ends = tokio::select! {
-        biased;
-        end = http.as_mut() => return end.map_err(|error| error.to_string()),
-        phase = phase.wait_for(Phase::ends) => phase.is_ok_and(|phase| phase.stage == Stage::Stops),
-    };
-    let until = tokio::time::Instant::now() + GRACE;
-    // On a port that serves no more the next request is told so; a process that ends takes no next one. But hyper closes
-    // a connection at once that has read none yet, and one may be on its way.
-    if process_ends {
-        if let Ok(end) = timeout(LINGER, http.as_mut()).await {
-            return end.map_err(|error| error.to_string());
-        }
-        http.as_mut().graceful_shutdown();
-    }
-    let end =
-        timeout_at(until, http).await.map_err(|_| "it did not end within its port's grace".to_owned())?;
-    end.map_err(|error| error.to_string())
 }

@@ -12,8 +12,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use super::claim::Claim;
+use super::connection::GRACE;
 use super::script::Memory;
-use super::server::{self, GRACE, Phase, Service, Shared, Stage};
+use super::server::{self, Phase, Service, Shared, Stage};
 use super::tls::TlsError;
 use crate::config::Config;
 use crate::desired::{Desired, Provenance};

@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use leafboot::relay::server::{self, Stage};
+use leafboot::relay::connection::GRACE;
+use leafboot::relay::server::Stage;
 
 use super::TOKEN;
 use super::partition::{Relayed, Server, boot_service_of, nobody, ok};
@@ -184,7 +185,7 @@ fn an_image_under_way_on_a_released_port_ends_with_its_grace() {
         relayed.enter(Stage::Released);
         asking.join().unwrap()
     });
-    let grace = server::GRACE..server::GRACE + Duration::from_secs(15);
+    let grace = GRACE..GRACE + Duration::from_secs(15);
     assert!(grace.contains(&began.elapsed()), "{:?}", began.elapsed());
     assert!(image.starts_with('x') && image.contains("curl: ("), "{image}");
 }

@@ -1,0 +1,127 @@
+//! One machine's connection: its handshake, its requests, its end. Handshakes, heads and pauses of a machine are bounded.
+//!
+//! Must never: outlive its port's grace.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::unconstrained;
+use tokio::time::{sleep, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::server::TlsStream;
+use tracing::debug;
+
+use super::claim::Machine;
+use super::reader::Reader;
+use super::respond;
+use super::server::{Phase, Service, Stage};
+use super::timer::Timer;
+use super::tls::Reloaded;
+use super::vouched::Vouched;
+use crate::metrics::OneMore;
+
+/// A request's head must be there in this time, and a TLS handshake too; also how long a silent connection is kept.
+/// iPXE keeps its for 10 s.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// A request's head may have this size in bytes.
+const HEAD_MAX: usize = 16 * 1024;
+/// How long requests that are under way may take when their port or the process ends: a token's deadline.
+pub const GRACE: Duration = Duration::from_secs(5);
+/// Of it, so long a connection may still bring a request when the process ends, and shake hands before.
+const LINGER: Duration = Duration::from_millis(300);
+
+/// One machine's connection, from its handshake to its end.
+pub(super) async fn run(stream: TcpStream, machine: Vouched<Machine>, service: Arc<Service>) {
+    let _open = OneMore::of(&service.connections);
+    let end = match machine.of.tls.then_some(service.shared.tls.as_ref()).flatten() {
+        None => converse(stream, machine, &service).await,
+        // A handshake costs more than most requests, and all ports' are made by one thread.
+        Some(_) if !service.allows(Instant::now()) => Err("its port asks too often".to_owned()),
+        Some(tls) => match shake_hands(tls, stream, service.phase.clone()).await {
+            Ok(stream) => converse(stream, machine, &service).await,
+            Err(reason) => Err(reason),
+        },
+    };
+    if let Err(reason) = end {
+        debug!(port = %service.port, reason, "a machine's connection broke");
+    }
+}
+
+/// The handshake of a connection over TLS, before its time is over, or its port's.
+async fn shake_hands(
+    tls: &Reloaded<ServerConfig>,
+    stream: TcpStream,
+    mut phase: watch::Receiver<Phase>,
+) -> Result<TlsStream<TcpStream>, String> {
+    let over = async {
+        let _ = phase.wait_for(Phase::ends).await.is_ok();
+        sleep(LINGER).await;
+    };
+    tokio::select! {
+        done = timeout(HEAD_TIMEOUT, TlsAcceptor::from(tls.get()).accept(stream)) => match done {
+            Ok(done) => done.map_err(|error| error.to_string()),
+            Err(_) => Err("no TLS handshake in time".to_owned()),
+        },
+        () = over => Err("no TLS handshake before its port ended".to_owned()),
+    }
+}
+
+/// Answers requests until the machine, the port or the process ends it.
+async fn converse<S>(stream: S, machine: Vouched<Machine>, service: &Arc<Service>) -> Result<(), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let settings = &service.shared.settings;
+    let least = settings.min_rate.unwrap_or_default();
+    let (sent, cut) = (service.sent.clone(), service.cut.clone());
+    let stream = Reader::new(stream, least, settings.patience, sent, cut);
+    let machine = &machine;
+    let handle = service_fn(|request| async move {
+        Ok::<_, Infallible>(respond::respond(service, machine, request).await)
+    });
+    let mut http = http1::Builder::new();
+    http.timer(Timer::default()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MAX);
+    let http = http.serve_connection(TokioIo::new(stream), handle);
+    let mut http = pin!(http);
+    let (mut phase, mut news) = (service.phase.clone(), service.phase.clone());
+    news.mark_unchanged();
+    // Not within the task's budget: its first poll must be one that has the task woken.
+    let mut ended = pin!(unconstrained(phase.wait_for(Phase::ends)));
+    let mut is_awaited = false;
+    let end = poll_fn(|context| match http.as_mut().poll(context) {
+        Poll::Ready(end) => Poll::Ready(Err(end)),
+        // This task is woken most often for its machine: then nothing is new here.
+        Poll::Pending if is_awaited && !news.has_changed().unwrap_or(true) => Poll::Pending,
+        Poll::Pending => {
+            is_awaited = true;
+            ended.as_mut().poll(context).map(Ok)
+        }
+    });
+    let process_ends = match end.await {
+        Err(end) => return end.map_err(|error| error.to_string()),
+        Ok(phase) => phase.is_ok_and(|phase| phase.stage == Stage::Stops),
+    };
+    let until = tokio::time::Instant::now() + GRACE;
+    // On a port that serves no more the next request is told so; a process that ends takes no next one. But hyper closes
+    // a connection at once that has read none yet, and one may be on its way.
+    if process_ends {
+        if let Ok(end) = timeout(LINGER, http.as_mut()).await {
+            return end.map_err(|error| error.to_string());
+        }
+        http.as_mut().graceful_shutdown();
+    }
+    let end =
+        timeout_at(until, http).await.map_err(|_| "it did not end within its port's grace".to_owned())?;
+    end.map_err(|error| error.to_string())
+}
