@@ -22,6 +22,8 @@ mod target;
 #[path = "relay_robustness/upstream.rs"]
 mod upstream;
 
+use std::thread::JoinHandle;
+
 use room::{Case, Room, Verdict};
 use support::cable::Cable;
 use support::front::{self, Pair, Peer};
@@ -43,20 +45,13 @@ fn judge<T>(front: &str, start: impl FnOnce(&[Pair]) -> T) -> Vec<&'static str> 
     let rooms: Vec<Room> = (FIRST_PORT..).take(cases.len()).map(Room::open).collect();
     let pairs: Vec<Pair> = rooms.iter().map(Room::pair).collect();
     let _running = start(&pairs);
-    let verdicts: Vec<Verdict> = std::thread::scope(|scope| {
-        let run = |(case, room): (&&'static Case, Room)| {
-            let (check, machine) = (case.check, cable.namespace());
-            scope.spawn(move || {
-                nix::sched::setns(machine, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-                check(&room)
-            })
-        };
-        let running: Vec<_> = cases.iter().zip(rooms).map(run).collect();
-        running
-            .into_iter()
-            .map(|case| case.join().unwrap_or_else(|_| Err("it panicked".to_owned())))
-            .collect()
-    });
+    let run = |(case, room): (&&'static Case, Room)| {
+        let check = case.check;
+        cable.inside(move || check(&room))
+    };
+    let running: Vec<_> = cases.iter().zip(rooms).map(run).collect();
+    let verdict = |case: JoinHandle<Verdict>| case.join().unwrap_or_else(|_| Err("it panicked".to_owned()));
+    let verdicts: Vec<Verdict> = running.into_iter().map(verdict).collect();
     let mut table = format!("\n| source | requirement | {front} |\n|---|---|---|\n");
     for (case, verdict) in cases.iter().zip(&verdicts) {
         let said = verdict.as_ref().map_or_else(|reason| format!("FAIL: {reason}"), |()| "pass".to_owned());

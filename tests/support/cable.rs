@@ -1,7 +1,6 @@
 //! A cable between a leaf's port and a machine: the calling thread gets a network namespace of its own with
 //! `Ethernet0` in it, and the other end is `eth0` in a namespace of a child process. Both go with the test.
 
-use std::fs::File;
 use std::thread::JoinHandle;
 
 use leafboot::net::Mac;
@@ -39,11 +38,6 @@ impl Cable {
     /// The process whose network namespace is the machine's.
     pub fn pid(&self) -> String {
         self.machine.pid()
-    }
-
-    /// The machine's network namespace, for `setns`.
-    pub fn namespace(&self) -> File {
-        self.machine.file()
     }
 
     /// Runs a program on the machine's side; returns what it printed, whether it succeeded or not.
