@@ -5,7 +5,7 @@
 use super::route::Kind;
 
 /// A request's head, as far as it is judged here.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Head<'a> {
     /// Whether it is HTTP/1.1; otherwise HTTP/1.0.
     pub is_1_1: bool,
@@ -19,6 +19,27 @@ pub struct Head<'a> {
     pub expect: bool,
     /// How long its `Connection` fields are together.
     pub connection: usize,
+}
+
+impl<'a> Head<'a> {
+    /// Takes one of its fields: its name in lower case, and its value.
+    pub fn take(&mut self, name: &str, value: &'a [u8]) {
+        match name {
+            "host" => put(&mut self.hosts, value),
+            "content-length" => put(&mut self.lengths, value),
+            "transfer-encoding" => self.transfer_encoding = true,
+            "expect" => self.expect = true,
+            "connection" => self.connection += value.len(),
+            _ => {}
+        }
+    }
+}
+
+/// Where there is still a place for it.
+fn put<'a>(places: &mut [Option<&'a [u8]>; 2], value: &'a [u8]) {
+    if let Some(place) = places.iter_mut().find(|place| place.is_none()) {
+        *place = Some(value);
+    }
 }
 
 /// A `Connection` field names a few headers, and each header is looked for in it.
@@ -113,6 +134,33 @@ mod tests {
         expect: false,
         connection: 0,
     };
+
+    #[test]
+    fn of_a_head_what_matters_is_taken() {
+        let mut head = Head { is_1_1: true, ..Head::default() };
+        for (name, value) in [
+            ("host", "a"),
+            ("accept", "x"),
+            ("host", "b"),
+            ("host", "c"),
+            ("connection", "close"),
+            ("content-length", "0"),
+            ("connection", "te"),
+            ("transfer-encoding", "chunked"),
+            ("expect", ""),
+        ] {
+            head.take(name, value.as_bytes());
+        }
+        let expected = Head {
+            is_1_1: true,
+            hosts: [Some(b"a"), Some(b"b")],
+            transfer_encoding: true,
+            lengths: [Some(b"0"), None],
+            expect: true,
+            connection: 7,
+        };
+        assert_eq!(head, expected);
+    }
 
     fn with_host(host: &str) -> bool {
         check(&Head { hosts: [Some(host.as_bytes()), None], ..GOOD }).is_ok()

@@ -12,8 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{
-    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName,
-    HeaderValue, RETRY_AFTER, TRANSFER_ENCODING, USER_AGENT,
+    CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
 };
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Uri, Version};
@@ -94,18 +93,10 @@ pub(super) async fn respond(
 impl Asked<'_> {
     /// What the request is relayed as, or why it is turned away.
     fn judge(&self) -> Result<Kind, Box<Response<Body>>> {
-        let first_two = |name| {
-            let mut values = self.parts.headers.get_all(name).iter().map(HeaderValue::as_bytes);
-            [values.next(), values.next()]
-        };
-        let head = Head {
-            is_1_1: self.parts.version == Version::HTTP_11,
-            hosts: first_two(HOST),
-            transfer_encoding: self.parts.headers.contains_key(TRANSFER_ENCODING),
-            lengths: first_two(CONTENT_LENGTH),
-            expect: self.parts.headers.contains_key(EXPECT),
-            connection: self.parts.headers.get_all(CONNECTION).iter().map(HeaderValue::len).sum(),
-        };
+        let mut head = Head { is_1_1: self.parts.version == Version::HTTP_11, ..Head::default() };
+        for (name, value) in &self.parts.headers {
+            head.take(name.as_str(), value.as_bytes());
+        }
         intake::check(&head).map_err(|fault| Box::new(reply::faulty(fault)))?;
         let routes = &self.service.shared.settings.routes;
         let uri = &self.parts.uri;
