@@ -7,21 +7,95 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Full};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A body of a request or an answer.
-pub type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, io::Error>;
-
-/// A body that is there whole; its length is known.
-pub fn whole(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+#[derive(Debug)]
+pub enum Body {
+    /// All of it is there, so its length is known.
+    Here(Bytes),
+    /// It comes piece by piece.
+    Coming(UnsyncBoxBody<Bytes, io::Error>),
 }
 
-/// No body; its length is known: 0.
-pub fn empty() -> Body {
-    Empty::new().map_err(|never| match never {}).boxed_unsync()
+impl Default for Body {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl Body {
+    /// No body.
+    pub fn empty() -> Self {
+        Self::Here(Bytes::new())
+    }
+
+    /// A body that is there.
+    pub fn whole(bytes: impl Into<Bytes>) -> Self {
+        Self::Here(bytes.into())
+    }
+
+    /// A body as it comes.
+    pub fn coming(body: impl HttpBody<Data = Bytes, Error = io::Error> + Send + 'static) -> Self {
+        Self::Coming(body.boxed_unsync())
+    }
+
+    /// All its bytes when they are there; none: they are more than `most`. An error is the body's.
+    pub async fn gather(mut self, most: usize) -> io::Result<Option<Bytes>> {
+        let (mut first, mut all) = (Bytes::new(), Vec::new());
+        while let Some(frame) = self.frame().await {
+            // Trailers say nothing that anybody here asks for.
+            let Ok(piece) = frame?.into_data() else { continue };
+            if first.len().max(all.len()) + piece.len() > most {
+                return Ok(None);
+            }
+            // Most bodies are one piece, which need not be copied.
+            if first.is_empty() {
+                first = piece;
+            } else {
+                if all.is_empty() {
+                    all.extend_from_slice(&first);
+                }
+                all.extend_from_slice(&piece);
+            }
+        }
+        Ok(Some(if all.is_empty() { first } else { all.into() }))
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match &mut *self {
+            Self::Here(bytes) => {
+                let bytes = std::mem::take(bytes);
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
+            Self::Coming(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Here(bytes) => bytes.is_empty(),
+            Self::Coming(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Here(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Coming(body) => body.size_hint(),
+        }
+    }
 }
 
 /// A body whose pieces do not keep anybody waiting longer than `idle`; none: as long as they take.
@@ -37,6 +111,11 @@ impl<B> Patient<B> {
     /// `body`, with an error instead of a piece that takes too long.
     pub fn new(body: B, idle: Option<Duration>) -> Self {
         Self { body, idle, patience: None, waiting: false }
+    }
+
+    /// The body.
+    pub fn inner(&mut self) -> &mut B {
+        &mut self.body
     }
 
     /// Whether the next piece has been waited for too long.
@@ -95,7 +174,7 @@ pub struct Holding<T> {
 
 /// `body`, holding `held` until it is through or given up.
 pub fn holding<T: Send + Unpin + 'static>(body: Body, held: T) -> Body {
-    Holding { body, _held: held }.boxed_unsync()
+    Body::coming(Holding { body, _held: held })
 }
 
 impl<T: Unpin> HttpBody for Holding<T> {
@@ -115,5 +194,49 @@ impl<T: Unpin> HttpBody for Holding<T> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    /// Pieces, and then an error if there is one.
+    struct Pieces(VecDeque<io::Result<&'static str>>);
+
+    impl HttpBody for Pieces {
+        type Data = Bytes;
+        type Error = io::Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+            Poll::Ready(self.0.pop_front().map(|piece| piece.map(|piece| Frame::data(piece.into()))))
+        }
+    }
+
+    fn coming<const N: usize>(pieces: [&'static str; N]) -> Body {
+        Body::coming(Pieces(pieces.into_iter().map(Ok).collect()))
+    }
+
+    #[tokio::test]
+    async fn all_pieces_are_gathered_or_none() {
+        for (body, all) in [
+            (Body::empty(), Some("")),
+            (Body::whole("abcdef"), Some("abcdef")),
+            (Body::whole("abcdefg"), None),
+            (coming(["abcdef"]), Some("abcdef")),
+            (coming(["ab", "", "cd", "ef"]), Some("abcdef")),
+            (coming(["", "abc", "def"]), Some("abcdef")),
+            (coming(["abc", "def", "g"]), None),
+        ] {
+            assert_eq!(body.gather(6).await.unwrap(), all.map(Bytes::from));
+        }
+        let broken = [Ok("ab"), Err(io::ErrorKind::BrokenPipe.into())];
+        let broken = Body::coming(Pieces(broken.into_iter().collect()));
+        assert_eq!(broken.gather(6).await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 }

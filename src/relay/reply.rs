@@ -5,7 +5,7 @@
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
-use super::body::{self, Body};
+use super::body::Body;
 use super::decide::Refusal;
 use super::intake::Fault;
 use super::route::Routes;
@@ -16,7 +16,7 @@ const RETRY_MAX: u64 = 60;
 
 /// A text.
 pub fn text(status: StatusCode, text: impl Into<Vec<u8>>) -> Response<Body> {
-    let mut response = Response::new(body::whole(text.into()));
+    let mut response = Response::new(Body::whole(text.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, PLAIN);
     response
@@ -24,7 +24,7 @@ pub fn text(status: StatusCode, text: impl Into<Vec<u8>>) -> Response<Body> {
 
 /// Sends a machine elsewhere (RFC 9110 15.4.8). `location` is plain ASCII, or nothing is said of it.
 pub fn redirect(location: String) -> Response<Body> {
-    let mut response = Response::new(body::empty());
+    let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(LOCATION, location);

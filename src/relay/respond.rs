@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
-use http_body_util::{BodyExt, Limited};
+use http_body_util::Limited;
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{
     CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
@@ -20,7 +20,7 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::body::{self, Body, Patient};
-use super::claim::{self, Claim, Machine, RequestId};
+use super::claim::{self, Claim, Header, Machine, RequestId};
 use super::decide;
 use super::image::{ImageRequest, PortImages};
 use super::intake::{self, Head};
@@ -57,7 +57,7 @@ struct Asked<'a> {
     machine: &'a Vouched<Machine>,
     id: RequestId,
     /// What a trace is made of that starts here.
-    trace: (u64, u64, u64),
+    random: (u64, u64, u64),
     parts: Parts,
     began: Instant,
 }
@@ -74,8 +74,8 @@ pub(super) async fn respond(
     };
     let (parts, incoming) = request.into_parts();
     let id = RequestId::new(fastrand::u64(..));
-    let trace = (fastrand::u64(..), fastrand::u64(..), fastrand::u64(..));
-    let asked = Asked { service, claim, machine, id, trace, parts, began: Instant::now() };
+    let random = (fastrand::u64(..), fastrand::u64(..), fastrand::u64(..));
+    let asked = Asked { service, claim, machine, id, random, parts, began: Instant::now() };
     let (kind, is_relayed, mut response) = match asked.judge() {
         Err(refusal) => (None, false, *refusal),
         Ok(kind) => match asked.turned_away(kind, stage) {
@@ -141,7 +141,7 @@ impl Asked<'_> {
     async fn script(&self) -> Response<Body> {
         let shared = &self.service.shared;
         let deadline = self.began + SCRIPT_DEADLINE;
-        let request = || self.forwarded(Kind::Script, body::empty());
+        let request = || self.forwarded(Kind::Script, Body::empty());
         let is_script = |answer: &Response<Bytes>| script_flaw(answer).is_none();
         let fetched = shared.boot_service.fetch(Repeat::Freely(&request), deadline, ANSWER_MAX, is_script);
         let answer = tokio::select! {
@@ -158,7 +158,7 @@ impl Asked<'_> {
                         let now = shared.started.elapsed();
                         shared.scripts.with(|scripts| scripts.keep(port, target, answer.body(), now));
                     }
-                    return passed_on(answer.map(body::whole));
+                    return passed_on(answer.map(Body::whole));
                 }
             },
             Err(reason) => format!("the boot service: {reason}"),
@@ -183,9 +183,9 @@ impl Asked<'_> {
     /// metal-hammer's configuration with its token: passed on as it is, asked for once.
     async fn token(&self) -> Response<Body> {
         let deadline = self.began + TOKEN_DEADLINE;
-        let request = Repeat::Once(Box::new(self.forwarded(Kind::Token, body::empty())));
+        let request = Repeat::Once(self.forwarded(Kind::Token, Body::empty()));
         match self.service.shared.boot_service.fetch(request, deadline, ANSWER_MAX, |_| true).await {
-            Ok(answer) => passed_on(answer.map(body::whole)),
+            Ok(answer) => passed_on(answer.map(Body::whole)),
             Err(error) => self.failed(Kind::Token, "boot service", &error),
         }
     }
@@ -197,10 +197,10 @@ impl Asked<'_> {
         };
         let most = usize::try_from(REQUEST_MAX).unwrap_or(usize::MAX);
         let body = match incoming.is_end_stream() {
-            true => body::empty(),
-            false => Patient::new(Limited::new(incoming, most), Some(REQUEST_IDLE)).boxed_unsync(),
+            true => Body::empty(),
+            false => Body::coming(Patient::new(Limited::new(incoming, most), Some(REQUEST_IDLE))),
         };
-        match api.send(Repeat::Once(Box::new(self.forwarded(Kind::Api, body))), None).await {
+        match api.send(Repeat::Once(self.forwarded(Kind::Api, body)), None).await {
             Ok(mut answer) => {
                 drop_hop_by_hop(answer.headers_mut());
                 answer
@@ -261,23 +261,28 @@ impl Asked<'_> {
     }
 
     /// The request as a server behind gets it.
-    fn forwarded(&self, kind: Kind, body: Body) -> Request<Body> {
-        let mut request = Request::new(body);
+    fn forwarded(&self, kind: Kind, body: Body) -> Box<Request<Body>> {
+        let mut request = Box::new(Request::new(body));
         *request.method_mut() = self.parts.method.clone();
         *request.uri_mut() = self.parts.uri.path_and_query().cloned().map(Uri::from).unwrap_or_default();
-        let mut headers = self.passing(kind);
-        let traces = |name| -> Vec<&str> {
+        let headers = request.headers_mut();
+        *headers = self.passing(kind);
+        let mut say = |(name, value): (HeaderName, HeaderValue)| drop(headers.insert(name, value));
+        self.claim.headers().for_each(&mut say);
+        self.machine.headers().for_each(&mut say);
+        if let Some(mac) = self.service.mac(self.machine.of.address, self.began) {
+            mac.headers().for_each(&mut say);
+        }
+        self.trace().into_iter().filter_map(ready).chain(self.id()).for_each(say);
+        request
+    }
+
+    /// The headers of the trace that it belongs to.
+    fn trace(&self) -> Vec<Header> {
+        let texts = |name| -> Vec<&str> {
             self.parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
         };
-        let trace = claim::trace(&traces(claim::TRACEPARENT), &traces(claim::TRACESTATE), self.trace);
-        let own = trace.into_iter().filter_map(ready).chain(self.id());
-        let mac = self.service.mac(self.machine.of.address);
-        let mac = mac.iter().flat_map(Vouched::headers);
-        for (name, value) in self.claim.headers().chain(self.machine.headers()).chain(mac).chain(own) {
-            headers.insert(name, value);
-        }
-        *request.headers_mut() = headers;
-        request
+        claim::trace(&texts(claim::TRACEPARENT), &texts(claim::TRACESTATE), self.random)
     }
 
     /// The machine's headers that go on.

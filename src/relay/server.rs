@@ -190,13 +190,15 @@ impl Service {
 
     /// The Ethernet address of a machine, where the kernel knows it. A port has one machine, and that asks for several
     /// things in a row: it is not looked up for each.
-    pub fn mac(&self, address: Ipv6Addr) -> Option<Vouched<Mac>> {
+    pub fn mac(&self, address: Ipv6Addr, now: Instant) -> Option<Vouched<Mac>> {
         self.kept.with(|kept| {
-            let is_fresh = |known: &Known| known.address == address && known.at.elapsed() < KNOWN_AGE;
+            let is_fresh = |known: &Known| {
+                known.address == address && now.saturating_duration_since(known.at) < KNOWN_AGE
+            };
             if !kept.known.as_ref().is_some_and(is_fresh) {
                 let mac = neighbours::mac(self.ifindex, address)?;
                 let mac = Vouched::new(mac, |mac| vec![(claim::MAC, mac.to_string())]);
-                kept.known = Some(Known { address, mac, at: Instant::now() });
+                kept.known = Some(Known { address, mac, at: now });
             }
             kept.known.as_ref().map(|known| known.mac.clone())
         })

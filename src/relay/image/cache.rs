@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::key::{self, Version};
 use super::spending::Spending;
 use super::turns::Turns;
-use crate::relay::body::{self, Body};
+use crate::relay::body::Body;
 use crate::relay::upstream::{Repeat, Upstream, UpstreamError};
 
 /// What the cache sends of an answer that nobody reads: the kernel takes it (`Buffers::MANY`).
@@ -53,7 +53,7 @@ impl Cache {
         headers: HeaderMap,
     ) -> Result<Response<Body>, UpstreamError> {
         let request = || {
-            let mut request = Request::new(body::empty());
+            let mut request = Box::new(Request::new(Body::empty()));
             *request.method_mut() = method.clone();
             // `route` lets only plain characters through.
             *request.uri_mut() = path.parse().unwrap_or_default();

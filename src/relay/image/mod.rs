@@ -8,8 +8,7 @@
 
 use std::sync::Arc;
 
-use http_body_util::BodyExt;
-use hyper::body::{Body as _, Bytes};
+use hyper::body::Body as _;
 use hyper::header::{
     ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap,
     HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE,
@@ -213,9 +212,9 @@ impl PortImages {
         let body = if is_body {
             let follower = object.follow(first, end);
             let body = ImageBody::shared(follower, end - first, &self.cache, &asked.path);
-            body::holding(body.boxed_unsync(), OneMore::of(&self.sharing))
+            body::holding(Body::coming(body), OneMore::of(&self.sharing))
         } else {
-            body::empty()
+            Body::empty()
         };
         let mut response = Response::new(body);
         *response.status_mut() = status;
@@ -261,14 +260,17 @@ impl PortImages {
             names.push(CONTENT_LENGTH);
         }
         let body = match body.size_hint().exact() {
-            _ if !served || is_head => body::empty(),
-            Some(0) => body::empty(),
+            _ if !served || is_head => Body::empty(),
+            Some(0) => Body::empty(),
             Some(length) => {
                 let body = ImageBody::own(body, paid, length, &self.cache, &asked.path);
-                body::holding(body.boxed_unsync(), OneMore::of(&self.alone))
+                body::holding(Body::coming(body), OneMore::of(&self.alone))
             }
             None if !is_framed => return Err(ImageError::Transfer(upstream::UNFRAMED.to_owned())),
-            None => body::whole(collect(body).await?),
+            None => match body.gather(UNKNOWN_MAX).await {
+                Ok(whole) => Body::whole(whole.ok_or(ImageError::NoLength)?),
+                Err(broken) => return Err(ImageError::Transfer(broken.to_string())),
+            },
         };
         let mut response = Response::new(body);
         *response.status_mut() = head.status;
@@ -301,22 +303,11 @@ fn about(version: &Version) -> HeaderMap {
 /// What is no object goes on to the machine: a redirect as it is, an error with words of leafboot's.
 fn other(status: StatusCode, headers: &HeaderMap) -> Response<Body> {
     let body = match status.is_redirection() {
-        true => body::empty(),
-        false => body::whole(format!("the partition cache answered {status}\n")),
+        true => Body::empty(),
+        false => Body::whole(format!("the partition cache answered {status}\n")),
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers.clone();
     response
-}
-
-/// A body of unknown length, whole.
-async fn collect(body: Body) -> Result<Bytes, ImageError> {
-    let limited = http_body_util::Limited::new(body, UNKNOWN_MAX);
-    limited.collect().await.map(http_body_util::Collected::to_bytes).map_err(|error| {
-        match error.downcast::<std::io::Error>() {
-            Ok(broken) => ImageError::Transfer(broken.to_string()),
-            Err(_) => ImageError::NoLength,
-        }
-    })
 }

@@ -9,24 +9,26 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Bytes, Frame, SizeHint};
 
-use super::origin::{Origin, Sender};
+use super::connection::Arriving;
+use super::origin::Origin;
 use super::standing::Standing;
 use crate::relay::body::Patient;
 
 /// The body of an origin's answer.
 pub(super) struct AnswerBody {
-    body: Patient<Incoming>,
-    kept: Option<(Sender, Arc<Origin>)>,
+    body: Patient<Arriving>,
+    /// Who keeps its connection.
+    origin: Arc<Origin>,
     /// Who hears what becomes of it.
     judged: Option<(Arc<Standing>, usize)>,
 }
 
 impl AnswerBody {
     /// `idle`: how long a piece may take.
-    pub(super) fn new(body: Incoming, sender: Sender, origin: Arc<Origin>, idle: Option<Duration>) -> Self {
-        Self { body: Patient::new(body, idle), kept: Some((sender, origin)), judged: None }
+    pub(super) fn new(body: Arriving, origin: Arc<Origin>, idle: Option<Duration>) -> Self {
+        Self { body: Patient::new(body, idle), origin, judged: None }
     }
 
     /// The same, which tells `standing` what becomes of it: it is the answer of the origin with this index.
@@ -36,8 +38,8 @@ impl AnswerBody {
     }
 
     fn is_through(&mut self) {
-        if let Some((sender, origin)) = self.kept.take() {
-            origin.keep(sender);
+        if let Some(connection) = self.body.inner().release() {
+            self.origin.keep(connection);
         }
         if let Some((standing, index)) = self.judged.take() {
             standing.answered(index);
@@ -45,7 +47,7 @@ impl AnswerBody {
     }
 
     fn broke(&mut self, reason: &io::Error) {
-        self.kept = None;
+        drop(self.body.inner().release());
         if let Some((standing, index)) = self.judged.take() {
             standing.failed(index, &format!("its answer broke off: {reason}"));
         }

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use hyper::header::{HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode, Version};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use super::answer::AnswerBody;
-use super::origin::{Origin, Sender};
+use super::connection::Connection;
+use super::origin::Origin;
 use super::{UpstreamError, causes};
-use crate::relay::body::{self, Body};
+use crate::relay::body::Body;
 
 /// An origin that does not answer a probe in this time does not answer a token request in time either, and no machine
 /// waits for it.
@@ -40,41 +41,32 @@ pub(super) struct Timeouts {
 /// Sends a request and returns the head of its answer, before `deadline`.
 pub(super) async fn exchange(
     origin: &Arc<Origin>,
-    mut sender: Sender,
-    mut request: Request<Body>,
+    connection: Connection,
+    mut request: Box<Request<Body>>,
     timeouts: Timeouts,
     deadline: Option<Instant>,
 ) -> Result<Response<AnswerBody>, Unanswered> {
     *request.version_mut() = Version::HTTP_11;
     let host = origin.host.as_ref().filter(|_| !request.headers().contains_key(HOST)).cloned();
     let is_ours = host.is_some();
-    request.headers_mut().extend(host.map(|host| (HOST, host)));
-    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-    let answering = async {
-        // A request that goes before the connection is ready would fail.
-        match sender.ready().await {
-            Ok(()) => sender.try_send_request(request).await.map_err(|mut failed| {
-                let unsent = failed.take_message();
-                (failed.into_error(), unsent)
-            }),
-            Err(error) => Err((error, Some(request))),
-        }
-    };
-    let answer = match [timeouts.first_byte, left].into_iter().flatten().min() {
-        Some(after) => timeout(after, answering).await.map_err(|_| Unanswered {
-            error: UpstreamError::Late { origin: origin.name.clone(), after },
-            unsent: None,
+    if let Some(host) = host {
+        request.headers_mut().insert(HOST, host);
+    }
+    let begun = Instant::now();
+    let until = [timeouts.first_byte.map(|after| begun + after), deadline].into_iter().flatten().min();
+    let answering = connection.ask(request);
+    let answer = match until {
+        Some(until) => timeout_at(until.into(), answering).await.map_err(|_| {
+            let after = until.saturating_duration_since(begun);
+            Unanswered { error: UpstreamError::Late { origin: origin.name.clone(), after }, unsent: None }
         })?,
         None => answering.await,
     };
-    let answer = answer.map_err(|(error, unsent)| {
-        let unsent = unsent.map(|mut request| {
-            if is_ours {
-                // The next origin has another name.
-                request.headers_mut().remove(HOST);
-            }
-            Box::new(request)
-        });
+    let answer = answer.map_err(|(error, mut unsent)| {
+        if let Some(request) = unsent.as_mut().filter(|_| is_ours) {
+            // The next origin has another name.
+            request.headers_mut().remove(HOST);
+        }
         Unanswered { error: reason(origin, &error, unsent.is_some()), unsent }
     })?;
     if !is_readable(answer.headers()) {
@@ -82,7 +74,7 @@ pub(super) async fn exchange(
         let error = UpstreamError::Broken { origin: origin.name.clone(), reason };
         return Err(Unanswered { error, unsent: None });
     }
-    Ok(answer.map(|incoming| AnswerBody::new(incoming, sender, Arc::clone(origin), timeouts.idle)))
+    Ok(answer.map(|body| AnswerBody::new(body, Arc::clone(origin), timeouts.idle)))
 }
 
 /// Whether an origin answers, or why not: a server that hangs takes connections too. What it says to a question for
@@ -93,11 +85,11 @@ pub(super) async fn probe(
     is_judged_by_status: bool,
 ) -> Result<(), String> {
     let deadline = Instant::now() + PROBE;
-    let sender = origin.connect().await.map_err(|error| error.to_string())?;
-    let mut request = Request::new(body::empty());
+    let connection = origin.connect().await.map_err(|error| error.to_string())?;
+    let mut request = Box::new(Request::new(Body::empty()));
     *request.method_mut() = Method::HEAD;
     request.headers_mut().insert(USER_AGENT, PROBE_AGENT);
-    let answer = exchange(origin, sender, request, timeouts, Some(deadline)).await;
+    let answer = exchange(origin, connection, request, timeouts, Some(deadline)).await;
     let status = answer.map_err(|unanswered| unanswered.error.to_string())?.status();
     if is_judged_by_status && says_it_fails(status) { Err(format!("it answered {status}")) } else { Ok(()) }
 }
@@ -139,19 +131,19 @@ mod tests {
         Arc::new(Origin::new(&settings.origins[0], &settings, None, &manner))
     }
 
-    async fn asked(sender: Sender) -> Unanswered {
+    async fn asked(connection: Connection) -> Unanswered {
         let timeouts = Timeouts { first_byte: Some(Duration::from_secs(5)), idle: None };
-        let mut request = Request::new(body::whole("body"));
+        let mut request = Box::new(Request::new(Body::whole("body")));
         *request.method_mut() = Method::POST;
-        exchange(&origin(), sender, request, timeouts, None).await.err().unwrap()
+        exchange(&origin(), connection, request, timeouts, None).await.err().unwrap()
     }
 
     #[tokio::test]
     async fn what_a_closed_connection_did_not_take_is_given_back() {
         let (ours, theirs) = tokio::io::duplex(1024);
-        let sender = origin().speak(ours).await.unwrap();
+        let connection = origin().speak(ours).await.unwrap();
         drop(theirs);
-        let Unanswered { error, unsent } = asked(sender).await;
+        let Unanswered { error, unsent } = asked(connection).await;
         assert!(matches!(error, UpstreamError::Connect { .. }), "{error}");
         let request = unsent.unwrap();
         assert_eq!(request.method(), Method::POST);
@@ -162,12 +154,12 @@ mod tests {
     #[tokio::test]
     async fn what_was_sent_is_not() {
         let (ours, theirs) = tokio::io::duplex(1);
-        let sender = origin().speak(ours).await.unwrap();
+        let connection = origin().speak(ours).await.unwrap();
         tokio::spawn(async move {
             let mut theirs = theirs;
             let _ = tokio::io::AsyncReadExt::read_u8(&mut theirs).await;
         });
-        let Unanswered { error, unsent } = asked(sender).await;
+        let Unanswered { error, unsent } = asked(connection).await;
         assert!(matches!(error, UpstreamError::Broken { .. }) && unsent.is_none(), "{error}");
     }
 }

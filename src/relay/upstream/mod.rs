@@ -1,7 +1,7 @@
 //! The relay's client side: asks one of an upstream's origins, the next one where the first cannot be reached.
 //!
-//! `queue` says when, `health` which origin is asked, `standing` keeps it, `origin` connects, `exchange` asks, `answer` is
-//! what comes back.
+//! `queue` says when, `health` which origin is asked, `standing` keeps it, `origin` connects, `connection` is what
+//! stands then, `exchange` asks over it, `answer` is what comes back.
 //!
 //! Must never: send a request twice that may be sent only once, or wait without a bound where one is set.
 
@@ -9,12 +9,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Request, Response, StatusCode};
 use thiserror::Error;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout_at;
 
 use super::body::Body;
 use super::tls::{self, TlsError};
@@ -29,6 +28,8 @@ use standing::Standing;
 pub use origin::Buffers;
 
 mod answer;
+mod bell;
+mod connection;
 mod exchange;
 pub mod health;
 mod origin;
@@ -86,7 +87,7 @@ pub enum UpstreamError {
 pub enum Repeat<'a> {
     /// To the next origin after any failure before the answer, or when the answer is 502, 503 or 504. It is made for
     /// each of them, with no body, and GET or HEAD for method.
-    Freely(&'a (dyn Fn() -> Request<Body> + Sync)),
+    Freely(&'a (dyn Fn() -> Box<Request<Body>> + Sync)),
     /// Once: to the next origin only while nothing was sent. It goes over a connection of its own, because one that
     /// was kept may be closed just then.
     Once(Box<Request<Body>>),
@@ -202,11 +203,11 @@ impl Upstream {
             let answer = match self.ask(index, &mut asked, deadline).await {
                 Ok(answer) if self.is_failure(answer.status()) => {
                     self.standing.failed(index, &format!("it answered {}", answer.status()));
-                    take(index, answer.map(BodyExt::boxed_unsync)).await
+                    take(index, answer.map(Body::coming)).await
                 }
                 Ok(answer) => {
                     self.standing.begins(index, begun.elapsed());
-                    let judged = |body: AnswerBody| body.judged(&self.standing, index).boxed_unsync();
+                    let judged = |body: AnswerBody| Body::coming(body.judged(&self.standing, index));
                     take(index, answer.map(judged)).await
                 }
                 Err(error) => {
@@ -243,16 +244,17 @@ impl Upstream {
     ) -> Result<Response<Bytes>, UpstreamError> {
         let origin = || self.origins[index].name.clone();
         let (head, body) = answer.into_parts();
-        let after = deadline.saturating_duration_since(Instant::now());
-        match timeout(after, Limited::new(body, most).collect()).await {
-            Ok(Ok(whole)) => Ok(Response::from_parts(head, whole.to_bytes())),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+        let begun = Instant::now();
+        match timeout_at(deadline.into(), body.gather(most)).await {
+            Ok(Ok(Some(whole))) => Ok(Response::from_parts(head, whole)),
+            Ok(Ok(None)) => {
                 let error = UpstreamError::TooLong { origin: origin(), most };
                 self.standing.failed(index, &error.to_string());
                 Err(error)
             }
-            Ok(Err(error)) => Err(UpstreamError::Broken { origin: origin(), reason: causes(&*error) }),
+            Ok(Err(error)) => Err(UpstreamError::Broken { origin: origin(), reason: causes(&error) }),
             Err(_) => {
+                let after = deadline.saturating_duration_since(begun);
                 let error = UpstreamError::Late { origin: origin(), after };
                 self.standing.failed(index, &error.to_string());
                 Err(error)
@@ -269,9 +271,9 @@ impl Upstream {
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         let origin = &self.origins[index];
         if let Repeat::Freely(make) = asked
-            && let Some(sender) = origin.kept()
+            && let Some(connection) = origin.kept()
         {
-            match exchange(origin, sender, make(), self.timeouts, deadline).await {
+            match exchange(origin, connection, make(), self.timeouts, deadline).await {
                 Ok(answer) => return Ok(answer),
                 // The origin may have closed it meanwhile: that says nothing of the origin.
                 Err(Unanswered {
@@ -291,15 +293,15 @@ impl Upstream {
             }
             None => connecting.await,
         };
-        let sender = connected.map_err(unreachable)?;
+        let connection = connected.map_err(unreachable)?;
         let request = match asked {
             Repeat::Freely(make) => make(),
             Repeat::Once(request) => {
                 request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                *std::mem::take(request)
+                std::mem::take(request)
             }
         };
-        exchange(origin, sender, request, self.timeouts, deadline).await.map_err(
+        exchange(origin, connection, request, self.timeouts, deadline).await.map_err(
             |Unanswered { error, unsent }| {
                 if let (Repeat::Once(request), Some(unsent)) = (asked, unsent) {
                     *request = unsent;

@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper::header::HeaderValue;
-use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
@@ -21,11 +19,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tracing::debug;
 
-use super::super::body::Body;
 use super::super::tls::Reloaded;
 use super::Manner;
+use super::connection::Connection;
 use crate::config::relay;
 use crate::held::Held;
 use crate::net::HttpOrigin;
@@ -61,9 +58,6 @@ impl Buffers {
     pub const FAST: Self = Self { kernel: None, own: 128 * 1024, large: 128 * 1024 };
 }
 
-/// A connection that takes one request at a time.
-pub(super) type Sender = SendRequest<Body>;
-
 /// One origin of an upstream.
 pub(super) struct Origin {
     /// In logs, metrics and errors.
@@ -88,7 +82,7 @@ pub(super) struct Origin {
 #[derive(Default)]
 struct Idle {
     /// The one that was used last stands last.
-    senders: VecDeque<(Instant, Sender)>,
+    connections: VecDeque<(Instant, Connection)>,
     /// Somebody is about to close the old ones.
     is_swept: bool,
 }
@@ -124,25 +118,21 @@ impl Origin {
         }
     }
 
-    /// A kept connection, if one is ready.
-    pub(super) fn kept(&self) -> Option<Sender> {
-        self.idle.with(|idle| {
-            // One whose answer came through just now is ready when its task has run again.
-            let ready = idle.senders.iter().rposition(|(_, sender)| sender.is_ready());
-            ready.and_then(|at| idle.senders.remove(at)).map(|(_, sender)| sender)
-        })
+    /// The kept connection that was used last.
+    pub(super) fn kept(&self) -> Option<Connection> {
+        self.idle.with(|idle| idle.connections.pop_back()).map(|(_, connection)| connection)
     }
 
     /// Keeps a connection whose answer is through; the oldest makes room for it.
-    pub(super) fn keep(self: &Arc<Self>, sender: Sender) {
-        if sender.is_closed() {
+    pub(super) fn keep(self: &Arc<Self>, connection: Connection) {
+        if connection.is_closed() {
             return;
         }
         let is_swept = self.idle.with(|idle| {
-            if idle.senders.len() == IDLE_MAX {
-                idle.senders.pop_front();
+            if idle.connections.len() == IDLE_MAX {
+                idle.connections.pop_front();
             }
-            idle.senders.push_back((Instant::now(), sender));
+            idle.connections.push_back((Instant::now(), connection));
             std::mem::replace(&mut idle.is_swept, true)
         });
         if !is_swept {
@@ -156,16 +146,16 @@ impl Origin {
         while let Some(since) = oldest {
             sleep_until(since + IDLE_AGE).await;
             self.idle.with(|idle| {
-                let fresh = idle.senders.iter().position(|(since, _)| since.elapsed() < IDLE_AGE);
-                idle.senders.drain(..fresh.unwrap_or(idle.senders.len()));
-                oldest = idle.senders.front().map(|(since, _)| *since);
+                let fresh = idle.connections.iter().position(|(since, _)| since.elapsed() < IDLE_AGE);
+                idle.connections.drain(..fresh.unwrap_or(idle.connections.len()));
+                oldest = idle.connections.front().map(|(since, _)| *since);
                 idle.is_swept = oldest.is_some();
             });
         }
     }
 
     /// A new connection, TLS included, within the connect timeout.
-    pub(super) async fn connect(self: &Arc<Self>) -> io::Result<Sender> {
+    pub(super) async fn connect(self: &Arc<Self>) -> io::Result<Connection> {
         let connecting = async {
             let stream = self.tcp().await?;
             match &self.tls {
@@ -183,24 +173,14 @@ impl Origin {
         })
     }
 
-    /// Starts HTTP/1.1 on a connection; its work is done in a task of its own until either side closes it.
-    pub(super) async fn speak<T>(&self, stream: T) -> io::Result<Sender>
+    /// Speaks HTTP/1.1 over a stream.
+    pub(super) async fn speak<T>(&self, stream: T) -> io::Result<Connection>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let large = Arc::clone(&self.large).try_acquire_owned().ok();
-        let mut http = Builder::new();
-        // A request is a head, and seldom more: one piece costs the kernel less than a list with one.
-        http.writev(false);
-        http.max_buf_size(if large.is_some() { self.buffers.large } else { self.buffers.own });
-        let (sender, connection) = http.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                debug!(%error, "a connection to an upstream broke");
-            }
-            drop(large);
-        });
-        Ok(sender)
+        let buffer = if large.is_some() { self.buffers.large } else { self.buffers.own };
+        Connection::begin(stream, buffer, large).await
     }
 
     /// Tries the name's addresses one beside the other (RFC 8305): a dead one does not hold up the next.

@@ -69,13 +69,14 @@ impl Standing {
 
     /// An origin's answer is through.
     pub fn answered(&self, index: usize) {
-        self.learn(index, |health, _| health.answered(index));
+        self.learn(index, |health| health.answered(index));
     }
 
     /// An origin gave no answer, one that broke, or one that says that it does not work; `reason`: which.
     pub fn failed(&self, index: usize, reason: &str) {
         self.count(index, None);
-        if self.learn(index, |health, now| health.failed(index, now)) {
+        let now = self.started.elapsed();
+        if self.learn(index, |health| health.failed(index, now)) {
             warn!(upstream = self.upstream, origin = self.origins.get(index), reason, "set aside: it fails");
         }
     }
@@ -88,7 +89,8 @@ impl Standing {
             debug!(upstream = self.upstream, origin, reason, "still set aside");
             self.count(index, None);
         }
-        self.learn(index, |health, now| health.probed(index, is_reached, now));
+        let now = self.started.elapsed();
+        self.learn(index, |health| health.probed(index, is_reached, now));
     }
 
     fn count(&self, index: usize, first_byte: Option<Duration>) {
@@ -98,11 +100,11 @@ impl Standing {
     }
 
     /// Takes news of an origin; whether it is set aside with them.
-    fn learn(&self, index: usize, news: impl FnOnce(&mut Health, Duration)) -> bool {
+    fn learn(&self, index: usize, news: impl FnOnce(&mut Health)) -> bool {
         let (mut before, mut after) = (true, true);
         self.health.send_if_modified(|health| {
             before = health.is_well(index);
-            news(health, self.started.elapsed());
+            news(health);
             after = health.is_well(index);
             // When it is due may have changed.
             !after

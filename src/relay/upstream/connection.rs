@@ -1,0 +1,143 @@
+//! One connection to an origin. It has no task of its own: whoever sends a request over it, or reads the answer, does its
+//! work meanwhile, so that a request costs no turn of another task.
+//!
+//! Must never: be waited for without its work being done, or wake anybody who does not wait for it.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::super::body::Body;
+use super::bell::Bell;
+
+/// A connection that takes one request at a time.
+pub(super) struct Connection {
+    sender: SendRequest<Body>,
+    work: Work,
+    _large: Option<OwnedSemaphorePermit>,
+}
+
+impl Connection {
+    /// HTTP/1.1 over `stream`. `buffer`: what is read at once, in bytes; `large`: its place among those that read much.
+    pub(super) async fn begin<T>(
+        stream: T,
+        buffer: usize,
+        large: Option<OwnedSemaphorePermit>,
+    ) -> io::Result<Self>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut http = Builder::new();
+        // A request is a head, and seldom more: one piece costs the kernel less than a list with one.
+        http.writev(false).max_buf_size(buffer);
+        let (sender, work) = http.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        let work = Work { to_do: Some(Box::pin(work)), bell: Arc::default() };
+        Ok(Self { sender, work, _large: large })
+    }
+
+    /// Whether it takes no request any more, as far as is known.
+    pub(super) fn is_closed(&self) -> bool {
+        self.work.to_do.is_none() || self.sender.is_closed()
+    }
+
+    /// Sends a request and waits for its answer, which has the connection from then on; the error has the request as it
+    /// was, where nothing of it was sent.
+    pub(super) async fn ask(
+        mut self,
+        request: Box<Request<Body>>,
+    ) -> Result<Response<Arriving>, (hyper::Error, Option<Box<Request<Body>>>)> {
+        let Self { sender, work, .. } = &mut self;
+        // A request that goes before the connection is ready would fail.
+        if !sender.is_ready()
+            && let Err(error) =
+                poll_fn(|context| work.result(context, |silent| sender.poll_ready(silent))).await
+        {
+            return Err((error, Some(request)));
+        }
+        let mut answer = pin!(sender.try_send_request(*request));
+        match poll_fn(|context| work.result(context, |silent| answer.as_mut().poll(silent))).await {
+            Ok(answer) => Ok(answer.map(|body| Arriving { body, connection: Some(self) })),
+            Err(mut failed) => {
+                let unsent = failed.take_message().map(Box::new);
+                Err((failed.into_error(), unsent))
+            }
+        }
+    }
+}
+
+/// An answer's body as it arrives over its connection.
+pub(super) struct Arriving {
+    body: Incoming,
+    connection: Option<Connection>,
+}
+
+impl Arriving {
+    /// Gives the connection back. What has not come yet will not come any more.
+    pub(super) fn release(&mut self) -> Option<Connection> {
+        self.connection.take()
+    }
+}
+
+impl HttpBody for Arriving {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let Self { body, connection } = &mut *self;
+        let mut next = |silent: &mut Context<'_>| Pin::new(&mut *body).poll_frame(silent);
+        match (next(&mut Context::from_waker(Waker::noop())), connection) {
+            // What has come is taken before more is read.
+            (Poll::Pending, Some(connection)) => connection.work.result(context, next),
+            (here, _) => here,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What the HTTP library does of a connection: it reads and writes.
+struct Work {
+    /// None: it has come to its end. Which is said to whom it concerns, with the answer or its body.
+    to_do: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
+    bell: Arc<Bell>,
+}
+
+impl Work {
+    /// Does what can be done now, and looks for its result, which comes of nothing else: so `look` need not have anybody
+    /// woken.
+    fn result<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        look: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        if let Some(to_do) = &mut self.to_do {
+            let waker = self.bell.muted();
+            if to_do.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+                self.to_do = None;
+            }
+        }
+        let result = look(&mut Context::from_waker(Waker::noop()));
+        if result.is_pending() {
+            self.bell.ring_for(context.waker());
+        }
+        result
+    }
+}
