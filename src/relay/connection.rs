@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::unconstrained;
 use tokio::time::{sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
@@ -41,21 +41,38 @@ pub const GRACE: Duration = Duration::from_secs(5);
 /// Of it, so long a connection may still bring a request when the process ends, and shake hands before.
 const LINGER: Duration = Duration::from_millis(300);
 
-/// One machine's connection, from its handshake to its end.
-pub(super) async fn run(stream: TcpStream, machine: Vouched<Machine>, service: Arc<Service>) {
-    let _open = OneMore::of(&service.connections);
+/// One machine's connection, from its handshake to its end. `place`: it is one of as many as the port may have.
+pub(super) async fn run(
+    stream: TcpStream,
+    machine: Vouched<Machine>,
+    service: Arc<Service>,
+    place: OwnedSemaphorePermit,
+) {
+    let open = (OneMore::of(&service.connections), service.shared.open.subscribe(), place);
     let end = match machine.of.tls.then_some(service.shared.tls.as_ref()).flatten() {
-        None => converse(stream, machine, &service).await,
-        // A handshake costs more than most requests, and all ports' are made by one thread.
-        Some(_) if !service.allows(Instant::now()) => Err("its port asks too often".to_owned()),
-        Some(tls) => match shake_hands(tls, stream, service.phase.clone()).await {
-            Ok(stream) => converse(stream, machine, &service).await,
-            Err(reason) => Err(reason),
-        },
+        None => converse(stream, &machine, &service).await,
+        // Boxed: most have no TLS, and are not to have the room for it.
+        Some(tls) => Box::pin(converse_safely(tls, stream, &machine, &service)).await,
     };
     if let Err(reason) = end {
         debug!(port = %service.port, reason, "a machine's connection broke");
     }
+    drop(open);
+}
+
+/// The same over TLS.
+async fn converse_safely(
+    tls: &Reloaded<ServerConfig>,
+    stream: TcpStream,
+    machine: &Vouched<Machine>,
+    service: &Arc<Service>,
+) -> Result<(), String> {
+    // A handshake costs more than most requests, and all ports' are made by one thread.
+    if !service.allows(Instant::now()) {
+        return Err("its port asks too often".to_owned());
+    }
+    let stream = shake_hands(tls, stream, service.phase.clone()).await?;
+    converse(stream, machine, service).await
 }
 
 /// The handshake of a connection over TLS, before its time is over, or its port's.
@@ -78,7 +95,7 @@ async fn shake_hands(
 }
 
 /// Answers requests until the machine, the port or the process ends it.
-async fn converse<S>(stream: S, machine: Vouched<Machine>, service: &Arc<Service>) -> Result<(), String>
+async fn converse<S>(stream: S, machine: &Vouched<Machine>, service: &Arc<Service>) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -86,7 +103,6 @@ where
     let least = settings.min_rate.unwrap_or_default();
     let (sent, cut) = (service.sent.clone(), service.cut.clone());
     let stream = Reader::new(stream, least, settings.patience, sent, cut);
-    let machine = &machine;
     let handle = service_fn(|request| async move {
         Ok::<_, Infallible>(respond::respond(service, machine, request).await)
     });

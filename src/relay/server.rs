@@ -257,11 +257,6 @@ pub async fn serve(listener: std::net::TcpListener, service: Arc<Service>, tls: 
         let SocketAddr::V6(from) = from else { continue };
         let machine = Machine { address: *from.ip(), tls };
         let machine = Vouched::new(machine, Machine::headers);
-        let connection = connection::run(stream, machine, Arc::clone(&service));
-        let open = service.shared.open.subscribe();
-        tokio::spawn(async move {
-            connection.await;
-            drop((place, open));
-        });
+        tokio::spawn(connection::run(stream, machine, Arc::clone(&service), place));
     }
 }
