@@ -28,7 +28,6 @@ use super::respond;
 use super::server::{Phase, Service, Stage};
 use super::timer::Timer;
 use super::tls::Reloaded;
-use super::vouched::Vouched;
 use crate::metrics::OneMore;
 
 /// A request's head must be there in this time, and a TLS handshake too; also how long a silent connection is kept.
@@ -44,15 +43,15 @@ const LINGER: Duration = Duration::from_millis(300);
 /// One machine's connection, from its handshake to its end. `place`: it is one of as many as the port may have.
 pub(super) async fn run(
     stream: TcpStream,
-    machine: Vouched<Machine>,
+    machine: Machine,
     service: Arc<Service>,
     place: OwnedSemaphorePermit,
 ) {
     let open = (OneMore::of(&service.connections), service.shared.open.subscribe(), place);
-    let end = match machine.of.tls.then_some(service.shared.tls.as_ref()).flatten() {
-        None => converse(stream, &machine, &service).await,
+    let end = match machine.tls.then_some(service.shared.tls.as_ref()).flatten() {
+        None => converse(stream, machine, &service).await,
         // Boxed: most have no TLS, and are not to have the room for it.
-        Some(tls) => Box::pin(converse_safely(tls, stream, &machine, &service)).await,
+        Some(tls) => Box::pin(converse_safely(tls, stream, machine, &service)).await,
     };
     if let Err(reason) = end {
         debug!(port = %service.port, reason, "a machine's connection broke");
@@ -64,7 +63,7 @@ pub(super) async fn run(
 async fn converse_safely(
     tls: &Reloaded<ServerConfig>,
     stream: TcpStream,
-    machine: &Vouched<Machine>,
+    machine: Machine,
     service: &Arc<Service>,
 ) -> Result<(), String> {
     // A handshake costs more than most requests, and all ports' are made by one thread.
@@ -95,7 +94,7 @@ async fn shake_hands(
 }
 
 /// Answers requests until the machine, the port or the process ends it.
-async fn converse<S>(stream: S, machine: &Vouched<Machine>, service: &Arc<Service>) -> Result<(), String>
+async fn converse<S>(stream: S, machine: Machine, service: &Arc<Service>) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

@@ -29,7 +29,7 @@ use super::route::Kind;
 use super::script::{self, Trouble};
 use super::server::{Service, Stage};
 use super::upstream::{self, Repeat};
-use super::vouched::{Vouched, ready};
+use super::vouched::ready;
 use crate::metrics::Requests;
 
 /// metal-hammer gives its configuration request 5 s and has no second try; the answer must be back before that.
@@ -45,16 +45,14 @@ const REQUEST_MAX: u64 = 4 * 1024 * 1024;
 /// A machine that sends nothing more of its request for so long is not going to.
 const REQUEST_IDLE: Duration = Duration::from_secs(30);
 const REQUEST: HeaderName = HeaderName::from_static(claim::REQUEST);
-/// Headers of a request to a boot service: the machine's, leafboot's, and a trace.
-const HEADERS: usize = 16;
 /// Seconds until a machine looks again: at random, so that a rack does not come back at once.
 const AGAIN: std::ops::RangeInclusive<u64> = 3..=8;
 
 /// A request that is being answered.
 struct Asked<'a> {
     service: &'a Service,
-    claim: Arc<Vouched<Claim>>,
-    machine: &'a Vouched<Machine>,
+    claim: Arc<Claim>,
+    machine: Machine,
     id: RequestId,
     /// What a trace is made of that starts here.
     random: (u64, u64, u64),
@@ -65,7 +63,7 @@ struct Asked<'a> {
 /// Answers one request.
 pub(super) async fn respond(
     service: &Service,
-    machine: &Vouched<Machine>,
+    machine: Machine,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let (claim, stage) = {
@@ -154,7 +152,7 @@ impl Asked<'_> {
                 None => {
                     // It is as good as the boot service says; but half a script is not to be given out again.
                     if upstream::is_framed(answer.headers()) {
-                        let (target, port) = (self.target(), &self.claim.of.port);
+                        let (target, port) = (self.target(), &self.claim.port);
                         let now = shared.started.elapsed();
                         shared.scripts.with(|scripts| scripts.keep(port, target, answer.body(), now));
                     }
@@ -210,10 +208,12 @@ impl Asked<'_> {
     }
 
     async fn image(&self, images: &PortImages) -> Response<Body> {
+        let mut headers = HeaderMap::new();
+        self.pass(Kind::Image, &mut headers);
         let asked = ImageRequest {
             method: self.parts.method.clone(),
             path: self.parts.uri.path().to_owned(),
-            headers: self.passing(Kind::Image),
+            headers,
         };
         // From its question on: a process that ends waits for it.
         let under_way = self.service.shared.streams.subscribe();
@@ -235,13 +235,13 @@ impl Asked<'_> {
             let script = self.with_trouble(reason, |trouble| script::retry(trouble, self.target()));
             return reply::text(StatusCode::OK, script);
         }
-        let Claim { leaf, port, .. } = &self.claim.of;
+        let Claim { leaf, port, .. } = &*self.claim;
         reply::unavailable(&format!("leafboot on {leaf} {port}: {reason}"), fastrand::u64(AGAIN))
     }
 
     fn with_trouble<T>(&self, reason: &str, tell: impl FnOnce(&Trouble) -> T) -> T {
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        let Claim { leaf, port, .. } = &self.claim.of;
+        let Claim { leaf, port, .. } = &*self.claim;
         tell(&Trouble { leaf, port, reason, time: &time, wait: fastrand::u64(AGAIN) })
     }
 
@@ -266,14 +266,11 @@ impl Asked<'_> {
         *request.method_mut() = self.parts.method.clone();
         *request.uri_mut() = self.parts.uri.path_and_query().cloned().map(Uri::from).unwrap_or_default();
         let headers = request.headers_mut();
-        *headers = self.passing(kind);
-        let mut say = |(name, value): (HeaderName, HeaderValue)| drop(headers.insert(name, value));
-        self.claim.headers().for_each(&mut say);
-        self.machine.headers().for_each(&mut say);
-        if let Some(mac) = self.service.mac(self.machine.of.address, self.began) {
-            mac.headers().for_each(&mut say);
+        *headers = self.service.vouched(&self.claim, self.machine, self.began);
+        self.pass(kind, headers);
+        for (name, value) in self.trace().into_iter().filter_map(ready).chain(self.id()) {
+            headers.insert(name, value);
         }
-        self.trace().into_iter().filter_map(ready).chain(self.id()).for_each(say);
         request
     }
 
@@ -285,25 +282,23 @@ impl Asked<'_> {
         claim::trace(&texts(claim::TRACEPARENT), &texts(claim::TRACESTATE), self.random)
     }
 
-    /// The machine's headers that go on.
-    fn passing(&self, kind: Kind) -> HeaderMap {
+    /// Adds the machine's headers that go on: none of them is one that leafboot says.
+    fn pass(&self, kind: Kind, to: &mut HeaderMap) {
         let connection = connection(&self.parts.headers);
-        let all = self.parts.headers.iter();
-        let passing = all.filter(|(name, _)| claim::passes(kind, name.as_str(), &connection));
-        let mut headers = HeaderMap::with_capacity(HEADERS);
-        for (name, value) in passing {
-            headers.append(name.clone(), value.clone());
+        for (name, value) in &self.parts.headers {
+            if claim::passes(kind, name.as_str(), &connection) {
+                to.append(name.clone(), value.clone());
+            }
         }
-        headers
     }
 
     fn warn(&self, kind: Kind, reason: &str) {
-        warn!(port = %self.claim.of.port, request = %self.id, %kind, reason, "cannot be relayed");
+        warn!(port = %self.claim.port, request = %self.id, %kind, reason, "cannot be relayed");
     }
 
     /// Counts the request and logs it.
     fn note(&self, kind: Option<Kind>, is_relayed: bool, status: StatusCode) {
-        let Claim { port, session, .. } = &self.claim.of;
+        let Claim { port, session, .. } = &*self.claim;
         let count = |requests: &mut Requests| requests.answered(kind.map(Kind::as_str), status.as_u16());
         self.service.kept.with(|kept| count(&mut kept.requests));
         let (method, path) = (self.parts.method.as_str(), self.parts.uri.path());

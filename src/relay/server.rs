@@ -8,12 +8,13 @@ use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hyper::header::HeaderMap;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::rustls::ServerConfig;
 
-use super::claim::{self, Claim, Machine};
+use super::claim::{Claim, Machine};
 use super::connection;
 use super::image::{Images, PortImages};
 use super::script::Memory;
@@ -27,7 +28,7 @@ use crate::config::relay::CacheMode;
 use crate::held::Held;
 use crate::metrics::{Counter, Gauge, Metrics, Requests};
 use crate::neighbours;
-use crate::net::{Mac, PortName};
+use crate::net::PortName;
 use crate::session::SessionId;
 
 /// Connections that the kernel holds until they are taken; what a restart has room for.
@@ -38,8 +39,6 @@ const SEND_BUFFER: usize = 128 * 1024;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How long sent bytes may stay unread by a machine before the kernel gives its connection up.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
-/// What the kernel said of a machine is believed so long.
-const KNOWN_AGE: Duration = Duration::from_secs(1);
 
 /// What the servers of all ports share.
 pub struct Shared {
@@ -110,7 +109,7 @@ pub enum Stage {
 #[derive(Debug, Clone)]
 pub struct Phase {
     /// Where requests come in.
-    pub claim: Arc<Vouched<Claim>>,
+    pub claim: Arc<Claim>,
     /// How far the port is.
     pub stage: Stage,
 }
@@ -118,7 +117,7 @@ pub struct Phase {
 impl Phase {
     /// The port begins to serve.
     pub fn begin(claim: Claim) -> Self {
-        Self { claim: Arc::new(Vouched::new(claim, Claim::headers)), stage: Stage::Serves }
+        Self { claim: Arc::new(claim), stage: Stage::Serves }
     }
 
     /// Whether its connections are to end.
@@ -128,8 +127,7 @@ impl Phase {
 
     /// Another session begins.
     pub fn follow(&mut self, session: SessionId) {
-        let claim = Claim { session, ..self.claim.of.clone() };
-        self.claim = Arc::new(Vouched::new(claim, Claim::headers));
+        self.claim = Arc::new(Claim { session, ..Claim::clone(&self.claim) });
     }
 }
 
@@ -159,7 +157,7 @@ pub struct Service {
 impl Service {
     /// The service of one port, from its first machine on.
     pub fn new(shared: &Arc<Shared>, ifindex: u32, phase: watch::Receiver<Phase>) -> Self {
-        let port = phase.borrow().claim.of.port.clone();
+        let port = phase.borrow().claim.port.clone();
         Self {
             ifindex,
             phase,
@@ -167,7 +165,7 @@ impl Service {
             kept: Held::new(Kept {
                 allowance: shared.settings.requests.map(Allowance::per_second),
                 requests: shared.metrics.requests(port.as_str()),
-                known: None,
+                vouched: None,
             }),
             places: Arc::new(Semaphore::new(usize::from(shared.settings.connections))),
             sent: shared.metrics.sent(port.as_str()),
@@ -188,19 +186,18 @@ impl Service {
         is_allowed
     }
 
-    /// The Ethernet address of a machine, where the kernel knows it. A port has one machine, and that asks for several
-    /// things in a row: it is not looked up for each.
-    pub fn mac(&self, address: Ipv6Addr, now: Instant) -> Option<Vouched<Mac>> {
-        self.kept.with(|kept| {
-            let is_fresh = |known: &Known| {
-                known.address == address && now.saturating_duration_since(known.at) < KNOWN_AGE
-            };
-            if !kept.known.as_ref().is_some_and(is_fresh) {
-                let mac = neighbours::mac(self.ifindex, address)?;
-                let mac = Vouched::new(mac, |mac| vec![(claim::MAC, mac.to_string())]);
-                kept.known = Some(Known { address, mac, at: now });
+    /// The headers that say where a machine's request comes in, and who asks.
+    pub fn vouched(&self, claim: &Arc<Claim>, machine: Machine, now: Instant) -> HeaderMap {
+        self.kept.with(|kept| match &kept.vouched {
+            Some(vouched) if vouched.holds(claim, machine, now) => vouched.headers.clone(),
+            _ => {
+                let mac = neighbours::mac(self.ifindex, machine.address);
+                let vouched = Vouched::new(claim, machine, mac, now);
+                let headers = vouched.headers.clone();
+                // Whom the kernel does not know yet it may know when the next request comes.
+                kept.vouched = mac.is_some().then_some(vouched);
+                headers
             }
-            kept.known.as_ref().map(|known| known.mac.clone())
         })
     }
 }
@@ -211,15 +208,8 @@ pub struct Kept {
     pub allowance: Option<Allowance>,
     /// Counts what it asked.
     pub requests: Requests,
-    /// Who was looked up last.
-    known: Option<Known>,
-}
-
-/// What the kernel said of a machine.
-struct Known {
-    address: Ipv6Addr,
-    mac: Vouched<Mac>,
-    at: Instant,
+    /// What was said of it last.
+    vouched: Option<Vouched>,
 }
 
 /// Opens the listener of a port: on all the port's addresses, and on no other device.
@@ -256,7 +246,6 @@ pub async fn serve(listener: std::net::TcpListener, service: Arc<Service>, tls: 
         // The listener takes IPv6 alone.
         let SocketAddr::V6(from) = from else { continue };
         let machine = Machine { address: *from.ip(), tls };
-        let machine = Vouched::new(machine, Machine::headers);
         tokio::spawn(connection::run(stream, machine, Arc::clone(&service), place));
     }
 }

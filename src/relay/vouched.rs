@@ -1,39 +1,41 @@
-//! What leafboot vouches for, with its headers ready to be sent: made once for a session or a connection, and not for
-//! each request.
+//! What leafboot vouches for when a machine asks, as headers that are ready to be sent: a machine that boots asks for
+//! several things in a row, and they are not made for each.
 //!
-//! Must never: be changed: another session is another value.
+//! Must never: be said of another machine, or in another session.
 
-use hyper::body::Bytes;
-use hyper::header::{HeaderName, HeaderValue};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::claim::Header;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
-/// Something with the headers that say it.
-#[derive(Debug, Clone)]
-pub struct Vouched<T> {
-    /// What is said.
-    pub of: T,
-    headers: Vec<(HeaderName, HeaderValue)>,
+use super::claim::{self, Claim, Header, Machine};
+use crate::net::Mac;
+
+/// What the kernel said of a machine is believed so long.
+const AGE: Duration = Duration::from_secs(1);
+
+/// The headers that say where a machine's requests come in, and who asks.
+#[derive(Debug)]
+pub struct Vouched {
+    /// The headers.
+    pub headers: HeaderMap,
+    claim: Arc<Claim>,
+    machine: Machine,
+    made: Instant,
 }
 
-impl<T> Vouched<T> {
-    /// `headers`: how to say it, as [`super::claim`] does. They share one piece of memory: they are sent together.
-    pub fn new(of: T, headers: impl FnOnce(&T) -> Vec<Header>) -> Self {
-        let headers = headers(&of);
-        let all: Bytes = headers.iter().flat_map(|(_, value)| value.bytes()).collect();
-        let mut begin = 0;
-        let own = |(name, value): Header| {
-            let end = begin + value.len();
-            let value = HeaderValue::from_maybe_shared(all.slice(begin..end));
-            begin = end;
-            Some((HeaderName::from_static(name), value.ok()?))
-        };
-        Self { headers: headers.into_iter().filter_map(own).collect(), of }
+impl Vouched {
+    /// `mac`: the machine's Ethernet address, where the kernel knows it.
+    pub fn new(claim: &Arc<Claim>, machine: Machine, mac: Option<Mac>, now: Instant) -> Self {
+        let mac = mac.map(|mac| (claim::MAC, mac.to_string()));
+        let all = claim.headers().into_iter().chain(machine.headers()).chain(mac);
+        Self { headers: all.filter_map(ready).collect(), claim: Arc::clone(claim), machine, made: now }
     }
 
-    /// The headers that say it.
-    pub fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-        self.headers.iter().cloned()
+    /// Whether it is what is to be said of this machine in this session, now.
+    pub fn holds(&self, claim: &Arc<Claim>, machine: Machine, now: Instant) -> bool {
+        let age = now.saturating_duration_since(self.made);
+        Arc::ptr_eq(&self.claim, claim) && self.machine == machine && age < AGE
     }
 }
 
@@ -41,4 +43,33 @@ impl<T> Vouched<T> {
 /// printable ASCII, always can.
 pub fn ready((name, value): Header) -> Option<(HeaderName, HeaderValue)> {
     Some((HeaderName::from_static(name), HeaderValue::try_from(value).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::Session;
+
+    #[test]
+    fn it_is_said_of_one_machine_in_one_session_for_a_while() {
+        let claim = |session| {
+            Arc::new(Claim {
+                leaf: "leaf01".to_owned(),
+                port: "Ethernet0".parse().unwrap(),
+                prefix: "2001:db8:b007::/64".parse().unwrap(),
+                session: Session::begin(1, session).id(),
+            })
+        };
+        let machine = |address: &str| Machine { address: address.parse().unwrap(), tls: false };
+        let (first, one, now) = (claim(1), machine("2001:db8:b007::7"), Instant::now());
+        let vouched = Vouched::new(&first, one, Some(Mac([0x52, 0x54, 0, 0xb0, 7, 0])), now);
+        assert_eq!(vouched.headers[claim::PORT], "Ethernet0");
+        assert_eq!(vouched.headers["x-forwarded-for"], "2001:db8:b007::7");
+        assert_eq!(vouched.headers[claim::MAC], "52:54:00:b0:07:00");
+        assert!(vouched.holds(&first, one, now));
+        assert!(!vouched.holds(&first, one, now + AGE), "the kernel is asked again");
+        assert!(!vouched.holds(&first, machine("2001:db8:b007::8"), now), "another machine");
+        assert!(!vouched.holds(&first, Machine { tls: true, ..one }, now), "another scheme");
+        assert!(!vouched.holds(&claim(2), one, now), "another session");
+    }
 }

@@ -161,7 +161,7 @@ fn run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let shared = Arc::new(Shared::new(&settings, metrics).unwrap());
-        let Claim { port, prefix, .. } = phase.borrow().claim.of.clone();
+        let Claim { port, prefix, .. } = Claim::clone(&phase.borrow().claim);
         shared.scripts.with(|scripts| scripts.follow([(&port, &prefix)]));
         let service = port::service(&shared, phase);
         if let Some(tls) = &settings.tls {

@@ -21,7 +21,7 @@ pub fn phase(port: &str, prefix: &str) -> watch::Sender<Phase> {
 
 /// Its service on the device of its name in the calling thread's namespace.
 pub fn service(shared: &Arc<Shared>, phase: watch::Receiver<Phase>) -> Arc<Service> {
-    let port = phase.borrow().claim.of.port.clone();
+    let port = phase.borrow().claim.port.clone();
     let ifindex = nix::net::if_::if_nametoindex(port.as_str()).unwrap();
     Arc::new(Service::new(shared, ifindex, phase))
 }

@@ -141,3 +141,48 @@ impl Work {
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::time::{Duration, sleep};
+
+    use super::*;
+
+    fn request() -> Box<Request<Body>> {
+        Box::new(Request::get("/").header("host", "boot.example").body(Body::empty()).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_arrives_in_pieces_and_then_the_connection_takes_another_request() {
+        let (ours, mut theirs) = duplex(64);
+        let answering = async {
+            for _ in 0..2 {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(theirs.read_u8().await.unwrap());
+                }
+                for piece in ["HTTP/1.1 200 OK\r\ncontent-", "length: 6\r\n\r\nabc", "def"] {
+                    sleep(Duration::from_secs(1)).await;
+                    theirs.write_all(piece.as_bytes()).await.unwrap();
+                }
+            }
+            theirs
+        };
+        let asking = async {
+            let mut connection = Connection::begin(ours, 8192, None).await.unwrap();
+            for _ in 0..2 {
+                let mut answer = connection.ask(request()).await.map_err(|(error, _)| error).unwrap();
+                assert_eq!(answer.body_mut().collect().await.unwrap().to_bytes(), "abcdef");
+                connection = answer.body_mut().release().unwrap();
+                assert!(!connection.is_closed());
+            }
+            connection
+        };
+        let (connection, theirs) = tokio::join!(asking, answering);
+        drop(theirs);
+        let (_, unsent) = connection.ask(request()).await.err().expect("it is closed");
+        assert!(unsent.is_some(), "nobody saw that it was closed before");
+    }
+}

@@ -53,7 +53,8 @@ pub(super) async fn exchange(
         request.headers_mut().insert(HOST, host);
     }
     let begun = Instant::now();
-    let until = [timeouts.first_byte.map(|after| begun + after), deadline].into_iter().flatten().min();
+    let first_byte = timeouts.first_byte.and_then(|after| begun.checked_add(after));
+    let until = first_byte.into_iter().chain(deadline).min();
     let answering = connection.ask(request);
     let answer = match until {
         Some(until) => timeout_at(until.into(), answering).await.map_err(|_| {
