@@ -51,7 +51,7 @@ pub(super) async fn run(
     let end = match machine.tls.then_some(service.shared.tls.as_ref()).flatten() {
         None => converse(stream, machine, &service).await,
         // Boxed: most have no TLS, and are not to have the room for it.
-        Some(tls) => Box::pin(converse_safely(tls, stream, machine, &service)).await,
+        Some(tls) => Box::pin(converse_over_tls(tls, stream, machine, &service)).await,
     };
     if let Err(reason) = end {
         debug!(port = %service.port, reason, "a machine's connection broke");
@@ -59,8 +59,8 @@ pub(super) async fn run(
     drop(open);
 }
 
-/// The same over TLS.
-async fn converse_safely(
+/// Shakes hands, and answers requests over TLS.
+async fn converse_over_tls(
     tls: &Reloaded<ServerConfig>,
     stream: TcpStream,
     machine: Machine,

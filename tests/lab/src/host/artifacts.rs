@@ -1,4 +1,5 @@
-//! What a machine boots: Debian's cloud kernel, an initramfs with busybox, and a CD image with iPXE.
+//! What a machine boots: Debian's cloud kernel, an initramfs with busybox, and a CD image with iPXE; and what the leaf's
+//! kernel needs beside itself.
 //!
 //! The kernel is downloaded once and kept below the target directory; it is never installed. The rest is made anew each
 //! time, in less than a second, so that nothing old is ever booted.
@@ -23,7 +24,7 @@ const MODULES: [&str; 8] = [
 ];
 
 /// What has to be there already, and the Debian package that has it.
-const PREREQUISITES: [(&str, &str); 15] = [
+const PREREQUISITES: [(&str, &str); 16] = [
     ("/usr/bin/qemu-system-x86_64", "qemu-system-x86"),
     ("/usr/share/seabios/bios-256k.bin", "seabios"),
     ("/boot/ipxe.lkrn", "ipxe"),
@@ -34,6 +35,7 @@ const PREREQUISITES: [(&str, &str); 15] = [
     ("/bin/cpio", "cpio"),
     ("/sbin/ip", "iproute2"),
     ("/usr/bin/redis-server", "redis-server"),
+    ("/usr/bin/cc", "gcc libc6-dev"),
     ("/usr/bin/linux.uml", "user-mode-linux"),
     ("/usr/sbin/dnsmasq", "dnsmasq-base"),
     ("/usr/bin/curl", "curl"),
@@ -135,6 +137,15 @@ impl Artifacts {
             initramfs: initramfs(kernel, &directory.join("initramfs"))?,
         })
     }
+}
+
+/// What user-mode-linux needs to run on any CPU: a library that is loaded before its others.
+pub fn xstate(directory: &Path) -> Result<PathBuf, Error> {
+    let (source, library) = (directory.join("xstate.c"), directory.join("xstate.so"));
+    write(&source, include_str!("../leaf/xstate.c"))?;
+    let (source, made) = (source.display().to_string(), library.display().to_string());
+    run(&["cc", "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", &made, &source])?;
+    Ok(library)
 }
 
 /// A CD image that starts Debian's iPXE with the machine's script.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::process::Process;
-use super::{Error, network, until};
+use super::{Error, artifacts, network, until};
 use crate::leaf::control::{Reply, Request};
 use crate::site::{self, Port};
 
@@ -37,7 +37,9 @@ impl Leaf {
     pub fn start(lab_binary: &Path, directory: &Path, init: Init) -> Result<Leaf, Error> {
         let ports = Port::ALL.map(network::leaf_tap);
         let front_panel = std::iter::once(network::UPLINK_TAP).chain(ports.iter().map(String::as_str));
-        let mut argv: Vec<String> = vec!["/usr/bin/linux.uml".to_owned(), "mem=512M".to_owned()];
+        let mut argv = vec!["/usr/bin/env".to_owned()];
+        argv.push(format!("LD_PRELOAD={}", artifacts::xstate(directory)?.display()));
+        argv.extend(["/usr/bin/linux.uml", "mem=512M"].map(str::to_owned));
         argv.extend(["root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "quiet"].map(str::to_owned));
         argv.extend(["con=null", "con0=null,fd:1"].map(str::to_owned));
         argv.push(format!("uml_dir={}", directory.display()));
