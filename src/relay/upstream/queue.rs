@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 /// Requests that are under way at once while they are answered quickly.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 16;
 /// How long a request waits for its place. A server that takes longer is slow, and slow answers come side by side.
 const WAIT: Duration = Duration::from_millis(50);
 
