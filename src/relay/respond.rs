@@ -15,12 +15,13 @@ use hyper::header::{
     CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
 };
 use hyper::http::request::Parts;
+use hyper::http::response;
 use hyper::{Request, Response, StatusCode, Uri, Version};
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::body::{self, Body, Patient};
-use super::claim::{self, Claim, Header, Machine, RequestId};
+use super::claim::{self, Claim, Machine, RequestId};
 use super::decide;
 use super::image::{ImageRequest, PortImages};
 use super::intake::{self, Head};
@@ -29,7 +30,6 @@ use super::route::Kind;
 use super::script::{self, Trouble};
 use super::server::{Service, Stage};
 use super::upstream::{self, Repeat};
-use super::vouched::ready;
 use crate::metrics::Requests;
 
 /// metal-hammer gives its configuration request 5 s and has no second try; the answer must be back before that.
@@ -45,6 +45,8 @@ const REQUEST_MAX: u64 = 4 * 1024 * 1024;
 /// A machine that sends nothing more of its request for so long is not going to.
 const REQUEST_IDLE: Duration = Duration::from_secs(30);
 const REQUEST: HeaderName = HeaderName::from_static(claim::REQUEST);
+const TRACEPARENT: HeaderName = HeaderName::from_static(claim::TRACEPARENT);
+const TRACESTATE: HeaderName = HeaderName::from_static(claim::TRACESTATE);
 /// Seconds until a machine looks again: at random, so that a rack does not come back at once.
 const AGAIN: std::ops::RangeInclusive<u64> = 3..=8;
 
@@ -143,6 +145,7 @@ impl Asked<'_> {
         let is_script = |answer: &Response<Bytes>| script_flaw(answer).is_none();
         let fetched = shared.boot_service.fetch(Repeat::Freely(&request), deadline, ANSWER_MAX, is_script);
         let answer = tokio::select! {
+            biased;
             answer = fetched => answer.map_err(|error| error.to_string()),
             () = self.ends() => Err("it has not answered, and the relay ends".to_owned()),
         };
@@ -268,18 +271,26 @@ impl Asked<'_> {
         let headers = request.headers_mut();
         *headers = self.service.vouched(&self.claim, self.machine, self.began);
         self.pass(kind, headers);
-        for (name, value) in self.trace().into_iter().filter_map(ready).chain(self.id()) {
+        for (name, value) in self.trace().into_iter().chain([self.id()]).flatten() {
             headers.insert(name, value);
         }
         request
     }
 
-    /// The headers of the trace that it belongs to.
-    fn trace(&self) -> Vec<Header> {
+    /// The headers of the trace that it belongs to: the machine's own, or one that starts here.
+    fn trace(&self) -> [Option<(HeaderName, HeaderValue)>; 2] {
         let texts = |name| -> Vec<&str> {
             self.parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
         };
-        claim::trace(&texts(claim::TRACEPARENT), &texts(claim::TRACESTATE), self.random)
+        let parents = texts(TRACEPARENT);
+        let is_traced = claim::is_traced(&parents);
+        let parent = match parents.first().filter(|_| is_traced) {
+            Some(parent) => HeaderValue::from_str(parent),
+            None => HeaderValue::from_bytes(&claim::start_trace(self.random)),
+        };
+        let state = is_traced.then(|| claim::trace_state(&texts(TRACESTATE))).flatten();
+        let state = state.and_then(|state| HeaderValue::try_from(state).ok());
+        [parent.ok().map(|parent| (TRACEPARENT, parent)), state.map(|state| (TRACESTATE, state))]
     }
 
     /// Adds the machine's headers that go on: none of them is one that leafboot says.
@@ -338,15 +349,17 @@ fn script_flaw(answer: &Response<Bytes>) -> Option<String> {
 
 /// A whole answer of the boot service, with the headers that mean something to a machine.
 fn passed_on(answer: Response<Body>) -> Response<Body> {
-    let (mut head, body) = answer.into_parts();
+    let (response::Parts { status, mut headers, .. }, body) = answer.into_parts();
+    let passed = [
+        (CONTENT_TYPE, headers.remove(CONTENT_TYPE)),
+        (CONTENT_ENCODING, headers.remove(CONTENT_ENCODING)),
+        (RETRY_AFTER, headers.get(RETRY_AFTER).and_then(reply::retry_after)),
+    ];
+    // The map is the one that it came in: there is room in it.
+    headers.clear();
+    headers.extend(passed.into_iter().filter_map(|(name, value)| Some((name, value?))));
     let mut response = Response::new(body);
-    *response.status_mut() = head.status;
-    let mut passed = |name, value: Option<HeaderValue>| {
-        value.map(|value| response.headers_mut().insert(name, value));
-    };
-    passed(CONTENT_TYPE, head.headers.remove(CONTENT_TYPE));
-    passed(CONTENT_ENCODING, head.headers.remove(CONTENT_ENCODING));
-    passed(RETRY_AFTER, head.headers.get(RETRY_AFTER).and_then(reply::retry_after));
+    (*response.status_mut(), *response.headers_mut()) = (status, headers);
     response
 }
 
