@@ -381,21 +381,23 @@ fn small() {
         ("the same, 512 connections", 512, false),
         ("the same, 16 machines, a new connection each", 16, true),
     ] {
-        let peers = [Peer::Shared, Peer::NginxUnbuffered, Peer::Haproxy];
-        let [own, nginx, haproxy] =
+        let peers = [Peer::Shared, Peer::NginxUnbuffered, Peer::NginxVouching, Peer::Haproxy];
+        let [own, nginx, alike, haproxy] =
             in_turn(ROUNDS, peers, |peer| requests(peer, connections, SCRIPT, 200, fresh));
         let met = own.0 <= 1.3 * nginx.0;
-        row(what, [show(own), show(nginx), show(haproxy), none()], "≤ 1.3 × nginx", met);
+        let both = format!("{}; with the same headers {:.0}", show(nginx), alike.0);
+        row(what, [show(own), both, show(haproxy), none()], "≤ 1.3 × nginx", met);
     }
 }
 
 fn redirect() {
     let _origin = site();
-    let peers = [Peer::Redirect, Peer::NginxRedirect];
-    let [own, nginx] = in_turn(ROUNDS, peers, |peer| requests(peer, 64, IMAGE, 307, false));
+    let peers = [Peer::Redirect, Peer::NginxRedirect, Peer::NginxRedirectWithId];
+    let [own, nginx, alike] = in_turn(ROUNDS, peers, |peer| requests(peer, 64, IMAGE, 307, false));
     let show = |(cpu, rate): (f64, f64)| format!("{:.0}/s ({rate:.0}/s seen)", 1e6 / cpu);
     let what = "redirects a CPU second can answer, 64 connections";
-    row(what, [show(own), show(nginx), none(), none()], "≥ nginx", own.0 <= nginx.0);
+    let both = format!("{}; with the same headers {:.0}/s", show(nginx), 1e6 / alike.0);
+    row(what, [show(own), both, none(), none()], "≥ nginx", own.0 <= nginx.0);
 }
 
 fn memory() {

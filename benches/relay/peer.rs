@@ -27,13 +27,28 @@ pub enum Peer {
     NginxTuned,
     /// nginx, `proxy_buffering off`.
     NginxUnbuffered,
+    /// The same, and it says of requests what leafboot says.
+    NginxVouching,
     /// nginx, `return 307`.
     NginxRedirect,
+    /// The same, and its answers have an id as leafboot's have.
+    NginxRedirectWithId,
     /// HAProxy, splice-auto.
     Haproxy,
     /// Varnish.
     Varnish,
 }
+
+/// What leafboot says of a request to the server behind, as nginx can say it.
+const NGINX_VOUCHES: &str = "proxy_set_header Host $proxy_host; proxy_set_header Leafboot-Leaf leaf01; \
+    proxy_set_header Leafboot-Port Ethernet0; proxy_set_header Leafboot-Prefix 2001:db8:b007::/64; \
+    proxy_set_header Leafboot-Session 0123456789abcdef; proxy_set_header X-Forwarded-For $remote_addr; \
+    proxy_set_header X-Forwarded-Proto $scheme; \
+    proxy_set_header Forwarded 'for=\"[$remote_addr]\";proto=$scheme'; \
+    proxy_set_header Leafboot-Request $request_id; \
+    proxy_set_header traceparent 00-$request_id-0123456789abcdef-00;";
+/// A request's id in its answer.
+const NGINX_ID: &str = "add_header Leafboot-Request $request_id always;";
 
 /// A running one; ends when it is dropped.
 pub struct Running {
@@ -48,9 +63,9 @@ impl Peer {
     pub fn name(self) -> &'static str {
         match self {
             Self::Shared | Self::Plain | Self::Budgeted | Self::Redirect => "leafboot",
-            Self::NginxCache | Self::NginxTuned | Self::NginxUnbuffered | Self::NginxRedirect => "nginx",
             Self::Haproxy => "HAProxy",
             Self::Varnish => "Varnish",
+            _ => "nginx",
         }
     }
 
@@ -87,9 +102,6 @@ impl Peer {
                 let own = std::env::current_exe().unwrap().display().to_string();
                 words(&[&own, "serve", &file, device])
             }
-            Self::NginxCache | Self::NginxTuned | Self::NginxUnbuffered | Self::NginxRedirect => {
-                words(&["nginx", "-p", &at(""), "-c", &write("nginx.conf", &self.nginx(upstream))])
-            }
             Self::Haproxy => words(&["haproxy", "-db", "-f", &write("haproxy.cfg", &haproxy(upstream))]),
             Self::Varnish => {
                 let (listen, backend) = (format!("[::]:{PORT}"), format!("{upstream}:{UPSTREAM}"));
@@ -108,6 +120,7 @@ impl Peer {
                     "malloc,256m",
                 ])
             }
+            _ => words(&["nginx", "-p", &at(""), "-c", &write("nginx.conf", &self.nginx(upstream))]),
         }
     }
 
@@ -129,19 +142,16 @@ impl Peer {
         let cached =
             "proxy_cache images; proxy_cache_lock on; proxy_cache_valid 200 10m; proxy_cache_revalidate on;";
         let tuned = "proxy_buffers 8 128k; proxy_buffer_size 16k; proxy_max_temp_file_size 0;";
-        let how = if self == Self::NginxCache {
-            cached
-        } else if self == Self::NginxUnbuffered {
-            "proxy_buffering off;"
-        } else {
-            tuned
-        };
-        let answer = if self == Self::NginxRedirect {
-            "return 307 http://images.metal-stack.io$request_uri;".to_owned()
-        } else {
-            format!(
-                "proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection \"\"; {how}"
-            )
+        let unbuffered = "proxy_buffering off;";
+        let redirect = "return 307 http://images.metal-stack.io$request_uri;";
+        let proxy = "proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection \"\";";
+        let answer = match self {
+            Self::NginxCache => [proxy, cached].concat(),
+            Self::NginxUnbuffered => [proxy, unbuffered].concat(),
+            Self::NginxVouching => [proxy, unbuffered, NGINX_VOUCHES, NGINX_ID].concat(),
+            Self::NginxRedirect => redirect.to_owned(),
+            Self::NginxRedirectWithId => [redirect, NGINX_ID].concat(),
+            _ => [proxy, tuned].concat(),
         };
         format!(
             "daemon off; user root; worker_processes 1; worker_rlimit_nofile 8192; pid nginx.pid; error_log stderr crit;\n\
