@@ -43,8 +43,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let _ = range::starts_late(&conditions);
 
     let parent = format!("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01{}", lines[0]);
-    assert!(!claim::is_traced(&[&parent]) || parent.len() <= 256);
-    assert!(claim::trace_state(&lines[1..]).is_none_or(|state| state.len() <= 512));
+    let trace = claim::trace(&[&parent], &lines[1..], (1, 2, 3));
+    assert!(trace.iter().all(|(_, value)| value.len() <= 512));
     for kind in [Kind::Script, Kind::Token, Kind::Image, Kind::Api] {
         let connection = line(1).unwrap_or_default();
         let _ = claim::passes(kind, lines[0], &connection);

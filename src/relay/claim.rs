@@ -107,6 +107,10 @@ fn hex(number: u64) -> [u8; 16] {
     std::array::from_fn(|place| b"0123456789abcdef"[(number >> (60 - 4 * place)) as usize & 15])
 }
 
+fn ascii(parts: &[&[u8]]) -> String {
+    String::from_utf8(parts.concat()).unwrap_or_default()
+}
+
 /// Whether a machine's header goes on. `connection` is the machine's `Connection` field.
 pub fn passes(kind: Kind, header: &str, connection: &str) -> bool {
     let known = match kind {
@@ -148,25 +152,25 @@ pub fn is_hop_by_hop(header: &str) -> bool {
     ) || header.starts_with("proxy-")
 }
 
-/// Whether a machine's `traceparent` fields name a trace that its request belongs to. (W3C Trace Context 3.2.2, 4.3)
-pub fn is_traced(parents: &[&str]) -> bool {
-    matches!(parents, [parent] if is_traceparent(parent))
-}
-
-/// A machine's `tracestate`, which means something only with its trace, as it goes on. (W3C Trace Context 3.3)
-pub fn trace_state(states: &[&str]) -> Option<String> {
-    let state = states.join(",");
-    (!state.is_empty() && state.len() <= TRACESTATE_MAX).then_some(state)
-}
-
-/// The `traceparent` of a trace that starts here, of random bits. (W3C Trace Context 3.2.2)
-pub fn start_trace(random: (u64, u64, u64)) -> [u8; 55] {
-    let mut trace = *b"00-0123456789abcdef0123456789abcdef-0123456789abcdef-00";
-    // An id of zeros is none (W3C Trace Context 3.2.2.3).
-    for (place, number) in [(3, random.0), (19, random.1 | 1), (36, random.2 | 1)] {
-        trace[place..place + 16].copy_from_slice(&hex(number));
+/// The trace that a request belongs to: the machine's own, where it is well-formed, or one that starts here. And the
+/// machine's `tracestate`, which means something only with its trace. (W3C Trace Context 3.2.2, 3.3, 4.3)
+pub fn trace(parents: &[&str], states: &[&str], random: (u64, u64, u64)) -> Vec<Header> {
+    match parents {
+        [parent] if is_traceparent(parent) => {
+            let state = states.join(",");
+            let mut headers = vec![(TRACEPARENT, (*parent).to_owned())];
+            if !state.is_empty() && state.len() <= TRACESTATE_MAX {
+                headers.push((TRACESTATE, state));
+            }
+            headers
+        }
+        _ => {
+            // An id of zeros is none (W3C Trace Context 3.2.2.3).
+            let (high, low, span) = (random.0, random.1 | 1, random.2 | 1);
+            let trace = ascii(&[b"00-", &hex(high), &hex(low), b"-", &hex(span), b"-00"]);
+            vec![(TRACEPARENT, trace)]
+        }
     }
-    trace
 }
 
 /// `00-<32 hex digits>-<16 hex digits>-<2 hex digits>`, in lower case, ids not zero; a later version may have more.
@@ -256,7 +260,9 @@ mod tests {
 
     #[test]
     fn a_trace_is_passed_on_or_started() {
-        assert!(is_traced(&[PARENT]));
+        let passed = trace(&[PARENT], &["a=1", "b=2"], (1, 2, 3));
+        assert_eq!(passed, [(TRACEPARENT, PARENT.to_owned()), (TRACESTATE, "a=1,b=2".to_owned())]);
+        let started = "00-00000000000000010000000000000003-0000000000000005-00";
         for bad in [
             &[][..],
             &[PARENT, PARENT],
@@ -266,23 +272,14 @@ mod tests {
             &["00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"],
             &["x"],
         ] {
-            assert!(!is_traced(bad), "{bad:?}");
+            assert_eq!(trace(bad, &["a=1"], (1, 2, 4)), [(TRACEPARENT, started.to_owned())], "{bad:?}");
         }
-        let started = start_trace((1, 2, 4));
-        assert_eq!(started, *b"00-00000000000000010000000000000003-0000000000000005-00");
-    }
-
-    #[test]
-    fn a_state_goes_on_as_one_header_or_not_at_all() {
-        assert_eq!(trace_state(&["a=1", "b=2"]).as_deref(), Some("a=1,b=2"));
-        assert_eq!(trace_state(&[]), None);
-        assert_eq!(trace_state(&[&"x".repeat(TRACESTATE_MAX + 1)]), None);
     }
 
     proptest! {
         #[test]
         fn a_started_trace_is_well_formed(random: (u64, u64, u64)) {
-            prop_assert!(is_traced(&[str::from_utf8(&start_trace(random)).unwrap()]));
+            prop_assert!(is_traceparent(&trace(&[], &[], random)[0].1));
         }
     }
 }

@@ -21,7 +21,7 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::body::{self, Body, Patient};
-use super::claim::{self, Claim, Machine, RequestId};
+use super::claim::{self, Claim, Header, Machine, RequestId};
 use super::decide;
 use super::image::{ImageRequest, PortImages};
 use super::intake::{self, Head};
@@ -30,6 +30,7 @@ use super::route::Kind;
 use super::script::{self, Trouble};
 use super::server::{Service, Stage};
 use super::upstream::{self, Repeat};
+use super::vouched::ready;
 use crate::metrics::Requests;
 
 /// metal-hammer gives its configuration request 5 s and has no second try; the answer must be back before that.
@@ -45,8 +46,6 @@ const REQUEST_MAX: u64 = 4 * 1024 * 1024;
 /// A machine that sends nothing more of its request for so long is not going to.
 const REQUEST_IDLE: Duration = Duration::from_secs(30);
 const REQUEST: HeaderName = HeaderName::from_static(claim::REQUEST);
-const TRACEPARENT: HeaderName = HeaderName::from_static(claim::TRACEPARENT);
-const TRACESTATE: HeaderName = HeaderName::from_static(claim::TRACESTATE);
 /// Seconds until a machine looks again: at random, so that a rack does not come back at once.
 const AGAIN: std::ops::RangeInclusive<u64> = 3..=8;
 
@@ -271,26 +270,18 @@ impl Asked<'_> {
         let headers = request.headers_mut();
         *headers = self.service.vouched(&self.claim, self.machine, self.began);
         self.pass(kind, headers);
-        for (name, value) in self.trace().into_iter().chain([self.id()]).flatten() {
+        for (name, value) in self.trace().into_iter().filter_map(ready).chain(self.id()) {
             headers.insert(name, value);
         }
         request
     }
 
-    /// The headers of the trace that it belongs to: the machine's own, or one that starts here.
-    fn trace(&self) -> [Option<(HeaderName, HeaderValue)>; 2] {
+    /// The headers of the trace that it belongs to.
+    fn trace(&self) -> Vec<Header> {
         let texts = |name| -> Vec<&str> {
             self.parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
         };
-        let parents = texts(TRACEPARENT);
-        let is_traced = claim::is_traced(&parents);
-        let parent = match parents.first().filter(|_| is_traced) {
-            Some(parent) => HeaderValue::from_str(parent),
-            None => HeaderValue::from_bytes(&claim::start_trace(self.random)),
-        };
-        let state = is_traced.then(|| claim::trace_state(&texts(TRACESTATE))).flatten();
-        let state = state.and_then(|state| HeaderValue::try_from(state).ok());
-        [parent.ok().map(|parent| (TRACEPARENT, parent)), state.map(|state| (TRACESTATE, state))]
+        claim::trace(&texts(claim::TRACEPARENT), &texts(claim::TRACESTATE), self.random)
     }
 
     /// Adds the machine's headers that go on: none of them is one that leafboot says.
