@@ -2,7 +2,6 @@
 //!
 //! Must never: outlive its port's grace.
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -102,9 +101,7 @@ where
     let least = settings.min_rate.unwrap_or_default();
     let (sent, cut) = (service.sent.clone(), service.cut.clone());
     let stream = Reader::new(stream, least, settings.patience, sent, cut);
-    let handle = service_fn(|request| async move {
-        Ok::<_, Infallible>(respond::respond(service, machine, request).await)
-    });
+    let handle = service_fn(|request| respond::respond(service, machine, request));
     let mut http = http1::Builder::new();
     http.timer(Timer::default()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MAX);
     let http = http.serve_connection(TokioIo::new(stream), handle);

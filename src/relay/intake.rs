@@ -95,30 +95,41 @@ fn length_of(text: &[u8]) -> Option<u64> {
 /// `Host`: a name or an IPv4 address, or an IPv6 literal with or without a zone, and maybe a port. iPXE sends the zone
 /// as its URL has it, `[fe80::1%25net0]` (RFC 6874), and other clients `[fe80::1%net0]`.
 fn is_host(value: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(value) else {
-        return false;
+    let (is_host, port) = match value.strip_prefix(b"[").map(|literal| before(literal, b']')) {
+        Some((inside, [b']', port @ ..])) => (is_literal(inside), port),
+        Some(_) => return false,
+        None => {
+            let (name, port) = before(value, b':');
+            (is_name(name), port)
+        }
     };
-    let (host, port) = match text.strip_prefix('[') {
-        Some(literal) => match literal.split_once(']') {
-            Some((inside, rest)) if is_literal(inside) => ("literal", rest),
-            _ => return false,
-        },
-        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    let is_port = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
     };
-    let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-    let is_port = port.is_empty()
-        || port.strip_prefix(':').is_some_and(|p| p.len() <= 5 && p.bytes().all(|b| b.is_ascii_digit()));
-    is_port && host.bytes().all(is_name)
+    is_host && is_port
 }
 
-/// What stands between the brackets of an IPv6 literal.
-fn is_literal(inside: &str) -> bool {
-    let (address, zone) = inside.split_once('%').unwrap_or((inside, "x"));
-    let is_zone = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-    address.parse::<std::net::Ipv6Addr>().is_ok()
-        && !zone.is_empty()
-        && zone.len() <= 32
-        && zone.bytes().all(is_zone)
+/// What stands between the brackets of an IPv6 literal, by its characters: nobody here goes to that address.
+fn is_literal(inside: &[u8]) -> bool {
+    let (address, zone) = before(inside, b'%');
+    let is_zone = match zone {
+        [] => true,
+        [_, zone @ ..] => (1..=32).contains(&zone.len()) && is_name(zone),
+    };
+    let is_of_address = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
+    is_zone && address.contains(&b':') && address.iter().all(is_of_address)
+}
+
+/// Whether a text has no other characters than names have.
+fn is_name(text: &[u8]) -> bool {
+    text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'))
+}
+
+/// What stands before the first `mark`, and the rest with it; without one it is all before.
+fn before(text: &[u8], mark: u8) -> (&[u8], &[u8]) {
+    text.split_at(text.iter().position(|byte| *byte == mark).unwrap_or(text.len()))
 }
 
 #[cfg(test)]
@@ -190,6 +201,9 @@ mod tests {
             "[::1",
             "::1",
             "[x]",
+            "[]",
+            "[1]",
+            "[::g]",
             "[::1%]",
             "[::1]x",
             "[::1%25a/b]",

@@ -3,12 +3,15 @@
 //!
 //! Must never: log a query, a header, a body or an answer: they may hold secrets; or keep a token for later.
 
+use std::convert::Infallible;
 use std::fmt::Display;
-use std::future::poll_fn;
+use std::future::{self, Ready, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
+use futures_util::future::Either;
 use http_body_util::Limited;
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{
@@ -31,7 +34,6 @@ use super::script::{self, Trouble};
 use super::server::{Service, Stage};
 use super::upstream::{self, Repeat};
 use super::vouched::ready;
-use crate::metrics::Requests;
 
 /// metal-hammer gives its configuration request 5 s and has no second try; the answer must be back before that.
 const TOKEN_DEADLINE: Duration = Duration::from_millis(4500);
@@ -61,12 +63,13 @@ struct Asked<'a> {
     began: Instant,
 }
 
+/// An answer that is there, or that comes when somebody behind has been asked: boxed, for that needs kilobytes, which no
+/// silent connection is to hold, and no redirect to go through.
+type Answer<'a> = Either<Ready<Answered>, Pin<Box<dyn Future<Output = Answered> + Send + 'a>>>;
+type Answered = Result<Response<Body>, Infallible>;
+
 /// Answers one request.
-pub(super) async fn respond(
-    service: &Service,
-    machine: Machine,
-    request: Request<Incoming>,
-) -> Response<Body> {
+pub(super) fn respond(service: &Service, machine: Machine, request: Request<Incoming>) -> Answer<'_> {
     let (claim, stage) = {
         let phase = service.phase.borrow();
         (Arc::clone(&phase.claim), phase.stage)
@@ -74,19 +77,27 @@ pub(super) async fn respond(
     let (parts, incoming) = request.into_parts();
     let id = RequestId::new(fastrand::u64(..));
     let random = (fastrand::u64(..), fastrand::u64(..), fastrand::u64(..));
-    let asked = Asked { service, claim, machine, id, random, parts, began: Instant::now() };
-    let (kind, is_relayed, mut response) = match asked.judge() {
-        Err(refusal) => (None, false, *refusal),
-        Ok(kind) => match asked.turned_away(kind, stage) {
-            Some(response) => (Some(kind), false, response),
-            None => (Some(kind), true, asked.answer(kind, incoming).await),
-        },
+    let mut asked = Asked { service, claim, machine, id, random, parts, began: Instant::now() };
+    let at_once = |answered| Either::Left(future::ready(answered));
+    let kind = match asked.judge() {
+        Ok(kind) => kind,
+        Err(refusal) => return at_once(asked.turn_away(None, *refusal)),
     };
-    if let Some((name, id)) = asked.id() {
-        response.headers_mut().insert(name, id);
+    if let Some(response) = asked.hindrance(kind, stage) {
+        return at_once(asked.turn_away(Some(kind), response));
     }
-    asked.note(kind, is_relayed, response.status());
-    response
+    Either::Right(match (kind, &service.images) {
+        (Kind::Image, None) => {
+            let response = asked.redirect();
+            return at_once(asked.relayed(kind, response));
+        }
+        (Kind::Image, Some(images)) => {
+            Box::pin(async move { asked.relayed(kind, asked.image(images).await) })
+        }
+        (Kind::Script, _) => Box::pin(async move { asked.relayed(kind, asked.script().await) }),
+        (Kind::Token, _) => Box::pin(async move { asked.relayed(kind, asked.token().await) }),
+        (Kind::Api, _) => Box::pin(async move { asked.relayed(kind, asked.api(incoming).await) }),
+    })
 }
 
 impl Asked<'_> {
@@ -105,8 +116,8 @@ impl Asked<'_> {
         Ok(kind)
     }
 
-    /// The answer to a request that nobody is to be asked for.
-    fn turned_away(&self, kind: Kind, stage: Stage) -> Option<Response<Body>> {
+    /// The answer to a request that nobody is to be asked for now.
+    fn hindrance(&self, kind: Kind, stage: Stage) -> Option<Response<Body>> {
         let over = match stage {
             Stage::Released => Some("this port is not in boot any more"),
             Stage::Interrupted => {
@@ -123,17 +134,11 @@ impl Asked<'_> {
         (!self.service.allows(self.began)).then(|| self.trouble(kind, "this port asks too often"))
     }
 
-    async fn answer(&self, kind: Kind, incoming: Incoming) -> Response<Body> {
-        // Boxed is what needs kilobytes while it waits: no silent connection is to hold them, and no redirect to copy them.
-        match kind {
-            Kind::Image => match &self.service.images {
-                None => reply::redirect([&self.service.shared.cache_name, self.parts.uri.path()].concat()),
-                Some(images) => Box::pin(self.image(images)).await,
-            },
-            Kind::Script => Box::pin(self.script()).await,
-            Kind::Token => Box::pin(self.token()).await,
-            Kind::Api => Box::pin(self.api(incoming)).await,
-        }
+    /// Sends the machine to the partition cache.
+    fn redirect(&mut self) -> Response<Body> {
+        let location = [&self.service.shared.cache_name, self.parts.uri.path()].concat();
+        // What it sent is judged: nothing else looks at it.
+        reply::redirect(location, std::mem::take(&mut self.parts.headers))
     }
 
     /// A boot script: the boot service's, the last known good one, or one that says what is wrong.
@@ -298,21 +303,30 @@ impl Asked<'_> {
         warn!(port = %self.claim.port, request = %self.id, %kind, reason, "cannot be relayed");
     }
 
-    /// Counts the request and logs it.
-    fn note(&self, kind: Option<Kind>, is_relayed: bool, status: StatusCode) {
-        let Claim { port, session, .. } = &*self.claim;
-        let count = |requests: &mut Requests| requests.answered(kind.map(Kind::as_str), status.as_u16());
-        self.service.kept.with(|kept| count(&mut kept.requests));
+    /// Ends a request that was turned away. A machine could fill the log with requests that cost nothing.
+    fn turn_away(&self, kind: Option<Kind>, response: Response<Body>) -> Answered {
+        let (Claim { port, session, .. }, request) = (&*self.claim, self.id);
+        debug!(%port, %session, %request, status = response.status().as_u16(), "turned away");
+        self.answered(kind, response)
+    }
+
+    /// Ends a request that was relayed.
+    fn relayed(&self, kind: Kind, response: Response<Body>) -> Answered {
+        let (Claim { port, session, .. }, request) = (&*self.claim, self.id);
         let (method, path) = (self.parts.method.as_str(), self.parts.uri.path());
-        let (request, status) = (self.id, status.as_u16());
-        match kind.filter(|_| is_relayed) {
-            // A machine could fill the log with requests that cost nothing.
-            None => debug!(%port, %session, %request, status, "turned away"),
-            Some(kind) => {
-                let ms = || self.began.elapsed().as_millis();
-                info!(%port, %session, %request, %kind, method, path, status, ms = ms(), "relayed");
-            }
+        let (status, ms) = (response.status().as_u16(), || self.began.elapsed().as_millis());
+        info!(%port, %session, %request, %kind, method, path, status, ms = ms(), "relayed");
+        self.answered(Some(kind), response)
+    }
+
+    /// Counts the request; its answer says which one it was.
+    fn answered(&self, kind: Option<Kind>, mut response: Response<Body>) -> Answered {
+        let (kind, status) = (kind.map(Kind::as_str), response.status().as_u16());
+        self.service.kept.with(|kept| kept.requests.answered(kind, status));
+        if let Some((name, id)) = self.id() {
+            response.headers_mut().insert(name, id);
         }
+        Ok(response)
     }
 }
 

@@ -119,6 +119,10 @@ impl Segment {
     /// What follows the segment at the beginning of `path`; none: `path` begins with another one.
     fn strip<'a>(&self, path: &'a str) -> Option<&'a str> {
         match self {
+            // Most segments have another length, which is seen sooner than other letters.
+            Self::Exactly(text) if path.as_bytes().get(text.len()).is_some_and(|byte| !is_slash(byte)) => {
+                None
+            }
             Self::Exactly(text) => path.strip_prefix(text.as_str()),
             Self::Any => Some(path.bytes().position(|byte| is_slash(&byte)).map_or("", |end| &path[end..])),
             Self::Uuid => {

@@ -1,11 +1,11 @@
 //! The HTTP library's timer for one machine's connection. It asks for an alarm with each request and drops it when the head
-//! is there: the alarm is kept for the next one, and put off, which costs less than another.
+//! is there: one alarm serves them all, and is put off when it rings too early, which costs less than another.
 //!
-//! Must never: ring before its time.
+//! Must never: ring before its time, or serve several tasks.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use hyper::rt;
@@ -14,7 +14,7 @@ use crate::held::Held;
 
 type Alarm = Pin<Box<tokio::time::Sleep>>;
 
-/// A timer with at most one alarm that nobody waits for.
+/// A timer of one task, with one alarm: it rings at the latest when the first of those rings that are waited for.
 #[derive(Debug, Clone, Default)]
 pub struct Timer(Arc<Held<Option<Alarm>>>);
 
@@ -24,15 +24,7 @@ impl rt::Timer for Timer {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn rt::Sleep>> {
-        let deadline = deadline.into();
-        let alarm = match self.0.with(Option::take) {
-            Some(mut alarm) => {
-                alarm.as_mut().reset(deadline);
-                alarm
-            }
-            None => Box::pin(tokio::time::sleep_until(deadline)),
-        };
-        Box::pin(Sleep { alarm: Some(alarm), timer: self.clone() })
+        Box::pin(Sleep { deadline: deadline.into(), timer: self.clone() })
     }
 
     fn now(&self) -> Instant {
@@ -40,9 +32,9 @@ impl rt::Timer for Timer {
     }
 }
 
-/// Waits for the alarm, and gives it back.
+/// Waits for its time.
 struct Sleep {
-    alarm: Option<Alarm>,
+    deadline: tokio::time::Instant,
     timer: Timer,
 }
 
@@ -51,15 +43,19 @@ impl rt::Sleep for Sleep {}
 impl Future for Sleep {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.alarm.as_mut().map_or(Poll::Ready(()), |alarm| alarm.as_mut().poll(context))
-    }
-}
-
-impl Drop for Sleep {
-    fn drop(&mut self) {
-        let alarm = self.alarm.take();
-        self.timer.0.with(|kept| *kept = alarm);
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let deadline = self.deadline;
+        self.timer.0.with(|alarm| {
+            let alarm = alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+            if alarm.deadline() > deadline {
+                alarm.as_mut().reset(deadline);
+            }
+            while alarm.deadline() < deadline {
+                ready!(alarm.as_mut().poll(context));
+                alarm.as_mut().reset(deadline);
+            }
+            alarm.as_mut().poll(context)
+        })
     }
 }
 
@@ -81,7 +77,8 @@ mod tests {
         assert_eq!(begun.elapsed().as_secs(), 25, "put off");
         timer.sleep(Duration::from_secs(15)).await;
         assert_eq!(begun.elapsed().as_secs(), 40, "rung before");
-        let (long, short) = (timer.sleep(Duration::from_secs(9)), timer.sleep(Duration::from_secs(1)));
+        let (mut long, short) = (timer.sleep(Duration::from_secs(9)), timer.sleep(Duration::from_secs(1)));
+        assert!(futures_util::poll!(&mut long).is_pending());
         short.await;
         assert_eq!(begun.elapsed().as_secs(), 41, "two at once");
         long.await;
