@@ -40,11 +40,14 @@ impl Client {
         Self { stream, head: Vec::new() }
     }
 
-    /// Sends a GET and reads the answer's head. Returns status, the body's length, and how much of it has come.
-    fn ask(&mut self, path: &str) -> Option<(u16, u64, u64)> {
-        // In one piece, as every client sends it.
+    /// Sends a GET, in one piece as every client does.
+    pub fn ask(&mut self, path: &str) -> Option<()> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: [::1]\r\n\r\n");
-        self.stream.write_all(request.as_bytes()).ok()?;
+        self.stream.write_all(request.as_bytes()).ok()
+    }
+
+    /// Reads the answer's head: its status, the body's length, and how much of it has come.
+    fn head(&mut self) -> Option<(u16, u64, u64)> {
         self.head.clear();
         let mut buffer = [0; 4096];
         let end = loop {
@@ -62,7 +65,13 @@ impl Client {
 
     /// One small request, its answer whole; its status.
     pub fn small(&mut self, path: &str) -> Option<u16> {
-        let (status, length, mut came) = self.ask(path)?;
+        self.ask(path)?;
+        self.answer()
+    }
+
+    /// A small answer, whole; its status.
+    pub fn answer(&mut self) -> Option<u16> {
+        let (status, length, mut came) = self.head()?;
         let mut buffer = [0; 4096];
         while came < length {
             came += self.stream.read(&mut buffer).ok().filter(|read| *read > 0)? as u64;
@@ -74,7 +83,7 @@ impl Client {
     /// Adds what comes to `total`.
     pub fn download(&mut self, path: &str, rate: u64, stop: &AtomicBool, total: &AtomicU64) -> Got {
         let begun = Instant::now();
-        let Some((200, length, mut came)) = self.ask(path) else {
+        let Some((200, length, mut came)) = self.ask(path).and_then(|()| self.head()) else {
             return Got::default();
         };
         total.fetch_add(came, Ordering::Relaxed);

@@ -19,7 +19,7 @@ pub enum Peer {
     Plain,
     /// leafboot as a site has it: one transfer for all, the default budget.
     Budgeted,
-    /// leafboot, 307.
+    /// leafboot with the default `mode`: images are redirected.
     Redirect,
     /// nginx with `proxy_cache_lock` and its default timeouts.
     NginxCache,

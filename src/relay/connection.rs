@@ -104,6 +104,8 @@ where
     let handle = service_fn(|request| respond::respond(service, machine, request));
     let mut http = http1::Builder::new();
     http.timer(Timer::default()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MAX);
+    // Without images all bodies are small: a copy costs less than a list of pieces.
+    http.writev(service.images.is_some());
     let http = http.serve_connection(TokioIo::new(stream), handle);
     let mut http = pin!(http);
     let (mut phase, mut news) = (service.phase.clone(), service.phase.clone());
