@@ -104,8 +104,9 @@ where
     let handle = service_fn(|request| respond::respond(service, machine, request));
     let mut http = http1::Builder::new();
     http.timer(Timer::default()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MAX);
-    // Without images all bodies are small: a copy costs less than a list of pieces.
-    http.writev(service.images.is_some());
+    // Who has said all may wait for its answer, which comes in time or not at all. An API's stream may be silent for ever:
+    // nobody else would see that its machine has gone.
+    http.half_close(service.shared.api.is_none());
     let http = http.serve_connection(TokioIo::new(stream), handle);
     let mut http = pin!(http);
     let (mut phase, mut news) = (service.phase.clone(), service.phase.clone());

@@ -1,7 +1,7 @@
 //! A machine in iPXE never comes to a dead end, and whoever is not iPXE is told when to come back.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use leafboot::relay::connection::GRACE;
@@ -139,6 +139,25 @@ fn a_script_under_way_when_all_ends_is_one_that_asks_again() {
         });
         retries(&answer.replacen("HTTP/1.1 ", "", 1), "it has not answered");
     }
+}
+
+#[test]
+fn a_machine_that_sends_nothing_more_gets_its_answer() {
+    let cable = Cable::plug();
+    let slow = Server::start(TcpListener::bind("[::]:0").unwrap(), |mut stream, _| {
+        std::thread::sleep(Duration::from_millis(500));
+        let _ = stream.write_all(&ok("#!ipxe\n"));
+    });
+    let relayed = Relayed::with(cable, &boot_service_of(&[&slow.origin]));
+    let asking = relayed.cable.inside(|| {
+        let mut stream = TcpStream::connect("[2001:db8:b007::1]:80").unwrap();
+        stream.write_all(b"GET /boot.ipxe HTTP/1.1\r\nHost: leaf\r\n\r\n").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).map(|_| answer)
+    });
+    let answer = asking.join().unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("#!ipxe\n"), "{answer}");
 }
 
 #[test]
