@@ -10,7 +10,9 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
+
+use super::alarm::Alarm;
 
 /// A body of a request or an answer.
 #[derive(Debug)]
@@ -42,28 +44,33 @@ impl Body {
     pub fn coming(body: impl HttpBody<Data = Bytes, Error = io::Error> + Send + 'static) -> Self {
         Self::Coming(body.boxed_unsync())
     }
+}
 
-    /// All its bytes when they are there; none: they are more than `most`. An error is the body's.
-    pub async fn gather(mut self, most: usize) -> io::Result<Option<Bytes>> {
-        let (mut first, mut all) = (Bytes::new(), Vec::new());
-        while let Some(frame) = self.frame().await {
-            // Trailers say nothing that anybody here asks for.
-            let Ok(piece) = frame?.into_data() else { continue };
-            if first.len().max(all.len()) + piece.len() > most {
-                return Ok(None);
-            }
-            // Most bodies are one piece, which need not be copied.
-            if first.is_empty() {
-                first = piece;
-            } else {
-                if all.is_empty() {
-                    all.extend_from_slice(&first);
-                }
-                all.extend_from_slice(&piece);
-            }
+/// All bytes of a body when they are there; none: they are more than `most`. An error is the body's.
+pub async fn gather<B>(body: &mut B, most: usize) -> io::Result<Option<Bytes>>
+where
+    B: HttpBody<Data = Bytes, Error = io::Error> + Unpin,
+{
+    let (mut first, mut all) = (Bytes::new(), Vec::new());
+    while !body.is_end_stream()
+        && let Some(frame) = body.frame().await
+    {
+        // Trailers say nothing that anybody here asks for.
+        let Ok(piece) = frame?.into_data() else { continue };
+        if first.len().max(all.len()) + piece.len() > most {
+            return Ok(None);
         }
-        Ok(Some(if all.is_empty() { first } else { all.into() }))
+        // Most bodies are one piece, which need not be copied.
+        if first.is_empty() {
+            first = piece;
+        } else {
+            if all.is_empty() {
+                all.extend_from_slice(&first);
+            }
+            all.extend_from_slice(&piece);
+        }
     }
+    Ok(Some(if all.is_empty() { first } else { all.into() }))
 }
 
 impl HttpBody for Body {
@@ -102,15 +109,15 @@ impl HttpBody for Body {
 pub struct Patient<B> {
     body: B,
     idle: Option<Duration>,
-    /// Runs while a piece is waited for.
-    patience: Option<Pin<Box<Sleep>>>,
-    waiting: bool,
+    /// Until when the next piece is waited for; none: nobody has had to wait yet.
+    until: Option<Instant>,
+    alarm: Alarm,
 }
 
 impl<B> Patient<B> {
     /// `body`, with an error instead of a piece that takes too long.
     pub fn new(body: B, idle: Option<Duration>) -> Self {
-        Self { body, idle, patience: None, waiting: false }
+        Self { body, idle, until: None, alarm: Alarm::default() }
     }
 
     /// The body.
@@ -123,13 +130,8 @@ impl<B> Patient<B> {
         let Some(idle) = self.idle else {
             return false;
         };
-        let until = Instant::now() + idle;
-        let patience = self.patience.get_or_insert_with(|| Box::pin(sleep_until(until)));
-        if !self.waiting {
-            patience.as_mut().reset(until);
-            self.waiting = true;
-        }
-        patience.as_mut().poll(context).is_ready()
+        let until = *self.until.get_or_insert_with(|| Instant::now() + idle);
+        self.alarm.poll(until, context).is_ready()
     }
 }
 
@@ -147,7 +149,7 @@ where
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match Pin::new(&mut self.body).poll_frame(context) {
             Poll::Ready(frame) => {
-                self.waiting = false;
+                self.until = None;
                 Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)))
             }
             Poll::Pending if self.is_late(context) => {
@@ -224,7 +226,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_pieces_are_gathered_or_none() {
-        for (body, all) in [
+        for (mut body, all) in [
             (Body::empty(), Some("")),
             (Body::whole("abcdef"), Some("abcdef")),
             (Body::whole("abcdefg"), None),
@@ -233,10 +235,10 @@ mod tests {
             (coming(["", "abc", "def"]), Some("abcdef")),
             (coming(["abc", "def", "g"]), None),
         ] {
-            assert_eq!(body.gather(6).await.unwrap(), all.map(Bytes::from));
+            assert_eq!(gather(&mut body, 6).await.unwrap(), all.map(Bytes::from));
         }
         let broken = [Ok("ab"), Err(io::ErrorKind::BrokenPipe.into())];
-        let broken = Body::coming(Pieces(broken.into_iter().collect()));
-        assert_eq!(broken.gather(6).await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        let mut broken = Body::coming(Pieces(broken.into_iter().collect()));
+        assert_eq!(gather(&mut broken, 6).await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 }

@@ -107,10 +107,6 @@ fn hex(number: u64) -> [u8; 16] {
     std::array::from_fn(|place| b"0123456789abcdef"[(number >> (60 - 4 * place)) as usize & 15])
 }
 
-fn ascii(parts: &[&[u8]]) -> String {
-    String::from_utf8(parts.concat()).unwrap_or_default()
-}
-
 /// Whether a machine's header goes on. `connection` is the machine's `Connection` field.
 pub fn passes(kind: Kind, header: &str, connection: &str) -> bool {
     let known = match kind {
@@ -153,24 +149,26 @@ pub fn is_hop_by_hop(header: &str) -> bool {
 }
 
 /// The trace that a request belongs to: the machine's own, where it is well-formed, or one that starts here. And the
-/// machine's `tracestate`, which means something only with its trace. (W3C Trace Context 3.2.2, 3.3, 4.3)
-pub fn trace(parents: &[&str], states: &[&str], random: (u64, u64, u64)) -> Vec<Header> {
-    match parents {
-        [parent] if is_traceparent(parent) => {
-            let state = states.join(",");
-            let mut headers = vec![(TRACEPARENT, (*parent).to_owned())];
-            if !state.is_empty() && state.len() <= TRACESTATE_MAX {
-                headers.push((TRACESTATE, state));
-            }
-            headers
-        }
-        _ => {
-            // An id of zeros is none (W3C Trace Context 3.2.2.3).
-            let (high, low, span) = (random.0, random.1 | 1, random.2 | 1);
-            let trace = ascii(&[b"00-", &hex(high), &hex(low), b"-", &hex(span), b"-00"]);
-            vec![(TRACEPARENT, trace)]
-        }
+/// machine's `tracestate`, which means something only with its trace, and is only then asked for. (W3C Trace Context
+/// 3.2.2, 3.3, 4.3)
+pub fn trace(
+    parents: &[&str],
+    state: impl FnOnce() -> String,
+    random: (u64, u64, u64),
+) -> (String, Option<String>) {
+    if let [parent] = parents
+        && is_traceparent(parent)
+    {
+        let state = Some(state()).filter(|state| !state.is_empty() && state.len() <= TRACESTATE_MAX);
+        return ((*parent).to_owned(), state);
     }
+    // An id of zeros is none (W3C Trace Context 3.2.2.3).
+    let (high, low, span) = (random.0, random.1 | 1, random.2 | 1);
+    let mut parent = *b"00-________________________________-________________-00";
+    for (place, number) in [(3, high), (19, low), (36, span)] {
+        parent[place..place + 16].copy_from_slice(&hex(number));
+    }
+    (String::from_utf8(parent.to_vec()).unwrap_or_default(), None)
 }
 
 /// `00-<32 hex digits>-<16 hex digits>-<2 hex digits>`, in lower case, ids not zero; a later version may have more.
@@ -260,8 +258,11 @@ mod tests {
 
     #[test]
     fn a_trace_is_passed_on_or_started() {
-        let passed = trace(&[PARENT], &["a=1", "b=2"], (1, 2, 3));
-        assert_eq!(passed, [(TRACEPARENT, PARENT.to_owned()), (TRACESTATE, "a=1,b=2".to_owned())]);
+        let trace = |parents: &[&str], state: &str| trace(parents, || state.to_owned(), (1, 2, 4));
+        assert_eq!(trace(&[PARENT], "a=1,b=2"), (PARENT.to_owned(), Some("a=1,b=2".to_owned())));
+        for bad in [String::new(), "a".repeat(TRACESTATE_MAX + 1)] {
+            assert_eq!(trace(&[PARENT], &bad), (PARENT.to_owned(), None));
+        }
         let started = "00-00000000000000010000000000000003-0000000000000005-00";
         for bad in [
             &[][..],
@@ -272,14 +273,14 @@ mod tests {
             &["00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"],
             &["x"],
         ] {
-            assert_eq!(trace(bad, &["a=1"], (1, 2, 4)), [(TRACEPARENT, started.to_owned())], "{bad:?}");
+            assert_eq!(trace(bad, "a=1"), (started.to_owned(), None), "{bad:?}");
         }
     }
 
     proptest! {
         #[test]
         fn a_started_trace_is_well_formed(random: (u64, u64, u64)) {
-            prop_assert!(is_traceparent(&trace(&[], &[], random)[0].1));
+            prop_assert!(is_traceparent(&trace(&[], String::new, random).0));
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The relay: boot script, token and image requests of the machines, port by port.
 //!
 //! `task` runs a `server` on each port that serves a machine; each `connection` of it (over a `reader` with `patience`, with
-//! a `timer`) hands its requests to `respond`.
+//! a `timer`, whose `alarm` others have, too) hands its requests to `respond`.
 //! What becomes of it `intake`, `route` and `decide` say, and `allowance` how often; `claim` is what leafboot vouches for
 //! (`vouched`: ready to be sent), `script` what iPXE is told while something is wrong, `reply` everybody. `upstream` asks
 //! the servers behind, over `tls` where they want it, and `image` serves images in proxy mode.
 
+mod alarm;
 pub mod body;
 pub mod budget;
 pub mod claim;

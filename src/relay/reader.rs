@@ -3,15 +3,15 @@
 //!
 //! Must never: count time in which there was nothing to send against the machine.
 
-use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
+use super::alarm::Alarm;
 use super::patience::Patience;
 use crate::metrics::Counter;
 
@@ -27,17 +27,16 @@ pub struct Reader<S> {
     /// Counts it when it is cut.
     cut: Counter,
     begun: Instant,
-    /// Runs while there is no room.
-    alarm: Pin<Box<Sleep>>,
+    /// Rings when it has had no room for too long.
+    alarm: Alarm,
 }
 
 impl<S> Reader<S> {
     /// `rate`: bytes per second that the machine must read at least, over `window`; 0: any. `sent`
     /// counts the bytes that the connection takes, and `cut` that the machine was too slow.
     pub fn new(stream: S, rate: u64, window: Duration, sent: Counter, cut: Counter) -> Self {
-        let begun = Instant::now();
-        let alarm = Box::pin(sleep_until(begun + window));
-        Self { stream, patience: Patience::new(rate, window), sent, cut, begun, alarm }
+        let patience = Patience::new(rate, window);
+        Self { stream, patience, sent, cut, begun: Instant::now(), alarm: Alarm::default() }
     }
 
     fn judge(
@@ -52,17 +51,12 @@ impl<S> Reader<S> {
             }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => loop {
-                match self.patience.full(self.begun.elapsed()) {
-                    Ok(left) => self.alarm.as_mut().reset(Instant::now() + left),
-                    Err(_) => {
-                        self.cut.inc();
-                        return Poll::Ready(Err(io::Error::new(
-                            io::ErrorKind::TimedOut,
-                            "it reads too slowly",
-                        )));
-                    }
-                }
-                if self.alarm.as_mut().poll(context).is_pending() {
+                let now = Instant::now();
+                let Ok(left) = self.patience.full(now - self.begun) else {
+                    self.cut.inc();
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "it reads too slowly")));
+                };
+                if self.alarm.poll(now + left, context).is_pending() {
                     break;
                 }
             },

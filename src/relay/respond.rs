@@ -24,16 +24,15 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::body::{self, Body, Patient};
-use super::claim::{self, Claim, Header, Machine, RequestId};
+use super::claim::{self, Claim, Machine, RequestId};
 use super::decide;
-use super::image::{ImageRequest, PortImages};
+use super::image::ImageRequest;
 use super::intake::{self, Head};
 use super::reply;
 use super::route::Kind;
 use super::script::{self, Trouble};
 use super::server::{Service, Stage};
 use super::upstream::{self, Repeat};
-use super::vouched::ready;
 
 /// metal-hammer gives its configuration request 5 s and has no second try; the answer must be back before that.
 const TOKEN_DEADLINE: Duration = Duration::from_millis(4500);
@@ -48,6 +47,8 @@ const REQUEST_MAX: u64 = 4 * 1024 * 1024;
 /// A machine that sends nothing more of its request for so long is not going to.
 const REQUEST_IDLE: Duration = Duration::from_secs(30);
 const REQUEST: HeaderName = HeaderName::from_static(claim::REQUEST);
+const TRACEPARENT: HeaderName = HeaderName::from_static(claim::TRACEPARENT);
+const TRACESTATE: HeaderName = HeaderName::from_static(claim::TRACESTATE);
 /// Seconds until a machine looks again: at random, so that a rack does not come back at once.
 const AGAIN: std::ops::RangeInclusive<u64> = 3..=8;
 
@@ -86,17 +87,15 @@ pub(super) fn respond(service: &Service, machine: Machine, request: Request<Inco
     if let Some(response) = asked.hindrance(kind, stage) {
         return at_once(asked.turn_away(Some(kind), response));
     }
-    Either::Right(match (kind, &service.images) {
-        (Kind::Image, None) => {
-            let response = asked.redirect();
-            return at_once(asked.relayed(kind, response));
-        }
-        (Kind::Image, Some(images)) => {
-            Box::pin(async move { asked.relayed(kind, asked.image(images).await) })
-        }
-        (Kind::Script, _) => Box::pin(async move { asked.relayed(kind, asked.script().await) }),
-        (Kind::Token, _) => Box::pin(async move { asked.relayed(kind, asked.token().await) }),
-        (Kind::Api, _) => Box::pin(async move { asked.relayed(kind, asked.api(incoming).await) }),
+    if kind == Kind::Image && service.images.is_none() {
+        let response = asked.redirect();
+        return at_once(asked.relayed(kind, response));
+    }
+    Either::Right(match kind {
+        Kind::Script => Box::pin(async move { asked.relayed(kind, asked.script().await) }),
+        Kind::Token => Box::pin(async move { asked.relayed(kind, asked.token().await) }),
+        Kind::Image => Box::pin(async move { asked.relayed(kind, asked.image().await) }),
+        Kind::Api => Box::pin(async move { asked.relayed(kind, asked.api(incoming).await) }),
     })
 }
 
@@ -160,8 +159,9 @@ impl Asked<'_> {
                     // It is as good as the boot service says; but half a script is not to be given out again.
                     if upstream::is_framed(answer.headers()) {
                         let (target, port) = (self.target(), &self.claim.port);
-                        let now = shared.started.elapsed();
-                        shared.scripts.with(|scripts| scripts.keep(port, target, answer.body(), now));
+                        // It is at least as fresh.
+                        let then = self.began.saturating_duration_since(shared.started);
+                        shared.scripts.with(|scripts| scripts.keep(port, target, answer.body(), then));
                     }
                     return passed_on(answer.map(Body::whole));
                 }
@@ -197,9 +197,7 @@ impl Asked<'_> {
 
     /// A call of metal-apiserver: both ways as it comes. A stream of its own may be silent for as long as it likes.
     async fn api(&self, incoming: Incoming) -> Response<Body> {
-        let Some(api) = &self.service.shared.api else {
-            return reply::refused(&self.service.shared.settings.routes, decide::Refusal::Path);
-        };
+        let Some(api) = &self.service.shared.api else { return self.not_served() };
         let most = usize::try_from(REQUEST_MAX).unwrap_or(usize::MAX);
         let body = match incoming.is_end_stream() {
             true => Body::empty(),
@@ -214,7 +212,9 @@ impl Asked<'_> {
         }
     }
 
-    async fn image(&self, images: &PortImages) -> Response<Body> {
+    /// An image of the partition cache, for sites whose machines cannot reach it.
+    async fn image(&self) -> Response<Body> {
+        let Some(images) = &self.service.images else { return self.not_served() };
         let mut headers = HeaderMap::new();
         self.pass(Kind::Image, &mut headers);
         let asked = ImageRequest {
@@ -228,6 +228,10 @@ impl Asked<'_> {
             Ok(answer) => answer.map(|body| body::holding(body, under_way)),
             Err(error) => self.failed(Kind::Image, "partition cache", &error),
         }
+    }
+
+    fn not_served(&self) -> Response<Body> {
+        reply::refused(&self.service.shared.settings.routes, decide::Refusal::Path)
     }
 
     fn failed(&self, kind: Kind, who: &str, error: &dyn Display) -> Response<Body> {
@@ -275,18 +279,16 @@ impl Asked<'_> {
         let headers = request.headers_mut();
         *headers = self.service.vouched(&self.claim, self.machine, self.began);
         self.pass(kind, headers);
-        for (name, value) in self.trace().into_iter().filter_map(ready).chain(self.id()) {
-            headers.insert(name, value);
-        }
-        request
-    }
-
-    /// The headers of the trace that it belongs to.
-    fn trace(&self) -> Vec<Header> {
         let texts = |name| -> Vec<&str> {
             self.parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
         };
-        claim::trace(&texts(claim::TRACEPARENT), &texts(claim::TRACESTATE), self.random)
+        let (parent, state) = claim::trace(&texts(TRACEPARENT), || texts(TRACESTATE).join(","), self.random);
+        let trace = [(TRACEPARENT, Some(parent)), (TRACESTATE, state)];
+        let trace = trace.into_iter().filter_map(|(name, text)| Some((name, text?.try_into().ok()?)));
+        for (name, value) in trace.chain(self.id()) {
+            headers.insert(name, value);
+        }
+        request
     }
 
     /// Adds the machine's headers that go on: none of them is one that leafboot says.
@@ -356,8 +358,8 @@ fn script_flaw(answer: &Response<Bytes>) -> Option<String> {
 fn passed_on(answer: Response<Body>) -> Response<Body> {
     let (response::Parts { status, mut headers, .. }, body) = answer.into_parts();
     let passed = [
-        (CONTENT_TYPE, headers.remove(CONTENT_TYPE)),
-        (CONTENT_ENCODING, headers.remove(CONTENT_ENCODING)),
+        (CONTENT_TYPE, headers.get(CONTENT_TYPE).cloned()),
+        (CONTENT_ENCODING, headers.get(CONTENT_ENCODING).cloned()),
         (RETRY_AFTER, headers.get(RETRY_AFTER).and_then(reply::retry_after)),
     ];
     // The map is the one that it came in: there is room in it.

@@ -41,7 +41,7 @@ impl Vouched {
 
 /// A header that can be sent; none where its value cannot stand in one, which the words of a claim, checked types of
 /// printable ASCII, always can.
-pub fn ready((name, value): Header) -> Option<(HeaderName, HeaderValue)> {
+fn ready((name, value): Header) -> Option<(HeaderName, HeaderValue)> {
     Some((HeaderName::from_static(name), HeaderValue::try_from(value).ok()?))
 }
 

@@ -241,7 +241,7 @@ impl PortImages {
         let is_head = asked.method == Method::HEAD;
         let (answer, paid) = self.cache.ask_alone(asked.method, &asked.path, own).await?;
         let is_framed = upstream::is_framed(answer.headers());
-        let (head, body) = answer.into_parts();
+        let (head, mut body) = answer.into_parts();
         let served = matches!(head.status, StatusCode::OK | StatusCode::PARTIAL_CONTENT);
         if !served
             && head.status != StatusCode::NOT_MODIFIED
@@ -267,7 +267,7 @@ impl PortImages {
                 body::holding(Body::coming(body), OneMore::of(&self.alone))
             }
             None if !is_framed => return Err(ImageError::Transfer(upstream::UNFRAMED.to_owned())),
-            None => match body.gather(UNKNOWN_MAX).await {
+            None => match body::gather(&mut body, UNKNOWN_MAX).await {
                 Ok(whole) => Body::whole(whole.ok_or(ImageError::NoLength)?),
                 Err(broken) => return Err(ImageError::Transfer(broken.to_string())),
             },

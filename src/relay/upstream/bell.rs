@@ -20,10 +20,9 @@ struct State {
 }
 
 impl Bell {
-    /// Mutes it, and forgets that it rang: what it rang for is done next. The waker rings it.
-    pub(super) fn muted(self: &Arc<Self>) -> Waker {
+    /// Mutes it, and forgets that it rang: what it rang for is done next.
+    pub(super) fn mute(&self) {
         self.0.with(|state| *state = State::default());
-        Waker::from(Arc::clone(self))
     }
 
     /// From now on it wakes `waiting`: at once, if it rang meanwhile.
@@ -74,12 +73,13 @@ mod tests {
         let woken = Arc::new(Woken::default());
         let count = || woken.0.load(Ordering::Relaxed);
         let (waiting, bell) = (Waker::from(Arc::clone(&woken)), Arc::new(Bell::default()));
-        let rope = bell.muted();
+        let rope = Waker::from(Arc::clone(&bell));
+        bell.mute();
         rope.wake_by_ref();
         assert_eq!(count(), 0, "muted");
         bell.ring_for(&waiting);
         assert_eq!(count(), 1, "it rang meanwhile");
-        let _ = bell.muted();
+        bell.mute();
         bell.ring_for(&waiting);
         assert_eq!(count(), 1, "what it rang for is done");
         rope.wake_by_ref();

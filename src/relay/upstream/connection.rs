@@ -5,7 +5,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -15,7 +15,9 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
+use super::super::alarm::Alarm;
 use super::super::body::Body;
 use super::bell::Bell;
 
@@ -26,13 +28,21 @@ pub(super) struct Connection {
     _large: Option<OwnedSemaphorePermit>,
 }
 
+/// Why there is no answer.
+pub(super) enum Failure {
+    /// It did not begin in time.
+    Late,
+    /// The connection broke. The request as it was, where nothing of it was sent.
+    Broken(hyper::Error, Option<Box<Request<Body>>>),
+}
+
 impl Connection {
     /// HTTP/1.1 over `stream`. `buffer`: what is read at once, in bytes; `large`: its place among those that read much.
     pub(super) async fn begin<T>(
         stream: T,
         buffer: usize,
         large: Option<OwnedSemaphorePermit>,
-    ) -> io::Result<Self>
+    ) -> io::Result<Box<Self>>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -40,8 +50,10 @@ impl Connection {
         // A request is a head, and seldom more: one piece costs the kernel less than a list with one.
         http.writev(false).max_buf_size(buffer);
         let (sender, work) = http.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        let work = Work { to_do: Some(Box::pin(work)), bell: Arc::default() };
-        Ok(Self { sender, work, _large: large })
+        let bell = Arc::<Bell>::default();
+        let rope = Waker::from(Arc::clone(&bell));
+        let work = Work { to_do: Some(Box::pin(work)), bell, rope, alarm: Alarm::default() };
+        Ok(Box::new(Self { sender, work, _large: large }))
     }
 
     /// Whether it takes no request any more, as far as is known.
@@ -49,27 +61,31 @@ impl Connection {
         self.work.to_do.is_none() || self.sender.is_closed()
     }
 
-    /// Sends a request and waits for its answer, which has the connection from then on; the error has the request as it
-    /// was, where nothing of it was sent.
+    /// Sends a request and waits for its answer, which has the connection from then on: at most `until` for its head.
     pub(super) async fn ask(
-        mut self,
+        mut self: Box<Self>,
         request: Box<Request<Body>>,
-    ) -> Result<Response<Arriving>, (hyper::Error, Option<Box<Request<Body>>>)> {
-        let Self { sender, work, .. } = &mut self;
+        until: Option<Instant>,
+    ) -> Result<Response<Arriving>, Failure> {
+        let Self { sender, work, .. } = &mut *self;
         // A request that goes before the connection is ready would fail.
-        if !sender.is_ready()
-            && let Err(error) =
-                poll_fn(|context| work.result(context, |silent| sender.poll_ready(silent))).await
-        {
-            return Err((error, Some(request)));
-        }
-        let mut answer = pin!(sender.try_send_request(*request));
-        match poll_fn(|context| work.result(context, |silent| answer.as_mut().poll(silent))).await {
-            Ok(answer) => Ok(answer.map(|body| Arriving { body, connection: Some(self) })),
-            Err(mut failed) => {
-                let unsent = failed.take_message().map(Box::new);
-                Err((failed.into_error(), unsent))
+        if !sender.is_ready() {
+            let is_ready = |context: &mut Context<'_>| sender.poll_ready(context);
+            match work.result_until(until, is_ready).await {
+                Some(Ok(())) => {}
+                Some(Err(error)) => return Err(Failure::Broken(error, Some(request))),
+                None => return Err(Failure::Late),
             }
+        }
+        // Boxed: who asks has no room for a request that comes back, which is seldom.
+        let mut answer = Box::pin(sender.try_send_request(*request));
+        match work.result_until(until, |context| answer.as_mut().poll(context)).await {
+            Some(Ok(answer)) => Ok(answer.map(|body| Arriving { body, connection: Some(self) })),
+            Some(Err(mut failed)) => {
+                let unsent = failed.take_message().map(Box::new);
+                Err(Failure::Broken(failed.into_error(), unsent))
+            }
+            None => Err(Failure::Late),
         }
     }
 }
@@ -77,12 +93,12 @@ impl Connection {
 /// An answer's body as it arrives over its connection.
 pub(super) struct Arriving {
     body: Incoming,
-    connection: Option<Connection>,
+    connection: Option<Box<Connection>>,
 }
 
 impl Arriving {
     /// Gives the connection back. What has not come yet will not come any more.
-    pub(super) fn release(&mut self) -> Option<Connection> {
+    pub(super) fn release(&mut self) -> Option<Box<Connection>> {
         self.connection.take()
     }
 }
@@ -118,9 +134,27 @@ struct Work {
     /// None: it has come to its end. Which is said to whom it concerns, with the answer or its body.
     to_do: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
     bell: Arc<Bell>,
+    /// Rings it.
+    rope: Waker,
+    /// For who waits for a result.
+    alarm: Alarm,
 }
 
 impl Work {
+    /// Does it until the result is there; none: it is `until`.
+    async fn result_until<T>(
+        &mut self,
+        until: Option<Instant>,
+        mut look: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Option<T> {
+        poll_fn(|context| match (self.result(context, &mut look), until) {
+            (Poll::Ready(result), _) => Poll::Ready(Some(result)),
+            (Poll::Pending, Some(until)) => self.alarm.poll(until, context).map(|()| None),
+            (Poll::Pending, None) => Poll::Pending,
+        })
+        .await
+    }
+
     /// Does what can be done now, and looks for its result, which comes of nothing else: so `look` need not have anybody
     /// woken.
     fn result<T>(
@@ -129,8 +163,8 @@ impl Work {
         look: impl FnOnce(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
         if let Some(to_do) = &mut self.to_do {
-            let waker = self.bell.muted();
-            if to_do.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+            self.bell.mute();
+            if to_do.as_mut().poll(&mut Context::from_waker(&self.rope)).is_ready() {
                 self.to_do = None;
             }
         }
@@ -173,7 +207,7 @@ mod tests {
         let asking = async {
             let mut connection = Connection::begin(ours, 8192, None).await.unwrap();
             for _ in 0..2 {
-                let mut answer = connection.ask(request()).await.map_err(|(error, _)| error).unwrap();
+                let mut answer = connection.ask(request(), None).await.ok().unwrap();
                 assert_eq!(answer.body_mut().collect().await.unwrap().to_bytes(), "abcdef");
                 connection = answer.body_mut().release().unwrap();
                 assert!(!connection.is_closed());
@@ -182,7 +216,8 @@ mod tests {
         };
         let (connection, theirs) = tokio::join!(asking, answering);
         drop(theirs);
-        let (_, unsent) = connection.ask(request()).await.err().expect("it is closed");
-        assert!(unsent.is_some(), "nobody saw that it was closed before");
+        let failure = connection.ask(request(), None).await.err().expect("it is closed");
+        let is_unsent = matches!(failure, Failure::Broken(_, Some(_)));
+        assert!(is_unsent, "nobody saw that it was closed before");
     }
 }

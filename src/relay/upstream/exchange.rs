@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::header::{HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, USER_AGENT};
-use hyper::{Method, Request, Response, StatusCode, Version};
-use tokio::time::timeout_at;
+use hyper::{Method, Request, Response, StatusCode};
 
 use super::answer::AnswerBody;
-use super::connection::Connection;
+use super::connection::{Connection, Failure};
 use super::origin::Origin;
 use super::{UpstreamError, causes};
 use crate::relay::body::Body;
@@ -38,37 +37,26 @@ pub(super) struct Timeouts {
     pub(super) idle: Option<Duration>,
 }
 
-/// Sends a request and returns the head of its answer, before `deadline`.
+/// Sends a request, now at `begun`, and returns the head of its answer, before `deadline`.
 pub(super) async fn exchange(
     origin: &Arc<Origin>,
-    connection: Connection,
+    connection: Box<Connection>,
     mut request: Box<Request<Body>>,
     timeouts: Timeouts,
+    begun: Instant,
     deadline: Option<Instant>,
 ) -> Result<Response<AnswerBody>, Unanswered> {
-    *request.version_mut() = Version::HTTP_11;
-    let host = origin.host.as_ref().filter(|_| !request.headers().contains_key(HOST)).cloned();
-    let is_ours = host.is_some();
-    if let Some(host) = host {
-        request.headers_mut().insert(HOST, host);
-    }
-    let begun = Instant::now();
+    request.headers_mut().insert(HOST, origin.host.clone());
     let first_byte = timeouts.first_byte.and_then(|after| begun.checked_add(after));
     let until = first_byte.into_iter().chain(deadline).min();
-    let answering = connection.ask(request);
-    let answer = match until {
-        Some(until) => timeout_at(until.into(), answering).await.map_err(|_| {
-            let after = until.saturating_duration_since(begun);
-            Unanswered { error: UpstreamError::Late { origin: origin.name.clone(), after }, unsent: None }
-        })?,
-        None => answering.await,
-    };
-    let answer = answer.map_err(|(error, mut unsent)| {
-        if let Some(request) = unsent.as_mut().filter(|_| is_ours) {
-            // The next origin has another name.
-            request.headers_mut().remove(HOST);
+    let answer = connection.ask(request, until.map(Into::into)).await.map_err(|failure| match failure {
+        Failure::Broken(error, unsent) => {
+            Unanswered { error: reason(origin, &error, unsent.is_some()), unsent }
         }
-        Unanswered { error: reason(origin, &error, unsent.is_some()), unsent }
+        Failure::Late => {
+            let after = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(begun));
+            Unanswered { error: UpstreamError::Late { origin: origin.name.clone(), after }, unsent: None }
+        }
     })?;
     if !is_readable(answer.headers()) {
         let reason = "its Transfer-Encoding is not chunked".to_owned();
@@ -85,12 +73,12 @@ pub(super) async fn probe(
     timeouts: Timeouts,
     is_judged_by_status: bool,
 ) -> Result<(), String> {
-    let deadline = Instant::now() + PROBE;
+    let begun = Instant::now();
     let connection = origin.connect().await.map_err(|error| error.to_string())?;
     let mut request = Box::new(Request::new(Body::empty()));
     *request.method_mut() = Method::HEAD;
     request.headers_mut().insert(USER_AGENT, PROBE_AGENT);
-    let answer = exchange(origin, connection, request, timeouts, Some(deadline)).await;
+    let answer = exchange(origin, connection, request, timeouts, Instant::now(), Some(begun + PROBE)).await;
     let status = answer.map_err(|unanswered| unanswered.error.to_string())?.status();
     if is_judged_by_status && says_it_fails(status) { Err(format!("it answered {status}")) } else { Ok(()) }
 }
@@ -120,47 +108,48 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::config::Config;
-    use crate::relay::upstream::{Buffers, Manner};
 
-    fn origin() -> Arc<Origin> {
-        let text = "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n[relay]\n\
-                    boot_service = { origins = [\"http://boot.example\"] }\ncache = { name = \"http://c\" }\n";
-        let settings = Config::parse(text).unwrap().relay.boot_service;
-        let manner =
-            Manner { name: "boot_service", buffers: Buffers::MANY, host: None, is_judged_by_status: true };
-        Arc::new(Origin::new(&settings.origins[0], &settings, None, &manner))
-    }
-
-    async fn asked(connection: Connection) -> Unanswered {
-        let timeouts = Timeouts { first_byte: Some(Duration::from_secs(5)), idle: None };
+    fn request() -> Box<Request<Body>> {
         let mut request = Box::new(Request::new(Body::whole("body")));
         *request.method_mut() = Method::POST;
-        exchange(&origin(), connection, request, timeouts, None).await.err().unwrap()
+        request
+    }
+
+    async fn asked(
+        origin: &Arc<Origin>,
+        connection: Box<Connection>,
+        request: Box<Request<Body>>,
+    ) -> Unanswered {
+        let timeouts = Timeouts { first_byte: Some(Duration::from_secs(5)), idle: None };
+        exchange(origin, connection, request, timeouts, Instant::now(), None).await.err().unwrap()
     }
 
     #[tokio::test]
     async fn what_a_closed_connection_did_not_take_is_given_back() {
-        let (ours, theirs) = tokio::io::duplex(1024);
-        let connection = origin().speak(ours).await.unwrap();
-        drop(theirs);
-        let Unanswered { error, unsent } = asked(connection).await;
-        assert!(matches!(error, UpstreamError::Connect { .. }), "{error}");
-        let request = unsent.unwrap();
+        let mut request = request();
+        for name in ["boot.example", "other.example"] {
+            let (origin, (ours, theirs)) = (Origin::named(name), tokio::io::duplex(1024));
+            let connection = origin.speak(ours).await.unwrap();
+            drop(theirs);
+            let Unanswered { error, unsent } = asked(&origin, connection, request).await;
+            assert!(matches!(error, UpstreamError::Connect { .. }), "{error}");
+            request = unsent.unwrap();
+            assert_eq!(request.headers()[HOST], name, "the next origin has another name");
+        }
         assert_eq!(request.method(), Method::POST);
-        assert!(!request.headers().contains_key(HOST), "the next origin has another name");
         assert_eq!(request.into_body().collect().await.unwrap().to_bytes(), "body");
     }
 
     #[tokio::test]
     async fn what_was_sent_is_not() {
         let (ours, theirs) = tokio::io::duplex(1);
-        let connection = origin().speak(ours).await.unwrap();
+        let origin = Origin::named("boot.example");
+        let connection = origin.speak(ours).await.unwrap();
         tokio::spawn(async move {
             let mut theirs = theirs;
             let _ = tokio::io::AsyncReadExt::read_u8(&mut theirs).await;
         });
-        let Unanswered { error, unsent } = asked(connection).await;
+        let Unanswered { error, unsent } = asked(&origin, connection, request()).await;
         assert!(matches!(error, UpstreamError::Broken { .. }) && unsent.is_none(), "{error}");
     }
 }

@@ -5,17 +5,21 @@
 //!
 //! Must never: send a request twice that may be sent only once, or wait without a bound where one is set.
 
+use std::future;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::Either;
 use hyper::body::Bytes;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Request, Response, StatusCode};
 use thiserror::Error;
 use tokio::time::timeout_at;
 
-use super::body::Body;
+use super::alarm;
+use super::body::{self, Body};
 use super::tls::{self, TlsError};
 use crate::config::relay;
 use crate::metrics::Metrics;
@@ -161,7 +165,8 @@ impl Upstream {
         asked: Repeat<'_>,
         deadline: Option<Instant>,
     ) -> Result<Response<Body>, UpstreamError> {
-        self.ask_each(asked, deadline, |_, answer| std::future::ready(Ok(answer)), |_| true).await
+        let as_it_comes = |_, _, answer: Response<AnswerBody>| future::ready(Ok(answer.map(Body::coming)));
+        self.ask_each(asked, deadline, as_it_comes, |_| true).await
     }
 
     /// Sends a request and returns its whole answer of at most `most` bytes, or an error: a part is never a whole. One
@@ -178,7 +183,10 @@ impl Upstream {
             // It has a connection of its own anyway.
             Repeat::Once(_) => None,
         };
-        let whole = |index, answer| self.collect(index, answer, most, deadline);
+        let whole = |index, begun, mut answer: Response<AnswerBody>| async move {
+            let gathered = self.gather(index, answer.body_mut(), most, begun, deadline).await;
+            gathered.map(|whole| answer.map(|_| whole))
+        };
         // Boxed: who waits in the queue has no need of the room yet.
         Box::pin(self.ask_each(asked, Some(deadline), whole, is_of_use)).await
     }
@@ -188,7 +196,7 @@ impl Upstream {
         &self,
         mut asked: Repeat<'_>,
         deadline: Option<Instant>,
-        take: impl Fn(usize, Response<Body>) -> Taking,
+        take: impl Fn(usize, Instant, Response<AnswerBody>) -> Taking,
         is_of_use: impl Fn(&Response<T>) -> bool,
     ) -> Result<Response<T>, UpstreamError>
     where
@@ -200,23 +208,12 @@ impl Upstream {
             if deadline.is_some_and(|deadline| deadline <= begun) {
                 break;
             }
-            let answer = match self.ask(index, &mut asked, deadline).await {
-                Ok(answer) if self.is_failure(answer.status()) => {
-                    self.standing.failed(index, &format!("it answered {}", answer.status()));
-                    take(index, answer.map(Body::coming)).await
-                }
-                Ok(answer) => {
-                    self.standing.begins(index, begun.elapsed());
-                    let judged = |body: AnswerBody| Body::coming(body.judged(&self.standing, index));
-                    take(index, answer.map(judged)).await
-                }
-                Err(error) => {
-                    if !matches!(error, UpstreamError::Request { .. }) {
-                        self.standing.failed(index, &error.to_string());
-                    }
-                    Err(error)
-                }
+            let heard = self.ask(index, &mut asked, begun, deadline).await;
+            let answer = match self.judge(index, begun, heard) {
+                Ok(answer) => Either::Left(take(index, begun, answer)),
+                Err(error) => Either::Right(future::ready(Err(error))),
             };
+            let answer = answer.await;
             let again = match (&answer, &asked) {
                 (Err(UpstreamError::Connect { .. }), _) => true,
                 (Ok(answer), Repeat::Freely(_)) => self.is_failure(answer.status()) || !is_of_use(answer),
@@ -234,26 +231,47 @@ impl Upstream {
         last
     }
 
-    /// An answer with its whole body. One that breaks counts against its origin by itself.
-    async fn collect(
+    /// What an origin says, or that it says nothing, counts for or against it: its answer's body does so when it is through.
+    fn judge(
         &self,
         index: usize,
-        answer: Response<Body>,
+        begun: Instant,
+        heard: Result<Response<AnswerBody>, UpstreamError>,
+    ) -> Result<Response<AnswerBody>, UpstreamError> {
+        match &heard {
+            Ok(answer) if self.is_failure(answer.status()) => {
+                self.standing.failed(index, &format!("it answered {}", answer.status()));
+            }
+            Ok(_) => {
+                self.standing.begins(index, begun.elapsed());
+                return heard.map(|answer| answer.map(|body| body.judged(&self.standing, index)));
+            }
+            // The machine's own fault.
+            Err(UpstreamError::Request { .. }) => {}
+            Err(error) => self.standing.failed(index, &error.to_string()),
+        }
+        heard
+    }
+
+    /// All bytes of an answer's body. One that breaks counts against its origin by itself.
+    async fn gather(
+        &self,
+        index: usize,
+        body: &mut AnswerBody,
         most: usize,
+        begun: Instant,
         deadline: Instant,
-    ) -> Result<Response<Bytes>, UpstreamError> {
+    ) -> Result<Bytes, UpstreamError> {
         let origin = || self.origins[index].name.clone();
-        let (head, body) = answer.into_parts();
-        let begun = Instant::now();
-        match timeout_at(deadline.into(), body.gather(most)).await {
-            Ok(Ok(Some(whole))) => Ok(Response::from_parts(head, whole)),
-            Ok(Ok(None)) => {
+        match alarm::before(deadline.into(), pin!(body::gather(body, most))).await {
+            Some(Ok(Some(whole))) => Ok(whole),
+            Some(Ok(None)) => {
                 let error = UpstreamError::TooLong { origin: origin(), most };
                 self.standing.failed(index, &error.to_string());
                 Err(error)
             }
-            Ok(Err(error)) => Err(UpstreamError::Broken { origin: origin(), reason: causes(&error) }),
-            Err(_) => {
+            Some(Err(error)) => Err(UpstreamError::Broken { origin: origin(), reason: causes(&error) }),
+            None => {
                 let after = deadline.saturating_duration_since(begun);
                 let error = UpstreamError::Late { origin: origin(), after };
                 self.standing.failed(index, &error.to_string());
@@ -267,13 +285,14 @@ impl Upstream {
         &self,
         index: usize,
         asked: &mut Repeat<'_>,
+        begun: Instant,
         deadline: Option<Instant>,
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         let origin = &self.origins[index];
         if let Repeat::Freely(make) = asked
             && let Some(connection) = origin.kept()
         {
-            match exchange(origin, connection, make(), self.timeouts, deadline).await {
+            match exchange(origin, connection, make(), self.timeouts, begun, deadline).await {
                 Ok(answer) => return Ok(answer),
                 // The origin may have closed it meanwhile: that says nothing of the origin.
                 Err(Unanswered {
@@ -301,7 +320,7 @@ impl Upstream {
                 std::mem::take(request)
             }
         };
-        exchange(origin, connection, request, self.timeouts, deadline).await.map_err(
+        exchange(origin, connection, request, self.timeouts, Instant::now(), deadline).await.map_err(
             |Unanswered { error, unsent }| {
                 if let (Repeat::Once(request), Some(unsent)) = (asked, unsent) {
                     *request = unsent;

@@ -15,7 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -29,8 +29,9 @@ use crate::net::HttpOrigin;
 
 /// Connections that are kept for the next request: as many as a large leaf has ports, all of which may ask at once.
 const IDLE_MAX: usize = 512;
-/// Servers close a silent connection after some time of their own; ours is shorter than most.
-const IDLE_AGE: Duration = Duration::from_secs(8);
+/// Servers close a silent connection after some time of their own; ours is shorter than most: this at least, twice this at
+/// most.
+const IDLE_AGE: Duration = Duration::from_secs(4);
 /// A name's addresses are asked for anew when they are older than this.
 const RESOLVED_AGE: Duration = Duration::from_secs(1);
 /// The next address is tried beside the last one after this (RFC 8305 5).
@@ -63,7 +64,7 @@ pub(super) struct Origin {
     /// In logs, metrics and errors.
     pub(super) name: String,
     /// Its `Host` header.
-    pub(super) host: Option<HeaderValue>,
+    pub(super) host: HeaderValue,
     at: HttpOrigin,
     connect_timeout: Duration,
     source: Option<IpAddr>,
@@ -82,8 +83,10 @@ pub(super) struct Origin {
 #[derive(Default)]
 struct Idle {
     /// The one that was used last stands last.
-    connections: VecDeque<(Instant, Connection)>,
-    /// Somebody is about to close the old ones.
+    connections: VecDeque<Box<Connection>>,
+    /// The fewest that there were since the last sweep: so many of the first ones nobody has used.
+    least: usize,
+    /// Somebody is about to close those.
     is_swept: bool,
 }
 
@@ -102,9 +105,11 @@ impl Origin {
         tls: Option<&Arc<Reloaded<ClientConfig>>>,
         manner: &Manner,
     ) -> Self {
+        // An origin is checked: there is always one.
+        let authority = || HeaderValue::try_from(at.authority()).unwrap_or(HeaderValue::from_static(""));
         Self {
             name: at.to_string(),
-            host: manner.host.clone().or_else(|| HeaderValue::try_from(at.authority()).ok()),
+            host: manner.host.clone().unwrap_or_else(authority),
             at: at.clone(),
             connect_timeout: settings.connect_timeout,
             source: settings.source,
@@ -119,20 +124,25 @@ impl Origin {
     }
 
     /// The kept connection that was used last.
-    pub(super) fn kept(&self) -> Option<Connection> {
-        self.idle.with(|idle| idle.connections.pop_back()).map(|(_, connection)| connection)
+    pub(super) fn kept(&self) -> Option<Box<Connection>> {
+        self.idle.with(|idle| {
+            let last = idle.connections.pop_back();
+            idle.least = idle.least.min(idle.connections.len());
+            last
+        })
     }
 
     /// Keeps a connection whose answer is through; the oldest makes room for it.
-    pub(super) fn keep(self: &Arc<Self>, connection: Connection) {
+    pub(super) fn keep(self: &Arc<Self>, connection: Box<Connection>) {
         if connection.is_closed() {
             return;
         }
         let is_swept = self.idle.with(|idle| {
             if idle.connections.len() == IDLE_MAX {
                 idle.connections.pop_front();
+                idle.least = idle.least.saturating_sub(1);
             }
-            idle.connections.push_back((Instant::now(), connection));
+            idle.connections.push_back(connection);
             std::mem::replace(&mut idle.is_swept, true)
         });
         if !is_swept {
@@ -140,22 +150,22 @@ impl Origin {
         }
     }
 
-    /// Closes what nobody has used for `IDLE_AGE`, until nothing is kept any more.
+    /// Closes what nobody has used since the last time, until nothing is kept any more.
     async fn sweep(self: Arc<Self>) {
-        let mut oldest = Some(Instant::now());
-        while let Some(since) = oldest {
-            sleep_until(since + IDLE_AGE).await;
+        let mut is_swept = true;
+        while is_swept {
+            sleep(IDLE_AGE).await;
             self.idle.with(|idle| {
-                let fresh = idle.connections.iter().position(|(since, _)| since.elapsed() < IDLE_AGE);
-                idle.connections.drain(..fresh.unwrap_or(idle.connections.len()));
-                oldest = idle.connections.front().map(|(since, _)| *since);
-                idle.is_swept = oldest.is_some();
+                idle.connections.drain(..idle.least.min(idle.connections.len()));
+                idle.least = idle.connections.len();
+                is_swept = idle.least > 0;
+                idle.is_swept = is_swept;
             });
         }
     }
 
     /// A new connection, TLS included, within the connect timeout.
-    pub(super) async fn connect(self: &Arc<Self>) -> io::Result<Connection> {
+    pub(super) async fn connect(self: &Arc<Self>) -> io::Result<Box<Connection>> {
         let connecting = async {
             let stream = self.tcp().await?;
             match &self.tls {
@@ -174,7 +184,7 @@ impl Origin {
     }
 
     /// Speaks HTTP/1.1 over a stream.
-    pub(super) async fn speak<T>(&self, stream: T) -> io::Result<Connection>
+    pub(super) async fn speak<T>(&self, stream: T) -> io::Result<Box<Connection>>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -279,5 +289,47 @@ impl Resolved {
             }
             Err(error) => self.error = Some(error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    impl Origin {
+        /// The boot service with this name.
+        pub(in super::super) fn named(name: &str) -> Arc<Self> {
+            let text = format!(
+                "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n[relay]\n\
+                 boot_service = {{ origins = [\"http://{name}\"] }}\ncache = {{ name = \"http://c\" }}\n"
+            );
+            let settings = Config::parse(&text).unwrap().relay.boot_service;
+            let (name, buffers) = ("boot_service", Buffers::MANY);
+            let manner = Manner { name, buffers, host: None, is_judged_by_status: true };
+            Arc::new(Self::new(&settings.origins[0], &settings, None, &manner))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_that_nobody_uses_are_closed_and_no_others() {
+        let origin = Origin::named("boot.example");
+        let left = || origin.idle.with(|idle| idle.connections.len());
+        let mut theirs = Vec::new();
+        for _ in 0..3 {
+            let (our, their) = tokio::io::duplex(1024);
+            origin.keep(origin.speak(our).await.unwrap());
+            theirs.push(their);
+        }
+        sleep(IDLE_AGE - Duration::from_millis(1)).await;
+        assert_eq!(left(), 3);
+        for _ in 0..20 {
+            sleep(Duration::from_millis(500)).await;
+            origin.keep(origin.kept().unwrap());
+        }
+        assert_eq!(left(), 1, "one was enough");
+        sleep(2 * IDLE_AGE).await;
+        assert_eq!(left(), 0);
+        assert!(!origin.idle.with(|idle| idle.is_swept), "the next one that is kept is swept, too");
     }
 }
