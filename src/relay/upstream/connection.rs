@@ -77,7 +77,7 @@ impl Connection {
                 None => return Err(Failure::Late),
             }
         }
-        // Boxed: who asks has no room for a request that comes back, which is seldom.
+        // Boxed: it has room for the request, which may come back unsent, and would be moved with whoever waits for it.
         let mut answer = Box::pin(sender.try_send_request(*request));
         match work.result_until(until, |context| answer.as_mut().poll(context)).await {
             Some(Ok(answer)) => Ok(answer.map(|body| Arriving { body, connection: Some(self) })),
