@@ -3,7 +3,6 @@
 //!
 //! Must never: ring before its time.
 
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -28,18 +27,9 @@ impl Alarm {
     }
 }
 
-/// What comes of `future`; nothing when it is `deadline`. What need not be waited for costs no alarm.
-pub async fn before<F: Future>(deadline: Instant, mut future: Pin<&mut F>) -> Option<F::Output> {
-    let mut alarm = Alarm::default();
-    poll_fn(|context| match future.as_mut().poll(context) {
-        Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending => alarm.poll(deadline, context).map(|()| None),
-    })
-    .await
-}
-
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::time::Duration;
 
     use futures_util::poll;

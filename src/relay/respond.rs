@@ -26,7 +26,7 @@ use tracing::{debug, info, warn};
 use super::body::{self, Body, Patient};
 use super::claim::{self, Claim, Machine, RequestId};
 use super::decide;
-use super::image::ImageRequest;
+use super::image::{ImageRequest, PortImages};
 use super::intake::{self, Head};
 use super::reply;
 use super::route::Kind;
@@ -87,15 +87,17 @@ pub(super) fn respond(service: &Service, machine: Machine, request: Request<Inco
     if let Some(response) = asked.hindrance(kind, stage) {
         return at_once(asked.turn_away(Some(kind), response));
     }
-    if kind == Kind::Image && service.images.is_none() {
-        let response = asked.redirect();
-        return at_once(asked.relayed(kind, response));
-    }
-    Either::Right(match kind {
-        Kind::Script => Box::pin(async move { asked.relayed(kind, asked.script().await) }),
-        Kind::Token => Box::pin(async move { asked.relayed(kind, asked.token().await) }),
-        Kind::Image => Box::pin(async move { asked.relayed(kind, asked.image().await) }),
-        Kind::Api => Box::pin(async move { asked.relayed(kind, asked.api(incoming).await) }),
+    Either::Right(match (kind, &service.images) {
+        (Kind::Image, None) => {
+            let response = asked.redirect();
+            return at_once(asked.relayed(kind, response));
+        }
+        (Kind::Image, Some(images)) => {
+            Box::pin(async move { asked.relayed(kind, asked.image(images).await) })
+        }
+        (Kind::Script, _) => Box::pin(async move { asked.relayed(kind, asked.script().await) }),
+        (Kind::Token, _) => Box::pin(async move { asked.relayed(kind, asked.token().await) }),
+        (Kind::Api, _) => Box::pin(async move { asked.relayed(kind, asked.api(incoming).await) }),
     })
 }
 
@@ -159,9 +161,8 @@ impl Asked<'_> {
                     // It is as good as the boot service says; but half a script is not to be given out again.
                     if upstream::is_framed(answer.headers()) {
                         let (target, port) = (self.target(), &self.claim.port);
-                        // It is at least as fresh.
-                        let then = self.began.saturating_duration_since(shared.started);
-                        shared.scripts.with(|scripts| scripts.keep(port, target, answer.body(), then));
+                        let now = shared.started.elapsed();
+                        shared.scripts.with(|scripts| scripts.keep(port, target, answer.body(), now));
                     }
                     return passed_on(answer.map(Body::whole));
                 }
@@ -197,7 +198,9 @@ impl Asked<'_> {
 
     /// A call of metal-apiserver: both ways as it comes. A stream of its own may be silent for as long as it likes.
     async fn api(&self, incoming: Incoming) -> Response<Body> {
-        let Some(api) = &self.service.shared.api else { return self.not_served() };
+        let Some(api) = &self.service.shared.api else {
+            return reply::refused(&self.service.shared.settings.routes, decide::Refusal::Path);
+        };
         let most = usize::try_from(REQUEST_MAX).unwrap_or(usize::MAX);
         let body = match incoming.is_end_stream() {
             true => Body::empty(),
@@ -213,8 +216,7 @@ impl Asked<'_> {
     }
 
     /// An image of the partition cache, for sites whose machines cannot reach it.
-    async fn image(&self) -> Response<Body> {
-        let Some(images) = &self.service.images else { return self.not_served() };
+    async fn image(&self, images: &PortImages) -> Response<Body> {
         let mut headers = HeaderMap::new();
         self.pass(Kind::Image, &mut headers);
         let asked = ImageRequest {
@@ -228,10 +230,6 @@ impl Asked<'_> {
             Ok(answer) => answer.map(|body| body::holding(body, under_way)),
             Err(error) => self.failed(Kind::Image, "partition cache", &error),
         }
-    }
-
-    fn not_served(&self) -> Response<Body> {
-        reply::refused(&self.service.shared.settings.routes, decide::Refusal::Path)
     }
 
     fn failed(&self, kind: Kind, who: &str, error: &dyn Display) -> Response<Body> {
@@ -282,7 +280,7 @@ impl Asked<'_> {
         let texts = |name| -> Vec<&str> {
             self.parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
         };
-        let (parent, state) = claim::trace(&texts(TRACEPARENT), || texts(TRACESTATE).join(","), self.random);
+        let (parent, state) = claim::trace(&texts(TRACEPARENT), || texts(TRACESTATE), self.random);
         let trace = [(TRACEPARENT, Some(parent)), (TRACESTATE, state)];
         let trace = trace.into_iter().filter_map(|(name, text)| Some((name, text?.try_into().ok()?)));
         for (name, value) in trace.chain(self.id()) {

@@ -37,16 +37,16 @@ pub(super) struct Timeouts {
     pub(super) idle: Option<Duration>,
 }
 
-/// Sends a request, now at `begun`, and returns the head of its answer, before `deadline`.
+/// Sends a request and returns the head of its answer, before `deadline`.
 pub(super) async fn exchange(
     origin: &Arc<Origin>,
     connection: Box<Connection>,
     mut request: Box<Request<Body>>,
     timeouts: Timeouts,
-    begun: Instant,
     deadline: Option<Instant>,
 ) -> Result<Response<AnswerBody>, Unanswered> {
     request.headers_mut().insert(HOST, origin.host.clone());
+    let begun = Instant::now();
     let first_byte = timeouts.first_byte.and_then(|after| begun.checked_add(after));
     let until = first_byte.into_iter().chain(deadline).min();
     let answer = connection.ask(request, until.map(Into::into)).await.map_err(|failure| match failure {
@@ -73,12 +73,12 @@ pub(super) async fn probe(
     timeouts: Timeouts,
     is_judged_by_status: bool,
 ) -> Result<(), String> {
-    let begun = Instant::now();
+    let deadline = Instant::now() + PROBE;
     let connection = origin.connect().await.map_err(|error| error.to_string())?;
     let mut request = Box::new(Request::new(Body::empty()));
     *request.method_mut() = Method::HEAD;
     request.headers_mut().insert(USER_AGENT, PROBE_AGENT);
-    let answer = exchange(origin, connection, request, timeouts, Instant::now(), Some(begun + PROBE)).await;
+    let answer = exchange(origin, connection, request, timeouts, Some(deadline)).await;
     let status = answer.map_err(|unanswered| unanswered.error.to_string())?.status();
     if is_judged_by_status && says_it_fails(status) { Err(format!("it answered {status}")) } else { Ok(()) }
 }
@@ -121,7 +121,7 @@ mod tests {
         request: Box<Request<Body>>,
     ) -> Unanswered {
         let timeouts = Timeouts { first_byte: Some(Duration::from_secs(5)), idle: None };
-        exchange(origin, connection, request, timeouts, Instant::now(), None).await.err().unwrap()
+        exchange(origin, connection, request, timeouts, None).await.err().unwrap()
     }
 
     #[tokio::test]

@@ -18,7 +18,6 @@ use hyper::{Request, Response, StatusCode};
 use thiserror::Error;
 use tokio::time::timeout_at;
 
-use super::alarm;
 use super::body::{self, Body};
 use super::tls::{self, TlsError};
 use crate::config::relay;
@@ -208,7 +207,7 @@ impl Upstream {
             if deadline.is_some_and(|deadline| deadline <= begun) {
                 break;
             }
-            let heard = self.ask(index, &mut asked, begun, deadline).await;
+            let heard = self.ask(index, &mut asked, deadline).await;
             let answer = match self.judge(index, begun, heard) {
                 Ok(answer) => Either::Left(take(index, begun, answer)),
                 Err(error) => Either::Right(future::ready(Err(error))),
@@ -263,15 +262,15 @@ impl Upstream {
         deadline: Instant,
     ) -> Result<Bytes, UpstreamError> {
         let origin = || self.origins[index].name.clone();
-        match alarm::before(deadline.into(), pin!(body::gather(body, most))).await {
-            Some(Ok(Some(whole))) => Ok(whole),
-            Some(Ok(None)) => {
+        match timeout_at(deadline.into(), pin!(body::gather(body, most))).await {
+            Ok(Ok(Some(whole))) => Ok(whole),
+            Ok(Ok(None)) => {
                 let error = UpstreamError::TooLong { origin: origin(), most };
                 self.standing.failed(index, &error.to_string());
                 Err(error)
             }
-            Some(Err(error)) => Err(UpstreamError::Broken { origin: origin(), reason: causes(&error) }),
-            None => {
+            Ok(Err(error)) => Err(UpstreamError::Broken { origin: origin(), reason: causes(&error) }),
+            Err(_) => {
                 let after = deadline.saturating_duration_since(begun);
                 let error = UpstreamError::Late { origin: origin(), after };
                 self.standing.failed(index, &error.to_string());
@@ -285,14 +284,13 @@ impl Upstream {
         &self,
         index: usize,
         asked: &mut Repeat<'_>,
-        begun: Instant,
         deadline: Option<Instant>,
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         let origin = &self.origins[index];
         if let Repeat::Freely(make) = asked
             && let Some(connection) = origin.kept()
         {
-            match exchange(origin, connection, make(), self.timeouts, begun, deadline).await {
+            match exchange(origin, connection, make(), self.timeouts, deadline).await {
                 Ok(answer) => return Ok(answer),
                 // The origin may have closed it meanwhile: that says nothing of the origin.
                 Err(Unanswered {
@@ -320,7 +318,7 @@ impl Upstream {
                 std::mem::take(request)
             }
         };
-        exchange(origin, connection, request, self.timeouts, Instant::now(), deadline).await.map_err(
+        exchange(origin, connection, request, self.timeouts, deadline).await.map_err(
             |Unanswered { error, unsent }| {
                 if let (Repeat::Once(request), Some(unsent)) = (asked, unsent) {
                     *request = unsent;

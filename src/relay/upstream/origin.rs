@@ -15,7 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -29,9 +29,8 @@ use crate::net::HttpOrigin;
 
 /// Connections that are kept for the next request: as many as a large leaf has ports, all of which may ask at once.
 const IDLE_MAX: usize = 512;
-/// Servers close a silent connection after some time of their own; ours is shorter than most: this at least, twice this at
-/// most.
-const IDLE_AGE: Duration = Duration::from_secs(4);
+/// Servers close a silent connection after some time of their own; ours is shorter than most.
+const IDLE_AGE: Duration = Duration::from_secs(8);
 /// A name's addresses are asked for anew when they are older than this.
 const RESOLVED_AGE: Duration = Duration::from_secs(1);
 /// The next address is tried beside the last one after this (RFC 8305 5).
@@ -83,10 +82,8 @@ pub(super) struct Origin {
 #[derive(Default)]
 struct Idle {
     /// The one that was used last stands last.
-    connections: VecDeque<Box<Connection>>,
-    /// The fewest that there were since the last sweep: so many of the first ones nobody has used.
-    least: usize,
-    /// Somebody is about to close those.
+    connections: VecDeque<(Instant, Box<Connection>)>,
+    /// Somebody is about to close the old ones.
     is_swept: bool,
 }
 
@@ -125,11 +122,7 @@ impl Origin {
 
     /// The kept connection that was used last.
     pub(super) fn kept(&self) -> Option<Box<Connection>> {
-        self.idle.with(|idle| {
-            let last = idle.connections.pop_back();
-            idle.least = idle.least.min(idle.connections.len());
-            last
-        })
+        self.idle.with(|idle| idle.connections.pop_back()).map(|(_, connection)| connection)
     }
 
     /// Keeps a connection whose answer is through; the oldest makes room for it.
@@ -140,9 +133,8 @@ impl Origin {
         let is_swept = self.idle.with(|idle| {
             if idle.connections.len() == IDLE_MAX {
                 idle.connections.pop_front();
-                idle.least = idle.least.saturating_sub(1);
             }
-            idle.connections.push_back(connection);
+            idle.connections.push_back((Instant::now(), connection));
             std::mem::replace(&mut idle.is_swept, true)
         });
         if !is_swept {
@@ -150,16 +142,16 @@ impl Origin {
         }
     }
 
-    /// Closes what nobody has used since the last time, until nothing is kept any more.
+    /// Closes what nobody has used for `IDLE_AGE`, until nothing is kept any more.
     async fn sweep(self: Arc<Self>) {
-        let mut is_swept = true;
-        while is_swept {
-            sleep(IDLE_AGE).await;
+        let mut oldest = Some(Instant::now());
+        while let Some(since) = oldest {
+            sleep_until(since + IDLE_AGE).await;
             self.idle.with(|idle| {
-                idle.connections.drain(..idle.least.min(idle.connections.len()));
-                idle.least = idle.connections.len();
-                is_swept = idle.least > 0;
-                idle.is_swept = is_swept;
+                let fresh = idle.connections.iter().position(|(since, _)| since.elapsed() < IDLE_AGE);
+                idle.connections.drain(..fresh.unwrap_or(idle.connections.len()));
+                oldest = idle.connections.front().map(|(since, _)| *since);
+                idle.is_swept = oldest.is_some();
             });
         }
     }
@@ -321,14 +313,14 @@ mod tests {
             origin.keep(origin.speak(our).await.unwrap());
             theirs.push(their);
         }
-        sleep(IDLE_AGE - Duration::from_millis(1)).await;
-        assert_eq!(left(), 3);
-        for _ in 0..20 {
-            sleep(Duration::from_millis(500)).await;
+        let begun = Instant::now();
+        while begun.elapsed() < 2 * IDLE_AGE {
+            let expected = if begun.elapsed() < IDLE_AGE { 3 } else { 1 };
+            assert_eq!(left(), expected, "one is enough: {:?}", begun.elapsed());
             origin.keep(origin.kept().unwrap());
+            sleep(Duration::from_millis(700)).await;
         }
-        assert_eq!(left(), 1, "one was enough");
-        sleep(2 * IDLE_AGE).await;
+        sleep(IDLE_AGE + Duration::from_millis(1)).await;
         assert_eq!(left(), 0);
         assert!(!origin.idle.with(|idle| idle.is_swept), "the next one that is kept is swept, too");
     }
