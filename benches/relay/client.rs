@@ -80,18 +80,23 @@ impl Client {
     }
 
     /// Downloads until everything is there, `stop` is set, or the connection breaks; `rate`: bytes per second, 0: any.
-    /// Adds what comes to `total`.
-    pub fn download(&mut self, path: &str, rate: u64, stop: &AtomicBool, total: &AtomicU64) -> Got {
+    /// Adds what comes to `total`. `buffer` is made beforehand: its memory must not come between question and first byte.
+    pub fn download(
+        &mut self,
+        path: &str,
+        rate: u64,
+        buffer: &mut [u8],
+        (stop, total): (&AtomicBool, &AtomicU64),
+    ) -> Got {
         let begun = Instant::now();
         let Some((200, length, mut came)) = self.ask(path).and_then(|()| self.head()) else {
             return Got::default();
         };
         total.fetch_add(came, Ordering::Relaxed);
         let first = begun.elapsed().as_secs_f64();
-        let mut buffer = vec![0; 256 * 1024];
         while came < length && !stop.load(Ordering::Relaxed) {
             // The kernel drops the bytes without a copy (tcp(7)).
-            let read = match recv(self.stream.as_raw_fd(), &mut buffer, MsgFlags::MSG_TRUNC) {
+            let read = match recv(self.stream.as_raw_fd(), buffer, MsgFlags::MSG_TRUNC) {
                 Ok(0) | Err(nix::Error::EAGAIN | nix::Error::ECONNRESET) => break,
                 Ok(read) => read as u64,
                 Err(error) => panic!("a download: {error}"),

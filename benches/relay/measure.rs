@@ -134,8 +134,9 @@ fn rush(to: &str, count: usize, path: &str, rate: u64, time: Option<Duration>) -
                 let mut client = Client::connect(to, buffer);
                 let (together, stop, total) = (&together, &stop, &total);
                 scope.spawn(move || {
+                    let mut bytes = vec![0; 256 * 1024];
                     together.wait();
-                    client.download(path, rate, stop, total)
+                    client.download(path, rate, &mut bytes, (stop, total))
                 })
             })
             .collect();
