@@ -159,7 +159,7 @@ impl Asked<'_> {
                 Some(flaw) => format!("the boot service {flaw}"),
                 None => {
                     // It is as good as the boot service says; but half a script is not to be given out again.
-                    if upstream::is_framed(answer.headers()) {
+                    if shared.settings.remember.is_some() && upstream::is_framed(answer.headers()) {
                         let (target, port) = (self.target(), &self.claim.port);
                         let now = shared.started.elapsed();
                         shared.scripts.with(|scripts| scripts.keep(port, target, answer.body(), now));

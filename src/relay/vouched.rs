@@ -13,11 +13,13 @@ use crate::net::Mac;
 
 /// What the kernel said of a machine is believed so long.
 const AGE: Duration = Duration::from_secs(1);
+/// What is another with each request has its place already: or the map, copied with no room to spare, would grow for each.
+const PLACES: [&str; 3] = [claim::REQUEST, claim::TRACEPARENT, "host"];
 
 /// The headers that say where a machine's requests come in, and who asks.
 #[derive(Debug)]
 pub struct Vouched {
-    /// The headers.
+    /// The headers; those of each request are empty, and the request's to fill.
     pub headers: HeaderMap,
     claim: Arc<Claim>,
     machine: Machine,
@@ -29,7 +31,13 @@ impl Vouched {
     pub fn new(claim: &Arc<Claim>, machine: Machine, mac: Option<Mac>, now: Instant) -> Self {
         let mac = mac.map(|mac| (claim::MAC, mac.to_string()));
         let all = claim.headers().into_iter().chain(machine.headers()).chain(mac);
-        Self { headers: all.filter_map(ready).collect(), claim: Arc::clone(claim), machine, made: now }
+        let places = PLACES.map(|name| (HeaderName::from_static(name), HeaderValue::from_static("")));
+        Self {
+            headers: all.filter_map(ready).chain(places).collect(),
+            claim: Arc::clone(claim),
+            machine,
+            made: now,
+        }
     }
 
     /// Whether it is what is to be said of this machine in this session, now.
