@@ -36,7 +36,7 @@ impl Programs {
         Programs { lab: lab.to_owned(), leafboot: lab.with_file_name("leafboot") }
     }
 
-    /// Where the laboratory keeps its files: `target/lab` if `lab` is `target/release/lab`.
+    /// Where the laboratory keeps its files: `target/<host>/lab` if `lab` is `target/<host>/release/lab`.
     fn storage(&self) -> PathBuf {
         let target = self.lab.parent().and_then(Path::parent);
         target.unwrap_or(Path::new("/var/tmp")).join("lab")

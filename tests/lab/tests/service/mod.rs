@@ -1,0 +1,123 @@
+//! leafboot as a service of the leaf's systemd, by whichever unit of this repository: how an operator installs it, and
+//! what holds of it then. What a port's cable shows is asked by rdisc6 and curl.
+
+use std::path::Path;
+use std::time::Duration;
+
+use leafboot_lab::host::lab::Lab;
+use leafboot_lab::host::process::run;
+use leafboot_lab::host::{Error, network, proof, until};
+use leafboot_lab::site::{self, Port};
+
+pub const LIMIT: Duration = Duration::from_secs(30);
+pub const PORT: Port = Port::Ethernet0;
+/// Where the units and all else that is installed lie.
+pub const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+/// Where it has its settings.
+pub const SETTINGS: &str = "/etc/leafboot/leafboot.toml";
+/// curl, on the port's cable.
+pub const CURL: [&str; 6] = ["curl", "-sS", "--max-time", "60", "--interface", "listener0"];
+
+/// Waits until the leaf has started; it may be written to then.
+pub fn started(lab: &Lab) -> Result<(), Error> {
+    until("systemd has started the leaf", LIMIT, || {
+        Ok(lab.leaf.run(&["systemctl", "is-system-running", "--wait"]).ok())
+    })
+    .map(drop)
+}
+
+/// As the README says, with a unit of this name.
+pub fn install(lab: &Lab, unit: &str) -> Result<(), Error> {
+    // Where the units let leafboot keep its state is the default.
+    lab.configure(&format!("[state]\ndirectory = \"{}\"\n", site::STATE_DIRECTORY), "")?;
+    // The guest may not see the repository, if that lies where the guest has room of its own.
+    let (from, copy) =
+        (Path::new(REPOSITORY).join("systemd").join(unit), lab.log("leafboot").with_extension("service"));
+    std::fs::copy(&from, &copy).map_err(Error::file(&from))?;
+    let config = lab.log("leafboot").with_extension("toml");
+    for (from, to) in [(config, SETTINGS), (copy, "/etc/systemd/system/leafboot.service")] {
+        lab.leaf.run(&["install", "-D", "-m", "644", &from.display().to_string(), to])?;
+    }
+    // It says on stderr what it does not understand, and succeeds.
+    let verify = "systemd-analyze verify leafboot.service 2>&1 | grep leafboot || true";
+    assert_eq!(lab.leaf.run(&["sh", "-c", verify])?, "");
+    lab.leaf.run(&["systemctl", "enable", "--now", "leafboot"])?;
+    match until("leafboot answers on its API socket", LIMIT, || Ok(lab.status().ok())) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::Wrong(format!("{error}\n{}", journal(lab)?))),
+    }
+}
+
+/// What the service has logged.
+pub fn journal(lab: &Lab) -> Result<String, Error> {
+    lab.leaf.run(&["journalctl", "--no-pager", "-o", "cat", "-u", "leafboot"])
+}
+
+/// What systemd says about the service.
+pub fn property(lab: &Lab, name: &str) -> Result<String, Error> {
+    let value = lab.leaf.run(&["systemctl", "show", "--value", "-p", name, "leafboot"])?;
+    Ok(value.trim().to_owned())
+}
+
+/// A push: rows, kernel, an advertisement, and the relay.
+pub fn boots(lab: &Lab) -> Result<(), Error> {
+    lab.push(&[PORT])?;
+    advertises(lab)?;
+    let device = network::listener(PORT);
+    let address = format!("{}c0de/64", PORT.network());
+    run(&["ip", "-6", "address", "add", &address, "dev", &device, "nodad"])?;
+    relays()?;
+    let state = lab.leaf.run(&["ls", "/var/lib/leafboot"])?;
+    assert_ne!(state, "", "the document is remembered");
+    Ok(())
+}
+
+/// Rows, kernel and an advertisement.
+pub fn advertises(lab: &Lab) -> Result<(), Error> {
+    until("the port boots", LIMIT, || Ok(proof::boots(lab, PORT).ok()))
+}
+
+/// The port's machine gets a boot script.
+pub fn relays() -> Result<(), Error> {
+    let script =
+        until("the relay answers", LIMIT, || Ok(run(&[&CURL, ["-f", &script()].as_slice()].concat()).ok()))?;
+    assert!(script.starts_with("#!ipxe"), "{script}");
+    Ok(())
+}
+
+/// The boot script's URL.
+pub fn script() -> String {
+    format!("http://[{}]/boot.ipxe", PORT.gateway())
+}
+
+/// leafboot's process can do nothing but what it needs: what this kernel cannot do is left out without a word. Where it
+/// may not write: `read_only`.
+pub fn is_confined(lab: &Lab, pid: &str, read_only: &[&str]) -> Result<(), Error> {
+    let read = |path: &str| lab.leaf.run(&["cat", path]);
+    let status = read(&format!("/proc/{pid}/status"))?;
+    // CAP_DAC_OVERRIDE, CAP_NET_BIND_SERVICE and CAP_NET_RAW: capabilities(7).
+    for line in ["CapBnd:\t0000000000002402", "CapEff:\t0000000000002402", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(status.contains(line), "no {line} in {status}");
+    }
+    let mounts = read(&format!("/proc/{pid}/mountinfo"))?;
+    let options = |path: &str| {
+        let mount = mounts.lines().find(|line| line.split(' ').nth(4) == Some(path));
+        mount.and_then(|line| line.split(' ').nth(5)).unwrap_or_default()
+    };
+    for path in read_only {
+        assert!(options(path).starts_with("ro"), "{path} can be written to: {mounts}");
+    }
+    assert!(options("/var/lib/leafboot").starts_with("rw"), "{mounts}");
+    let group = read(&format!("/proc/{pid}/cgroup"))?;
+    let group = group.trim().trim_start_matches("0::");
+    for (file, limit) in [("memory.max", "536870912\n"), ("pids.max", "64\n")] {
+        assert_eq!(read(&format!("/sys/fs/cgroup{group}/{file}"))?, limit, "{file}");
+    }
+    Ok(())
+}
+
+/// The number of the API socket's directory: whoever has it mounted, as metal-core's container, loses sight of leafboot
+/// when it changes.
+pub fn directory(lab: &Lab) -> Result<String, Error> {
+    lab.leaf.run(&["stat", "--format=%i", "/run/leafboot"])
+}
