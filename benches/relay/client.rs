@@ -18,7 +18,7 @@ pub struct Got {
     pub whole: bool,
     /// Until the body's first byte, in seconds.
     pub first: f64,
-    /// Until its last.
+    /// Until its last; for ever, where the connection broke.
     pub took: f64,
 }
 
@@ -94,10 +94,14 @@ impl Client {
         };
         total.fetch_add(came, Ordering::Relaxed);
         let first = begun.elapsed().as_secs_f64();
-        while came < length && !stop.load(Ordering::Relaxed) {
+        let mut broke = false;
+        while came < length && !broke && !stop.load(Ordering::Relaxed) {
             // The kernel drops the bytes without a copy (tcp(7)).
             let read = match recv(self.stream.as_raw_fd(), buffer, MsgFlags::MSG_TRUNC) {
-                Ok(0) | Err(nix::Error::EAGAIN | nix::Error::ECONNRESET) => break,
+                Ok(0) | Err(nix::Error::EAGAIN | nix::Error::ECONNRESET) => {
+                    broke = true;
+                    0
+                }
                 Ok(read) => read as u64,
                 Err(error) => panic!("a download: {error}"),
             };
@@ -108,6 +112,7 @@ impl Client {
                 sleep(due.saturating_sub(begun.elapsed()));
             }
         }
-        Got { bytes: came, whole: came == length, first, took: begun.elapsed().as_secs_f64() }
+        let took = if broke { f64::INFINITY } else { begun.elapsed().as_secs_f64() };
+        Got { bytes: came, whole: came == length, first, took }
     }
 }

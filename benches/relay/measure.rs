@@ -339,8 +339,9 @@ fn readers() {
                 scope.spawn(|| rush(&here(), READERS, LARGE, 1_000_000, Some(Duration::from_secs(8))));
             sleep(Duration::from_secs(6));
             let (resident, buffers) = running.memory();
-            let (got, took) = reading.join().unwrap();
-            let least = got.iter().map(|got| got.bytes as f64 / MB / took).fold(f64::MAX, f64::min);
+            let (got, _) = reading.join().unwrap();
+            // In its own time: with a thousand threads on one CPU some begin seconds later.
+            let least = got.iter().map(|got| got.bytes as f64 / MB / got.took).fold(f64::MAX, f64::min);
             (resident, buffers, running.files(), least)
         })
     };
@@ -352,7 +353,7 @@ fn readers() {
         "512 readers at 1 MB/s: memory / socket buffers / temporary files; the slowest's rate",
         [show(own), show(nginx), show(haproxy), none()],
         "≤ 64 / ≤ 256 / 0; 1 MB/s",
-        own.0 <= 64.0 && own.1 <= 256.0 && own.2 < 0.1 && own.3 >= 0.97,
+        own.0 <= 64.0 && own.1 <= 256.0 && own.2 < 0.1 && own.3 >= 0.99,
     );
 }
 

@@ -74,11 +74,15 @@ fn build(lab: &Lab, leafboot: &Path) -> Result<(), Error> {
     lab.leaf.run(&["docker", "build", "--quiet", "--file", &file, "--tag", "leafboot", &context]).map(drop)
 }
 
-/// With a cache that is known by its name alone.
+/// With a cache that is known by its name alone, and a log that says more.
 fn install(lab: &Lab) -> Result<(), Error> {
     lab.set_images(Images::Proxy)?;
     let by_name = format!("origins = [\"http://{}\"]", site::CACHE_NAME);
     lab.configure(&format!("origins = [\"http://[{}]\"]", site::CACHE), &by_name)?;
+    let settings = "/etc/systemd/system/leafboot.service.d";
+    lab.leaf.run(&["mkdir", "-p", settings])?;
+    let log = "[Service]\nEnvironment=LEAFBOOT_LOG=debug\n";
+    lab.leaf.run_with(&["tee", &format!("{settings}/log.conf")], log)?;
     service::install(lab, "leafboot-container.service")
 }
 
@@ -106,8 +110,11 @@ fn is_restarted(lab: &Lab) -> Result<(), Error> {
     Ok(())
 }
 
-/// It logs to the journal, and ends when it is told to.
+/// It logs to the journal, as much as its unit says, and ends when it is told to.
 fn is_clean(lab: &Lab) -> Result<(), Error> {
+    let environment = format!("tr '\\0' '\\n' </proc/{}/environ", pid(lab)?);
+    let environment = lab.leaf.run(&["sh", "-c", &environment])?;
+    assert!(environment.contains("LEAFBOOT_LOG=debug\n"), "{environment}");
     let journal = journal(lab)?;
     assert!(journal.contains("relayed"), "{journal}");
     assert!(!journal.contains(" WARN ") && !journal.contains("rror"), "{journal}");

@@ -24,7 +24,7 @@ const MODULES: [&str; 8] = [
 ];
 
 /// What has to be there already, and the Debian package that has it.
-const PREREQUISITES: [(&str, &str); 16] = [
+const PREREQUISITES: [(&str, &str); 17] = [
     ("/usr/bin/qemu-system-x86_64", "qemu-system-x86"),
     ("/usr/share/seabios/bios-256k.bin", "seabios"),
     ("/boot/ipxe.lkrn", "ipxe"),
@@ -41,6 +41,7 @@ const PREREQUISITES: [(&str, &str); 16] = [
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/rdisc6", "ndisc6"),
     (systemd::PROGRAM, "systemd"),
+    ("/usr/bin/docker", "podman-docker"),
 ];
 
 /// Names the first prerequisite that is missing.
