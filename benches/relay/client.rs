@@ -18,7 +18,7 @@ pub struct Got {
     pub whole: bool,
     /// Until the body's first byte, in seconds.
     pub first: f64,
-    /// Until its last; for ever, where the connection broke.
+    /// Until its last; for ever, where there was no answer, or the connection broke.
     pub took: f64,
 }
 
@@ -90,7 +90,7 @@ impl Client {
     ) -> Got {
         let begun = Instant::now();
         let Some((200, length, mut came)) = self.ask(path).and_then(|()| self.head()) else {
-            return Got::default();
+            return Got { took: f64::INFINITY, ..Got::default() };
         };
         total.fetch_add(came, Ordering::Relaxed);
         let first = begun.elapsed().as_secs_f64();

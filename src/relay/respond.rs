@@ -159,10 +159,12 @@ impl Asked<'_> {
                 Some(flaw) => format!("the boot service {flaw}"),
                 None => {
                     // It is as good as the boot service says; but half a script is not to be given out again.
-                    if shared.settings.remember.is_some() && upstream::is_framed(answer.headers()) {
+                    if let Some(scripts) = &shared.scripts
+                        && upstream::is_framed(answer.headers())
+                    {
                         let (target, port) = (self.target(), &self.claim.port);
                         let now = shared.started.elapsed();
-                        shared.scripts.with(|scripts| scripts.keep(port, target, answer.body(), now));
+                        scripts.with(|scripts| scripts.keep(port, target, answer.body(), now));
                     }
                     return passed_on(answer.map(Body::whole));
                 }
@@ -172,8 +174,8 @@ impl Asked<'_> {
         self.warn(Kind::Script, &reason);
         self.with_trouble(&reason, |trouble| {
             let now = shared.started.elapsed();
-            let recalled = shared.scripts.with(|scripts| scripts.recall(self.target(), trouble, now));
-            recalled.filter(|_| self.is_ipxe())
+            let scripts = shared.scripts.as_ref().filter(|_| self.is_ipxe())?;
+            scripts.with(|scripts| scripts.recall(self.target(), trouble, now))
         })
         .map_or_else(|| self.trouble(Kind::Script, &reason), |script| reply::text(StatusCode::OK, script))
     }

@@ -112,9 +112,9 @@ fn escaped(target: &str) -> String {
 
 /// The ports' last known good scripts. They outlive a machine that restarts, and takes its carrier along, but not the
 /// port's boot, and not its prefix: they may name that.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Memory {
-    age_max: Option<Duration>,
+    age_max: Duration,
     ports: BTreeMap<PortName, (BootPrefix, Scripts)>,
 }
 
@@ -122,8 +122,8 @@ pub struct Memory {
 type Scripts = BTreeMap<String, (Duration, Vec<u8>)>;
 
 impl Memory {
-    /// Remembers scripts for `age_max`; none: remembers nothing.
-    pub fn new(age_max: Option<Duration>) -> Self {
+    /// Remembers scripts for `age_max`.
+    pub fn new(age_max: Duration) -> Self {
         Self { age_max, ports: BTreeMap::new() }
     }
 
@@ -141,7 +141,7 @@ impl Memory {
         let Some((_, scripts)) = self.ports.get_mut(port) else {
             return;
         };
-        if self.age_max.is_none() || script.len() > SCRIPT_MAX || !is_script(script) {
+        if script.len() > SCRIPT_MAX || !is_script(script) {
             return;
         }
         scripts.insert(target.to_owned(), (now, script.to_owned()));
@@ -155,7 +155,7 @@ impl Memory {
     pub fn recall(&self, target: &str, trouble: &Trouble, now: Duration) -> Option<Vec<u8>> {
         let (at, script) = self.ports.get(trouble.port)?.1.get(target)?;
         let age = now.saturating_sub(*at);
-        (age <= self.age_max?).then(|| aged(script, trouble, age))
+        (age <= self.age_max).then(|| aged(script, trouble, age))
     }
 }
 
@@ -193,7 +193,7 @@ mod tests {
     fn a_remembered_script_says_its_age_and_is_for_its_target_alone() {
         let port = "Ethernet0".parse().unwrap();
         let away = trouble(&port, "away");
-        let mut memory = Memory::new(Some(seconds(60)));
+        let mut memory = Memory::new(seconds(60));
         memory.follow([(&port, &prefix("2001:db8:b007::/64"))]);
         memory.keep(&port, "/boot.ipxe", b"#!ipxe\nkernel x\n", seconds(100));
         let script = String::from_utf8(memory.recall("/boot.ipxe", &away, seconds(130)).unwrap()).unwrap();
@@ -221,7 +221,7 @@ mod tests {
     fn little_is_remembered_and_nothing_that_is_no_script() {
         let port = "Ethernet0".parse().unwrap();
         let away = trouble(&port, "away");
-        let mut memory = Memory::new(Some(seconds(60)));
+        let mut memory = Memory::new(seconds(60));
         memory.follow([(&port, &prefix("2001:db8:b007::/64"))]);
         memory.keep(&port, "/a", b"<html>", seconds(1));
         memory.keep(&port, "/b", &[b"#!ipxe\n", &[b'x'; SCRIPT_MAX][..]].concat(), seconds(1));
@@ -234,10 +234,6 @@ mod tests {
             memory.recall("/9", &away, seconds(10)).is_some()
                 && memory.recall("/0", &away, seconds(10)).is_none()
         );
-        let mut none = Memory::new(None);
-        none.follow([(&port, &prefix("2001:db8:b007::/64"))]);
-        none.keep(&port, "/a", b"#!ipxe\n", seconds(1));
-        assert_eq!(none.recall("/a", &away, seconds(1)), None, "off");
     }
 
     #[test]

@@ -58,8 +58,8 @@ pub struct Shared {
     pub tls: Option<Reloaded<ServerConfig>>,
     /// What the relay's times are counted from.
     pub started: Instant,
-    /// The last known good scripts.
-    pub scripts: Held<Memory>,
+    /// The last known good scripts; none: they are not remembered.
+    pub scripts: Option<Held<Memory>>,
     /// Has a receiver for every image that is under way.
     pub streams: watch::Sender<()>,
     /// Has a receiver for every connection.
@@ -83,7 +83,7 @@ impl Shared {
             metrics: Arc::clone(metrics),
             settings: settings.clone(),
             started: Instant::now(),
-            scripts: Held::new(Memory::new(settings.remember)),
+            scripts: settings.remember.map(|age_max| Held::new(Memory::new(age_max))),
             streams: watch::Sender::new(()),
             open: watch::Sender::new(()),
         })

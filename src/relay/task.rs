@@ -13,7 +13,6 @@ use tracing::{debug, info, warn};
 
 use super::claim::Claim;
 use super::connection::GRACE;
-use super::script::Memory;
 use super::server::{self, Phase, Service, Shared, Stage};
 use super::tls::TlsError;
 use crate::config::Config;
@@ -103,10 +102,10 @@ pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, inputs: Inputs) -> 
             &links.borrow_and_update(),
             &config.boot.vrf,
         );
-        let in_boot = |scripts: &mut Memory| {
-            scripts.follow(desired.borrow().iter().flat_map(|desired| &desired.ports));
-        };
-        shared.scripts.with(in_boot);
+        if let Some(scripts) = &shared.scripts {
+            scripts
+                .with(|scripts| scripts.follow(desired.borrow().iter().flat_map(|desired| &desired.ports)));
+        }
         ports.retain(|name, port| match orders.get(name) {
             Some(Order::Serve(serving)) if port.serves(serving) => {
                 port.follow(serving);

@@ -162,7 +162,9 @@ fn run(
     runtime.block_on(async {
         let shared = Arc::new(Shared::new(&settings, metrics).unwrap());
         let Claim { port, prefix, .. } = Claim::clone(&phase.borrow().claim);
-        shared.scripts.with(|scripts| scripts.follow([(&port, &prefix)]));
+        if let Some(scripts) = &shared.scripts {
+            scripts.with(|scripts| scripts.follow([(&port, &prefix)]));
+        }
         let service = port::service(&shared, phase);
         if let Some(tls) = &settings.tls {
             tokio::spawn(port::serve(Arc::clone(&service), tls.port, true));
