@@ -152,10 +152,19 @@ fn a_request_can_be_followed_and_its_secrets_are_in_no_log() {
     assert!(answer.contains("s3cret-answer"), "{answer}");
     let request = server.asked();
     assert!(request.contains(&format!("traceparent: {parent}\r\n")), "{request}");
-    let id = answer.split_once("leafboot-request: ").unwrap().1.split_once("\r\n").unwrap().0;
+    let id_of = |answer: &str| {
+        let id = answer.split_once("leafboot-request: ").and_then(|(_, rest)| rest.split_once("\r\n"));
+        id.unwrap().0.to_owned()
+    };
+    let id = id_of(&answer);
     assert!(request.contains(&format!("leafboot-request: {id}")), "{request}");
-    assert!(relayed.curl(&["/boot.ipxe?s3cret-query"]).starts_with("200"));
-    assert!(server.asked().contains("traceparent: 00-"), "a trace is started");
+    let answer = relayed.curl(&["/boot.ipxe?s3cret-query"]);
+    assert!(answer.starts_with("200"), "{answer}");
+    let (request, span) = (server.asked(), format!("-{}-00\r\n", id_of(&answer)));
+    assert!(
+        request.contains("traceparent: 00-") && request.contains(&span),
+        "{request} starts no trace at {span}"
+    );
     relayed.curl(&["-H", "Host: a b", "-d", "s3cret-body", "/boot.ipxe?s3cret-query"]);
     let log = relayed.log();
     assert!(log.contains(&format!("request={id} kind=token")), "{log}");

@@ -80,14 +80,14 @@ impl Machine {
     }
 }
 
-/// A request's id: 16 hex digits.
+/// A request's id: 16 hex digits, not all zero. A trace that starts here has it for its span (W3C Trace Context 3.2.2.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestId([u8; 16]);
 
 impl RequestId {
-    /// An id of 64 random bits.
+    /// An id of random bits, all but the last, which is set.
     pub fn new(random: u64) -> Self {
-        Self(hex(random))
+        Self(hex(random | 1))
     }
 
     /// Its digits.
@@ -102,7 +102,7 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// A number's digits. Each request needs several, and the standard library's formatting costs several times as much.
+/// A number's digits. Each request needs some, and the standard library's formatting costs several times as much.
 fn hex(number: u64) -> [u8; 16] {
     std::array::from_fn(|place| b"0123456789abcdef"[(number >> (60 - 4 * place)) as usize & 15])
 }
@@ -148,13 +148,14 @@ pub fn is_hop_by_hop(header: &str) -> bool {
     ) || header.starts_with("proxy-")
 }
 
-/// The trace that a request belongs to: the machine's own, where it is well-formed, or one that starts here. And the
-/// machine's `tracestate`, whose fields mean something only with its trace, and are only then asked for. (W3C Trace
-/// Context 3.2.2, 3.3, 4.3)
+/// The trace that a request belongs to: the machine's own, where it is well-formed, or one that starts here, which begins
+/// with `random` and ends with the request's id: that is its span, too. And the machine's `tracestate`, whose fields mean
+/// something only with its trace, and are only then asked for. (W3C Trace Context 3.2.2, 3.3, 4.3)
 pub fn trace<'a>(
     parents: &[&str],
     states: impl FnOnce() -> Vec<&'a str>,
-    random: (u64, u64, u64),
+    id: &RequestId,
+    random: u64,
 ) -> (String, Option<String>) {
     if let [parent] = parents
         && is_traceparent(parent)
@@ -163,11 +164,9 @@ pub fn trace<'a>(
             Some(states().join(",")).filter(|state| !state.is_empty() && state.len() <= TRACESTATE_MAX);
         return ((*parent).to_owned(), state);
     }
-    // An id of zeros is none (W3C Trace Context 3.2.2.3).
-    let (high, low, span) = (random.0, random.1 | 1, random.2 | 1);
     let mut parent = *b"00-________________________________-________________-00";
-    for (place, number) in [(3, high), (19, low), (36, span)] {
-        parent[place..place + 16].copy_from_slice(&hex(number));
+    for (place, digits) in [(3, &hex(random)), (19, &id.0), (36, &id.0)] {
+        parent[place..place + 16].copy_from_slice(digits);
     }
     (String::from_utf8(parent.to_vec()).unwrap_or_default(), None)
 }
@@ -254,17 +253,19 @@ mod tests {
         ] {
             assert!(headers.contains(&(name, value.to_owned())), "{name}: {value} in {headers:?}");
         }
-        assert_eq!(RequestId::new(7).to_string(), "0000000000000007");
+        assert_eq!(RequestId::new(0xfedc_ba98_7654_3210).to_string(), "fedcba9876543211");
+        assert_eq!(RequestId::new(0).to_string(), "0000000000000001", "a span's may not be zero");
     }
 
     #[test]
     fn a_trace_is_passed_on_or_started() {
-        let trace = |parents: &[&str], states: &[&str]| trace(parents, || states.to_vec(), (1, 2, 4));
+        let id = RequestId::new(4);
+        let trace = |parents: &[&str], states: &[&str]| trace(parents, || states.to_vec(), &id, 1);
         assert_eq!(trace(&[PARENT], &["a=1", "b=2"]), (PARENT.to_owned(), Some("a=1,b=2".to_owned())));
         for bad in [&[][..], &["a".repeat(TRACESTATE_MAX + 1).as_str()]] {
             assert_eq!(trace(&[PARENT], bad), (PARENT.to_owned(), None));
         }
-        let started = "00-00000000000000010000000000000003-0000000000000005-00";
+        let started = "00-00000000000000010000000000000005-0000000000000005-00";
         for bad in [
             &[][..],
             &[PARENT, PARENT],
@@ -280,8 +281,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_started_trace_is_well_formed(random: (u64, u64, u64)) {
-            prop_assert!(is_traceparent(&trace(&[], Vec::new, random).0));
+        fn a_started_trace_is_well_formed(id: u64, random: u64) {
+            prop_assert!(is_traceparent(&trace(&[], Vec::new, &RequestId::new(id), random).0));
+        }
+
+        #[test]
+        fn a_number_has_its_digits(number: u64) {
+            prop_assert_eq!(hex(number).to_vec(), format!("{number:016x}").into_bytes());
         }
     }
 }

@@ -58,8 +58,8 @@ struct Asked<'a> {
     claim: Arc<Claim>,
     machine: Machine,
     id: RequestId,
-    /// What a trace is made of that starts here.
-    random: (u64, u64, u64),
+    /// Of a trace that starts here: the same whenever the request is sent.
+    random: u64,
     parts: Parts,
     began: Instant,
 }
@@ -76,8 +76,7 @@ pub(super) fn respond(service: &Service, machine: Machine, request: Request<Inco
         (Arc::clone(&phase.claim), phase.stage)
     };
     let (parts, incoming) = request.into_parts();
-    let id = RequestId::new(fastrand::u64(..));
-    let random = (fastrand::u64(..), fastrand::u64(..), fastrand::u64(..));
+    let (id, random) = (RequestId::new(fastrand::u64(..)), fastrand::u64(..));
     let mut asked = Asked { service, claim, machine, id, random, parts, began: Instant::now() };
     let at_once = |answered| Either::Left(future::ready(answered));
     let kind = match asked.judge() {
@@ -282,7 +281,8 @@ impl Asked<'_> {
         let texts = |name| -> Vec<&str> {
             self.parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
         };
-        let (parent, state) = claim::trace(&texts(TRACEPARENT), || texts(TRACESTATE), self.random);
+        let (id, random) = (&self.id, self.random);
+        let (parent, state) = claim::trace(&texts(TRACEPARENT), || texts(TRACESTATE), id, random);
         let trace = [(TRACEPARENT, Some(parent)), (TRACESTATE, state)];
         let trace = trace.into_iter().filter_map(|(name, text)| Some((name, text?.try_into().ok()?)));
         for (name, value) in trace.chain(self.id()) {
