@@ -2,18 +2,20 @@
 //! another one, no part lies outside of its image, and no header is taken for leafboot's own word.
 #![no_main]
 
+use leafboot::relay::claim::{self, RequestId};
 use leafboot::relay::image::key::Version;
 use leafboot::relay::image::range::{self, Conditions, Part};
 use leafboot::relay::intake::{self, Head};
 use leafboot::relay::route::{Kind, Pattern, Routes};
-use leafboot::relay::{claim, script};
+use leafboot::relay::script;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     // A line is a field's value.
     let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
     let first_two = [lines.first().copied(), lines.get(1).copied()];
     for (hosts, lengths) in [(first_two, [None; 2]), ([Some(&b"leaf"[..]), None], first_two)] {
-        let head = Head { is_1_1: true, hosts, transfer_encoding: false, lengths, expect: false, connection: 0 };
+        let head =
+            Head { is_1_1: true, hosts, transfer_encoding: false, lengths, expect: false, connection: 0 };
         if intake::check(&head).is_ok() {
             assert_eq!(lines.len(), 1, "two readers may choose different ones");
             let _ = intake::check_body(Kind::Api, &head, 1 << 20);
@@ -43,8 +45,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let _ = range::starts_late(&conditions);
 
     let parent = format!("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01{}", lines[0]);
-    let trace = claim::trace(&[&parent], &lines[1..], (1, 2, 3));
-    assert!(trace.iter().all(|(_, value)| value.len() <= 512));
+    let (parent, state) = claim::trace(&[&parent], || lines[1..].to_vec(), &RequestId::new(1), 2);
+    assert!(parent.len() <= 256 && state.is_none_or(|state| state.len() <= 512));
     for kind in [Kind::Script, Kind::Token, Kind::Image, Kind::Api] {
         let connection = line(1).unwrap_or_default();
         let _ = claim::passes(kind, lines[0], &connection);
