@@ -119,7 +119,8 @@ fn is_literal(inside: &[u8]) -> bool {
         [_, zone @ ..] => (1..=32).contains(&zone.len()) && is_name(zone),
     };
     let is_of_address = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
-    is_zone && address.contains(&b':') && address.iter().all(is_of_address)
+    let colons = address.iter().filter(|byte| **byte == b':').count();
+    is_zone && colons >= 2 && address.iter().all(is_of_address)
 }
 
 /// Whether a text has no other characters than names have.
@@ -185,6 +186,7 @@ mod tests {
             "192.0.2.1",
             "[2001:db8::1]",
             "[2001:db8::1]:80",
+            "[::ffff:192.0.2.1]",
             "[fe80::1%25net0]",
             "[fe80::1%net0]:8080",
             "[fe80::1%25eth0.4]",
@@ -204,6 +206,8 @@ mod tests {
             "[]",
             "[1]",
             "[::g]",
+            "[:]",
+            "[192.0.2.1]",
             "[::1%]",
             "[::1]x",
             "[::1%25a/b]",
