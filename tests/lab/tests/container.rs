@@ -1,5 +1,5 @@
-//! leafboot in a container, as an operator installs it: the image is built, and Debian's systemd has Podman, in Docker's
-//! place, run it as `systemd/leafboot-container.service` says.
+//! leafboot in a container, as an operator installs it: the image is built, and Debian's systemd has Docker run it as
+//! `systemd/leafboot-container.service` says.
 
 mod service;
 
@@ -12,16 +12,9 @@ use leafboot_lab::host::process::run;
 use leafboot_lab::site;
 use service::{CURL, PORT, REPOSITORY, advertises, boots, is_confined, journal, property, relays, started};
 
-/// What Podman needs to be told in a guest of 512 MB without D-Bus.
-const PODMAN: [(&str, &str); 4] = [
-    ("policy.json", r#"{"default": [{"type": "insecureAcceptAnything"}]}"#),
-    (
-        "storage.conf",
-        "[storage]\ndriver = \"vfs\"\nrunroot = \"/run/containers\"\ngraphroot = \"/var/containers\"\n",
-    ),
-    ("containers.conf", "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\n"),
-    ("nodocker", ""),
-];
+/// The leaf's Docker, whose containers use its network.
+const DOCKER: &str = "[Service]\nType=notify\nExecStart=dockerd --bridge=none --iptables=false --ip-forward=false \
+    --storage-driver=vfs --data-root=/var/docker\n";
 
 #[test]
 fn the_image_boots_machines() -> Result<(), String> {
@@ -45,13 +38,10 @@ fn the_image_boots_machines() -> Result<(), String> {
 /// A leaf with Docker, and a resolver.
 fn prepare(lab: &Lab) -> Result<(), Error> {
     started(lab)?;
-    lab.leaf.run(&["mkdir", "-p", "/etc/containers", "/etc/ssl/certs", "/var/tmp"])?;
+    lab.leaf.run(&["mkdir", "-p", "/etc/ssl/certs"])?;
     let write = |path: &str, text: &str| lab.leaf.run_with(&["tee", path], text).map(drop);
-    for (file, text) in PODMAN {
-        write(&format!("/etc/containers/{file}"), text)?;
-    }
-    // Podman has no daemon.
-    write("/etc/systemd/system/docker.service", "[Service]\nExecStart=sleep infinity\n")?;
+    write("/etc/systemd/system/docker.service", DOCKER)?;
+    lab.leaf.run(&["systemctl", "start", "docker"])?;
     write("/etc/resolv.conf", &format!("nameserver {}\n", site::RESOLVER))
 }
 

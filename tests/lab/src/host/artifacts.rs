@@ -41,7 +41,7 @@ const PREREQUISITES: [(&str, &str); 17] = [
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/rdisc6", "ndisc6"),
     (systemd::PROGRAM, "systemd"),
-    ("/usr/bin/docker", "podman-docker"),
+    ("/usr/bin/docker", "docker.io"),
 ];
 
 /// Names the first prerequisite that is missing.
