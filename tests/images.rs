@@ -129,6 +129,18 @@ fn assert_whole(download: &Download, version: u64, length: u64) {
 }
 
 #[test]
+fn an_image_and_its_checksum_are_two_objects() {
+    let site = Site::start(UNLIMITED);
+    let checksum = format!("{PATH}.md5");
+    site.origin.put(&checksum, Image::new(2, 100));
+    for _ in 0..2 {
+        assert_whole(&site.get(PATH, ""), 1, 64 * MB);
+        assert_whole(&site.get(&checksum, ""), 2, 100);
+    }
+    assert_eq!(site.origin.sent(), 64 * MB + 100, "each once");
+}
+
+#[test]
 fn an_image_that_is_asked_for_again_is_confirmed_and_not_fetched() {
     let site = Site::start(UNLIMITED);
     for download in joined(vec![site.begin(PATH, EAGER), site.begin_at(OTHER_GATEWAY, PATH, EAGER)]) {

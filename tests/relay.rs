@@ -94,10 +94,12 @@ fn what_a_machine_says_of_itself_does_not_come_through() {
 fn images_are_redirected_and_everything_else_is_refused() {
     let (relayed, server) = start(SCRIPT);
     let image = "/metal-os/stable/debian/12/img.tar.lz4";
-    let answer = relayed.curl(&[image]);
-    assert!(answer.starts_with("307"), "{answer}");
-    assert!(answer.contains(&format!("location: http://images.metal-stack.io{image}\r\n")), "{answer}");
-    assert!(answer.contains("content-length: 0"), "{answer}");
+    for path in [image, &format!("{image}.md5")] {
+        let answer = relayed.curl(&[path]);
+        assert!(answer.starts_with("307"), "{answer}");
+        assert!(answer.contains(&format!("location: http://images.metal-stack.io{path}\r\n")), "{answer}");
+        assert!(answer.contains("content-length: 0"), "{answer}");
+    }
     for (options, code) in [
         (vec!["/"], "404"),
         (vec!["/metal-os/../certs"], "404"),

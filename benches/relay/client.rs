@@ -94,13 +94,11 @@ impl Client {
         };
         total.fetch_add(came, Ordering::Relaxed);
         let first = begun.elapsed().as_secs_f64();
-        let mut broke = false;
-        while came < length && !broke && !stop.load(Ordering::Relaxed) {
+        while came < length && !stop.load(Ordering::Relaxed) {
             // The kernel drops the bytes without a copy (tcp(7)).
             let read = match recv(self.stream.as_raw_fd(), buffer, MsgFlags::MSG_TRUNC) {
                 Ok(0) | Err(nix::Error::EAGAIN | nix::Error::ECONNRESET) => {
-                    broke = true;
-                    0
+                    return Got { bytes: came, whole: false, first, took: f64::INFINITY };
                 }
                 Ok(read) => read as u64,
                 Err(error) => panic!("a download: {error}"),
@@ -112,7 +110,6 @@ impl Client {
                 sleep(due.saturating_sub(begun.elapsed()));
             }
         }
-        let took = if broke { f64::INFINITY } else { begun.elapsed().as_secs_f64() };
-        Got { bytes: came, whole: came == length, first, took }
+        Got { bytes: came, whole: came == length, first, took: begun.elapsed().as_secs_f64() }
     }
 }
