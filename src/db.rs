@@ -104,7 +104,7 @@ impl Db {
     /// `database::SCAN_COUNT` keys, however many ports there are.
     pub async fn snapshot(&mut self) -> Result<Snapshot, DbError> {
         let Self { config, state, asic, counters, .. } = self;
-        let (config, (state, asic), port_objects) = tokio::try_join!(
+        let (config, (state, asic), (port_objects, rule_counters)) = tokio::try_join!(
             async {
                 // Before and after: `config reload` may empty CONFIG_DB, or end, while its rows are read.
                 let before = config.is_initialized().await?;
@@ -116,10 +116,12 @@ impl Db {
                 let state = state.rows(&patterns::STATE).await?;
                 Ok((state, asic.fields(&patterns::ASIC).await?))
             },
-            counters.row(rows::PORT_NAME_MAP),
+            async {
+                Ok((counters.row(rows::PORT_NAME_MAP).await?, counters.row(rows::RULE_COUNTER_MAP).await?))
+            },
         )?;
         let (initialized, config) = config;
-        Ok(Snapshot { initialized, config, state, asic, port_objects })
+        Ok(Snapshot { initialized, config, state, asic, port_objects, rule_counters })
     }
 
     /// Writes a plan's steps, in their order, in one round trip.

@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub asic: Rows,
     /// COUNTERS_DB: port name to ASIC object.
     pub port_objects: Fields,
+    /// COUNTERS_DB: `<ACL table>:<rule>` to the ASIC object of the rule's counter, of all tables.
+    pub rule_counters: Fields,
 }
 
 /// What the databases say, port by port.
@@ -73,6 +75,10 @@ pub struct Acl {
     pub has_ports: bool,
     /// ASIC_DB: every ACL table's object with the priorities of its entries. The ASIC knows no names.
     pub asic_tables: BTreeMap<String, BTreeSet<u32>>,
+    /// ASIC_DB and COUNTERS_DB: the rules that the ASIC has an entry of now, by name, with the ACL table's object that the
+    /// entry is in. A rule whose row is written again is absent for a moment: orchagent removes the entry and its counter
+    /// and creates others, and says nothing of it in STATE_DB (`orchagent/aclorch.cpp: AclTable::add`).
+    pub asic_entries: BTreeMap<String, String>,
 }
 
 /// The loopback's rows and facts.
@@ -182,6 +188,7 @@ impl Observed {
             observed.see_state(key, fields, names);
         }
         observed.see_asic(&snapshot.asic, &snapshot.port_objects);
+        observed.see_entries(&snapshot.asic, &rows::rules_by_counter(&snapshot.rule_counters, names.acl));
         observed
     }
 
@@ -318,7 +325,7 @@ impl Observed {
         for row in &seen {
             if let AsicRow::GroupMember(group, table) = row {
                 members.entry(group).or_default().insert((*table).to_owned());
-            } else if let AsicRow::AclEntry(table, priority) = row {
+            } else if let AsicRow::AclEntry { table, priority, .. } = row {
                 self.acl.asic_tables.entry((*table).to_owned()).or_default().insert(*priority);
             }
         }
@@ -339,7 +346,17 @@ impl Observed {
                     let tables = group.and_then(|group| members.get(group)).into_iter().flatten();
                     self.with_port(name(object), |port| port.acl_tables.extend(tables.cloned()));
                 }
-                AsicRow::GroupMember(..) | AsicRow::AclEntry(..) => {}
+                AsicRow::GroupMember(..) | AsicRow::AclEntry { .. } => {}
+            }
+        }
+    }
+
+    fn see_entries(&mut self, asic: &Rows, rules: &BTreeMap<&str, &str>) {
+        for (key, fields) in asic {
+            if let Some(AsicRow::AclEntry { table, counter: Some(counter), .. }) = AsicRow::parse(key, fields)
+                && let Some(rule) = rules.get(counter)
+            {
+                self.acl.asic_entries.insert((*rule).to_owned(), table.to_owned());
             }
         }
     }

@@ -64,7 +64,10 @@ pub mod patterns {
         // All: of one that has no ACL, it must be known that it is there.
         ("ASIC_STATE:SAI_OBJECT_TYPE_PORT:*", &[]),
         ("ASIC_STATE:SAI_OBJECT_TYPE_ACL_TABLE_GROUP_MEMBER:*", &[super::MEMBER_GROUP, super::MEMBER_TABLE]),
-        ("ASIC_STATE:SAI_OBJECT_TYPE_ACL_ENTRY:*", &[super::ENTRY_TABLE, super::ENTRY_PRIORITY]),
+        (
+            "ASIC_STATE:SAI_OBJECT_TYPE_ACL_ENTRY:*",
+            &[super::ENTRY_TABLE, super::ENTRY_PRIORITY, super::ENTRY_COUNTER],
+        ),
     ];
 }
 
@@ -76,12 +79,17 @@ const MEMBER_GROUP: &str = "SAI_ACL_TABLE_GROUP_MEMBER_ATTR_ACL_TABLE_GROUP_ID";
 const MEMBER_TABLE: &str = "SAI_ACL_TABLE_GROUP_MEMBER_ATTR_ACL_TABLE_ID";
 const ENTRY_TABLE: &str = "SAI_ACL_ENTRY_ATTR_TABLE_ID";
 const ENTRY_PRIORITY: &str = "SAI_ACL_ENTRY_ATTR_PRIORITY";
+const ENTRY_COUNTER: &str = "SAI_ACL_ENTRY_ATTR_ACTION_COUNTER";
 
 /// CONFIG_DB: `1` once the configuration is loaded; `0` while it is not (`docker_image_ctl.j2`).
 pub const CONFIG_DB_INITIALIZED: &str = "CONFIG_DB_INITIALIZED";
 
 /// COUNTERS_DB hash: a port's name to its ASIC object.
 pub const PORT_NAME_MAP: &str = "COUNTERS_PORT_NAME_MAP";
+
+/// COUNTERS_DB hash: an ACL rule's name to the ASIC object of its counter (`orchagent/aclorch.cpp:
+/// AclOrch::registerFlexCounter`).
+pub const RULE_COUNTER_MAP: &str = "ACL_COUNTER_RULE_MAP";
 
 /// A row of CONFIG_DB that leafboot may write or, on a pushed port, clear away.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -308,8 +316,15 @@ pub enum AsicRow<'a> {
     Port(&'a str, Option<&'a str>),
     /// The ACL table group has this ACL table.
     GroupMember(&'a str, &'a str),
-    /// The ACL table has an entry of this priority.
-    AclEntry(&'a str, u32),
+    /// The ACL table has an entry.
+    AclEntry {
+        /// The table's object.
+        table: &'a str,
+        /// The entry's priority.
+        priority: u32,
+        /// The object of the counter that counts what the entry matches.
+        counter: Option<&'a str>,
+    },
 }
 
 impl<'a> AsicRow<'a> {
@@ -329,10 +344,27 @@ impl<'a> AsicRow<'a> {
             "BRIDGE_PORT" => Some(Self::BridgePort(get(BRIDGED_PORT)?)),
             "PORT" => Some(Self::Port(object, get(INGRESS_ACL))),
             "ACL_TABLE_GROUP_MEMBER" => Some(Self::GroupMember(get(MEMBER_GROUP)?, get(MEMBER_TABLE)?)),
-            "ACL_ENTRY" => Some(Self::AclEntry(get(ENTRY_TABLE)?, get(ENTRY_PRIORITY)?.parse().ok()?)),
+            "ACL_ENTRY" => Some(Self::AclEntry {
+                table: get(ENTRY_TABLE)?,
+                priority: get(ENTRY_PRIORITY)?.parse().ok()?,
+                counter: get(ENTRY_COUNTER).and_then(action_object),
+            }),
             _ => None,
         }
     }
+}
+
+/// The object that an ACL entry's action is about. sairedis writes the object alone, and `disabled` for an action that is
+/// off (`meta/sai_serialize.cpp: sai_serialize_acl_action`); with `true:` before it, it means the same.
+fn action_object(action: &str) -> Option<&str> {
+    let object = action.strip_prefix("true:").unwrap_or(action);
+    (object.starts_with("oid:") && object != "oid:0x0").then_some(object)
+}
+
+/// The rules of an ACL table by the object of their counter, out of COUNTERS_DB's map of all tables' rules.
+pub fn rules_by_counter<'a>(map: &'a Fields, table: &str) -> BTreeMap<&'a str, &'a str> {
+    let rule = |name: &'a str| name.strip_prefix(table)?.strip_prefix(':');
+    map.iter().filter_map(|(name, counter)| Some((counter.as_str(), rule(name)?))).collect()
 }
 
 /// The boot prefix whose gateway an address row carries, if it is spelled as leafboot spells it.
@@ -381,6 +413,33 @@ mod tests {
         {
             assert_eq!(gateway_row(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn an_acl_entry_names_its_counter_in_either_spelling() {
+        let key = "ASIC_STATE:SAI_OBJECT_TYPE_ACL_ENTRY:oid:0x8";
+        for (action, counter) in [
+            ("oid:0x9", Some("oid:0x9")),
+            ("true:oid:0x9", Some("oid:0x9")),
+            ("false:oid:0x9", None),
+            ("disabled", None),
+            ("oid:0x0", None),
+        ] {
+            let row = [(ENTRY_TABLE, "oid:0x7"), (ENTRY_PRIORITY, "5"), (ENTRY_COUNTER, action)];
+            let row = fields(row.map(|(name, value)| (name, value.to_owned())));
+            let entry = AsicRow::AclEntry { table: "oid:0x7", priority: 5, counter };
+            assert_eq!(AsicRow::parse(key, &row), Some(entry), "{action}");
+        }
+    }
+
+    #[test]
+    fn rules_are_known_by_their_counters_and_by_their_tables_name() {
+        let map = fields([
+            ("LEAFBOOT:DEFAULT_RULE", "oid:0x9".to_owned()),
+            ("LEAFBOOT2:DEFAULT_RULE", "oid:0xa".to_owned()),
+            ("LEAFBOOT", "oid:0xb".to_owned()),
+        ]);
+        assert_eq!(rules_by_counter(&map, "LEAFBOOT"), BTreeMap::from([("oid:0x9", "DEFAULT_RULE")]));
     }
 
     #[test]

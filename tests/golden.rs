@@ -203,12 +203,15 @@ fn add_acl(snapshot: &mut Snapshot, case: &AclCase, settings: &Config) {
         if !case.gone.contains(&rule.name) {
             stand(format!("ACL_RULE|LEAFBOOT|{}", rule.name), rows::acl_rule_fields(&rule));
         }
+        let counter = format!("oid:0x9{}", rule.name);
         let entry = row(&[
             ("SAI_ACL_ENTRY_ATTR_TABLE_ID", "oid:0x7"),
             ("SAI_ACL_ENTRY_ATTR_PRIORITY", &rule.priority.to_string()),
+            ("SAI_ACL_ENTRY_ATTR_ACTION_COUNTER", &counter),
         ]);
         if !is_pending && !case.lost.contains("*") && !case.lost.contains(&rule.name) {
             snapshot.asic.insert(format!("ASIC_STATE:SAI_OBJECT_TYPE_ACL_ENTRY:{}", rule.name), entry);
+            snapshot.rule_counters.insert(format!("LEAFBOOT:{}", rule.name), counter);
         }
     }
     for port in &case.bound {

@@ -279,6 +279,30 @@ fn rules_that_orchagent_has_lost_come_back_although_state_db_says_active() {
 }
 
 #[test]
+fn the_rules_that_the_asic_has_are_known_by_name() {
+    let mut bench = Bench::start();
+    let wish = desired(&[("Ethernet0", A), ("Ethernet4", B)]);
+    bench.settle(&wish);
+    // A rule of the same name in somebody's table is none of ours.
+    bench.switch.cli("2", &["HSET", "ACL_COUNTER_RULE_MAP", "OTHER:DEFAULT_RULE", "oid:0xffff"]);
+    let acl = bench.observe().acl;
+    let names: Vec<&String> = acl.asic_entries.keys().collect();
+    assert_eq!(names, acl.rules.keys().collect::<Vec<_>>());
+    let tables: BTreeSet<&String> = acl.asic_entries.values().collect();
+    assert_eq!(tables, acl.asic_tables.keys().collect());
+
+    let counter = bench.switch.cli("2", &["HGET", "ACL_COUNTER_RULE_MAP", "LEAFBOOT:DEFAULT_RULE"]);
+    let entries = bench.switch.cli("1", &["KEYS", "ASIC_STATE:SAI_OBJECT_TYPE_ACL_ENTRY:*"]);
+    let counts =
+        |key: &&str| bench.switch.cli("1", &["HGET", key, "SAI_ACL_ENTRY_ATTR_ACTION_COUNTER"]) == counter;
+    let entry = entries.lines().find(counts).unwrap();
+    bench.switch.cli("1", &["DEL", entry]);
+    let mut left = acl.asic_entries.clone();
+    left.remove("DEFAULT_RULE").unwrap();
+    assert_eq!(bench.observe().acl.asic_entries, left, "and one that is lost is known, too");
+}
+
+#[test]
 fn the_anycast_address_is_taken_healed_moved_and_retired() {
     let mut bench = Bench::start();
     let file = support::agent::settings(&bench.switch);
