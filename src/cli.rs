@@ -44,7 +44,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Print the boot ACL's rules as a table. Each boot port has one more, or two with relay.tls: its own gateway, for the relay.
+    /// Print the boot ACL's rules as a table. Each boot port has two more, or three with relay.tls, all for its own
+    /// gateway: one lets the machine ask it by ICMPv6, the others open the relay's TCP ports.
     Acl {
         /// The settings that the rules follow from.
         #[arg(long, value_name = "FILE")]

@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use anycast::{AnycastNet, LoopbackName};
+pub use kind::{never_connected, never_forwarded};
 pub use origin::{HttpOrigin, OriginError};
 
 mod anycast;
+mod kind;
 mod origin;
 
 /// Longest name of a kernel network device in bytes (Linux `IFNAMSIZ` less its terminator).

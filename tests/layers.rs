@@ -21,6 +21,7 @@ const PURE: &[&str] = &[
     "config/ra.rs",
     "config/relay.rs",
     "config/relay/upstream.rs",
+    "net/kind.rs",
     "net/origin.rs",
     "desired.rs",
     "net.rs",

@@ -65,6 +65,21 @@ fn a_ports_gateway_is_opened_for_its_own_machine_and_the_relay_only() {
     assert!(table(&of(&with_tls())).ends_with(&format!("{expected}{tls}{icmpv6}")));
 }
 
+/// Of each boot port, as `leafboot acl --help` says it.
+#[test]
+fn the_help_counts_the_rules_that_a_port_takes() {
+    let mut command = <crate::cli::Cli as clap::CommandFactory>::command();
+    let help = command.find_subcommand_mut("acl").unwrap().render_long_help().to_string();
+    let said = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let count = |config: &Config| {
+        let (port, prefix) = ("Ethernet0".parse().unwrap(), "2001:db8:b007::/64".parse().unwrap());
+        ["no", "one", "two", "three", "four"][gateway_rules(config, &port, prefix).len()]
+    };
+    let expected =
+        format!("Each boot port has {} more, or {} with relay.tls", count(&config()), count(&with_tls()));
+    assert!(said.contains(&expected), "{said}");
+}
+
 #[test]
 fn a_relay_that_speaks_tls_is_reached_on_both_its_ports() {
     let rules = rules(&with_tls());

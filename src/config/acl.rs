@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Checker, ConfigError, or_default, unwritten};
-use crate::net::{AclName, without_host_bits};
+use crate::net::{AclName, never_forwarded, without_host_bits};
 
 const DEFAULT_ACL_TABLE: &str = "LEAFBOOT";
 
@@ -71,6 +71,8 @@ fn destination(text: &str) -> Result<Ipv6Net, String> {
     let net = without_host_bits(net).map_err(|error| error.to_string())?;
     if net.prefix_len() < 16 {
         Err(format!("{net} is shorter than /16: it would let machines reach nearly everything"))
+    } else if let Some(kind) = never_forwarded(net) {
+        Err(format!("{text:?} is {kind}: no server is there beyond a machine's own link"))
     } else {
         Ok(net)
     }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Checker, ConfigError, duration, or_default, unwritten};
-use crate::net::without_host_bits;
+use crate::net::{never_forwarded, without_host_bits};
 use crate::ra::packet::{self, Preference};
 
 /// Short, because a machine that boots must not wait, and its port has nobody else to disturb.
@@ -312,13 +312,17 @@ fn dns_servers(servers: &[String]) -> Result<Vec<Ipv6Addr>, String> {
     if servers.len() > 8 {
         return Err(format!("{} servers are more than the 8 that fit", servers.len()));
     }
-    servers
-        .iter()
-        .map(|server| match server.parse::<Ipv6Addr>() {
-            Ok(address) if !address.is_multicast() && !address.is_unspecified() => Ok(address),
-            Ok(_) | Err(_) => Err(format!("{server:?} is not a unicast IPv6 address")),
-        })
-        .collect()
+    servers.iter().map(|server| dns_server(server)).collect()
+}
+
+/// RFC 8106 lets a server have a link-local address. On a boot port that would be the leaf, which is no resolver, and the
+/// boot ACL lets machines ask it nothing.
+fn dns_server(text: &str) -> Result<Ipv6Addr, String> {
+    let address: Ipv6Addr = text.parse().map_err(|_| format!("{text:?} is not an IPv6 address"))?;
+    match never_forwarded(address.into()) {
+        None => Ok(address),
+        Some(kind) => Err(format!("{text:?} is {kind}: no machine reaches a resolver at it")),
+    }
 }
 
 /// RFC 8106 5.2: names as RFC 1035 3.1 encodes them, labels of 1 to 63 bytes, 255 bytes in all.
@@ -348,7 +352,7 @@ fn routes(raw: &[RawRoute]) -> Result<Vec<Route>, String> {
             RawRoute::Prefix(prefix) => (prefix, Preference::Medium),
             RawRoute::Preferred(raw) => (&raw.prefix, preference(&raw.preference)?),
         };
-        let prefix = network(text)?;
+        let prefix = destinations(text)?;
         if routes.iter().any(|route| route.prefix == prefix) {
             return Err(format!("{prefix} stands there twice (RFC 4191 2.3)"));
         }
@@ -365,13 +369,24 @@ fn network(text: &str) -> Result<Ipv6Net, String> {
     without_host_bits(net).map_err(|error| error.to_string())
 }
 
-/// RFC 8781 4: a NAT64 prefix has one of six lengths.
-fn pref64(text: &str) -> Result<Ipv6Net, String> {
+/// A prefix to which a router can be the way.
+fn destinations(text: &str) -> Result<Ipv6Net, String> {
     let net = network(text)?;
-    if matches!(net.prefix_len(), 32 | 40 | 48 | 56 | 64 | 96) {
-        Ok(net)
-    } else {
+    match never_forwarded(net) {
+        None => Ok(net),
+        Some(kind) => Err(format!("{net} is {kind}: no router is the way there")),
+    }
+}
+
+/// RFC 8781 4: a NAT64 prefix has one of six lengths. RFC 6052 2.2: the bits 64 to 71 of an address in it are 0.
+fn pref64(text: &str) -> Result<Ipv6Net, String> {
+    let net = destinations(text)?;
+    if !matches!(net.prefix_len(), 32 | 40 | 48 | 56 | 64 | 96) {
         Err(format!("/{} is not /96, /64, /56, /48, /40 or /32 (RFC 8781 4)", net.prefix_len()))
+    } else if net.addr().octets()[8] != 0 {
+        Err(format!("{net} has bits set among 64 to 71, which must be 0 (RFC 6052 2.2)"))
+    } else {
+        Ok(net)
     }
 }
 

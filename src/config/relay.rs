@@ -2,6 +2,7 @@
 //!
 //! Must never: let a time through that iPXE or metal-hammer would not wait for.
 
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Checker, ConfigError, absolute, duration, or_default, required, unwritten};
-use crate::net::HttpOrigin;
+use crate::net::{HttpOrigin, OriginError, never_connected, never_forwarded};
 use crate::relay::route::{Pattern, Routes};
 use upstream::{API, BOOT_SERVICE, CACHE, RawUpstream, RawUpstreamTls};
 
@@ -298,7 +299,7 @@ impl Checker<'_> {
             tls: raw.tls,
         };
         Ok(Cache {
-            name: self.parsed("relay.cache.name", &name)?,
+            name: self.value("relay.cache.name", &name, |text| public_name(text))?,
             mode: self.value("relay.cache.mode", &or_default(raw.mode, "redirect"), |mode| {
                 match mode.as_str() {
                     "redirect" => Ok(CacheMode::Redirect),
@@ -366,6 +367,20 @@ impl Checker<'_> {
                 Err(format!("{text} is more than {}", humantime::format_duration(most)))
             }
         })
+    }
+}
+
+/// Where a machine can be sent: the loopback address would be its own.
+fn public_name(text: &str) -> Result<HttpOrigin, String> {
+    let name: HttpOrigin = text.parse().map_err(|error: OriginError| error.to_string())?;
+    let kind = match name.host().parse() {
+        Ok(IpAddr::V6(address)) => never_forwarded(address.into()),
+        Ok(address) => never_connected(address),
+        Err(_) => None,
+    };
+    match kind {
+        None => Ok(name),
+        Some(kind) => Err(format!("{name}: {} is {kind}: no machine reaches a server at it", name.host())),
     }
 }
 

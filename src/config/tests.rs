@@ -71,7 +71,7 @@ fn a_bad_value_names_key_line_and_rule() {
         ("[ra]\nprefix_valid = \"0s\"\n", "line 8: ra.prefix_valid: 0s is not between 10 s and"),
         ("[ra]\nprefix_preferred = \"2h\"\n", "line 8: ra.prefix_preferred: 2h is not between"),
         ("[ra]\ninterval_max = \"4500ms\"\n", "line 8: ra.interval_max: 4500ms is not a whole number"),
-        ("[ra]\ndns = [\"192.0.2.1\"]\n", "line 8: ra.dns: \"192.0.2.1\" is not a unicast IPv6 address"),
+        ("[ra]\ndns = [\"192.0.2.1\"]\n", "line 8: ra.dns: \"192.0.2.1\" is not an IPv6 address"),
         ("[ra]\ndelay_max = \"501ms\"\n", "line 8: ra.delay_max: 501ms is more than 500 ms (RFC 4861 6.2.6"),
         (
             "[ra]\nreachable_time = \"2h\"\n",
@@ -150,6 +150,73 @@ fn a_bad_value_names_key_line_and_rule() {
     for (addition, expected) in cases {
         let error = refused(addition);
         assert!(error.starts_with(expected), "{addition:?} gave {error:?}");
+    }
+}
+
+/// Every kind of address that is never forwarded, at every setting that names where a machine, or the relay, goes.
+#[test]
+fn an_address_of_the_wrong_kind_is_refused_and_its_kind_said() {
+    const KINDS: [(&str, &str); 6] = [
+        ("::", "the unspecified address"),
+        ("::1", "the loopback address"),
+        ("::ffff:192.0.2.1", "IPv4-mapped"),
+        ("::192.0.2.1", "IPv4-compatible"),
+        ("fe80::53", "link-local"),
+        ("ff05::53", "multicast"),
+    ];
+    for (key, setting) in [
+        ("ra.dns", "[ra]\ndns = [\"2001:db8::53\", \"ADDRESS\"]\n"),
+        ("ra.routes", "[ra]\nroutes = [\"::/0\", \"ADDRESS/128\"]\n"),
+        ("acl.cache", "[acl]\ncache = [\"ADDRESS\"]\n"),
+        ("acl.control_plane", "[acl]\ncontrol_plane = [\"ADDRESS\"]\n"),
+        ("acl.ntp", "[acl]\nntp = [\"ADDRESS/128\"]\n"),
+    ] {
+        for (address, kind) in KINDS {
+            let error = refused(&setting.replace("ADDRESS", address));
+            assert!(error.starts_with(&format!("line 8: {key}: ")), "{error}");
+            assert!(error.contains(kind) && error.contains("RFC 4291"), "{key} {address}: {error}");
+        }
+    }
+    for net in ["ff02::/16", "fe80::/16", "::ffff:0:0/96"] {
+        let error = refused(&format!("[acl]\ncontrol_plane = [\"{net}\"]\n"));
+        assert!(error.contains("no server is there"), "{error}");
+    }
+    for (prefix, expected) in [
+        ("ff00::/32", "ff00::/32 is multicast"),
+        ("fe80::/64", "fe80::/64 is link-local"),
+        ("::/96", "::/96 is IPv4-compatible"),
+        ("::ffff:0:0/96", "::ffff:0.0.0.0/96 is IPv4-mapped"),
+        ("2001:db8:0:0:100::/96", "2001:db8:0:0:100::/96 has bits set among 64 to 71"),
+    ] {
+        let error = refused(&format!("[ra]\npref64 = \"{prefix}\"\n"));
+        assert!(error.starts_with(&format!("line 8: ra.pref64: {expected}")), "{error}");
+    }
+}
+
+#[test]
+fn a_server_is_where_one_can_be_connected_to() {
+    let api =
+        |origin: &str, more: &str| refused(&format!("[relay.api]\norigins = [\"http://{origin}\"]\n{more}"));
+    for (host, kind) in [
+        ("[ff05::80]", "multicast"),
+        ("[fe80::80]:8080", "link-local"),
+        ("[::]", "the unspecified address"),
+        ("[::ffff:192.0.2.1]", "IPv4-mapped"),
+        ("0.0.0.0", "the unspecified address"),
+        ("239.0.0.1:8080", "multicast"),
+        ("255.255.255.255", "the broadcast address"),
+    ] {
+        let error = api(host, "");
+        assert!(error.starts_with("line 8: relay.api.origins: http://") && error.contains(kind), "{error}");
+    }
+    for (source, kind) in [("fe80::1", "link-local"), ("::", "the unspecified address"), ("0.0.0.0", "the")] {
+        let error = api("a", &format!("source = \"{source}\"\n"));
+        assert!(error.starts_with("line 9: relay.api.source: ") && error.contains(kind), "{error}");
+    }
+    for host in ["[::1]", "[fe80::90]", "[ff05::90]", "0.0.0.0", "239.0.0.1"] {
+        let text = LEAST.replace("images.metal-stack.io", host);
+        let error = Config::parse(&text).unwrap_err().to_string();
+        assert!(error.starts_with("line 6: relay.cache.name: ") && error.contains("no machine"), "{error}");
     }
 }
 

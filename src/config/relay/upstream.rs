@@ -12,7 +12,7 @@ use toml::Spanned;
 
 use super::super::{Checker, ConfigError, or_default, required};
 use super::{Identity, TIMEOUT_MAX};
-use crate::net::{HttpOrigin, OriginError};
+use crate::net::{HttpOrigin, OriginError, never_connected};
 
 /// A host of the partition that does not take a connection in this time is not well.
 const DEFAULT_CONNECT: &str = "1s";
@@ -173,7 +173,10 @@ impl Checker<'_> {
                 or_default(raw.first_byte_timeout, section.default_first_byte),
             )?,
             idle_timeout: patience(section.idle_timeout, or_default(raw.idle_timeout, section.default_idle))?,
-            source: raw.source.map(|source| self.parsed(section.source, &source)).transpose()?,
+            source: raw
+                .source
+                .map(|source| self.value(section.source, &source, |text| source_address(text)))
+                .transpose()?,
             device: raw
                 .device
                 .map(|device| self.value(section.device, &device, |name| device_name(name)))
@@ -192,12 +195,27 @@ fn origin_list(texts: &[String]) -> Result<Vec<HttpOrigin>, String> {
     let mut origins = Vec::new();
     for text in texts {
         let origin: HttpOrigin = text.parse().map_err(|e: OriginError| e.to_string())?;
+        if let Some(kind) = origin.host().parse().ok().and_then(never_connected) {
+            return Err(format!(
+                "{origin}: {} is {kind}: no server can be connected to at it",
+                origin.host()
+            ));
+        }
         if origins.contains(&origin) {
             return Err(format!("{origin} stands there twice"));
         }
         origins.push(origin);
     }
     Ok(origins)
+}
+
+/// An address of the leaf that connections can come from.
+fn source_address(text: &str) -> Result<IpAddr, String> {
+    let address: IpAddr = text.parse().map_err(|_| format!("{text:?} is not an IPv4 or IPv6 address"))?;
+    match never_connected(address) {
+        None => Ok(address),
+        Some(kind) => Err(format!("{text:?} is {kind}: no connection can come from it")),
+    }
 }
 
 /// A kernel device's name (`IFNAMSIZ`).

@@ -1,0 +1,84 @@
+//! What kind an address is of (RFC 4291, RFC 6890), and which kinds cannot be what a setting wants.
+//!
+//! Must never: know what a network routes: of an address of the right kind nothing is said.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::Ipv6Net;
+
+/// The kinds of IPv6 addresses to which no router forwards a packet, from another link or to it. The smaller blocks stand
+/// first.
+const NEVER_FORWARDED: [(Ipv6Net, &str); 6] = [
+    (Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 128), "the unspecified address (RFC 4291 2.5.2)"),
+    (Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128), "the loopback address (RFC 4291 2.5.3)"),
+    (Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 96), "IPv4-compatible (RFC 4291 2.5.5.1)"),
+    (Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96), "IPv4-mapped (RFC 4291 2.5.5.2)"),
+    (Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10), "link-local (RFC 4291 2.5.6)"),
+    (Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8), "multicast (RFC 4291 2.7)"),
+];
+
+/// The kind of a prefix that lies whole in a block to which no unicast packet is ever forwarded; none for every other.
+/// What contains such a block, `::/0` above all, is a route like any.
+pub fn never_forwarded(net: Ipv6Net) -> Option<&'static str> {
+    NEVER_FORWARDED.iter().find(|(block, _)| block.contains(&net)).map(|(_, kind)| *kind)
+}
+
+/// The kind of an address that no server can be connected to at, nor a connection come from; none for every other. The
+/// loopback address is a server's on the leaf itself.
+pub fn never_connected(address: IpAddr) -> Option<&'static str> {
+    match address {
+        IpAddr::V6(address) if address.is_loopback() => None,
+        // Without its zone a link-local address names no link.
+        IpAddr::V6(address) => never_forwarded(address.into()),
+        IpAddr::V4(address) if address.is_unspecified() => Some("the unspecified address (RFC 6890 2.2.2)"),
+        IpAddr::V4(address) if address.is_multicast() => Some("multicast (RFC 5771 3)"),
+        IpAddr::V4(address) if address.is_broadcast() => Some("the broadcast address (RFC 6890 2.2.2)"),
+        IpAddr::V4(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_block_is_told_by_its_first_and_last_and_not_by_its_neighbour() {
+        let kind = |text: &str| never_forwarded(text.parse().unwrap());
+        for (net, expected) in [
+            ("::/128", Some("unspecified")),
+            ("::1/128", Some("loopback")),
+            ("::2/128", Some("IPv4-compatible")),
+            ("::c000:201/128", Some("IPv4-compatible")),
+            ("::ffff:0:0/96", Some("IPv4-mapped")),
+            ("::ffff:c000:201/128", Some("IPv4-mapped")),
+            ("::fffe:0:0/128", None),
+            ("::1:0:0:0/128", None),
+            ("64:ff9b::/96", None),
+            ("fc00::/7", None),
+            ("fe7f::/16", None),
+            ("fe80::/10", Some("link-local")),
+            ("febf:ffff::1/128", Some("link-local")),
+            ("fec0::/10", None),
+            ("ff00::/8", Some("multicast")),
+            ("ff02::fb/128", Some("multicast")),
+            ("fe00::/7", None),
+            ("::/0", None),
+            ("2001:db8::/32", None),
+        ] {
+            assert_eq!(kind(net).is_some(), expected.is_some(), "{net}: {:?}", kind(net));
+            assert!(kind(net).unwrap_or_default().contains(expected.unwrap_or_default()), "{net}");
+        }
+    }
+
+    #[test]
+    fn a_connection_needs_an_address_of_one_host() {
+        let kind = |text: &str| never_connected(text.parse().unwrap());
+        for bad in ["0.0.0.0", "224.0.0.1", "255.255.255.255", "::", "::ffff:192.0.2.1", "fe80::1", "ff05::1"]
+        {
+            assert!(kind(bad).is_some(), "{bad}");
+        }
+        for good in ["192.0.2.1", "127.0.0.1", "::1", "2001:db8::1", "fd00::1", "64:ff9b::192.0.2.1"] {
+            assert_eq!(kind(good), None, "{good}");
+        }
+    }
+}
