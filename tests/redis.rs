@@ -41,7 +41,7 @@ impl Bench {
         let model = sonic::Args {
             database_config: database_config.clone(),
             kernel: sonic::WhichKernel::Paper,
-            delay_ms: 0,
+            ..sonic::Args::default()
         };
         // It ends when its redis-server does.
         std::thread::spawn(move || sonic::run(model));

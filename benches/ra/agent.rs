@@ -73,7 +73,8 @@ fn advertising(socket: &Path) -> usize {
 /// The laboratory's SONiC, until it is killed.
 pub fn sonic(database_config: &str) {
     let kernel = sonic::WhichKernel::Paper;
-    sonic::run(sonic::Args { database_config: database_config.into(), kernel, delay_ms: 0 }).unwrap();
+    let database_config = database_config.into();
+    sonic::run(sonic::Args { database_config, kernel, ..sonic::Args::default() }).unwrap();
 }
 
 fn push(socket: &Path, document: &str) -> bool {

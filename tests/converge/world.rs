@@ -123,7 +123,8 @@ impl World {
         }
         switch.cli(CONFIG_DB, &["SET", "CONFIG_DB_INITIALIZED", "1"]);
         let database_config = switch.path("database_config.json");
-        let args = Args { database_config: database_config.clone(), kernel: WhichKernel::Paper, delay_ms: 0 };
+        let args =
+            Args { database_config: database_config.clone(), kernel: WhichKernel::Paper, ..Args::default() };
         let mut swss = Swss::start(&args).unwrap();
         swss.run_until_idle().unwrap();
         let settings = std::fs::read_to_string(support::agent::settings(&switch)).unwrap();

@@ -39,7 +39,9 @@ enum Command {
     ///
     /// While it runs, it takes orders on a redis channel. `redis-cli PUBLISH sonic-model restart` restarts swss.
     /// `redis-cli PUBLISH sonic-model "reload PATH"` is a config reload from that file: a config_db.json, or redis
-    /// commands, one a line. `redis-cli PUBLISH sonic-model "watch VRF ACL RULE…"` has it log every isolation gap.
+    /// commands, one a line; `"reload-n PATH"` is the same without a restart of swss, as `config reload -n` has it.
+    /// `redis-cli PUBLISH sonic-model "watch VRF ACL RULE…"` has it log every isolation gap, and how long it was open.
+    /// `redis-cli PUBLISH sonic-model "ip link set Ethernet0 nomaster"`, or another command of `ip`, changes its kernel.
     SonicModel(sonic::Args),
     /// The partition's servers.
     Partition(PartitionArgs),

@@ -8,12 +8,16 @@
 
 #[path = "sonic_model/acl.rs"]
 mod acl;
+#[path = "sonic_model/drift.rs"]
+mod drift;
 #[path = "sonic_model/leaf.rs"]
 mod leaf;
 #[path = "sonic_model/members.rs"]
 mod members;
 #[path = "sonic_model/restart.rs"]
 mod restart;
+#[path = "sonic_model/throws.rs"]
+mod throws;
 #[path = "sonic_model/yang.rs"]
 mod yang;
 
@@ -289,20 +293,4 @@ fn rows_for_what_is_not_a_port_harm_nobody() {
     }
     leaf.fence();
     assert_eq!(leaf.state.row("INTERFACE_TABLE", "Vlan100").unwrap(), None);
-}
-
-#[test]
-fn a_malformed_prefix_ends_the_process() {
-    let mut leaf = Leaf::started();
-    leaf.set("INTERFACE|Ethernet0|2001:db8::1/640", &[]);
-    let end = leaf.end();
-    assert_eq!(end, "intfmgrd exits: Ethernet0: 2001:db8::1/640 is not an IP prefix");
-}
-
-#[test]
-fn a_vrf_name_that_is_no_device_name_ends_the_process() {
-    let mut leaf = Leaf::started();
-    leaf.set("VRF|Vrf1234567890123", &[]);
-    let end = leaf.end();
-    assert!(end.starts_with("vrfmgrd exits: Vrf1234567890123: "), "{end}");
 }

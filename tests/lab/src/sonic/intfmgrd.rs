@@ -12,7 +12,7 @@ use super::kernel::LOOPBACK;
 use super::queue::{Queue, Task, Verdict};
 use super::subscription::Subscription;
 use super::switch::Switch;
-use super::{Error, fields, parse_prefix};
+use super::{Error, fields, parse_prefix, throw};
 
 /// Rows for these are not about ports; this model does not play them.
 // sonic-swss cfgmgr/intfmgr.cpp: VLAN_PREFIX, LAG_PREFIX, LOOPBACK_PREFIX
@@ -72,12 +72,12 @@ fn handle(switch: &mut Switch, key: &str, task: &Task) -> Result<Verdict, Error>
         ([port], Task::Set(row)) => set_base(switch, port, row),
         ([port], Task::Del) => delete_base(switch, port),
         ([port, prefix], task) => {
-            // The prefix is parsed before anything else, and main catches what that throws only to exit.
-            // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::doIntfAddrTask; cfgmgr/intfmgrd.cpp: main
-            let address = parse_prefix(prefix).ok_or_else(|| Error::Exit {
-                daemon: "intfmgrd",
-                reason: format!("{port}: {prefix} is not an IP prefix"),
-            })?;
+            // The prefix is parsed before anything else, whatever the task is: a DEL throws as its SET did.
+            // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::doIntfAddrTask
+            let Some(address) = parse_prefix(prefix) else {
+                let reason = format!("{port}: {prefix} is not an IP prefix");
+                return throw(switch.behaviour.release, "intfmgrd", reason);
+            };
             match task {
                 Task::Set(_) => set_address(switch, port, prefix, address),
                 Task::Del => delete_address(switch, port, prefix, address),

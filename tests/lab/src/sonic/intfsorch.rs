@@ -13,7 +13,7 @@ use super::kernel::LOOPBACK;
 use super::queue::{Task, Verdict};
 use super::switch::Switch;
 use super::vrforch::{DEFAULT_VIRTUAL_ROUTER, VrfOrch};
-use super::{Error, fields, parse_prefix};
+use super::{Error, fields, parse_prefix, throw};
 
 const ROUTE: &str = "SAI_OBJECT_TYPE_ROUTE_ENTRY";
 const FIRST_OID: u64 = 0x6_0000_0000_0600;
@@ -55,7 +55,7 @@ impl IntfsOrch {
             None => None,
             Some((_, Some(address))) => Some(address),
             Some((prefix, None)) => {
-                return Err(Error::Exit { daemon: "orchagent", reason: format!("{prefix} is no IP prefix") });
+                return throw(switch.behaviour.release, "orchagent", format!("{prefix} is no IP prefix"));
             }
         };
         match (task, address) {

@@ -1,9 +1,11 @@
 //! The isolation gap: a port that is open to a machine in the boot VRF while the boot ACL is not enforced on it.
 //!
 //! Owns: who is watched, and every gap that was ever seen.
-//! Must never: look at CONFIG_DB or STATE_DB. Only what the kernel and the ASIC do counts, not what anybody says.
+//! Must never: look at CONFIG_DB or STATE_DB. Only what the kernel and the ASIC do counts, not what anybody says: a rule
+//! is enforced while its ASIC entry is there, not while STATE_DB calls it Active.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use super::asic::Asic;
 use super::kernel::Link;
@@ -15,7 +17,8 @@ pub struct Watch {
     pub vrf: String,
     /// The boot ACL: the name of its ACL_TABLE.
     pub acl_table: String,
-    /// The rules that must be enforced, all of them. With none given, any rule at all will do.
+    /// The rules whose absence counts: each of them must be enforced on a port that is open. Name those that deny; a
+    /// missing rule that permits harms the port's own machine alone. With none given, any rule at all will do.
     pub rules: BTreeSet<String>,
 }
 
@@ -47,6 +50,17 @@ pub struct Gap {
     pub in_replay: bool,
     /// The step after which it was gone.
     pub closed: Option<u64>,
+    /// When it was seen first.
+    pub opened_at: Instant,
+    /// When it was seen to be gone.
+    pub closed_at: Option<Instant>,
+}
+
+impl Gap {
+    /// How long it was open, or has been until now.
+    pub fn duration(&self) -> Duration {
+        self.closed_at.unwrap_or_else(Instant::now).saturating_duration_since(self.opened_at)
+    }
 }
 
 /// The observer.
@@ -80,10 +94,14 @@ impl Isolation {
     pub fn look(&mut self, asic: &Asic, links: &BTreeMap<String, Link>, done: &str) {
         self.steps += 1;
         let Some(watch) = &self.watch else { return };
+        let now = Instant::now();
         let open = openings(watch, asic, links);
         for gap in self.gaps.iter_mut().filter(|gap| gap.closed.is_none()) {
             if !open.contains(&(gap.port.clone(), gap.opening)) {
                 gap.closed = Some(self.steps);
+                gap.closed_at = Some(now);
+                let (port, opening, ms) = (&gap.port, gap.opening, gap.duration().as_millis());
+                eprintln!("isolation closed: {port}: {opening:?} after {ms} ms, by {done}");
             }
         }
         for (port, opening) in open {
@@ -98,6 +116,8 @@ impl Isolation {
                     after: done.to_owned(),
                     in_replay: self.replaying,
                     closed: None,
+                    opened_at: now,
+                    closed_at: None,
                 });
             }
         }

@@ -10,6 +10,9 @@ use std::process::Command;
 
 use ipnet::IpNet;
 
+use super::by_hand::ByHand;
+pub use super::paper::Paper;
+
 /// The kernel refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -34,16 +37,6 @@ pub enum Kernel {
     Paper(Paper),
 }
 
-/// A kernel on paper. A port exists as soon as it is named.
-#[derive(Debug, Default)]
-pub struct Paper {
-    vrfs: BTreeMap<String, u32>,
-    masters: BTreeMap<String, String>,
-    addresses: BTreeMap<String, BTreeSet<IpNet>>,
-    indexes: BTreeMap<String, u32>,
-    last_index: u32,
-}
-
 /// A network device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
@@ -55,11 +48,9 @@ pub struct Link {
     pub addresses: BTreeSet<IpNet>,
     /// Is it a port, and not a VRF or a loopback?
     pub is_port: bool,
+    /// Is it administratively up? A VRF that is not routes nothing.
+    pub up: bool,
 }
-
-/// VRF device names are interface names: at most 15 characters.
-// linux include/uapi/linux/if.h: IFNAMSIZ; net/core/dev.c: dev_valid_name
-const LONGEST_DEVICE_NAME: usize = 15;
 
 /// The table of a VRF is looked up at preference 1000, and the local table must come after it.
 // sonic-swss cfgmgr/vrfmgr.cpp: TABLE_LOCAL_PREF
@@ -97,7 +88,7 @@ impl Kernel {
                     |line: &str| Some(line.split_whitespace().nth(1)?.trim_end_matches(':').to_owned());
                 Ok(lines.lines().filter_map(name).collect())
             }
-            Self::Paper(paper) => Ok(paper.vrfs.keys().cloned().collect()),
+            Self::Paper(paper) => Ok(paper.vrfs()),
         }
     }
 
@@ -106,37 +97,21 @@ impl Kernel {
         match self {
             Self::Real => {
                 ip(&["link", "add", name, "type", "vrf", "table", &table.to_string()])?;
-                ip(&["link", "set", name, "up"])?;
+                ip(&["link", "set", name, "up"]).map(drop)
             }
-            Self::Paper(paper) => {
-                let invalid = name.is_empty()
-                    || name.len() > LONGEST_DEVICE_NAME
-                    || name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
-                if invalid || paper.vrfs.contains_key(name) {
-                    return Err(refused(
-                        &["link", "add", name, "type", "vrf"],
-                        "not a valid new device name",
-                    ));
-                }
-                paper.vrfs.insert(name.to_owned(), table);
-                paper.renew(name);
-            }
+            Self::Paper(paper) => paper.add_vrf(name, table),
         }
-        Ok(())
     }
 
     /// Deletes a VRF device. Its ports stay, without a master.
     pub fn delete_vrf(&mut self, name: &str) -> Result<(), Error> {
+        self.delete_device(name)
+    }
+
+    fn delete_device(&mut self, name: &str) -> Result<(), Error> {
         match self {
             Self::Real => ip(&["link", "del", name]).map(drop),
-            Self::Paper(paper) => {
-                paper.masters.retain(|_, master| master != name);
-                paper.indexes.remove(name);
-                match paper.vrfs.remove(name) {
-                    Some(_) => Ok(()),
-                    None => Err(refused(&["link", "del", name], "cannot find device")),
-                }
-            }
+            Self::Paper(paper) => paper.delete_device(name),
         }
     }
 
@@ -158,17 +133,7 @@ impl Kernel {
 
     /// Deletes a loopback, with what it has.
     pub fn delete_loopback(&mut self, name: &str) -> Result<(), Error> {
-        match self {
-            Self::Real => ip(&["link", "del", name]).map(drop),
-            Self::Paper(paper) => {
-                paper.masters.remove(name);
-                paper.addresses.remove(name);
-                match paper.indexes.remove(name) {
-                    Some(_) => Ok(()),
-                    None => Err(refused(&["link", "del", name], "cannot find device")),
-                }
-            }
-        }
+        self.delete_device(name)
     }
 
     /// Puts a port into a VRF or a bridge, out of whatever it was in, or out of any.
@@ -176,17 +141,15 @@ impl Kernel {
         match (self, vrf) {
             (Self::Real, Some(vrf)) => ip(&["link", "set", port, "master", vrf]).map(drop),
             (Self::Real, None) => ip(&["link", "set", port, "nomaster"]).map(drop),
-            (Self::Paper(paper), None) => {
-                paper.masters.remove(port);
-                Ok(())
-            }
-            (Self::Paper(paper), Some(vrf)) if paper.can_hold_ports(vrf) => {
-                paper.masters.insert(port.to_owned(), vrf.to_owned());
-                Ok(())
-            }
-            (Self::Paper(_), Some(vrf)) => {
-                Err(refused(&["link", "set", port, "master", vrf], "cannot find device"))
-            }
+            (Self::Paper(paper), master) => paper.set_master(port, master),
+        }
+    }
+
+    /// The VRF, bridge or LAG that a port is in.
+    pub fn master(&mut self, port: &str) -> Result<Option<String>, Error> {
+        match self {
+            Self::Real => Ok(read_link(port)?.master),
+            Self::Paper(paper) => Ok(paper.master(port)),
         }
     }
 
@@ -202,13 +165,7 @@ impl Kernel {
                 }
                 first
             }
-            Self::Paper(paper) => {
-                if paper.addresses.entry(port.to_owned()).or_default().insert(address) {
-                    Ok(())
-                } else {
-                    Err(refused(&["address", "add", &address.to_string(), "dev", port], "File exists"))
-                }
-            }
+            Self::Paper(paper) => paper.add_address(port, address),
         }
     }
 
@@ -216,13 +173,7 @@ impl Kernel {
     pub fn delete_address(&mut self, port: &str, address: IpNet) -> Result<(), Error> {
         match self {
             Self::Real => change_address("del", port, address),
-            Self::Paper(paper) => {
-                if paper.addresses.entry(port.to_owned()).or_default().remove(&address) {
-                    Ok(())
-                } else {
-                    Err(refused(&["address", "del", &address.to_string(), "dev", port], "no such address"))
-                }
-            }
+            Self::Paper(paper) => paper.delete_address(port, address),
         }
     }
 
@@ -235,7 +186,7 @@ impl Kernel {
                 let address = |line: &str| line.split_whitespace().nth(3)?.parse().ok();
                 lines.lines().filter_map(address).collect()
             }
-            Self::Paper(paper) => paper.addresses.get(port).cloned().unwrap_or_default(),
+            Self::Paper(paper) => paper.addresses(port),
         };
         Ok(all.into_iter().filter(|address| !is_link_local(*address)).collect())
     }
@@ -266,6 +217,39 @@ impl Kernel {
         }
     }
 
+    /// Does what somebody does by hand. No daemon is told.
+    pub fn meddle(&mut self, by_hand: &ByHand) -> Result<(), Error> {
+        match by_hand {
+            ByHand::SetMaster { port, master } => self.set_master(port, master.as_deref()),
+            ByHand::SetUp { device, up } => self.set_up(device, *up),
+            ByHand::DeleteVrf { vrf } => self.delete_vrf(vrf),
+            ByHand::AddVrf { vrf, table } => self.add_vrf(vrf, *table),
+            ByHand::AddAddress { port, address } => self.add_address(port, *address),
+            ByHand::DeleteAddress { port, address } => self.delete_address(port, *address),
+            ByHand::DisableIpv6 { port } => self.disable_ipv6(port),
+        }
+    }
+
+    fn set_up(&mut self, device: &str, up: bool) -> Result<(), Error> {
+        match self {
+            Self::Real => ip(&["link", "set", device, if up { "up" } else { "down" }]).map(drop),
+            Self::Paper(paper) => paper.set_up(device, up),
+        }
+    }
+
+    /// Disables IPv6 on a port and enables it again.
+    fn disable_ipv6(&mut self, port: &str) -> Result<(), Error> {
+        match self {
+            Self::Real => {
+                for value in ["1", "0"] {
+                    std::fs::write(format!("/proc/sys/net/ipv6/conf/{port}/disable_ipv6"), value)?;
+                }
+            }
+            Self::Paper(paper) => paper.flush_ipv6(port),
+        }
+        Ok(())
+    }
+
     /// Does the port have a carrier? `up` or `down`. On paper it always has.
     pub fn oper_status(&mut self, port: &str) -> &'static str {
         match self {
@@ -276,32 +260,6 @@ impl Kernel {
             }
             Self::Paper(_) => "up",
         }
-    }
-}
-
-impl Paper {
-    /// Bridge and LAGs are there when they are named; VRFs are not.
-    fn can_hold_ports(&self, name: &str) -> bool {
-        self.vrfs.contains_key(name) || name == BRIDGE || name.starts_with("PortChannel")
-    }
-
-    fn renew(&mut self, name: &str) {
-        self.last_index += 1;
-        self.indexes.insert(name.to_owned(), self.last_index);
-    }
-
-    fn links(&self) -> BTreeMap<String, Link> {
-        let link = |(name, index): (&String, &u32)| {
-            let addresses = self.addresses.get(name).into_iter().flatten().copied();
-            let link = Link {
-                index: *index,
-                master: self.masters.get(name).cloned(),
-                addresses: addresses.filter(|address| !is_link_local(*address)).collect(),
-                is_port: !self.vrfs.contains_key(name) && !name.starts_with(LOOPBACK),
-            };
-            (name.clone(), link)
-        };
-        self.indexes.iter().map(link).collect()
     }
 }
 
@@ -326,18 +284,9 @@ fn lower_device(port: &str) -> Result<Option<String>, Error> {
 fn read_links() -> Result<BTreeMap<String, Link>, Error> {
     let mut links = BTreeMap::new();
     for line in ip(&["-o", "link", "show"])?.lines() {
-        // 7: Ethernet0@if6: <UP> mtu 9100 master Vrfboot state UP …
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let (Some(index), Some(name)) = (words.first(), words.get(1)) else { continue };
-        let name = name.trim_end_matches(':').split('@').next().unwrap_or_default();
-        let master = words.iter().position(|word| *word == "master").and_then(|at| words.get(at + 1));
-        let link = Link {
-            index: index.trim_end_matches(':').parse().unwrap_or_default(),
-            master: master.map(|master| (*master).to_owned()),
-            addresses: BTreeSet::new(),
-            is_port: name.starts_with("Ethernet"),
-        };
-        links.insert(name.to_owned(), link);
+        if let Some((name, link)) = parse_link(line) {
+            links.insert(name, link);
+        }
     }
     for line in ip(&["-o", "address", "show"])?.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -351,7 +300,31 @@ fn read_links() -> Result<BTreeMap<String, Link>, Error> {
     Ok(links)
 }
 
-fn is_link_local(address: IpNet) -> bool {
+/// What `ip` says of one device, but for its addresses.
+fn read_link(name: &str) -> Result<Link, Error> {
+    let lines = ip(&["-o", "link", "show", "dev", name])?;
+    let link = lines.lines().find_map(parse_link).map(|(_, link)| link);
+    link.ok_or_else(|| refused(&["link", "show", "dev", name], "no such line"))
+}
+
+fn parse_link(line: &str) -> Option<(String, Link)> {
+    // 7: Ethernet0@if6: <BROADCAST,UP,LOWER_UP> mtu 9100 qdisc noqueue master Vrfboot state UP …
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [index, name, flags, rest @ ..] = words.as_slice() else { return None };
+    let name = name.trim_end_matches(':').split('@').next().unwrap_or_default();
+    let master = rest.iter().position(|word| *word == "master").and_then(|at| rest.get(at + 1));
+    let link = Link {
+        index: index.trim_end_matches(':').parse().ok()?,
+        master: master.map(|master| (*master).to_owned()),
+        addresses: BTreeSet::new(),
+        is_port: name.starts_with("Ethernet"),
+        up: flags.trim_matches(['<', '>']).split(',').any(|flag| flag == "UP"),
+    };
+    Some((name.to_owned(), link))
+}
+
+/// Does SONiC not count this address?
+pub fn is_link_local(address: IpNet) -> bool {
     matches!(address, IpNet::V6(v6) if v6.addr().is_unicast_link_local())
 }
 
@@ -373,7 +346,8 @@ fn ip(arguments: &[&str]) -> Result<String, Error> {
     }
 }
 
-fn refused(arguments: &[&str], message: &str) -> Error {
+/// The error of a refusal.
+pub fn refused(arguments: &[&str], message: &str) -> Error {
     Error::Refused { arguments: arguments.join(" "), message: message.to_owned() }
 }
 
@@ -382,14 +356,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_paper_vrf_needs_a_device_name_and_keeps_its_ports_until_it_goes() {
-        let mut kernel = Kernel::Paper(Paper::default());
-        assert!(kernel.add_vrf("Vrf1234567890123", 1001).is_err());
-        assert!(kernel.set_master("Ethernet0", Some("Vrfboot")).is_err());
-        assert!(kernel.add_vrf("Vrfboot", 1001).is_ok());
-        assert!(kernel.set_master("Ethernet0", Some("Vrfboot")).is_ok());
-        assert!(kernel.delete_vrf("Vrfboot").is_ok());
-        assert!(kernel.delete_vrf("Vrfboot").is_err());
+    fn a_line_of_ip_is_read() {
+        let line =
+            "7: Ethernet0@if6: <BROADCAST,UP,LOWER_UP> mtu 9100 qdisc noqueue master Vrfboot state UP mode";
+        let (name, link) = parse_link(line).unwrap();
+        assert_eq!((name.as_str(), link.index, link.up), ("Ethernet0", 7, true));
+        assert_eq!(link.master.as_deref(), Some("Vrfboot"));
+        let (_, vrf) =
+            parse_link("9: Vrfboot: <NOARP,MASTER> mtu 65575 qdisc noqueue state DOWN mode").unwrap();
+        assert!(!vrf.up && !vrf.is_port && vrf.master.is_none());
     }
 
     #[test]

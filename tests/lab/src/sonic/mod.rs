@@ -15,6 +15,8 @@ mod acl_rows;
 mod aclorch;
 mod appl;
 mod asic;
+pub mod behaviour;
+pub mod by_hand;
 pub mod caclmgrd;
 mod daemons;
 pub mod database;
@@ -25,6 +27,7 @@ pub mod isolation;
 pub mod kernel;
 mod members;
 mod orchagent;
+mod paper;
 mod ports;
 mod queue;
 mod reload;
@@ -42,7 +45,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use self::behaviour::{Behaviour, SonicRelease};
 use self::database::Fields;
+use self::queue::Verdict;
 
 pub use self::swss::Swss;
 
@@ -50,7 +55,7 @@ pub use self::swss::Swss;
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// How the model is started.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct Args {
     /// SONiC's database_config.json
     #[arg(long, value_name = "PATH")]
@@ -61,12 +66,16 @@ pub struct Args {
     /// How long each daemon lets an event lie, to widen races
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub delay_ms: u64,
+    /// What differs between switches
+    #[command(flatten)]
+    pub behaviour: Behaviour,
 }
 
 /// Which kernel the model works on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum WhichKernel {
     /// The one it runs on; it needs VRF devices and the right to make them
+    #[default]
     Real,
     /// None: masters and addresses are only remembered
     Paper,
@@ -105,6 +114,15 @@ pub fn run(args: Args) -> Result<(), Error> {
     let mut swss = Swss::start(&args)?;
     loop {
         swss.run_once(LONGEST_WAIT)?;
+    }
+}
+
+/// A daemon's code has thrown in a task: it ends of it, or tries the task again for ever.
+fn throw(release: SonicRelease, daemon: &'static str, reason: String) -> Result<Verdict, Error> {
+    if release.outlives_a_throwing_task() {
+        Ok(Verdict::Throw(format!("exception caught: {reason}")))
+    } else {
+        Err(Error::Exit { daemon, reason })
     }
 }
 

@@ -23,6 +23,9 @@ pub enum Verdict {
     Done,
     /// Cannot be done now, for this reason. The task stays queued.
     Retry(String),
+    /// The daemon's code throws, for this reason. The task stays queued, and nothing behind it is tried.
+    // sonic-swss orchagent/orch.cpp: Consumer::drain (the exception leaves doTask, and is caught around it)
+    Throw(String),
 }
 
 /// Pending tasks by key: at most one DEL, and at most one SET behind it.
@@ -58,7 +61,8 @@ impl Queue {
     }
 
     /// Offers every pending task, keys in order, a DEL before the SET behind it. A DEL that must be retried does not
-    /// hold back its SET. `log` hears of a reason to wait once, not at every retry. Says whether any task was done with.
+    /// hold back its SET; one that throws holds back everything behind it. `log` hears of a reason to wait once, not at
+    /// every retry. Says whether any task was done with.
     // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::doTask (`it++; continue;` goes on to the SET of the same key)
     pub fn drain<E>(
         &mut self,
@@ -69,11 +73,15 @@ impl Queue {
         for (key, pending) in &mut self.pending {
             if pending.del.is_some() {
                 let verdict = handle(key, &Task::Del)?;
-                settle(&mut pending.del, verdict, |reason| log(key, reason));
+                if settle(&mut pending.del, verdict, |reason| log(key, reason)) {
+                    break;
+                }
             }
             if let Some(set) = &pending.set {
                 let verdict = handle(key, &Task::Set(set.task.clone()))?;
-                settle(&mut pending.set, verdict, |reason| log(key, reason));
+                if settle(&mut pending.set, verdict, |reason| log(key, reason)) {
+                    break;
+                }
             }
         }
         self.pending.retain(|_, pending| pending.del.is_some() || pending.set.is_some());
@@ -87,16 +95,19 @@ impl Queue {
     }
 }
 
-fn settle<T>(slot: &mut Option<Waiting<T>>, verdict: Verdict, mut log: impl FnMut(&str)) {
+/// Puts a verdict into effect, and says whether the task has thrown.
+fn settle<T>(slot: &mut Option<Waiting<T>>, verdict: Verdict, mut log: impl FnMut(&str)) -> bool {
+    let throws = matches!(verdict, Verdict::Throw(_));
     match (verdict, slot.as_mut()) {
-        (Verdict::Retry(reason), Some(waiting)) => {
+        (Verdict::Retry(reason) | Verdict::Throw(reason), Some(waiting)) => {
             if waiting.reason.as_deref() != Some(reason.as_str()) {
                 log(&reason);
                 waiting.reason = Some(reason);
             }
         }
-        (Verdict::Done | Verdict::Retry(_), _) => *slot = None,
+        (_, _) => *slot = None,
     }
+    throws
 }
 
 #[cfg(test)]
@@ -162,6 +173,28 @@ mod tests {
             queue.drain(|_, _| (), |_, task| Ok(if *task == Task::Del { retry() } else { Verdict::Done }));
         assert!(result.is_ok());
         assert_eq!(offered(&mut queue, &Verdict::Done), [("k".to_owned(), Task::Del)]);
+    }
+
+    #[test]
+    fn a_task_that_throws_holds_back_everything_behind_it_for_ever() {
+        let mut queue = Queue::default();
+        for key in ["a", "b", "c"] {
+            queue.add(key, Task::Del);
+            queue.add(key, set(&[]));
+        }
+        let throws = |key: &str| if key == "b" { Verdict::Throw("bad".to_owned()) } else { Verdict::Done };
+        for expected in [["a", "a", "b"].as_slice(), ["b"].as_slice()] {
+            let mut seen = Vec::new();
+            let result: Result<bool, ()> = queue.drain(
+                |_, _| (),
+                |key, _| {
+                    seen.push(key.to_owned());
+                    Ok(throws(key))
+                },
+            );
+            assert!(result.is_ok());
+            assert_eq!(seen, expected);
+        }
     }
 
     #[test]

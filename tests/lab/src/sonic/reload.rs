@@ -1,4 +1,4 @@
-//! `config reload`: the operator's part of it, played.
+//! `config reload`, with and without `-n`: the operator's part of it, played.
 //!
 //! Owns: emptying and filling CONFIG_DB, from a config_db.json or from redis commands.
 //! Must never: be called by a daemon. This is the only file of the model that writes CONFIG_DB.

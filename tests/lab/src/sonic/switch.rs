@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::Error;
 use super::appl::ApplTable;
 use super::asic::Asic;
+use super::behaviour::Behaviour;
 use super::caclmgrd::HostFirewall;
 use super::database::{Database, Databases, Error as DatabaseError};
 use super::isolation::Isolation;
@@ -31,6 +32,8 @@ const ACL_STATE_TABLES: [&str; 2] = ["ACL_TABLE_TABLE", "ACL_RULE_TABLE"];
 
 /// The databases, the kernel and the ASIC of one switch.
 pub struct Switch {
+    /// Which release it runs, and how slow it is.
+    pub behaviour: Behaviour,
     /// What is wanted. Only read.
     pub config: Database,
     /// From the managers to orchagent.
@@ -65,8 +68,9 @@ pub struct Switch {
 
 impl Switch {
     /// Connects to every database.
-    pub fn open(databases: &Databases, kernel: Kernel) -> Result<Self, DatabaseError> {
+    pub fn open(databases: &Databases, kernel: Kernel, behaviour: Behaviour) -> Result<Self, DatabaseError> {
         Ok(Self {
+            behaviour,
             config: databases.open("CONFIG_DB")?,
             appl: databases.open("APPL_DB")?,
             asic: Asic::new(databases.open("ASIC_DB")?),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use redis::Msg;
 
+use super::by_hand::ByHand;
 use super::caclmgrd::HostFirewall;
 use super::daemons::Daemons;
 use super::database::Databases;
@@ -43,7 +44,7 @@ impl Swss {
             WhichKernel::Real => Kernel::Real,
             WhichKernel::Paper => Kernel::Paper(Paper::default()),
         };
-        let switch = Switch::open(&databases, kernel)?;
+        let switch = Switch::open(&databases, kernel, args.behaviour)?;
         let events = Events::start(&databases, Vec::new())?;
         let delay = Duration::from_millis(args.delay_ms);
         let mut swss = Self { databases, delay, switch, events, daemons: None, booted: Instant::now() };
@@ -110,6 +111,29 @@ impl Swss {
         reload::empty(&mut self.switch.config)
     }
 
+    /// `config reload -n`: CONFIG_DB is emptied without a word and filled with these rows, one event each, and nothing is
+    /// restarted: the daemons keep everything that they have made, and never hear of a row that is not there any more.
+    /// They take the rows in the runs that follow.
+    // sonic-utilities config/main.py: reload (no_service_restart), flush_configdb
+    pub fn reload_without_restart(&mut self, rows: &str) -> Result<(), Error> {
+        let commands = reload::commands(rows)?;
+        self.flush_config()?;
+        reload::fill(&mut self.switch.config, &commands)
+    }
+
+    /// The first half of [`Self::reload_without_restart`]: CONFIG_DB is empty, CONFIG_DB_INITIALIZED is gone with it, and
+    /// the daemons run on.
+    pub fn flush_config(&mut self) -> Result<(), Error> {
+        Ok(self.switch.config.flush()?)
+    }
+
+    /// Somebody changes the kernel by hand. No daemon hears of it, and nothing that any database says changes. What the
+    /// kernel refuses (an address that is there already, a device that is not) is an error, and changes nothing.
+    pub fn meddle_kernel(&mut self, by_hand: &ByHand) -> Result<(), Error> {
+        self.switch.kernel.meddle(by_hand)?;
+        self.switch.look(&format!("by hand: {by_hand:?}"))
+    }
+
     fn fill_config(&mut self, commands: &[Vec<String>]) -> Result<(), Error> {
         reload::fill(&mut self.switch.config, commands)?;
         self.restart()
@@ -136,9 +160,17 @@ impl Swss {
         self.switch.isolation.watch(watch);
     }
 
-    /// Every isolation gap since the watch began.
+    /// Every isolation gap since the watch began, in the order in which they opened.
     pub fn isolation_gaps(&self) -> &[Gap] {
         self.switch.isolation.gaps()
+    }
+
+    /// How long the longest of them was. Only with [`Behaviour::sai_delay_ms`] and [`Self::run_once`] does time pass
+    /// between the steps as it does on a switch.
+    ///
+    /// [`Behaviour::sai_delay_ms`]: super::behaviour::Behaviour::sai_delay_ms
+    pub fn longest_gap(&self) -> Duration {
+        self.isolation_gaps().iter().map(Gap::duration).max().unwrap_or_default()
     }
 
     /// What caclmgrd did to the host, and how often it died.
@@ -189,10 +221,15 @@ impl Swss {
             }
             ("reload", path) => match reload::read(Path::new(path)) {
                 Ok(rows) => self.reload(&rows),
-                Err(error) => {
-                    eprintln!("swss: {error}; nothing changed");
-                    Ok(())
-                }
+                Err(error) => refuse(&error),
+            },
+            ("reload-n", path) => match reload::read(Path::new(path)) {
+                Ok(rows) => self.reload_without_restart(&rows),
+                Err(error) => refuse(&error),
+            },
+            ("ip" | "sysctl", _) => match order.parse() {
+                Ok(by_hand) => self.meddle_kernel(&by_hand).or_else(|error| refuse(&error)),
+                Err(error) => refuse(&error),
             },
             _ => {
                 eprintln!("swss: {order:?}: not an order");
@@ -200,4 +237,10 @@ impl Swss {
             }
         }
     }
+}
+
+/// An order that cannot be followed ends nothing.
+fn refuse(error: &impl std::fmt::Display) -> Result<(), Error> {
+    eprintln!("swss: {error}; nothing changed");
+    Ok(())
 }

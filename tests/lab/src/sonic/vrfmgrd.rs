@@ -12,7 +12,7 @@ use super::database::{self, Fields};
 use super::queue::{Queue, Task, Verdict};
 use super::subscription::Subscription;
 use super::switch::Switch;
-use super::{Error, fields};
+use super::{Error, fields, throw};
 
 /// The routing tables for VRFs.
 // sonic-swss cfgmgr/vrfmgr.cpp: VRF_TABLE_START, VRF_TABLE_END
@@ -66,16 +66,22 @@ impl Daemon for Vrfmgrd {
 }
 
 impl Devices {
+    /// Of a VRF that has a table by now nothing is done in the kernel: whoever has deleted its device or brought it down
+    /// by hand is not undone by another write of the row.
     // sonic-swss cfgmgr/vrfmgr.cpp: VrfMgr::doTask (SET), VrfMgr::setLink
     fn set(&mut self, switch: &mut Switch, vrf: &str, row: &Fields) -> Result<Verdict, Error> {
         if !self.tables.contains_key(vrf) {
-            let Some(table) = self.free.pop_first() else {
-                return Ok(Verdict::Retry("no free routing table".to_owned()));
-            };
-            // The command runs in EXEC_WITH_ERROR_THROW, and vrfmgrd's main catches only to exit.
-            switch.kernel.add_vrf(vrf, table).map_err(|error| exit(vrf, &error))?;
-            eprintln!("vrfmgrd: {vrf}: created with table {table}");
-            self.tables.insert(vrf.to_owned(), table);
+            // Without a free table it says that it could not, and then that all is well.
+            if let Some(table) = self.free.pop_first() {
+                // The command runs in EXEC_WITH_ERROR_THROW. A table that was taken for it is lost.
+                if let Err(error) = switch.kernel.add_vrf(vrf, table) {
+                    return throw(switch.behaviour.release, "vrfmgrd", format!("{vrf}: {error}"));
+                }
+                eprintln!("vrfmgrd: {vrf}: created with table {table}");
+                self.tables.insert(vrf.to_owned(), table);
+            } else {
+                eprintln!("vrfmgrd: Failed to create vrf netdev {vrf}");
+            }
         }
         switch.state.set("VRF_TABLE", vrf, &fields(&[("state", "ok")]))?;
         switch.vrf_table.set(&mut switch.appl, vrf, row)?;
@@ -97,18 +103,17 @@ impl Devices {
         if has_object {
             return Ok(Verdict::Retry("orchagent still has the object".to_owned()));
         }
-        let Some(table) = self.tables.remove(vrf) else {
+        let Some(table) = self.tables.get(vrf).copied() else {
             eprintln!("vrfmgrd: {vrf}: no device to delete");
             return Ok(Verdict::Done);
         };
-        switch.kernel.delete_vrf(vrf).map_err(|error| exit(vrf, &error))?;
+        // Of a device that somebody has deleted by hand the command fails and throws, now and at every retry.
+        if let Err(error) = switch.kernel.delete_vrf(vrf) {
+            return throw(switch.behaviour.release, "vrfmgrd", format!("{vrf}: {error}"));
+        }
+        self.tables.remove(vrf);
         self.free.insert(table);
         eprintln!("vrfmgrd: {vrf}: deleted");
         Ok(Verdict::Done)
     }
-}
-
-// sonic-swss cfgmgr/vrfmgrd.cpp: main
-fn exit(vrf: &str, error: &super::kernel::Error) -> Error {
-    Error::Exit { daemon: "vrfmgrd", reason: format!("{vrf}: {error}") }
 }

@@ -242,11 +242,18 @@ fn every_shortcut_is_a_gap() {
     swss.run_until_idle().unwrap();
     assert_eq!(openings(&swss, "Ethernet0"), [Opening::KernelAddress, Opening::RouterInterface]);
 
+    assert!(swss.isolation_gaps().iter().all(|gap| gap.closed_at.is_some_and(|at| at >= gap.opened_at)));
+    let before = swss.longest_gap();
+    assert_eq!(swss.longest_gap(), before, "a closed gap does not grow");
+
     // A rule that is missing all the time.
     watch(&mut swss, &["deny", "no-ra"]);
+    assert_eq!(swss.longest_gap(), Duration::ZERO);
     leaf.set(DENY, &DENY_ALL);
     swss.run_until_idle().unwrap();
-    assert!(swss.isolation_gaps().iter().all(|gap| gap.closed.is_none()));
+    assert!(swss.isolation_gaps().iter().all(|gap| gap.closed.is_none() && gap.closed_at.is_none()));
+    let before = swss.longest_gap();
+    until("it grows", || (swss.longest_gap() > before).then_some(()));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use leafboot_lab::sonic::behaviour::Behaviour;
 use leafboot_lab::sonic::database::{Database, Databases, Fields};
 use leafboot_lab::sonic::{self, Swss, WhichKernel};
 
@@ -28,6 +29,8 @@ pub struct Leaf {
     pub asic: Database,
     pub counters: Database,
     pub state: Database,
+    /// What the model is to behave like, from its next start on.
+    pub behaviour: Behaviour,
     model: Option<JoinHandle<Result<(), sonic::Error>>>,
     fences: usize,
 }
@@ -67,6 +70,7 @@ impl Leaf {
             asic: open("ASIC_DB"),
             counters: open("COUNTERS_DB"),
             state: open("STATE_DB"),
+            behaviour: Behaviour::default(),
             model: None,
             fences: 0,
         };
@@ -94,7 +98,7 @@ impl Leaf {
 
     fn args(&self, delay_ms: u64) -> sonic::Args {
         let database_config = self.path("database_config.json");
-        sonic::Args { database_config, kernel: WhichKernel::Paper, delay_ms }
+        sonic::Args { database_config, kernel: WhichKernel::Paper, delay_ms, behaviour: self.behaviour }
     }
 
     pub fn start_with_delay(&mut self, delay_ms: u64) {

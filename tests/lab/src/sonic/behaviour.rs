@@ -1,0 +1,62 @@
+//! How one switch differs from another: the release of swss that it runs, and how long its ASIC takes.
+//!
+//! Owns: those differences, as settings of the model. Must never: say what a daemon does; that is the daemon's own file.
+
+use std::time::Duration;
+
+/// What the model is asked to behave like. The default is swss's newest code on an ASIC that takes no time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::Args)]
+pub struct Behaviour {
+    /// Which release's swss is played
+    #[arg(long, value_enum, default_value = "head")]
+    pub release: SonicRelease,
+    /// How many milliseconds each SAI call of an ACL rule takes; others see ASIC_DB between the calls
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub sai_delay_ms: u64,
+    /// How many milliseconds after a start of swss orchagent comes to its router interfaces
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub interfaces_after_ms: u64,
+}
+
+impl Behaviour {
+    /// How long one SAI call of an ACL rule takes.
+    pub fn sai_delay(self) -> Duration {
+        Duration::from_millis(self.sai_delay_ms)
+    }
+
+    /// How long after a start of swss orchagent comes to its router interfaces.
+    pub fn interfaces_after(self) -> Duration {
+        Duration::from_millis(self.interfaces_after_ms)
+    }
+}
+
+/// A release of swss, as far as leafboot can tell them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, clap::ValueEnum)]
+pub enum SonicRelease {
+    /// 202511 and before: a task that throws ends the daemon, and with it the container. ACL rules are worked off by
+    /// key, the DEL of a key before its SET.
+    R202511,
+    /// 202605: a task that throws stays queued for ever, and so does everything sorted behind it. ACL rules as before.
+    R202605,
+    /// The branch master at e6b0c5b5d: tasks as in 202605. A batch of ACL rules is worked off as all DELs by ascending
+    /// priority, then all SETs by descending priority.
+    #[default]
+    Head,
+}
+
+impl SonicRelease {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::R202511, Self::R202605, Self::Head];
+
+    /// Does a daemon live on when one of its tasks throws?
+    // sonic-swss orchagent/orch.cpp: Consumer::drain, since cb37c0453 (#4469, 2026-04-16)
+    pub fn outlives_a_throwing_task(self) -> bool {
+        self >= Self::R202605
+    }
+
+    /// Are ACL rules worked off in the order of their priorities?
+    // sonic-swss orchagent/aclorch.cpp: AclOrch::doAclRuleTask, since 8b5508b6a (#4209, 2026-07-09)
+    pub fn sorts_rules_by_priority(self) -> bool {
+        self >= Self::Head
+    }
+}
