@@ -3,12 +3,11 @@
 //! Must never: change anything in the kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use futures_util::FutureExt;
-use ipnet::Ipv6Net;
+use ipnet::IpNet;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -39,7 +38,8 @@ pub async fn run(published: watch::Sender<Links>) -> Result<(), LinksError> {
 
 /// Follows the kernel until some of its events are lost.
 async fn follow(published: &watch::Sender<Links>) -> Result<(), LinksError> {
-    let events = Events::of(&[Group::Links, Group::Ipv6Addresses]).map_err(LinksError::Events)?;
+    let events = Events::of(&[Group::Links, Group::Ipv4Addresses, Group::Ipv6Addresses])
+        .map_err(LinksError::Events)?;
     let mut kernel = Kernel::list()?;
     loop {
         publish(published, &kernel);
@@ -53,13 +53,13 @@ async fn follow(published: &watch::Sender<Links>) -> Result<(), LinksError> {
     }
 }
 
-/// The ports as the kernel has them now.
+/// The ports and the VRF devices as the kernel has them now.
 pub fn now() -> Result<Links, LinksError> {
-    Ok(Kernel::list()?.ports())
+    Ok(Kernel::list()?.links())
 }
 
 fn publish(published: &watch::Sender<Links>, kernel: &Kernel) {
-    let links = kernel.ports();
+    let links = kernel.links();
     published.send_if_modified(|old| {
         let changed = *old != links;
         if changed {
@@ -69,11 +69,11 @@ fn publish(published: &watch::Sender<Links>, kernel: &Kernel) {
     });
 }
 
-/// Every device and its IPv6 addresses, by ifindex, as far as it is needed.
+/// Every device and its addresses, by ifindex, as far as they are needed.
 #[derive(Default)]
 struct Kernel {
     devices: BTreeMap<u32, Device>,
-    addresses: BTreeMap<u32, BTreeSet<Ipv6Net>>,
+    addresses: BTreeMap<u32, BTreeMap<IpNet, AddressState>>,
 }
 
 #[derive(Default)]
@@ -81,9 +81,24 @@ struct Device {
     name: String,
     mac: Option<Mac>,
     mtu: u32,
-    up: bool,
+    is_up: bool,
+    has_carrier: bool,
     carriers: u32,
     controller: Option<u32>,
+    is_vrf: bool,
+}
+
+/// What duplicate address detection has said of an address (RFC 4862 5.4).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AddressState {
+    /// It has not ended, or has not begun.
+    Tentative,
+    /// A station on the link has the address too.
+    Duplicate,
+    /// The address may be used.
+    Usable,
+    /// It may be used without detection (`nodad`).
+    Exempt,
 }
 
 impl Kernel {
@@ -101,7 +116,11 @@ impl Kernel {
 
     fn apply(&mut self, change: RouteNetlinkMessage) {
         if let RouteNetlinkMessage::NewLink(link) = change {
-            self.devices.insert(link.header.index, device(link));
+            let (ifindex, device) = (link.header.index, device(link));
+            if !device.is_up {
+                self.suspend_addresses(ifindex);
+            }
+            self.devices.insert(ifindex, device);
         } else if let RouteNetlinkMessage::DelLink(link) = change {
             // A bridge port's removal from its bridge is a DelLink of family AF_BRIDGE; the device stays.
             if link.header.interface_family == AddressFamily::Unspec {
@@ -109,12 +128,8 @@ impl Kernel {
                 self.addresses.remove(&link.header.index);
             }
         } else if let RouteNetlinkMessage::NewAddress(address) = change {
-            let addresses = self.addresses.entry(address.header.index).or_default();
-            if let Some(net) = usable(&address) {
-                addresses.insert(net);
-            } else if let Some(net) = network(&address) {
-                // Duplicate address detection has begun again, or found one.
-                addresses.remove(&net);
+            if let Some(net) = network(&address) {
+                self.addresses.entry(address.header.index).or_default().insert(net, state(&address));
             }
         } else if let RouteNetlinkMessage::DelAddress(address) = change
             && let Some(net) = network(&address)
@@ -124,35 +139,69 @@ impl Kernel {
         }
     }
 
-    /// The devices that carry a port's name.
-    fn ports(&self) -> Links {
+    /// The device is administratively down: the IPv6 addresses that it keeps (`keep_addr_on_down`) are tentative from now
+    /// on, and the kernel tells nobody (`addrconf.c: addrconf_ifdown`). Each is told of again when detection has ended
+    /// after the device has come up (`addrconf_dad_completed`).
+    fn suspend_addresses(&mut self, ifindex: u32) {
+        let addresses = self.addresses.get_mut(&ifindex).into_iter().flatten();
+        for (_, state) in addresses.filter(|(net, _)| matches!(net, IpNet::V6(_))) {
+            if *state == AddressState::Usable {
+                *state = AddressState::Tentative;
+            }
+        }
+    }
+
+    fn links(&self) -> Links {
+        let vrf = |device: &&Device| device.is_vrf;
+        let vrfs = self.devices.values().filter(vrf).map(|device| (device.name.clone(), device.is_up));
         let port = |(ifindex, device): (&u32, &Device)| {
-            let (link_local, addresses): (BTreeSet<Ipv6Net>, BTreeSet<Ipv6Net>) = self
-                .addresses
-                .get(ifindex)
-                .into_iter()
-                .flatten()
-                .partition(|net| net.addr().is_unicast_link_local());
-            let link = Link {
-                ifindex: *ifindex,
-                mac: device.mac?,
-                mtu: device.mtu,
-                up: device.up,
-                carriers: device.carriers,
-                vrf: device.controller.and_then(|index| Some(self.devices.get(&index)?.name.clone())),
-                link_local: link_local.first().map(Ipv6Net::addr),
-                addresses,
-            };
-            Some((device.name.parse().ok()?, link))
+            Some((device.name.parse().ok()?, self.link(*ifindex, device)?))
         };
-        self.devices.iter().filter_map(port).collect()
+        Links { ports: self.devices.iter().filter_map(port).collect(), vrfs: vrfs.collect() }
+    }
+
+    fn link(&self, ifindex: u32, device: &Device) -> Option<Link> {
+        let mut link = Link {
+            ifindex,
+            mac: device.mac?,
+            mtu: device.mtu,
+            up: device.is_up && device.has_carrier,
+            carriers: device.carriers,
+            vrf: device.controller.and_then(|index| Some(self.devices.get(&index)?.name.clone())),
+            link_local: None,
+            addresses: BTreeSet::new(),
+            assigned: BTreeSet::new(),
+            duplicates: BTreeSet::new(),
+        };
+        for (net, state) in self.addresses.get(&ifindex).into_iter().flatten() {
+            let is_usable = device.is_up && matches!(state, AddressState::Usable | AddressState::Exempt);
+            match net {
+                IpNet::V6(net) if net.addr().is_unicast_link_local() => {
+                    if is_usable {
+                        link.link_local.get_or_insert(net.addr());
+                    }
+                    continue;
+                }
+                IpNet::V6(net) if is_usable => drop(link.addresses.insert(*net)),
+                IpNet::V6(_) | IpNet::V4(_) => {}
+            }
+            if *state == AddressState::Duplicate {
+                link.duplicates.insert(*net);
+            }
+            link.assigned.insert(*net);
+        }
+        Some(link)
     }
 }
 
 fn device(link: LinkMessage) -> Device {
     // IFF_LOWER_UP is the carrier; a port that is down administratively has none that counts.
-    let up = link.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
-    let mut device = Device { up, ..Device::default() };
+    let flags = link.header.flags;
+    let mut device = Device {
+        is_up: flags.contains(LinkFlags::Up),
+        has_carrier: flags.contains(LinkFlags::LowerUp),
+        ..Device::default()
+    };
     for attribute in link.attributes {
         if let LinkAttribute::IfName(name) = attribute {
             device.name = name;
@@ -164,26 +213,34 @@ fn device(link: LinkMessage) -> Device {
             device.carriers = carriers;
         } else if let LinkAttribute::Controller(index) = attribute {
             device.controller = Some(index).filter(|index| *index != 0);
+        } else if let LinkAttribute::LinkInfo(infos) = attribute {
+            device.is_vrf = infos.contains(&LinkInfo::Kind(InfoKind::Vrf));
         }
     }
     device
 }
 
-/// The address with its prefix length, unless duplicate address detection is not done with it (RFC 4862 5.4).
-fn usable(message: &AddressMessage) -> Option<Ipv6Net> {
-    let tentative =
-        message.header.flags.intersects(AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed)
-            || message.attributes.iter().any(|attribute| {
-                matches!(attribute, AddressAttribute::Flags(flags)
-                if flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed))
-            });
-    if tentative { None } else { network(message) }
+fn state(message: &AddressMessage) -> AddressState {
+    let has = |flag: AddressFlags, head: AddressHeaderFlags| {
+        let is_set = |attribute: &AddressAttribute| matches!(attribute, AddressAttribute::Flags(flags) if flags.intersects(flag));
+        message.header.flags.intersects(head) || message.attributes.iter().any(is_set)
+    };
+    if has(AddressFlags::Dadfailed, AddressHeaderFlags::Dadfailed) {
+        AddressState::Duplicate
+    } else if has(AddressFlags::Tentative, AddressHeaderFlags::Tentative) {
+        AddressState::Tentative
+    } else if has(AddressFlags::Nodad, AddressHeaderFlags::Nodad) {
+        AddressState::Exempt
+    } else {
+        AddressState::Usable
+    }
 }
 
-fn network(message: &AddressMessage) -> Option<Ipv6Net> {
+/// The address with its prefix length.
+fn network(message: &AddressMessage) -> Option<IpNet> {
     let address = |attribute: &AddressAttribute| {
-        if let AddressAttribute::Address(IpAddr::V6(address)) = attribute { Some(*address) } else { None }
+        if let AddressAttribute::Address(address) = attribute { Some(*address) } else { None }
     };
     let address = message.attributes.iter().find_map(address)?;
-    Ipv6Net::new(address, message.header.prefix_len).ok()
+    IpNet::new(address, message.header.prefix_len).ok()
 }

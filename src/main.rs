@@ -94,6 +94,7 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
     let (ra_out, ra) = watch::channel(Default::default());
     let (status_out, status) = watch::channel(Default::default());
     let (ports_out, ports) = watch::channel(None);
+    let (unrouted_out, unrouted) = watch::channel(Default::default());
 
     let metrics = Arc::new(Metrics::default());
     let api = Api {
@@ -105,14 +106,24 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
         metrics: Arc::clone(&metrics),
     };
     let inputs = Inputs { desired: desired.clone(), links: links.clone(), ra };
-    let outputs = Outputs { status: status_out, ports: ports_out, metrics: Arc::clone(&metrics) };
+    let outputs = Outputs {
+        status: status_out,
+        ports: ports_out,
+        unrouted: unrouted_out,
+        metrics: Arc::clone(&metrics),
+    };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let scraping = metrics_server(config.metrics, Arc::clone(&metrics))?;
     let (stop_out, stop) = watch::channel(false);
     let inherited = Inherited::receive();
-    let relay_inputs =
-        relay::task::Inputs { desired: desired.clone(), links: links.clone(), stop, inherited };
+    let relay_inputs = relay::task::Inputs {
+        desired: desired.clone(),
+        links: links.clone(),
+        unrouted: unrouted.clone(),
+        stop,
+        inherited,
+    };
     let mut relay = relay_thread(&config, &metrics, relay_inputs)?;
     let stopping = async {
         tokio::select! {
@@ -131,7 +142,7 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
         end = stopping => Ok(end?),
         end = links::run(links_out) => Err(failed("links", end)),
         () = reconcile::run(&config, inputs, outputs) => Err("the reconciler ended".into()),
-        () = ra::task::run(Arc::clone(&config), desired, links, ra_out) => {
+        () = ra::task::run(Arc::clone(&config), desired, links, unrouted, ra_out) => {
             Err("the advertisements' task ended".into())
         }
         never = scraping => match never {},

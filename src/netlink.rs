@@ -83,6 +83,8 @@ fn ask(
 pub enum Group {
     /// RTNLGRP_LINK: devices.
     Links = 1,
+    /// RTNLGRP_IPV4_IFADDR: IPv4 addresses.
+    Ipv4Addresses = 5,
     /// RTNLGRP_IPV6_IFADDR: IPv6 addresses.
     Ipv6Addresses = 9,
 }

@@ -5,11 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 
-use ipnet::Ipv6Net;
+use ipnet::{IpNet, Ipv6Net};
 
 use crate::config::Config;
 use crate::desired::{PortRow, PortRows};
-use crate::net::{BootPrefix, Mac, PortName};
+use crate::net::{BootPrefix, Mac, PortName, VrfName};
 use crate::rows::{self, AsicRow, Fields, Row, Rows};
 
 /// The rows of one pass, as they were read.
@@ -160,12 +160,34 @@ pub struct Link {
     pub vrf: Option<String>,
     /// Its link-local address, once that is usable (not tentative).
     pub link_local: Option<Ipv6Addr>,
-    /// Its other usable addresses.
+    /// Its other IPv6 addresses that are usable: duplicate address detection has ended well (RFC 4862 5.4).
     pub addresses: BTreeSet<Ipv6Net>,
+    /// All its addresses of both families but the link-local ones, usable or not.
+    pub assigned: BTreeSet<IpNet>,
+    /// Those that a station on the link has too (duplicate address detection, RFC 4862 5.4).
+    pub duplicates: BTreeSet<IpNet>,
 }
 
-/// The kernel's view of the ports.
-pub type Links = BTreeMap<PortName, Link>;
+/// The kernel's view of the ports and of the VRF devices.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Links {
+    /// The devices that carry a port's name.
+    pub ports: BTreeMap<PortName, Link>,
+    /// The VRF devices by name; true: administratively up. Nothing is routed in one that is down.
+    pub vrfs: BTreeMap<String, bool>,
+}
+
+impl Links {
+    /// A port's device.
+    pub fn get(&self, port: &PortName) -> Option<&Link> {
+        self.ports.get(port)
+    }
+
+    /// Whether a VRF device is there and up.
+    pub fn is_vrf_up(&self, vrf: &VrfName) -> bool {
+        self.vrfs.get(vrf.as_str()).copied().unwrap_or(false)
+    }
+}
 
 impl Observed {
     /// Normalises a snapshot for the boot VRF, the boot ACL and the loopback that `config` names.

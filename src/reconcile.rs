@@ -3,6 +3,7 @@
 //!
 //! Must never: end because a database is away, or let one port's trouble hold back another's.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::config::{Boot, Config};
 use crate::db::{Db, DbError};
 use crate::desired::{self, Desired, PortRows};
 use crate::metrics::Metrics;
+use crate::net::PortName;
 use crate::observed::{Links, Observed};
 use crate::plan::{Plan, Step};
 use crate::serving::RaStates;
@@ -45,6 +47,8 @@ pub struct Outputs {
     pub status: watch::Sender<Status>,
     /// The leaf's ports; none while CONFIG_DB cannot be read.
     pub ports: watch::Sender<Option<PortRows>>,
+    /// The desired ports that the ASIC has no router interface on, as the last pass has seen it.
+    pub unrouted: watch::Sender<BTreeSet<PortName>>,
     /// Where the ports are counted.
     pub metrics: Arc<Metrics>,
 }
@@ -148,8 +152,17 @@ async fn pass(
         warn_of_unknown(&config.boot, ports);
     }
     outputs.ports.send_replace(ports);
+    let unrouted = unrouted(desired.as_ref(), &observed);
+    outputs.unrouted.send_if_modified(|before| std::mem::replace(before, unrouted.clone()) != unrouted);
     publish(outputs, |before| Status::new(desired.as_ref(), &observed, &plan, &ra, vrf, before));
     Ok(())
+}
+
+/// The desired ports that the ASIC has no router interface on.
+fn unrouted(desired: Option<&Desired>, observed: &Observed) -> BTreeSet<PortName> {
+    let is_routed = |port: &&PortName| observed.ports.get(*port).is_some_and(|port| port.router_interface);
+    let desired = desired.into_iter().flat_map(|desired| desired.ports.keys());
+    desired.filter(|port| !is_routed(port)).cloned().collect()
 }
 
 /// A misspelt name protects nothing.

@@ -3,7 +3,7 @@
 //!
 //! Must never: trust a database for what the kernel knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 
 use crate::desired::{Desired, OldPrefix, Provenance};
@@ -50,16 +50,29 @@ pub enum RaState {
 /// The advertisements of all ports that have or had any.
 pub type RaStates = BTreeMap<PortName, RaState>;
 
-/// Every port's order. A port that is not in it is silent.
-pub fn orders(desired: Option<&Desired>, links: &Links, vrf: &VrfName) -> BTreeMap<PortName, Order> {
-    let order = |(port, link): (&PortName, &Link)| Some((port.clone(), order(desired, port, link, vrf)?));
-    links.iter().filter_map(order).collect()
+/// Every port's order. A port that is not in it is silent. `unrouted`: the ports that the ASIC has no router interface on.
+pub fn orders(
+    desired: Option<&Desired>,
+    links: &Links,
+    unrouted: &BTreeSet<PortName>,
+    vrf: &VrfName,
+) -> BTreeMap<PortName, Order> {
+    let order = |port: &PortName| Some((port.clone(), order(desired, port, links, unrouted, vrf)?));
+    links.ports.keys().filter_map(order).collect()
 }
 
-/// One port's order: none unless the kernel shows it up, in the boot VRF, with a gateway address and a link-local one.
-pub fn order(desired: Option<&Desired>, port: &PortName, link: &Link, vrf: &VrfName) -> Option<Order> {
+/// One port's order: none unless the kernel shows it up, in the boot VRF, with a gateway address and a link-local one, and
+/// the VRF up. A machine is served only when the ASIC routes for it: what it is told before would lead nowhere.
+pub fn order(
+    desired: Option<&Desired>,
+    port: &PortName,
+    links: &Links,
+    unrouted: &BTreeSet<PortName>,
+    vrf: &VrfName,
+) -> Option<Order> {
     let desired = desired?;
-    if !link.up || !is_in(link, vrf) {
+    let link = links.get(port)?;
+    if !link.up || !is_in(link, vrf) || !links.is_vrf_up(vrf) {
         return None;
     }
     let serving = |prefix| {
@@ -76,7 +89,13 @@ pub fn order(desired: Option<&Desired>, port: &PortName, link: &Link, vrf: &VrfN
         })
     };
     match desired.ports.get(port) {
-        Some(prefix) if has_gateway(link, *prefix) => serving(*prefix).map(Order::Serve),
+        Some(prefix) if has_gateway(link, *prefix) => {
+            if unrouted.contains(port) {
+                None
+            } else {
+                serving(*prefix).map(Order::Serve)
+            }
+        }
         // A restored document is a memory: nobody has ordered that this machine be left alone.
         _ if desired.provenance == Provenance::Restored => None,
         // The port is released, or gets another prefix: its machine hears of it before the address goes.
@@ -92,7 +111,7 @@ pub fn is_in(link: &Link, vrf: &VrfName) -> bool {
     link.vrf.as_deref() == Some(vrf.as_str())
 }
 
-/// Whether the kernel has the prefix's gateway address on the port.
+/// Whether the prefix's gateway address on the port is usable.
 pub fn has_gateway(link: &Link, prefix: BootPrefix) -> bool {
     link.addresses.contains(&prefix.gateway_net())
 }

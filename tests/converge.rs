@@ -99,7 +99,7 @@ proptest! {
         prop_assert!(plan.steps.is_empty(), "a second plan is empty: {plan}");
         prop_assert_eq!(plan.unchanged.len(), desired.ports.len());
         prop_assert_eq!(&world.foreign(), &foreign);
-        let links = world.links();
+        let links = world.links().ports;
         for port in PORTS {
             let port: PortName = port.parse().unwrap();
             let in_boot = serving::is_in(&links[&port], &world.config.boot.vrf);

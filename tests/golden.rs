@@ -236,8 +236,11 @@ fn links(case: &ObservedCase) -> Links {
         vrf: case.vrf.clone(),
         link_local: Some("fe80::5054:ff:fe00:1".parse().unwrap()),
         addresses: case.addresses.iter().copied().collect(),
+        assigned: case.addresses.iter().map(|net| (*net).into()).collect(),
+        duplicates: BTreeSet::new(),
     };
-    case.links.iter().map(|(port, case)| (port.clone(), link(case))).collect()
+    let ports = case.links.iter().map(|(port, case)| (port.clone(), link(case))).collect();
+    Links { ports, vrfs: BTreeMap::from([("Vrfboot".to_owned(), true)]) }
 }
 
 fn advertisements(case: &ObservedCase) -> RaStates {

@@ -25,7 +25,7 @@ async fn shows(links: &mut watch::Receiver<Links>, what: &str, fact: impl Fn(&Li
 async fn what_is_lost_on_the_way_is_looked_up() {
     let cable = Cable::plug();
     cable.boot();
-    let (published, mut links) = watch::channel(Links::new());
+    let (published, mut links) = watch::channel(Links::default());
     let story = async {
         shows(&mut links, "the port is up", |link| link.up && link.link_local.is_some()).await;
         // Nobody takes events while the thread that would is here. A socket holds some hundred of them.
@@ -35,6 +35,63 @@ async fn what_is_lost_on_the_way_is_looked_up() {
         // What follows is heard too.
         run("ip", &["link", "set", "Ethernet0", "mtu", "1300"]);
         shows(&mut links, "another MTU", |link| link.mtu == 1300).await;
+    };
+    tokio::select! {
+        end = links::run(published) => panic!("{end:?}"),
+        () = story => {}
+    }
+}
+
+/// What has been told in events and what a new list says are the same, whatever was done to the port.
+#[tokio::test]
+async fn a_list_shows_what_the_events_have_told() {
+    let cable = Cable::plug();
+    cable.boot();
+    run("sysctl", &["-qw", "net.ipv6.conf.Ethernet0.keep_addr_on_down=1"]);
+    let (published, mut links) = watch::channel(Links::default());
+    let port = "Ethernet0".parse().unwrap();
+    let story = async {
+        let gateway: ipnet::IpNet = support::cable::GATEWAY.parse().unwrap();
+        shows(&mut links, "the gateway", |link| link.up && !link.addresses.is_empty()).await;
+        run("ip", &["address", "add", "2001:db8:b007:6::1/64", "dev", "Ethernet0"]);
+        shows(&mut links, "a second address", |link| link.addresses.len() == 2).await;
+        run("ip", &["link", "set", "Ethernet0", "down"]);
+        shows(&mut links, "the port is down", |link| !link.up).await;
+        let told = links.borrow().ports[&port].clone();
+        assert_eq!(told, links::now().unwrap().ports[&port]);
+        assert!(told.addresses.is_empty() && told.assigned.contains(&gateway), "kept, not usable: {told:?}");
+        run("ip", &["link", "set", "Ethernet0", "up"]);
+        shows(&mut links, "the gateway is usable again", |link| link.up && !link.addresses.is_empty()).await;
+        run("ip", &["address", "add", "192.0.2.1/31", "dev", "Ethernet0"]);
+        let of_both: ipnet::IpNet = "192.0.2.1/31".parse().unwrap();
+        shows(&mut links, "an IPv4 address", |link| link.assigned.contains(&of_both)).await;
+        run("ip", &["address", "del", support::cable::GATEWAY, "dev", "Ethernet0"]);
+        shows(&mut links, "no gateway", |link| !link.assigned.contains(&gateway)).await;
+        assert_eq!(links.borrow().ports[&port], links::now().unwrap().ports[&port]);
+    };
+    tokio::select! {
+        end = links::run(published) => panic!("{end:?}"),
+        () = story => {}
+    }
+}
+
+/// A machine on the port that has the gateway's address itself: the address is there and cannot be used.
+#[tokio::test]
+async fn an_address_that_the_machine_has_too_is_a_duplicate() {
+    let cable = Cable::plug();
+    cable.boot();
+    cable.machine("ip", &["address", "add", "2001:db8:b007:5::1/64", "dev", "eth0", "nodad"]);
+    let (published, mut links) = watch::channel(Links::default());
+    let story = async {
+        shows(&mut links, "the port is up", |link| link.up && link.link_local.is_some()).await;
+        let duplicate: ipnet::IpNet = "2001:db8:b007:5::1/64".parse().unwrap();
+        for setting in ["all", "Ethernet0"] {
+            run("sysctl", &["-qw", &format!("net.ipv6.conf.{setting}.accept_dad=1")]);
+        }
+        run("ip", &["address", "add", "2001:db8:b007:5::1/64", "dev", "Ethernet0"]);
+        shows(&mut links, "the duplicate", |link| link.duplicates.contains(&duplicate)).await;
+        let port = "Ethernet0".parse().unwrap();
+        assert_eq!(links.borrow().ports[&port], links::now().unwrap().ports[&port]);
     };
     tokio::select! {
         end = links::run(published) => panic!("{end:?}"),

@@ -14,6 +14,7 @@ use leafboot::observed::{Link, Links};
 use leafboot::ra;
 use leafboot::ra::socket::RaSocket;
 use leafboot::serving::{RaState, RaStates};
+use support::advertiser::all_routed;
 use support::cable::Cable;
 use tokio::sync::watch;
 
@@ -49,7 +50,10 @@ fn wish(ports: &[&str]) -> Option<Desired> {
 }
 
 fn only(link: Link) -> Links {
-    BTreeMap::from([("Ethernet0".parse().unwrap(), link)])
+    Links {
+        ports: BTreeMap::from([("Ethernet0".parse().unwrap(), link)]),
+        vrfs: BTreeMap::from([("Vrfboot".to_owned(), true)]),
+    }
 }
 
 impl Port {
@@ -64,7 +68,7 @@ impl Port {
         let (desired, desired_in) = watch::channel(wish(&["Ethernet0"]));
         let (links, links_in) = watch::channel(links(cable.link()));
         let (states_out, states) = watch::channel(RaStates::new());
-        let task = tokio::spawn(ra::task::run(config, desired_in, links_in, states_out));
+        let task = tokio::spawn(ra::task::run(config, desired_in, links_in, all_routed(), states_out));
         Self { cable, desired, links, states, task }
     }
 

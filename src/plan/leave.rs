@@ -2,10 +2,12 @@
 //!
 //! Must never: take the ACL off a port that anything of the boot VRF is still on.
 
+use std::collections::BTreeSet;
+
 use super::enter::why_addressed;
 use super::{Need, Step, View, Waiting, has_traces, holds};
 use crate::net::{BootPrefix, PortName};
-use crate::observed::{Base, Link, Port};
+use crate::observed::{Base, Port};
 use crate::rows::RowKey;
 use crate::serving::{self, Order, RaState};
 
@@ -76,8 +78,9 @@ impl View<'_> {
     /// Whether the port still advertises and is to cease, or its machine can be told that it ceases and has not been.
     /// A port that goes only to come again with the same prefix serves until then.
     fn must_cease(&self, name: &PortName) -> bool {
-        let order = |link: &Link| serving::order(Some(self.desired), name, link, self.vrf());
-        match (self.links.get(name).and_then(order), self.ra.get(name)) {
+        // Whether the ASIC routes for the port says nothing of what its machine has been told.
+        let order = serving::order(Some(self.desired), name, self.links, &BTreeSet::new(), self.vrf());
+        match (order, self.ra.get(name)) {
             (Some(Order::Serve(_)), _) | (_, Some(RaState::Ceased)) => false,
             (Some(Order::Cease(_)), _) | (None, Some(RaState::Advertising)) => true,
             (None, None) => false,

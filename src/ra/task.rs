@@ -4,6 +4,7 @@
 //!
 //! Must never: wait for the thread.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -12,6 +13,7 @@ use tracing::error;
 use super::driver::Driver;
 use crate::config::Config;
 use crate::desired::Desired;
+use crate::net::PortName;
 use crate::observed::Links;
 use crate::serving::{self, RaStates};
 
@@ -20,6 +22,7 @@ pub async fn run(
     config: Arc<Config>,
     mut desired: watch::Receiver<Option<Desired>>,
     mut links: watch::Receiver<Links>,
+    mut unrouted: watch::Receiver<BTreeSet<PortName>>,
     states: watch::Sender<RaStates>,
 ) {
     let vrf = config.boot.vrf.clone();
@@ -28,11 +31,17 @@ pub async fn run(
         Err(error) => return error!(%error, "cannot advertise"),
     };
     loop {
-        driver.order(serving::orders(desired.borrow_and_update().as_ref(), &links.borrow_and_update(), &vrf));
+        driver.order(serving::orders(
+            desired.borrow_and_update().as_ref(),
+            &links.borrow_and_update(),
+            &unrouted.borrow_and_update(),
+            &vrf,
+        ));
         tokio::select! {
             biased;
             changed = links.changed() => if changed.is_err() { return },
             changed = desired.changed() => if changed.is_err() { return },
+            changed = unrouted.changed() => if changed.is_err() { return },
             _ = &mut ended => return,
         }
     }

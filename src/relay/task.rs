@@ -2,7 +2,7 @@
 //!
 //! Must never: leave a listener on a port that is not to serve.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub struct Inputs {
     pub desired: watch::Receiver<Option<Desired>>,
     /// What the kernel has.
     pub links: watch::Receiver<Links>,
+    /// The ports that the ASIC has no router interface on.
+    pub unrouted: watch::Receiver<BTreeSet<PortName>>,
     /// True when the process is to end.
     pub stop: watch::Receiver<bool>,
     /// The listeners of the last process.
@@ -88,7 +90,7 @@ impl Port {
 
 /// Follows the ports' orders until the process is to end, and then until what is under way has come through.
 pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, inputs: Inputs) -> Result<(), TlsError> {
-    let Inputs { mut desired, mut links, mut stop, mut inherited } = inputs;
+    let Inputs { mut desired, mut links, mut unrouted, mut stop, mut inherited } = inputs;
     let shared = Arc::new(Shared::new(&config.relay, &metrics)?);
     // The last process may have had other settings.
     let tcp_ports = [Some(config.relay.port), config.relay.tls.as_ref().map(|tls| tls.port)];
@@ -100,6 +102,7 @@ pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, inputs: Inputs) -> 
         let orders = serving::orders(
             desired.borrow_and_update().as_ref(),
             &links.borrow_and_update(),
+            &unrouted.borrow_and_update(),
             &config.boot.vrf,
         );
         if let Some(scripts) = &shared.scripts {
@@ -137,6 +140,7 @@ pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, inputs: Inputs) -> 
         tokio::select! {
             changed = desired.changed() => if changed.is_err() { return Ok(()) },
             changed = links.changed() => if changed.is_err() { return Ok(()) },
+            changed = unrouted.changed() => if changed.is_err() { return Ok(()) },
             _ = stop.wait_for(|stop| *stop), if ends.is_none() => ends = Some(Instant::now() + DRAIN),
             // A token request does not wait behind an image for the next process.
             () = shared.streams.closed(), if ends.is_some() => break,

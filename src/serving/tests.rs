@@ -18,6 +18,15 @@ fn link() -> Link {
         vrf: Some("Vrfboot".to_owned()),
         link_local: Some("fe80::5054:ff:fe00:1".parse().unwrap()),
         addresses: BTreeSet::from([prefix("2001:db8:b007::/64").gateway_net()]),
+        assigned: BTreeSet::from([prefix("2001:db8:b007::/64").gateway_net().into()]),
+        duplicates: BTreeSet::new(),
+    }
+}
+
+fn links(link: &Link) -> Links {
+    Links {
+        ports: BTreeMap::from([("Ethernet0".parse().unwrap(), link.clone())]),
+        vrfs: BTreeMap::from([("Vrfboot".to_owned(), true)]),
     }
 }
 
@@ -27,7 +36,12 @@ fn desired(provenance: Provenance, ports: &[(&str, &str)]) -> Desired {
 }
 
 fn ordered(desired: &Desired, link: &Link) -> Option<&'static str> {
-    match order(Some(desired), &"Ethernet0".parse().unwrap(), link, &"Vrfboot".parse().unwrap())? {
+    word(orders(Some(desired), &links(link), &BTreeSet::new(), &"Vrfboot".parse().unwrap()))
+}
+
+/// The word for Ethernet0's order.
+fn word(orders: BTreeMap<PortName, Order>) -> Option<&'static str> {
+    match orders.get(&"Ethernet0".parse().unwrap())? {
         Order::Serve(_) => Some("serve"),
         Order::Cease(_) => Some("cease"),
     }
@@ -73,7 +87,8 @@ fn an_old_prefix_is_told_with_the_new_one_and_never_twice() {
     let renumbered = [("Ethernet0".parse().unwrap(), prefix("2001:db8:b007:9::/64"))].into();
     let now = Instant::now();
     let desired = Desired::after(Some(&had), renumbered, now);
-    let told = |link: &Link| match order(Some(&desired), &port, link, &vrf).unwrap() {
+    let told = |link: &Link| match order(Some(&desired), &port, &links(link), &BTreeSet::new(), &vrf).unwrap()
+    {
         Order::Serve(serving) | Order::Cease(serving) => {
             (serving.prefix, serving.old.iter().map(|old| old.prefix).collect::<Vec<_>>())
         }
@@ -86,5 +101,19 @@ fn an_old_prefix_is_told_with_the_new_one_and_never_twice() {
 #[test]
 fn without_any_document_every_port_is_silent() {
     let vrf = "Vrfboot".parse().unwrap();
-    assert_eq!(order(None, &"Ethernet0".parse().unwrap(), &link(), &vrf), None);
+    assert_eq!(order(None, &"Ethernet0".parse().unwrap(), &links(&link()), &BTreeSet::new(), &vrf), None);
+}
+
+#[test]
+fn a_port_does_not_serve_in_a_vrf_that_is_down_or_before_the_asic_routes_for_it() {
+    let boot = desired(Provenance::Pushed, &[("Ethernet0", "2001:db8:b007::/64")]);
+    let vrf = "Vrfboot".parse().unwrap();
+    for vrfs in [BTreeMap::new(), BTreeMap::from([("Vrfboot".to_owned(), false)])] {
+        let down = Links { vrfs, ..links(&link()) };
+        assert_eq!(word(orders(Some(&boot), &down, &BTreeSet::new(), &vrf)), None);
+    }
+    let unrouted = BTreeSet::from(["Ethernet0".parse().unwrap()]);
+    assert_eq!(word(orders(Some(&boot), &links(&link()), &unrouted, &vrf)), None);
+    let nobody = desired(Provenance::Pushed, &[]);
+    assert_eq!(word(orders(Some(&nobody), &links(&link()), &unrouted, &vrf)), Some("cease"));
 }

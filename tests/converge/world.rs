@@ -219,7 +219,7 @@ impl World {
             return;
         }
         let links = self.links();
-        let open = links.iter().filter(|(_, link)| serving::is_in(link, &self.config.boot.vrf));
+        let open = links.ports.iter().filter(|(_, link)| serving::is_in(link, &self.config.boot.vrf));
         self.meddled.extend(open.map(|(port, _)| port.to_string()));
         let before = self.swss.isolation_gaps().len();
         let rules = rows.keys().filter(|key| key.starts_with(&rule(""))).map(String::as_str);
@@ -253,7 +253,7 @@ impl World {
         let observed = Observed::new(&snapshot, &self.config);
         let plan = Plan::new(self.desired.as_ref(), &observed, &links, &self.ra, &self.config);
         self.runtime.block_on(self.db.apply(&plan.steps)).unwrap();
-        let orders = serving::orders(self.desired.as_ref(), &links, &self.config.boot.vrf);
+        let orders = serving::orders(self.desired.as_ref(), &links, &BTreeSet::new(), &self.config.boot.vrf);
         let state = |order: &Order| match order {
             Order::Serve(_) => RaState::Advertising,
             Order::Cease(_) => RaState::Ceased,
@@ -277,10 +277,13 @@ impl World {
                 vrf: link.master,
                 link_local: Some("fe80::1".parse().unwrap()),
                 addresses: addresses.collect(),
+                assigned: link.addresses,
+                duplicates: BTreeSet::new(),
             };
             Some((name.parse().ok()?, link))
         };
-        self.swss.links().unwrap().into_iter().filter_map(link).collect()
+        let ports = self.swss.links().unwrap().into_iter().filter_map(link).collect();
+        Links { ports, vrfs: BTreeMap::from([("Vrfboot".to_owned(), true)]) }
     }
 
     /// Passes until nothing is left to do or to wait for.

@@ -1,14 +1,16 @@
 //! Router Advertisement daemons on a `Panel`'s ports: leafboot's own tasks, radvd and BIRD, with the same settings.
 
+use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use leafboot::config::Config;
 use leafboot::desired::{Desired, Provenance};
+use leafboot::net::PortName;
 use leafboot::observed::Links;
 use leafboot::serving::RaStates;
 use leafboot::{links, ra};
@@ -188,20 +190,28 @@ pub async fn leafboot(
     states: watch::Sender<RaStates>,
 ) {
     let config = Arc::new(Config::parse(settings).unwrap());
-    let (links_out, links_in) = watch::channel(Links::new());
+    let (links_out, links_in) = watch::channel(Links::default());
     tokio::select! {
         () = in_boot_vrf(links_out) => {}
-        () = ra::task::run(config, desired, links_in, states) => {}
+        () = ra::task::run(config, desired, links_in, all_routed(), states) => {}
     }
+}
+
+/// The ASIC routes for every port.
+pub fn all_routed() -> watch::Receiver<BTreeSet<PortName>> {
+    static ALL: LazyLock<watch::Sender<BTreeSet<PortName>>> =
+        LazyLock::new(|| watch::Sender::new(BTreeSet::new()));
+    ALL.subscribe()
 }
 
 /// The kernel's view. This computer's kernel may have no VRF: every port is shown as a member of the boot VRF.
 pub async fn in_boot_vrf(links_out: watch::Sender<Links>) {
-    let (raw_out, mut raw) = watch::channel(Links::new());
+    let (raw_out, mut raw) = watch::channel(Links::default());
     let shown = async {
         while raw.changed().await.is_ok() {
             let mut links = raw.borrow_and_update().clone();
-            links.values_mut().for_each(|link| link.vrf = Some("Vrfboot".to_owned()));
+            links.ports.values_mut().for_each(|link| link.vrf = Some("Vrfboot".to_owned()));
+            links.vrfs.insert("Vrfboot".to_owned(), true);
             links_out.send_replace(links);
         }
     };

@@ -84,6 +84,8 @@ impl Cable {
             vrf: Some("Vrfboot".to_owned()),
             link_local: Some(link_local["local"].as_str().unwrap().parse().unwrap()),
             addresses: [GATEWAY.parse().unwrap()].into(),
+            assigned: [GATEWAY.parse().unwrap()].into(),
+            duplicates: [].into(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A switch's databases: a real redis-server as SONiC configures it, and its `database_config.json`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -168,8 +168,11 @@ pub fn links(observed: &Observed) -> Links {
         vrf: port.bound.clone(),
         link_local: None,
         addresses: port.bound_addresses.iter().map(|prefix| prefix.gateway_net()).collect(),
+        assigned: port.bound_addresses.iter().map(|prefix| prefix.gateway_net().into()).collect(),
+        duplicates: BTreeSet::new(),
     };
-    observed.ports.iter().map(|(name, port)| (name.clone(), link(port))).collect()
+    let vrfs = BTreeMap::from([("Vrfboot".to_owned(), true)]);
+    Links { ports: observed.ports.iter().map(|(name, port)| (name.clone(), link(port))).collect(), vrfs }
 }
 
 impl Drop for Switch {

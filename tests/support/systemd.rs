@@ -18,7 +18,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::advertiser::{in_boot_vrf, wish};
+use super::advertiser::{all_routed, in_boot_vrf, wish};
 use super::run;
 
 /// Names the file with a relay's settings: this test binary is a relay then.
@@ -33,7 +33,7 @@ pub fn relay_process() {
     let config = Arc::new(Config::parse(&std::fs::read_to_string(settings).unwrap()).unwrap());
     let (desired_out, desired) = watch::channel(wish([(0, "2001:db8:b007::/64".to_owned())].into_iter()));
     let (stop_out, stop) = watch::channel(false);
-    let (links_out, links) = watch::channel(Links::new());
+    let (links_out, links) = watch::channel(Links::default());
     std::thread::spawn(move || {
         let _ = std::io::stdin().read(&mut [0]);
         desired_out.send_replace(wish(std::iter::empty()));
@@ -47,7 +47,7 @@ pub fn relay_process() {
             stop_out.send_replace(true);
             std::future::pending::<()>().await;
         };
-        let inputs = Inputs { desired, links, stop, inherited: Inherited::receive() };
+        let inputs = Inputs { desired, links, unrouted: all_routed(), stop, inherited: Inherited::receive() };
         tokio::select! {
             end = task::run(config, Arc::default(), inputs) => end.unwrap(),
             () = in_boot_vrf(links_out) => {}
