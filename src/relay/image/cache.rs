@@ -154,9 +154,11 @@ pub fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
-/// Of an answer's headers those with the given names.
+/// Of an answer's headers those with the given names, copied: as they came they are parts of the buffer that they were read
+/// into, and would keep all of that as long as somebody keeps them.
 pub fn only(headers: &HeaderMap, names: &[HeaderName]) -> HeaderMap {
-    names.iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone()))).collect()
+    let copied = |name: &HeaderName| HeaderValue::from_bytes(headers.get(name)?.as_bytes()).ok();
+    names.iter().filter_map(|name| Some((name.clone(), copied(name)?))).collect()
 }
 
 /// The version that an answer's headers tell of, with the length of its body where that is known.

@@ -20,7 +20,8 @@ use tracing::{debug, info, warn};
 
 use super::cache::{Cache, Failure, headers, is_trouble, only, text, version};
 use super::key::{Question, Version};
-use super::object::{BLOCK, Filler, Object};
+use super::object::{BLOCK, Filler, Object, overhead};
+use super::room::Room;
 use super::shelf::{Outcome, Shelf, Told};
 use crate::relay::body::Body;
 use crate::relay::upstream::{UNFRAMED, is_framed};
@@ -38,8 +39,6 @@ const RESUME_AFTER: [Duration; 5] = [
 const FRUITLESS_MAX: u32 = 3;
 /// A transfer that nobody reads goes on for this long: a machine that broke off comes back.
 const UNREAD_MAX: Duration = Duration::from_secs(10);
-/// An object that nobody asked for in this time goes: the memory is the switch's.
-const KEPT_UNUSED: Duration = Duration::from_secs(600);
 
 /// Readers wait so long for a helping before they are given a part of it.
 const GATHER: Duration = Duration::from_secs(1);
@@ -76,21 +75,27 @@ pub async fn run(
     };
     // Its room may be what is missing.
     drop(known);
-    let (head, body) = answer.into_parts();
-    let version = version(&head.headers, body.size_hint().exact());
-    let (room, whole) = match room(&shelf, &version) {
+    let (version, kept, body) = described(answer);
+    let room = match room(&shelf, &version, overhead(&path, &version, &kept)) {
         Ok(room) => room,
         Err(outcome) => {
             told.send_replace(Some(outcome));
             return;
         }
     };
-    let kept = only(&head.headers, &[CONTENT_TYPE, CONTENT_ENCODING]);
-    let (object, filler) = Object::new(version, kept, room);
+    let (object, filler) = Object::new(version, kept, room.own, room.bytes);
     told.send_replace(Some(Outcome::Shared(Arc::clone(&object))));
     // It holds the object, too.
     drop(told);
-    Transfer { cache, shelf, path, whole }.run(object, filler, body, place).await;
+    Transfer { cache, shelf, path, whole: room.whole }.run(object, filler, body, place).await;
+}
+
+/// What is told of an object, and its body. Nothing else is kept of its answer's head, which would keep the buffer that it
+/// was read into for as long as the transfer takes.
+fn described(answer: Response<Body>) -> (Version, HeaderMap, Body) {
+    let (head, body) = answer.into_parts();
+    let version = version(&head.headers, body.size_hint().exact());
+    (version, only(&head.headers, &[CONTENT_TYPE, CONTENT_ENCODING]), body)
 }
 
 /// The cache's answer with another object than the known one; otherwise what came of the question.
@@ -134,29 +139,45 @@ async fn confirmed(cache: &Cache, path: &str, known: Option<Arc<Object>>) -> Res
     }
 }
 
-/// Room for a version, and whether it is kept whole. Up to half of the shelf it is. A larger one gets a window of a
-/// quarter, which moves with its fastest reader: whoever falls behind it asks for the rest alone, which takes a
-/// strong validator. An object of unknown length grows as it comes.
-fn room(shelf: &Shelf, version: &Version) -> Result<(OwnedSemaphorePermit, bool), Outcome> {
-    let reserve = |blocks| shelf.reserve(blocks).ok_or(Outcome::NoRoom);
-    let Some(length) = version.length else {
-        return Ok((reserve(1)?, true));
-    };
-    let blocks = usize::try_from(length.div_ceil(BLOCK as u64)).unwrap_or(usize::MAX).max(1);
-    if blocks <= shelf.blocks() / 2
-        && let Ok(room) = reserve(blocks)
-    {
-        return Ok((room, true));
-    }
-    let window = (shelf.blocks() / 4).min(blocks);
-    if window < WINDOW_LEAST || version.strong().is_none() {
-        return Err(if blocks <= shelf.blocks() / 2 { Outcome::NoRoom } else { Outcome::TooLarge });
-    }
-    Ok((reserve(window)?, window == blocks))
+/// Room for an object.
+struct Rooms {
+    /// For itself.
+    own: Room,
+    /// For its bytes.
+    bytes: Room,
+    /// Whether that is for all of them.
+    whole: bool,
 }
 
-/// A window of fewer blocks would be passed at once by most readers.
-const WINDOW_LEAST: usize = 16;
+/// Room for a version, and for the `overhead` of its object. Up to half of the shelf it is kept whole. A larger one gets a
+/// window of a quarter, which moves with its fastest reader: whoever falls behind it asks for the rest alone, which takes a
+/// strong validator. An object of unknown length grows as it comes.
+fn room(shelf: &Shelf, version: &Version, overhead: usize) -> Result<Rooms, Outcome> {
+    let reserve = |bytes: usize, whole| {
+        let mut all = shelf.reserve(overhead.saturating_add(bytes)).ok_or(Outcome::NoRoom)?;
+        let own = all.split(overhead).ok_or(Outcome::NoRoom)?;
+        Ok(Rooms { own, bytes: all, whole })
+    };
+    let Some(length) = version.length else {
+        return reserve(BLOCK, true);
+    };
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let is_small = length <= shelf.bytes() / 2;
+    if is_small && let Ok(room) = reserve(length, true) {
+        return Ok(room);
+    }
+    let window = shelf.bytes() / 4 / BLOCK * BLOCK;
+    if length <= window {
+        return Err(Outcome::NoRoom);
+    }
+    if window < WINDOW_LEAST || version.strong().is_none() {
+        return Err(if is_small { Outcome::NoRoom } else { Outcome::TooLarge });
+    }
+    reserve(window, false)
+}
+
+/// A smaller window would be passed at once by most readers.
+const WINDOW_LEAST: usize = 16 * BLOCK;
 
 /// One object's transfer.
 struct Transfer {
@@ -193,19 +214,7 @@ impl Transfer {
             warn!(path, %error, "an image's transfer failed");
         }
         if end.is_err() || !self.whole {
-            return self.shelf.forget(path, &object);
-        }
-        let kept = Arc::downgrade(&object);
-        drop(object);
-        while let Some(object) = kept.upgrade() {
-            match self.shelf.unused(path, &object, std::time::Instant::now()) {
-                Some(unused) if unused < KEPT_UNUSED => {
-                    drop(object);
-                    sleep(KEPT_UNUSED - unused).await;
-                }
-                Some(_) => self.shelf.forget(path, &object),
-                None => return,
-            }
+            self.shelf.forget(path, &object);
         }
     }
 
@@ -252,7 +261,7 @@ impl Transfer {
         loop {
             if !self.whole {
                 // The window's other half is for those who are slower.
-                let ahead = (self.shelf.blocks() / 8 * BLOCK) as u64;
+                let ahead = (self.shelf.bytes() / 8) as u64;
                 filler.reader_at(filler.filled().saturating_sub(ahead)).await;
             }
             let piece = async {
@@ -271,7 +280,7 @@ impl Transfer {
             };
             pause = self.cache.budget.fetch(bytes.len(), self.cache.now());
             self.grow(filler, bytes.len()).map_err(Failure::Given)?;
-            news.told(filler.append(bytes).map_err(Failure::Given)?);
+            news.told(filler.append(&bytes).map_err(Failure::Given)?);
         }
     }
 
@@ -280,13 +289,12 @@ impl Transfer {
         if filler.object().version.length.is_some() {
             return Ok(());
         }
-        let blocks = |bytes: u64| usize::try_from(bytes.div_ceil(BLOCK as u64)).unwrap_or(usize::MAX);
-        let (filled, after) = (filler.filled(), filler.filled() + bytes as u64);
-        let more = blocks(after) - blocks(filled).max(1).min(blocks(after));
         let too_long = || io::Error::other("it has no Content-Length, and is too long to be kept");
-        if blocks(after) > self.shelf.blocks() / 2 {
+        let after = usize::try_from(filler.filled()).unwrap_or(usize::MAX).saturating_add(bytes);
+        if after > self.shelf.bytes() / 2 {
             return Err(too_long());
         }
+        let more = after.next_multiple_of(BLOCK).saturating_sub(filler.object().room());
         if more > 0 {
             filler.extend(self.shelf.reserve(more).ok_or_else(too_long)?);
         }

@@ -1,7 +1,8 @@
 //! Images in proxy mode: one transfer from the partition cache for all machines that ask for the same object.
 //!
 //! `shelf` knows the objects, `cache` is asked for one, `fill` fetches it, `object` is what is filled and followed, `key`
-//! tells versions apart, `range` chooses a part, `stream` sends it, `turns` and `spending` say when.
+//! tells versions apart, `range` chooses a part, `room` is what all of them may take of memory, `stream` sends a part,
+//! `turns` and `spending` say when.
 //!
 //! Must never: send anything of a machine's but its conditions to the cache (the answer is everybody's), or give a
 //! broken transfer the look of a whole one.
@@ -16,7 +17,7 @@ use hyper::header::{
 use hyper::{Method, Response, StatusCode};
 use thiserror::Error;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::body::{self, Body};
 use super::tls::TlsError;
@@ -38,6 +39,7 @@ mod fill;
 pub mod key;
 pub mod object;
 pub mod range;
+pub mod room;
 pub mod shelf;
 mod spending;
 mod stream;
@@ -106,6 +108,7 @@ impl Images {
             let shelf = Arc::clone(&shelf);
             move || shelf.state()
         });
+        tokio::spawn(expire(Arc::clone(&shelf)));
         Ok(Self {
             cache: Cache {
                 fills: upstream("cache", Buffers::FAST)?,
@@ -171,7 +174,7 @@ impl PortImages {
 
     /// What the path is now: asks the cache, or waits for whoever has asked already.
     async fn outcome(&self, path: &str) -> Outcome {
-        if self.shelf.blocks() == 0 {
+        if self.shelf.bytes() == 0 {
             return Outcome::TooLarge;
         }
         let place = Arc::clone(&self.place).try_acquire_owned().ok();
@@ -276,6 +279,13 @@ impl PortImages {
         *response.status_mut() = head.status;
         *response.headers_mut() = cache::only(&head.headers, &names);
         Ok(response)
+    }
+}
+
+/// Takes what nobody asks for any more off the shelf, as long as its runtime runs.
+async fn expire(shelf: Arc<Shelf>) {
+    loop {
+        sleep_until(shelf.expire(now()).into()).await;
     }
 }
 

@@ -13,13 +13,18 @@ use std::time::Duration;
 
 use hyper::body::Bytes;
 use hyper::header::HeaderMap;
-use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
 use super::key::Version;
+use super::room::Room;
 
-/// Kept bytes lie in blocks of this size, whatever the pieces in which they came: what is reserved is what is used.
+/// Kept bytes lie in blocks of this size, whatever the pieces in which they came: what is reserved is what is used. A piece
+/// as it came is a part of the buffer that it was read into, and would keep all of that.
 pub const BLOCK: usize = 256 * 1024;
+/// What an object takes beside its bytes and its texts, in bytes: itself, its entry on the shelf, its channels, its list of
+/// blocks, and what the allocator adds to each.
+const OVERHEAD: usize = 2 * 1024;
 /// Readers that wait are woken for so much, not for every packet: to wake 48 costs more than the bytes of one. And
 /// while they wait they acknowledge nothing: where a policer drops, their acknowledgements are what the transfer's own
 /// packets compete with.
@@ -36,6 +41,16 @@ pub struct Object {
     /// How far the fastest reader is.
     front: watch::Sender<u64>,
     displaced: Notify,
+    /// For the object itself: it lives as long as somebody has it, also when its bytes are gone.
+    _own: Room,
+}
+
+/// What an object takes beside its bytes, in bytes. `path`: what it is asked for by.
+pub fn overhead(path: &str, version: &Version, headers: &HeaderMap) -> usize {
+    let tags = [&version.etag, &version.last_modified].into_iter().flatten().map(String::len);
+    let headers = headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+    // The shelf and the transfer have the path each.
+    OVERHEAD + 2 * path.len() + tags.chain(headers).sum::<usize>()
 }
 
 #[derive(Debug)]
@@ -45,15 +60,15 @@ struct Kept {
     blocks: VecDeque<Bytes>,
     /// What readers see of the block that is being filled.
     tail: Vec<Bytes>,
-    /// What they do not see yet.
-    fresh: Vec<Bytes>,
+    /// What they do not see yet, with the place for the rest of the block.
+    fresh: Vec<u8>,
     /// The length of both.
     tail_length: usize,
     /// How far it was when those who wait were woken.
     told: u64,
     end: End,
-    /// The reserved room, in blocks.
-    room: OwnedSemaphorePermit,
+    /// For its bytes.
+    room: Room,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,8 +81,10 @@ enum End {
 }
 
 impl Object {
-    /// A new object and what fills it. `room` bounds what is kept: an object that is longer keeps its last bytes only.
-    pub fn new(version: Version, headers: HeaderMap, room: OwnedSemaphorePermit) -> (Arc<Self>, Filler) {
+    /// A new object and what fills it. `own`: room for its `overhead`. `room` bounds which of its bytes are kept: an object
+    /// that is longer, of which the room is then whole blocks, keeps its last bytes only. `headers` share no buffer with
+    /// anybody.
+    pub fn new(version: Version, headers: HeaderMap, own: Room, room: Room) -> (Arc<Self>, Filler) {
         let kept = Kept {
             start: 0,
             blocks: VecDeque::new(),
@@ -84,6 +101,7 @@ impl Object {
             bytes: watch::Sender::new(kept),
             front: watch::Sender::new(0),
             displaced: Notify::new(),
+            _own: own,
         });
         (Arc::clone(&object), Filler { object })
     }
@@ -94,9 +112,9 @@ impl Object {
         kept.start == 0 && matches!(kept.end, End::Filling | End::Whole)
     }
 
-    /// How many blocks are reserved for it.
+    /// How much room its bytes have, in bytes.
     pub fn room(&self) -> usize {
-        self.bytes.borrow().room.num_permits()
+        self.bytes.borrow().room.bytes()
     }
 
     /// Whether bytes are still to come.
@@ -188,26 +206,21 @@ impl Kept {
     }
 
     /// Whether there is a helping.
-    fn append(&mut self, mut bytes: Bytes) -> bool {
+    fn append(&mut self, mut bytes: &[u8]) -> bool {
         if self.end != End::Filling {
             return false;
         }
         while !bytes.is_empty() {
-            let piece = bytes.split_to(bytes.len().min(BLOCK - self.tail_length));
-            self.tail_length += piece.len();
-            self.fresh.push(piece);
-            if self.tail_length == BLOCK {
-                self.tail.append(&mut self.fresh);
-                // A copy: the pieces may be small parts of larger buffers.
-                self.blocks.push_back(Bytes::from(self.tail.concat()));
-                self.tail.clear();
-                self.tail_length = 0;
+            if self.tail_length == 0 {
+                self.fresh = Vec::with_capacity(self.place());
             }
-        }
-        // The block that is being filled has its room too.
-        while self.blocks.len() + usize::from(self.tail_length > 0) > self.room.num_permits() {
-            self.blocks.pop_front();
-            self.start += BLOCK as u64;
+            let (piece, rest) = bytes.split_at(bytes.len().min(BLOCK - self.tail_length));
+            self.fresh.extend_from_slice(piece);
+            self.tail_length += piece.len();
+            bytes = rest;
+            if self.tail_length == BLOCK {
+                self.seal();
+            }
         }
         let blocks = self.filled() - self.tail_length as u64;
         let is_helping = blocks >= self.told + HELPING;
@@ -217,12 +230,38 @@ impl Kept {
         is_helping
     }
 
+    /// How long the next block is at most: where there is no room for one more the first one goes.
+    fn place(&mut self) -> usize {
+        loop {
+            let free = self.room.bytes().saturating_sub(self.blocks.len() * BLOCK);
+            if free > 0 || self.blocks.pop_front().is_none() {
+                return free.min(BLOCK);
+            }
+            self.start += BLOCK as u64;
+        }
+    }
+
+    /// The block that was being filled is whole.
+    fn seal(&mut self) {
+        let last = Bytes::from(std::mem::take(&mut self.fresh));
+        let block = if self.tail.is_empty() {
+            last
+        } else {
+            self.tail.push(last);
+            Bytes::from(self.tail.concat())
+        };
+        self.blocks.push_back(block);
+        self.tail.clear();
+        self.tail_length = 0;
+    }
+
     /// Whether there was something that those who wait do not know.
     fn tell(&mut self) -> bool {
         if !self.fresh.is_empty() {
-            // In one piece: each costs every reader a write.
-            self.tail.push(Bytes::from(self.fresh.concat()));
-            self.fresh.clear();
+            let rest = self.fresh.capacity() - self.fresh.len();
+            // In one piece, for each costs every reader a write; and without the place for the rest.
+            let piece = std::mem::replace(&mut self.fresh, Vec::with_capacity(rest));
+            self.tail.push(Bytes::from(piece.into_boxed_slice()));
         }
         let is_news = self.told < self.filled();
         self.told = self.filled();
@@ -235,11 +274,11 @@ impl Kept {
             return;
         }
         self.tell();
-        if self.tail_length > 0 {
+        self.fresh = Vec::new();
+        if self.tail.len() > 1 {
             self.tail = vec![Bytes::from(self.tail.concat())];
         }
-        let used = self.blocks.len() + usize::from(self.tail_length > 0);
-        drop(self.room.split(self.room.num_permits().saturating_sub(used)));
+        self.room.shrink(self.blocks.len() * BLOCK + self.tail_length);
         self.end = End::Whole;
     }
 
@@ -259,9 +298,9 @@ impl Kept {
             self.start = self.filled();
             self.blocks.clear();
             self.tail.clear();
-            self.fresh.clear();
+            self.fresh = Vec::new();
             self.tail_length = 0;
-            drop(self.room.split(self.room.num_permits()));
+            self.room.shrink(0);
             self.end = End::Displaced;
         }
         was_there
@@ -287,7 +326,7 @@ impl Filler {
 
     /// Appends what came. Readers see it when its block is whole, or at the next `tell`; those who wait are woken for a
     /// helping, or then. Whether they were. More than the object's length is an error.
-    pub fn append(&mut self, bytes: Bytes) -> io::Result<bool> {
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<bool> {
         let filled = self.filled() + bytes.len() as u64;
         if self.object.version.length.is_some_and(|length| filled > length) {
             return Err(io::Error::other("it is longer than its Content-Length"));
@@ -301,8 +340,8 @@ impl Filler {
     }
 
     /// Adds to the room of an object whose length nobody knows.
-    pub fn extend(&mut self, room: OwnedSemaphorePermit) {
-        self.object.bytes.send_modify(|kept| kept.room.merge(room));
+    pub fn extend(&mut self, room: Room) {
+        self.object.bytes.send_modify(|kept| kept.room.grow(room));
     }
 
     /// Everything is there; an error, where it is not.

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use hyper::header::HeaderMap;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
-use super::object::{BLOCK, Object};
+use super::object::Object;
+use super::room::{Room, Store};
 use crate::held::Held;
 use crate::metrics::ShelfState;
 use crate::net::PortName;
@@ -23,7 +24,10 @@ use crate::net::PortName;
 const FRESH: Duration = Duration::from_secs(2);
 /// That an object is too large to be shared holds for longer: nothing depends on it but memory.
 const FRESH_TOO_LARGE: Duration = Duration::from_secs(60);
-/// A leaf serves a handful of images; more paths than this are not images.
+/// An object that nobody asked for in this time goes: the memory is the switch's.
+const KEPT_UNUSED: Duration = Duration::from_secs(600);
+/// A leaf serves a handful of images; more paths than this are not images. (What an entry takes is counted with its object;
+/// so many without one take some 200 KB.)
 const ENTRIES_MAX: usize = 256;
 
 /// What came of a question to the cache.
@@ -61,9 +65,7 @@ pub enum Found {
 #[derive(Debug)]
 pub struct Shelf {
     entries: Held<BTreeMap<String, Entry>>,
-    /// Free blocks.
-    room: Arc<Semaphore>,
-    blocks: usize,
+    room: Store,
 }
 
 #[derive(Debug)]
@@ -103,6 +105,15 @@ impl Entry {
         matches!(self.outcome.borrow().as_ref(), Some(Outcome::Shared(object)) if object.is_filling())
     }
 
+    /// Whether its outcome is there, and all of its object.
+    fn has_come(&self) -> bool {
+        match self.outcome.borrow().as_ref() {
+            Some(Outcome::Shared(object)) => !object.is_filling(),
+            Some(_) => true,
+            None => false,
+        }
+    }
+
     /// Whether nobody reads its object, and nobody waits for its outcome.
     fn is_idle(&self) -> bool {
         match self.outcome.borrow().as_ref() {
@@ -140,23 +151,21 @@ impl Entry {
 }
 
 impl Shelf {
-    /// An empty shelf for `bytes` bytes of objects.
+    /// An empty shelf for objects that take `bytes` bytes of memory.
     pub fn new(bytes: u64) -> Self {
-        let blocks = usize::try_from(bytes / BLOCK as u64).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self { entries: Held::default(), room: Arc::new(Semaphore::new(blocks)), blocks }
+        Self { entries: Held::default(), room: Store::new(bytes) }
     }
 
-    /// How many blocks it has room for, used or not.
-    pub fn blocks(&self) -> usize {
-        self.blocks
+    /// How many bytes it has room for, used or not.
+    pub fn bytes(&self) -> usize {
+        self.room.bytes()
     }
 
     /// What it holds at the moment.
     pub fn state(&self) -> ShelfState {
-        let bytes = |blocks: usize| (blocks * BLOCK) as u64;
         ShelfState {
-            taken: bytes(self.blocks.saturating_sub(self.room.available_permits())),
-            limit: bytes(self.blocks),
+            taken: self.room.bytes().saturating_sub(self.room.free()) as u64,
+            limit: self.room.bytes() as u64,
             transfers: self
                 .entries
                 .with(|entries| entries.values().filter(|entry| entry.is_filling()).count()),
@@ -224,35 +233,34 @@ impl Shelf {
         });
     }
 
-    /// How long nobody has asked for `path`; nothing, where `object` is surely not its object any more.
-    pub fn unused(&self, path: &str, object: &Arc<Object>, now: Instant) -> Option<Duration> {
+    /// Takes away what nobody has asked for in `KEPT_UNUSED`; those who read it go on. Returns when to look again.
+    pub fn expire(&self, now: Instant) -> Instant {
         self.entries.with(|entries| {
-            let entry = entries.get(path)?;
-            // Nobody knows while the cache is asked.
-            let is_asked = entry.outcome.borrow().is_none();
-            let is_it = is_asked || entry.object().is_some_and(|kept| Arc::ptr_eq(&kept, object));
-            is_it.then(|| now.saturating_duration_since(entry.used))
+            let ends = |entry: &Entry| entry.used + KEPT_UNUSED;
+            // What is under way is somebody's: he takes it away when it fails.
+            entries.retain(|_, entry| !entry.has_come() || ends(entry) > now);
+            let next = entries.values().filter(|entry| entry.has_come()).map(ends).min();
+            // What comes or is asked for meanwhile stays longer.
+            next.unwrap_or(now + KEPT_UNUSED)
         })
     }
 
-    /// Room for `blocks` blocks: objects that nobody reads go first, the least recently used one before the others; then
+    /// Room for `bytes` bytes: objects that nobody reads go first, the least recently used one before the others; then
     /// those that one port alone wants, of the port that holds most. Nothing, where the others leave no room.
-    pub fn reserve(&self, blocks: usize) -> Option<OwnedSemaphorePermit> {
-        let count = u32::try_from(blocks).ok()?;
-        let try_it = || Arc::clone(&self.room).try_acquire_many_owned(count).ok();
+    pub fn reserve(&self, bytes: usize) -> Option<Room> {
         let has_room = |entries: &mut BTreeMap<String, Entry>| {
             let can_go = |entry: &&Entry| entry.is_idle() || entry.displaceable().is_some();
             let can_go = entries.values().filter(can_go).filter_map(Entry::object);
-            self.room.available_permits() + can_go.map(|object| object.room()).sum::<usize>() >= blocks
+            self.room.free() + can_go.map(|object| object.room()).sum::<usize>() >= bytes
         };
-        try_it().or_else(|| {
+        self.room.take(bytes).or_else(|| {
             // What is thrown out for nothing would have to be fetched again.
             let mut has_room = self.entries.with(has_room);
             while has_room {
                 has_room = self
                     .entries
                     .with(|entries| remove_least_used(entries, Entry::is_idle) || displace_one(entries));
-                if let Some(room) = try_it() {
+                if let Some(room) = self.room.take(bytes) {
                     return Some(room);
                 }
             }
@@ -299,7 +307,7 @@ fn remove_least_used(entries: &mut BTreeMap<String, Entry>, may_go: impl Fn(&Ent
 mod tests {
     use super::*;
     use crate::relay::image::key::Version;
-    use crate::relay::image::object::Filler;
+    use crate::relay::image::object::{BLOCK, Filler};
 
     const START: Duration = Duration::from_secs(1000);
 
@@ -324,8 +332,9 @@ mod tests {
         let Found::Ask(told, _) = shelf.find(path, port, true, asked) else {
             panic!("{path} is known");
         };
-        let room = shelf.reserve(blocks).expect("there is room");
-        let (object, filler) = Object::new(version, HeaderMap::new(), room);
+        let room = shelf.reserve(blocks * BLOCK).expect("there is room");
+        let own = shelf.reserve(0).unwrap();
+        let (object, filler) = Object::new(version, HeaderMap::new(), own, room);
         told.send_replace(Some(Outcome::Shared(Arc::clone(&object))));
         (object, filler)
     }
@@ -337,10 +346,10 @@ mod tests {
         for path in ["/a", "/b"] {
             drop(put(&shelf, path, 2, begun, 1));
         }
-        assert!(shelf.reserve(6).is_none());
+        assert!(shelf.reserve(6 * BLOCK).is_none());
         let taken = |shelf: &Shelf| shelf.state().taken / BLOCK as u64;
         assert_eq!(taken(&shelf), 9, "both idle ones are still there");
-        assert!(shelf.reserve(3).is_some());
+        assert!(shelf.reserve(3 * BLOCK).is_some());
         assert_eq!(taken(&shelf), 7, "one of them went");
         drop(read);
     }
@@ -354,19 +363,43 @@ mod tests {
             put_for(&port(number), version, &shelf, path, blocks, begun + Duration::from_secs(second))
         };
         let (modest, first, second) = (put(4, "/m", 3, 0), put(0, "/1", 3, 1), put(0, "/2", 3, 2));
-        assert!(shelf.reserve(8).is_some(), "all three");
+        assert!(shelf.reserve(8 * BLOCK).is_some(), "all three");
         let is_there = |put: &(Arc<Object>, Filler)| put.0.can_be_joined();
         assert!(!is_there(&modest) && !is_there(&first) && !is_there(&second));
 
         let (modest, first, second) = (put(4, "/m", 3, 3), put(0, "/1", 3, 4), put(0, "/2", 3, 5));
-        let room = shelf.reserve(3).unwrap();
+        let room = shelf.reserve(3 * BLOCK).unwrap();
         assert_eq!([&modest, &first, &second].map(is_there), [true, false, true]);
         let shared = shelf.find("/2", &port(4), true, begun + Duration::from_secs(5));
         assert!(matches!(shared, Found::Asked(_)));
-        assert!(shelf.reserve(4).is_some(), "the modest one's");
+        assert!(shelf.reserve(4 * BLOCK).is_some(), "the modest one's");
         assert_eq!([&modest, &second].map(is_there), [false, true], "two ports want it");
         drop(room);
-        assert!(shelf.reserve(8).is_none());
+        assert!(shelf.reserve(8 * BLOCK).is_none());
+    }
+
+    #[test]
+    fn what_nobody_asks_for_goes_but_nothing_that_is_under_way() {
+        let (shelf, begun) = (Shelf::new(10 * BLOCK as u64), Instant::now());
+        let at = |second| begun + Duration::from_secs(second);
+        assert_eq!(shelf.expire(at(0)), at(0) + KEPT_UNUSED, "there is nothing");
+        for (path, second) in [("/a", 0), ("/b", 100)] {
+            put(&shelf, path, 2, begun, second).1.finish().unwrap();
+        }
+        let (object, filler) = put(&shelf, "/slow", 2, begun, 0);
+        let asked = shelf.find("/asked", &port(0), true, begun);
+        let taken = |shelf: &Shelf| shelf.state().taken / BLOCK as u64;
+        assert_eq!(shelf.expire(at(599)), at(600));
+        assert_eq!(shelf.expire(at(600)), at(700), "/b is next");
+        assert_eq!(taken(&shelf), 2, "/a is gone, and /b has nothing in it; /slow stays");
+        assert!(shelf.look("/b", at(650)).is_none(), "nobody confirmed it, but it was asked for");
+        filler.finish().unwrap();
+        assert_eq!(shelf.expire(at(700)), at(1250));
+        assert!(!object.is_filling() && taken(&shelf) == 0);
+        assert!(
+            matches!(asked, Found::Ask(..))
+                && matches!(shelf.find("/asked", &port(1), true, begun), Found::Asked(_))
+        );
     }
 
     #[test]

@@ -3,18 +3,21 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
-use proptest::prelude::*;
-use tokio::sync::Semaphore;
-
 use super::*;
+use crate::relay::image::room::{PAGE, Store};
+use proptest::prelude::*;
 
-fn room(blocks: usize) -> OwnedSemaphorePermit {
-    let all = Arc::new(Semaphore::new(blocks));
-    all.try_acquire_many_owned(u32::try_from(blocks).unwrap()).unwrap()
+/// Room for so many blocks.
+fn store(blocks: usize) -> Store {
+    Store::new((blocks * BLOCK) as u64)
+}
+
+fn made(version: Version, store: &Store) -> (Arc<Object>, Filler) {
+    Object::new(version, HeaderMap::new(), store.take(0).unwrap(), store.take(store.bytes()).unwrap())
 }
 
 fn object(length: Option<u64>, blocks: usize) -> (Arc<Object>, Filler) {
-    Object::new(Version { length, ..Version::default() }, HeaderMap::new(), room(blocks))
+    made(Version { length, ..Version::default() }, &store(blocks))
 }
 
 /// Byte `at` of every test's object.
@@ -47,7 +50,7 @@ const LENGTH: u64 = 3 * BLOCK as u64 + 1000;
 async fn fill(mut filler: Filler, piece: usize) {
     while filler.filled() < LENGTH {
         let at = filler.filled();
-        filler.append(bytes(at..LENGTH.min(at + piece as u64))).unwrap();
+        filler.append(&bytes(at..LENGTH.min(at + piece as u64))).unwrap();
         filler.tell();
         sleep(Duration::from_millis(1)).await;
     }
@@ -78,18 +81,18 @@ async fn who_waits_is_woken_when_told_or_for_a_helping_and_gets_few_pieces() {
     let (object, mut filler) = object(None, 20);
     let mut follower = object.follow(0, u64::MAX);
     for at in [0, 3] {
-        assert!(!filler.append(bytes(at..at + 3)).unwrap());
+        assert!(!filler.append(&bytes(at..at + 3)).unwrap());
     }
     assert_eq!(there(&mut follower).await, None, "nobody told of them");
     assert!(filler.tell() && !filler.tell());
     assert_eq!(there(&mut follower).await, Some(bytes(0..6)));
     assert_eq!(there(&mut follower).await, None, "that was all");
     let (block, helping) = (BLOCK as u64, HELPING + BLOCK as u64);
-    assert!(!filler.append(bytes(6..helping - 1)).unwrap());
+    assert!(!filler.append(&bytes(6..helping - 1)).unwrap());
     assert_eq!(there(&mut follower).await, None, "it is no helping yet");
     let awake = there(&mut object.follow(6, u64::MAX)).await;
     assert_eq!(awake, Some(bytes(6..block)), "who does not wait sees whole blocks");
-    assert!(filler.append(bytes(helping - 1..helping + 9)).unwrap());
+    assert!(filler.append(&bytes(helping - 1..helping + 9)).unwrap());
     for start in [6].into_iter().chain((block..helping).step_by(BLOCK)) {
         let end = (start / block + 1) * block;
         assert!(there(&mut follower).await == Some(bytes(start..end)), "from {start}");
@@ -113,7 +116,7 @@ async fn a_window_that_is_full_is_told_of_before_its_filler_waits() {
     let (object, mut filler) = object(Some(LENGTH), 4);
     let reader = tokio::spawn(read(object.follow(0, 5), usize::MAX, Duration::ZERO));
     sleep(Duration::from_millis(10)).await;
-    filler.append(bytes(0..5)).unwrap();
+    filler.append(&bytes(0..5)).unwrap();
     let read_all = tokio::time::timeout(Duration::from_secs(1), filler.reader_at(5)).await;
     read_all.expect("the reader was woken");
     assert_eq!(reader.await.unwrap().unwrap(), bytes(0..5));
@@ -132,7 +135,7 @@ async fn a_transfer_that_fails_is_an_error_for_everybody() {
     for end in 0..4 {
         let (object, mut filler) = object(Some(LENGTH), 4);
         let reader = tokio::spawn(read(object.follow(0, LENGTH), 4096, Duration::ZERO));
-        filler.append(bytes(0..300_000)).unwrap();
+        filler.append(&bytes(0..300_000)).unwrap();
         filler.tell();
         sleep(Duration::from_millis(10)).await;
         match end {
@@ -140,7 +143,7 @@ async fn a_transfer_that_fails_is_an_error_for_everybody() {
             1 => drop(filler),
             2 => assert!(filler.finish().is_err(), "it is too short"),
             _ => {
-                assert!(filler.append(bytes(0..LENGTH)).is_err(), "it is too long");
+                assert!(filler.append(&bytes(0..LENGTH)).is_err(), "it is too long");
                 drop(filler);
             }
         }
@@ -154,7 +157,7 @@ async fn a_transfer_that_fails_is_an_error_for_everybody() {
 #[tokio::test(start_paused = true)]
 async fn a_length_that_nobody_knew_is_known_at_the_end() {
     let (whole, mut filler) = object(None, 1);
-    filler.append(bytes(0..5)).unwrap();
+    filler.append(&bytes(0..5)).unwrap();
     filler.tell();
     let length = tokio::spawn({
         let whole = Arc::clone(&whole);
@@ -179,7 +182,7 @@ async fn a_window_moves_on_and_tells_who_fell_behind() {
     while filler.filled() < length {
         let at = filler.filled();
         filler.reader_at(at.saturating_sub(2 * BLOCK as u64)).await;
-        filler.append(bytes(at..at + 100_000.min(length - at))).unwrap();
+        filler.append(&bytes(at..at + 100_000.min(length - at))).unwrap();
         filler.tell();
         tokio::task::yield_now().await;
         assert!(object.bytes.borrow().blocks.len() <= 4);
@@ -216,15 +219,50 @@ async fn an_object_is_abandoned_when_nobody_has_read_it_for_some_time() {
 
 #[test]
 fn what_is_not_needed_of_the_room_goes_back() {
-    let all = Arc::new(Semaphore::new(8));
-    let room = Arc::clone(&all).try_acquire_many_owned(8).unwrap();
-    let (object, mut filler) = Object::new(Version::default(), HeaderMap::new(), room);
-    filler.append(bytes(0..BLOCK as u64 + 1)).unwrap();
+    let all = store(8);
+    let (object, mut filler) = made(Version::default(), &all);
+    filler.append(&bytes(0..BLOCK as u64 + 1)).unwrap();
     filler.tell();
     filler.finish().unwrap();
-    assert_eq!(all.available_permits(), 6);
+    assert_eq!(all.free(), all.bytes() - BLOCK - PAGE);
     drop(object);
-    assert_eq!(all.available_permits(), 8);
+    assert_eq!(all.free(), all.bytes());
+}
+
+/// What an object's bytes take of memory, in bytes.
+fn taken(object: &Object) -> usize {
+    let kept = object.bytes.borrow();
+    kept.blocks.iter().chain(&kept.tail).map(Bytes::len).sum::<usize>() + kept.fresh.capacity()
+}
+
+#[tokio::test]
+async fn its_bytes_take_no_more_than_their_room_however_they_come() {
+    for (length, blocks) in [(Some(LENGTH), 4), (None, 4), (Some(9 * BLOCK as u64), 2)] {
+        let (object, mut filler) = object(length, blocks);
+        for (number, piece) in [1, 3, 5000, 1, 70_000, 1].into_iter().cycle().enumerate() {
+            let at = filler.filled();
+            let end = length.unwrap_or(LENGTH).min(at + piece);
+            if at == end {
+                break;
+            }
+            filler.append(&bytes(at..end)).unwrap();
+            if number % 4 == 0 {
+                filler.tell();
+            }
+            assert!(taken(&object) <= object.room(), "{} of {} at {at}", taken(&object), object.room());
+        }
+        filler.finish().unwrap();
+        assert!(taken(&object) <= object.room());
+    }
+}
+
+#[test]
+fn what_it_takes_beside_its_bytes_grows_with_its_texts() {
+    let version = |length| Version { etag: Some("x".repeat(length)), ..Version::default() };
+    let headers: HeaderMap =
+        [(hyper::header::CONTENT_TYPE, "y".repeat(500).parse().unwrap())].into_iter().collect();
+    let least = overhead("", &version(0), &HeaderMap::new());
+    assert!(overhead("/path", &version(3000), &headers) >= least + 3500);
 }
 
 proptest! {
@@ -243,7 +281,7 @@ proptest! {
             let (object, mut filler) = object(Some(length), 20);
             for piece in &pieces {
                 let at = filler.filled();
-                filler.append(bytes(at..at + piece)).unwrap();
+                filler.append(&bytes(at..at + piece)).unwrap();
                 filler.tell();
             }
             filler.finish().unwrap();
@@ -256,25 +294,23 @@ proptest! {
 
 #[tokio::test(start_paused = true)]
 async fn a_displaced_object_gives_its_room_back_and_its_readers_go_on_from_where_they_are() {
-    let all = Arc::new(Semaphore::new(4));
-    let taken = Arc::clone(&all).try_acquire_many_owned(4).unwrap();
-    let version = Version { length: Some(LENGTH), ..Version::default() };
-    let (object, mut filler) = Object::new(version, HeaderMap::new(), taken);
+    let all = store(4);
+    let (object, mut filler) = made(Version { length: Some(LENGTH), ..Version::default() }, &all);
     let here = BLOCK as u64 + 7;
-    filler.append(bytes(0..here)).unwrap();
+    filler.append(&bytes(0..here)).unwrap();
     filler.tell();
     let (waits, late) = (object.follow(0, LENGTH), object.follow(0, LENGTH));
     let waits = tokio::spawn(read(waits, usize::MAX, Duration::ZERO));
     sleep(Duration::from_secs(1)).await;
     object.displace();
-    assert_eq!(all.available_permits(), 4);
+    assert_eq!(all.free(), all.bytes());
     object.displaced().await;
     let (came, error) = waits.await.unwrap().unwrap_err();
     assert!(came == bytes(0..here) && error.to_string() == format!("passed at {here}"), "{error}");
     let (came, error) = read(late, usize::MAX, Duration::ZERO).await.unwrap_err();
     assert!(came.is_empty() && error.to_string() == "passed at 0", "{error}");
     assert!(!object.can_be_joined() && !object.is_filling() && !object.has(here, 0));
-    assert!(!filler.append(bytes(here..LENGTH)).unwrap());
+    assert!(!filler.append(&bytes(here..LENGTH)).unwrap());
     filler.finish().unwrap_err();
     assert!(!object.can_be_joined(), "it stays away");
 }
