@@ -305,7 +305,8 @@ fn wait(query: Option<&str>) -> Result<Duration, String> {
 
 /// The answer's shape for all ports.
 fn document(status: &Status) -> Value {
-    let (settled, error) = (status.is_settled(), &status.database_error);
+    let (settled, error) =
+        (status.is_settled(), status.database_error.as_ref().or(status.write_error.as_ref()));
     json!({
         "generation": status.generation,
         "settled": settled,

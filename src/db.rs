@@ -4,6 +4,7 @@
 //!
 //! Must never: decide anything, or write anything but a plan's steps.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use futures_util::stream::{self, SelectAll};
@@ -13,7 +14,8 @@ use thiserror::Error;
 
 use crate::observed::Snapshot;
 use crate::plan::Step;
-use crate::rows::{self, patterns};
+use crate::refusals::Refused;
+use crate::rows::{self, RowKey, patterns};
 use database::Database;
 use place::{Event, Events, Places};
 
@@ -58,12 +60,12 @@ pub enum DbError {
         source: RedisError,
     },
     /// A command failed.
-    #[error("{database}: {source}")]
+    #[error("{database}: {reason}")]
     Command {
         /// Which of SONiC's databases.
         database: &'static str,
-        /// What Redis said.
-        source: RedisError,
+        /// What Redis said: one line, at most 200 characters.
+        reason: String,
     },
 }
 
@@ -124,9 +126,21 @@ impl Db {
         Ok(Snapshot { initialized, config, state, asic, port_objects, rule_counters })
     }
 
-    /// Writes a plan's steps, in their order, in one round trip.
-    pub async fn apply(&mut self, steps: &[Step]) -> Result<(), DbError> {
-        if steps.is_empty() { Ok(()) } else { self.config.write(steps).await }
+    /// Writes a plan's steps, in their order, and returns those that Redis refused; the others are written. One round trip,
+    /// or two: rows that others need come first, and what needs a row that was refused is not written.
+    pub async fn apply(&mut self, steps: &[Step]) -> Result<Vec<Refused>, DbError> {
+        let needed: BTreeSet<RowKey> = steps.iter().filter_map(Step::needs).collect();
+        let (first, rest): (Vec<&Step>, Vec<&Step>) =
+            steps.iter().partition(|step| needed.contains(step.key()));
+        let mut refused = self.config.write(&first).await?;
+        let lacks = |step: &&Step| step.needs().is_some_and(|key| refused.iter().any(|row| row.key == key));
+        let (lacking, rest): (Vec<&Step>, Vec<&Step>) = rest.into_iter().partition(lacks);
+        let reason = "the row of its table was refused";
+        refused.extend(
+            lacking.iter().map(|step| Refused { key: step.key().clone(), reason: reason.to_owned() }),
+        );
+        refused.extend(self.config.write(&rest).await?);
+        Ok(refused)
     }
 
     /// Waits until a row changes; what has changed until now is one change. Returns false when a subscription has

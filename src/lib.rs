@@ -41,6 +41,7 @@ pub mod plan;
 pub mod preview;
 pub mod ra;
 pub mod reconcile;
+pub mod refusals;
 pub mod relay;
 pub mod retire;
 pub mod rows;

@@ -123,19 +123,22 @@ impl Plan {
 }
 
 impl Step {
+    /// The row that the step is about.
+    pub fn key(&self) -> &RowKey {
+        let (Self::Set(key, _) | Self::Clear(key, _) | Self::Delete(key)) = self;
+        key
+    }
+
     /// The port that the step is about; none for a row that all ports share.
     pub fn port(&self) -> Option<&PortName> {
-        let (Self::Set(key, _) | Self::Clear(key, _) | Self::Delete(key)) = self;
-        match key {
-            RowKey::Vrf(_)
-            | RowKey::AclTable(_)
-            | RowKey::AclRule(..)
-            | RowKey::Loopback(_)
-            | RowKey::LoopbackAddress(..) => None,
-            RowKey::Interface(port)
-            | RowKey::Address(port, _)
-            | RowKey::OtherAddress(port, _)
-            | RowKey::VlanMember(_, port) => Some(port),
+        self.key().port()
+    }
+
+    /// The row that must stand before this step is done.
+    pub fn needs(&self) -> Option<RowKey> {
+        match self {
+            Self::Set(key, _) => key.needs(),
+            Self::Clear(..) | Self::Delete(_) => None,
         }
     }
 }

@@ -19,6 +19,8 @@ use crate::metrics::Metrics;
 use crate::net::PortName;
 use crate::observed::{Links, Observed};
 use crate::plan::{Plan, Step};
+use crate::refusals::Refusals;
+use crate::rows::RowKey;
 use crate::serving::RaStates;
 use crate::status::Status;
 
@@ -79,11 +81,42 @@ impl Written {
     }
 }
 
+/// Where a pass writes, and what it knows of the writes before.
+struct Writer<'a> {
+    db: &'a mut Db,
+    refusals: &'a mut Refusals,
+    written: &'a mut Written,
+}
+
+impl Writer<'_> {
+    /// Writes those of a plan's steps whose time has come.
+    async fn write(&mut self, steps: &[Step], woke: Woke) -> Result<(), DbError> {
+        let now = Instant::now();
+        self.refusals.forget(steps, now.into_std());
+        let mut steps = self.refusals.due(steps, now.into_std());
+        if !self.written.is_due(&steps) {
+            return Ok(());
+        }
+        let refused = self.db.apply(&steps).await?;
+        let refused_rows: BTreeSet<RowKey> = refused.iter().map(|refused| refused.key.clone()).collect();
+        for refusal in self.refusals.record(&steps, refused, now.into_std()) {
+            warn!(%refusal, "a write is refused; it is tried again after a pause");
+        }
+        steps.retain(|step| !refused_rows.contains(step.key()));
+        for step in &steps {
+            info!(%step, ?woke, "wrote CONFIG_DB");
+        }
+        *self.written = Written { steps, at: now };
+        Ok(())
+    }
+}
+
 /// Reconciles until the process ends.
 pub async fn run(config: &Config, mut inputs: Inputs, outputs: Outputs) {
+    let mut refusals = Refusals::default();
     loop {
         let error = match Db::connect(&config.database_config).await {
-            Ok(db) => match follow(db, config, &mut inputs, &outputs).await {
+            Ok(db) => match follow(db, config, &mut inputs, &outputs, &mut refusals).await {
                 Ok(()) => "the connection to SONiC's databases was lost".to_owned(),
                 Err(error) => error.to_string(),
             },
@@ -101,52 +134,53 @@ pub async fn run(config: &Config, mut inputs: Inputs, outputs: Outputs) {
 }
 
 /// Passes over one connection, until it is lost.
-async fn follow(mut db: Db, config: &Config, inputs: &mut Inputs, outputs: &Outputs) -> Result<(), DbError> {
+async fn follow(
+    mut db: Db,
+    config: &Config,
+    inputs: &mut Inputs,
+    outputs: &Outputs,
+    refusals: &mut Refusals,
+) -> Result<(), DbError> {
     info!(database_config = %Path::display(&config.database_config), "connected to SONiC's databases");
     let mut woke = Woke::Connected;
     let mut written = Written { steps: Vec::new(), at: Instant::now() };
     while woke != Woke::Lost {
-        pass(&mut db, config, inputs, outputs, &mut written, woke).await?;
-        woke = wake(&mut db, inputs).await;
+        let writer = Writer { db: &mut db, refusals, written: &mut written };
+        pass(writer, config, inputs, outputs, woke).await?;
+        let sooner = refusals.next().map(|again| again.saturating_duration_since(std::time::Instant::now()));
+        woke = wake(&mut db, inputs, LOOK_AGAIN.min(sooner.unwrap_or(LOOK_AGAIN))).await;
     }
     Ok(())
 }
 
-/// Waits for a reason to look again.
-async fn wake(db: &mut Db, inputs: &mut Inputs) -> Woke {
+/// Waits for a reason to look again, at most so long.
+async fn wake(db: &mut Db, inputs: &mut Inputs, look_again: Duration) -> Woke {
     // A closed channel means that the process is ending: then the timer is reason enough.
     tokio::select! {
         Ok(()) = inputs.desired.changed() => Woke::Desired,
         Ok(()) = inputs.links.changed() => Woke::Links,
         Ok(()) = inputs.ra.changed() => Woke::Advertisements,
         alive = db.changed() => if alive { Woke::Row } else { Woke::Lost },
-        () = sleep(LOOK_AGAIN) => Woke::Timer,
+        () = sleep(look_again) => Woke::Timer,
     }
 }
 
 /// Observe, plan, apply, publish.
 async fn pass(
-    db: &mut Db,
+    mut writer: Writer<'_>,
     config: &Config,
     inputs: &mut Inputs,
     outputs: &Outputs,
-    written: &mut Written,
     woke: Woke,
 ) -> Result<(), DbError> {
     let vrf = &config.boot.vrf;
     // The rows are gone before the plan is made: on a large leaf they are the largest thing that this process holds.
-    let observed = Observed::new(&db.snapshot().await?, config);
+    let observed = Observed::new(&writer.db.snapshot().await?, config);
     let desired = inputs.desired.borrow_and_update().clone();
     let links = inputs.links.borrow_and_update().clone();
     let ra = inputs.ra.borrow_and_update().clone();
     let plan = Plan::new(desired.as_ref(), &observed, &links, &ra, config);
-    if written.is_due(&plan.steps) {
-        for step in &plan.steps {
-            info!(%step, ?woke, "writing CONFIG_DB");
-        }
-        db.apply(&plan.steps).await?;
-        *written = Written { steps: plan.steps.clone(), at: Instant::now() };
-    }
+    writer.write(&plan.steps, woke).await?;
     let ports = observed.initialized.then(|| observed.port_rows());
     if let (Some(ports), None) = (&ports, outputs.ports.borrow().as_ref()) {
         warn_of_unknown(&config.boot, ports);
@@ -154,7 +188,9 @@ async fn pass(
     outputs.ports.send_replace(ports);
     let unrouted = unrouted(desired.as_ref(), &observed);
     outputs.unrouted.send_if_modified(|before| std::mem::replace(before, unrouted.clone()) != unrouted);
-    publish(outputs, |before| Status::new(desired.as_ref(), &observed, &plan, &ra, vrf, before));
+    publish(outputs, |before| {
+        Status::new(desired.as_ref(), &observed, &plan, &ra, vrf, before).with_refusals(writer.refusals)
+    });
     Ok(())
 }
 

@@ -12,6 +12,8 @@ use crate::db::{Db, DbError};
 use crate::net::VrfName;
 use crate::observed::Observed;
 use crate::plan::Retirement;
+use crate::refusals::Refused;
+use crate::rows::RowKey;
 
 /// SONiC's own daemons look again after a second; the subscription wakes us before that.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -36,6 +38,14 @@ pub enum RetireError {
         vrf: VrfName,
         /// The ports, in one text.
         ports: String,
+    },
+    /// Redis refuses to delete a row.
+    #[error("Redis refuses to delete {key}: {reason}")]
+    Refused {
+        /// The row.
+        key: RowKey,
+        /// Redis' answer.
+        reason: String,
     },
     /// SONiC has not let go of it.
     #[error(
@@ -71,7 +81,9 @@ async fn remove(config: &Config, vrf: &VrfName, left: &mut String) -> Result<(),
                 return Err(RetireError::InUse { vrf: vrf.clone(), ports });
             }
             Retirement::Delete(steps) => {
-                db.apply(&steps).await?;
+                if let Some(Refused { key, reason }) = db.apply(&steps).await?.into_iter().next() {
+                    return Err(RetireError::Refused { key, reason });
+                }
                 sleep(CACLMGRD).await;
             }
             Retirement::Going(things) => {

@@ -114,6 +114,39 @@ pub enum RowKey {
     VlanMember(String, PortName),
 }
 
+impl RowKey {
+    /// The port that the row is about; none for a row that all ports share.
+    pub fn port(&self) -> Option<&PortName> {
+        match self {
+            Self::Vrf(_)
+            | Self::AclTable(_)
+            | Self::AclRule(..)
+            | Self::Loopback(_)
+            | Self::LoopbackAddress(..) => None,
+            Self::Interface(port)
+            | Self::Address(port, _)
+            | Self::OtherAddress(port, _)
+            | Self::VlanMember(_, port) => Some(port),
+        }
+    }
+
+    /// The row that must stand before this one is written: caclmgrd dies of an ACL rule whose table has no row
+    /// (`scripts/caclmgrd: run`).
+    pub fn needs(&self) -> Option<Self> {
+        match self {
+            Self::AclRule(table, _) => Some(Self::AclTable(table.clone())),
+            Self::AclTable(_)
+            | Self::Vrf(_)
+            | Self::Interface(_)
+            | Self::Address(..)
+            | Self::OtherAddress(..)
+            | Self::Loopback(_)
+            | Self::LoopbackAddress(..)
+            | Self::VlanMember(..) => None,
+        }
+    }
+}
+
 impl fmt::Display for RowKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -11,6 +11,7 @@ use crate::desired::{Desired, Provenance};
 use crate::net::{BootPrefix, PortName, VrfName};
 use crate::observed::Observed;
 use crate::plan::{self, Plan, Waiting};
+use crate::refusals::Refusals;
 use crate::serving::{RaState, RaStates};
 
 /// The state of all ports that leafboot has or had to do with, after one pass.
@@ -22,6 +23,8 @@ pub struct Status {
     pub is_pushed: bool,
     /// Why SONiC's databases cannot be used now.
     pub database_error: Option<String>,
+    /// Which rows that all ports share Redis refuses to write, and why: one line, whatever their number.
+    pub write_error: Option<String>,
     /// What the anycast address waits for. It is no port's, so it keeps none from being settled.
     pub anycast: Option<String>,
     /// Every port that is or was ours since the agent started.
@@ -145,9 +148,24 @@ impl Status {
             generation: desired.map(|desired| desired.generation),
             is_pushed: desired.is_some_and(|desired| desired.provenance == Provenance::Pushed),
             database_error: None,
+            write_error: None,
             anycast: plan.anycast.as_ref().map(|(loopback, waiting)| format!("{loopback}: {waiting}")),
             ports: names.into_iter().map(|name| (name.clone(), status(name))).collect(),
         }
+    }
+
+    /// The same, with the rows that Redis refuses to write: each is shown where it is missed, on its port or beside them
+    /// all.
+    pub fn with_refusals(mut self, refusals: &Refusals) -> Self {
+        const REASONS: usize = 3;
+        let shared: Vec<String> = refusals.shared().iter().take(REASONS).map(ToString::to_string).collect();
+        self.write_error = (!shared.is_empty()).then(|| shared.join("; "));
+        for (port, refusal) in refusals.of_ports() {
+            if let Some(status) = self.ports.get_mut(port).filter(|status| status.waiting.is_some()) {
+                status.waiting = Some(refusal.to_string());
+            }
+        }
+        self
     }
 
     /// The same ports while the databases cannot be read: nothing is known, so nothing is settled.
@@ -161,6 +179,7 @@ impl Status {
             generation: self.generation,
             is_pushed: self.is_pushed,
             database_error: Some(error.to_owned()),
+            write_error: self.write_error.clone(),
             anycast: self.anycast.clone(),
             ports: self.ports.iter().map(|(name, status)| (name.clone(), unknown(status))).collect(),
         }
@@ -187,7 +206,8 @@ impl Status {
 
     /// Whether a document was pushed, the databases could be read, and every port is settled.
     pub fn is_settled(&self) -> bool {
-        let is_seen = self.generation.is_some() && self.database_error.is_none();
+        let is_seen =
+            self.generation.is_some() && self.database_error.is_none() && self.write_error.is_none();
         is_seen && self.ports.values().all(|port| port.settled)
     }
 

@@ -27,6 +27,7 @@ const PURE: &[&str] = &[
     "net.rs",
     "observed.rs",
     "plan.rs",
+    "refusals.rs",
     "rows.rs",
     "serving.rs",
     "status.rs",

@@ -5,10 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use redis::aio::MultiplexedConnection;
-use redis::{Pipeline, RedisResult};
+use redis::{Pipeline, RedisError, RedisResult};
 
 use super::DbError;
 use crate::plan::Step;
+use crate::refusals::Refused;
 use crate::rows::{self, Fields, NULL, Rows};
 
 /// Keys looked at per SCAN step: a switch's whole database in one step, and a few milliseconds of a huge one.
@@ -60,9 +61,9 @@ impl Database {
         Ok(rows.filter_map(|((key, names), hash)| Some((key, row(names, hash?)?))).collect())
     }
 
-    /// Writes steps, in their order, in one round trip. One row is one HSET: SONiC's readers take half a row for a
-    /// whole one (`common/subscriberstatetable.cpp`).
-    pub(super) async fn write(&mut self, steps: &[Step]) -> Result<(), DbError> {
+    /// Writes steps, in their order, in one round trip, and returns what was refused. One row is one HSET: SONiC's readers
+    /// take half a row for a whole one (`common/subscriberstatetable.cpp`).
+    pub(super) async fn write(&mut self, steps: &[&Step]) -> Result<Vec<Refused>, DbError> {
         let mut pipeline = redis::pipe();
         for step in steps {
             match step {
@@ -72,38 +73,41 @@ impl Database {
                 }
                 Step::Clear(key, fields) => pipeline.hdel(key.to_string(), fields.iter().collect::<Vec<_>>()),
                 Step::Delete(key) => pipeline.del(key.to_string()),
-            }
-            .ignore();
+            };
         }
-        self.run_all(&pipeline).await
+        let answers: Vec<RedisResult<redis::Value>> = self.run_all(pipeline).await?;
+        let refused = |(step, answer): (&&Step, RedisResult<_>)| {
+            Some(Refused { key: step.key().clone(), reason: one_line(&answer.err()?) })
+        };
+        Ok(steps.iter().zip(answers).filter_map(refused).collect())
     }
 
     async fn run<T: redis::FromRedisValue>(&mut self, command: redis::Cmd) -> Result<T, DbError> {
         let database = self.name;
-        command
-            .query_async(&mut self.connection)
-            .await
-            .map_err(|source| DbError::Command { database, source })
+        let answer = command.query_async(&mut self.connection).await;
+        answer.map_err(|error| DbError::Command { database, reason: one_line(&error) })
     }
 
-    async fn run_all<T: redis::FromRedisValue>(&mut self, pipeline: &Pipeline) -> Result<T, DbError> {
-        let database = self.name;
-        pipeline
-            .query_async(&mut self.connection)
-            .await
-            .map_err(|source| DbError::Command { database, source })
-    }
-
-    /// What each command of a pipeline says of a hash; none: it is none, so no row of SONiC's.
-    async fn hashes(&mut self, mut pipeline: Pipeline) -> Result<Vec<Option<Hash>>, DbError> {
+    /// The answers to a pipeline's commands. That a command is refused is its answer; an error here is the connection's.
+    async fn run_all<T: redis::FromRedisValue>(
+        &mut self,
+        mut pipeline: Pipeline,
+    ) -> Result<Vec<RedisResult<T>>, DbError> {
         if pipeline.is_empty() {
             return Ok(Vec::new());
         }
-        let found: Vec<RedisResult<Hash>> = self.run_all(pipeline.ignore_errors()).await?;
+        let database = self.name;
+        let answers = pipeline.ignore_errors().query_async(&mut self.connection).await;
+        answers.map_err(|error| DbError::Command { database, reason: one_line(&error) })
+    }
+
+    /// What each command of a pipeline says of a hash; none: it is none, so no row of SONiC's.
+    async fn hashes(&mut self, pipeline: Pipeline) -> Result<Vec<Option<Hash>>, DbError> {
+        let found: Vec<RedisResult<Hash>> = self.run_all(pipeline).await?;
         let hash = |found: RedisResult<Hash>| match found {
             Ok(hash) => Ok(Some(hash)),
             Err(error) if error.code() == Some("WRONGTYPE") => Ok(None),
-            Err(source) => Err(DbError::Command { database: self.name, source }),
+            Err(error) => Err(DbError::Command { database: self.name, reason: one_line(&error) }),
         };
         found.into_iter().map(hash).collect()
     }
@@ -119,7 +123,9 @@ impl Database {
                 let pattern = patterns[*pattern];
                 pipeline.cmd("SCAN").arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
             }
-            let found: Vec<(u64, Vec<Vec<u8>>)> = self.run_all(&pipeline).await?;
+            let found: Vec<RedisResult<(u64, Vec<Vec<u8>>)>> = self.run_all(pipeline).await?;
+            let found: RedisResult<Vec<_>> = found.into_iter().collect();
+            let found = found.map_err(|e| DbError::Command { database: self.name, reason: one_line(&e) })?;
             for ((pattern, cursor), (next, found)) in cursors.iter_mut().zip(found) {
                 *cursor = next;
                 // A key that is no text is none of SONiC's.
@@ -129,6 +135,16 @@ impl Database {
         }
         Ok(keys)
     }
+}
+
+/// What Redis, or the way to it, says of a command: it is shown, so it is one line, and no longer than that.
+fn one_line(error: &RedisError) -> String {
+    const LONGEST: usize = 200;
+    let text = match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        (Some(_), None) | (None, _) => error.to_string(),
+    };
+    text.chars().take(LONGEST).map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
 /// Which fields of rows are read.
