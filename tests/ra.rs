@@ -238,6 +238,29 @@ async fn an_error_of_the_socket_is_tried_again() {
     port.task.abort();
 }
 
+/// The kernel takes a packet socket off a device that is removed (`af_packet.c: packet_notifier`, NETDEV_UNREGISTER). When
+/// a new one has the same number, and the events of both were lost or came as one, the kernel's view is what it was: no
+/// order changes, and the port finds out by itself.
+#[tokio::test]
+async fn a_device_that_was_made_again_while_nobody_told_is_heard_at_once() {
+    let settings = "[ra]\ninterval_min = \"600s\"\ninterval_max = \"1800s\"";
+    let port = Port::start_with(&SETTINGS.replace("[ra]", settings), only);
+    let default = || port.cable.machine("ip", &["-6", "route", "show", "default"]);
+    port.eventually("the machine has a router", || default().contains("proto ra")).await;
+    let before = port.cable.link();
+    for is_down_before in [false, true] {
+        if is_down_before {
+            // Then its removal gives the socket no error of its own.
+            support::run("ip", &["link", "set", "Ethernet0", "down"]);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        port.cable.replace_port(&before);
+        port.eventually("the new device's machine has a router", || default().contains("proto ra")).await;
+        assert!(port.solicit(1).await.contains("2001:db8:b007::/64"), "it is heard and answered at once");
+    }
+    port.task.abort();
+}
+
 #[tokio::test]
 async fn the_thread_ends_with_its_task() {
     let mut port = Port::start(only);

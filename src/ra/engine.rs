@@ -3,8 +3,8 @@
 //! Must never: answer a flood with a flood, or send two multicast advertisements within MIN_DELAY_BETWEEN_RAS (RFC 4861
 //! 6.2.6, 10), but for these three, which no solicitation can bring about:
 //!
-//! - the first one when the port becomes an advertising interface (6.2.4): another carrier, netdev, link-local address, or
-//!   an order after a silence. Whoever is on it now has not seen the one before.
+//! - the first one when the port becomes an advertising interface (6.2.4): another carrier, netdev, link-local address, a
+//!   device that was down, or an order after a silence. Whoever is on it now has not seen the one before.
 //! - the first final one (6.2.5): the machine must not use the router any more from then on. The others keep the delay.
 //! - those from a former link-local address (6.2.8): to its neighbours that is another router.
 //!
@@ -151,6 +151,14 @@ impl Engine {
                 self.former = None;
                 self.begin(new, now);
             }
+        }
+    }
+
+    /// The port's device has gone down, and its order stands: when it is up, perhaps as another device, whoever is on it
+    /// is told as in the beginning (RFC 4861 6.2.4). No solicitation brings this about.
+    pub fn interrupted(&mut self, now: Instant) {
+        if let Phase::Advertising { initial_left, next } = &mut self.phase {
+            (*initial_left, *next) = (MAX_INITIAL_RTR_ADVERTISEMENTS, now);
         }
     }
 

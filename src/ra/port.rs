@@ -20,6 +20,8 @@ use crate::serving::Order;
 const AT_ONCE: usize = 64;
 /// The pause after a port's first error, and the longest one.
 const RETRY: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+/// One of the pauses between them. Whose device is down for that long, and is yet to serve, is said.
+const DOWN_LONG: Duration = RETRY.0.saturating_mul(16);
 
 /// A port that has or had an order.
 pub struct Port {
@@ -99,7 +101,8 @@ impl Port {
             return;
         }
         if let Err(error) = self.send(ears, now) {
-            if self.pause == RETRY.0 {
+            // That a device goes down is no fault, and usually the order ends with it.
+            if self.pause == if is_down(&error) { DOWN_LONG } else { RETRY.0 } {
                 warn!(port = %self.name, %error, "cannot advertise; trying again");
             }
             if is_down(&error) {
@@ -168,6 +171,13 @@ impl Port {
                     if ears.listen(socket, self.key, false).is_err() {
                         self.close(now);
                     }
+                }
+                Err(error) if is_down(&error) => {
+                    // Its order stands: either nobody has told yet that it is down, or by now it is up again, perhaps
+                    // as another device with the same number. The next advertisement finds out: it is tried until it
+                    // is sent, on a new socket if the device is another one.
+                    self.engine.interrupted(now);
+                    return self.act(ears, now);
                 }
                 Err(error) => {
                     trace!(port = %self.name, %error, "cannot listen");

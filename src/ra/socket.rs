@@ -55,11 +55,13 @@ impl RaSocket {
         self.ifindex
     }
 
-    /// The next frame's length; none while there is no frame, or the device has gone down.
+    /// The next frame's length; none while there is no frame. An error that `is_down` comes once, when the device goes
+    /// down. It may be the last that the socket says: when the device is removed then, the kernel takes the socket off it
+    /// without a word, and a new device with the same number is not the socket's. Only sending tells (ENXIO).
     pub fn receive(&self, frame: &mut [u8; LARGEST]) -> io::Result<Option<usize>> {
         match (&self.socket).read(frame) {
             Ok(length) => Ok(Some(length)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_down(&error) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -76,8 +78,8 @@ impl AsFd for RaSocket {
     }
 }
 
-/// Whether an error says no more than that the device is down. Its socket is as good as before: when the device is up,
-/// the kernel has it listen again (`af_packet.c: packet_notifier`).
+/// Whether an error says no more than that the device is down. Unless the device is removed, its socket is as good as
+/// before: when the device is up, the kernel has it listen again (`af_packet.c: packet_notifier`).
 pub fn is_down(error: &io::Error) -> bool {
     // ENOBUFS: it has no carrier.
     matches!(error.raw_os_error(), Some(libc::ENETDOWN | libc::ENOBUFS))

@@ -35,6 +35,20 @@ impl Cable {
         run("ip", &["address", "add", GATEWAY, "dev", "Ethernet0", "nodad"]);
     }
 
+    /// Takes `Ethernet0` away and makes it again as it was `before`, with the same number, Ethernet address and link-local
+    /// address: nothing in a list of the kernel's devices and addresses tells the two apart. The machine's end is up, too.
+    pub fn replace_port(&self, before: &Link) {
+        let ([a, b, c, d, e, f], pid) = (before.mac.0, self.pid());
+        run("ip", &["link", "delete", "Ethernet0"]);
+        namespace::batch(&format!(
+            "link add Ethernet0 index {} address {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} type veth peer name eth0 netns {pid}\n\
+             link set Ethernet0 up\naddress add {GATEWAY} dev Ethernet0 nodad\n",
+            before.ifindex
+        ));
+        self.boot();
+        assert_eq!(&self.link(), before);
+    }
+
     /// The process whose network namespace is the machine's.
     pub fn pid(&self) -> String {
         self.machine.pid()

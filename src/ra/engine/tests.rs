@@ -165,6 +165,34 @@ fn the_transition_table() {
     }
 }
 
+/// RFC 4861 6.2.4: of whoever is on the port when its device is up again nobody knows what it has seen.
+#[test]
+fn a_device_that_was_down_is_told_as_in_the_beginning_but_only_while_the_port_advertises() {
+    let now = Instant::now();
+    let mut engine = started(&settings(600, 1800), now);
+    engine.interrupted(now);
+    let sent_at = |engine: &mut Engine, first: Instant| {
+        let mut at = first;
+        let mut sent = Vec::new();
+        for _ in 0..3 {
+            sent.push((all_due(engine, at), at));
+            at = engine.deadline().unwrap();
+        }
+        sent
+    };
+    assert_eq!(sent_at(&mut engine, now), [0, 16, 32].map(|after| (vec![ALL], now + s(after))));
+    let down = now + s(40);
+    engine.interrupted(down);
+    assert_eq!(sent_at(&mut engine, down), [0, 16, 32].map(|after| (vec![ALL], down + s(after))));
+    for order in [None, Some(Order::Cease(serving()))] {
+        let mut engine = started(&settings(600, 1800), now);
+        engine.order(order.as_ref(), now);
+        all_due(&mut engine, now);
+        engine.interrupted(now);
+        assert_eq!(all_due(&mut engine, now), [], "{order:?}");
+    }
+}
+
 #[test]
 fn the_first_advertisement_is_due_at_once() {
     let now = Instant::now();

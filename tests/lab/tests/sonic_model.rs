@@ -8,6 +8,8 @@
 
 #[path = "sonic_model/acl.rs"]
 mod acl;
+#[path = "sonic_model/acl_order.rs"]
+mod acl_order;
 #[path = "sonic_model/drift.rs"]
 mod drift;
 #[path = "sonic_model/leaf.rs"]

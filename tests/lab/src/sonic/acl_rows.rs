@@ -101,6 +101,21 @@ pub fn read_rule(kind: &str, row: &Fields) -> Result<Fields, String> {
     }
 }
 
+/// The priority of a rule's row, by which a batch is sorted: 0 without a valid one.
+// sonic-swss orchagent/aclorch.cpp: AclOrch::doAclRuleTask (RuleEntry::priority)
+pub fn priority(row: &Fields) -> u32 {
+    stated_priority(row).and_then(number).unwrap_or_default()
+}
+
+/// Has a rule's row a priority that is no number of 32 bits?
+pub fn invalid_priority(row: &Fields) -> bool {
+    stated_priority(row).is_some_and(|text| number::<u32>(text).is_none())
+}
+
+fn stated_priority(row: &Fields) -> Option<&str> {
+    row.iter().find(|(field, _)| field.to_uppercase() == "PRIORITY").map(|(_, value)| value.as_str())
+}
+
 /// May a rule in a table of this kind match on this?
 // sonic-swss orchagent/aclorch.cpp: AclOrch::initDefaultTableTypes, AclRule::validateAddMatch
 fn is_match(kind: &str, name: &str, value: &str) -> bool {

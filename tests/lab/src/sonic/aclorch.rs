@@ -1,26 +1,21 @@
 //! AclOrch: CONFIG_DB ACL_TABLE and ACL_RULE rows become tables and entries of the ASIC, bound to ports.
 //!
-//! Owns: the ACL objects of ASIC_DB, STATE_DB ACL_TABLE_TABLE and ACL_RULE_TABLE, COUNTERS_DB ACL_COUNTER_RULE_MAP.
+//! Owns: the order in which rows are worked off, STATE_DB ACL_TABLE_TABLE and ACL_RULE_TABLE, and which tables there are.
 //! Must never: remember the rows of a rule that it has made. What a table loses, only a new write of the row brings back.
+//! STATE_DB says nothing while a rule is removed and made again: it stays Active.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use redis::Msg;
 
-use super::acl_rows::{TableRow, read_rule};
-use super::asic::{ACL_ENTRY, ACL_GROUP_MEMBER, LAG_MEMBER, PORT};
-use super::database::{self, Fields};
+use super::acl_rows::{TableRow, invalid_priority, priority, read_rule};
+use super::acl_table::{Table, Work, is_lag_member};
+use super::database;
 use super::queue::{Queue, Task, Verdict};
 use super::subscription::Subscription;
 use super::switch::Switch;
 use super::{Error, fields};
-
-const TABLE: &str = "SAI_OBJECT_TYPE_ACL_TABLE";
-const GROUP: &str = "SAI_OBJECT_TYPE_ACL_TABLE_GROUP";
-const COUNTER: &str = "SAI_OBJECT_TYPE_ACL_COUNTER";
-const GROUP_OF_MEMBER: &str = "SAI_ACL_TABLE_GROUP_MEMBER_ATTR_ACL_TABLE_GROUP_ID";
-const TABLE_OF_MEMBER: &str = "SAI_ACL_TABLE_GROUP_MEMBER_ATTR_ACL_TABLE_ID";
-const NO_GROUP: &str = "oid:0x0";
 
 /// The ACLs.
 pub struct AclOrch {
@@ -28,19 +23,23 @@ pub struct AclOrch {
     table_queue: Queue,
     rule_rows: Subscription,
     rule_queue: Queue,
+    /// The tasks of the queue in the order of this batch, that have not been begun.
+    batch: VecDeque<(String, Task)>,
+    /// The rule that is being worked on.
+    current: Option<Current>,
     tables: BTreeMap<String, Table>,
     /// Tables that are caclmgrd's business.
     control_plane: BTreeSet<String>,
 }
 
-/// A table in the ASIC.
-struct Table {
-    oid: String,
-    row: TableRow,
-    /// Entry and counter by rule.
-    rules: BTreeMap<String, [String; 2]>,
-    /// The group member by port.
-    bound: BTreeMap<String, String>,
+/// What is left to do about a rule.
+struct Current {
+    key: String,
+    work: VecDeque<Work>,
+    /// The call at the front was made; syncd has not answered.
+    is_called: bool,
+    /// What STATE_DB says then, or that it says nothing more.
+    status: Option<&'static str>,
 }
 
 impl AclOrch {
@@ -52,6 +51,8 @@ impl AclOrch {
             table_queue: Queue::default(),
             rule_rows: rule_rows.with_null(),
             rule_queue: Queue::default(),
+            batch: VecDeque::new(),
+            current: None,
             tables: BTreeMap::new(),
             control_plane: BTreeSet::new(),
         }
@@ -62,36 +63,104 @@ impl AclOrch {
         Ok(self.table_rows.offer(message)? || self.rule_rows.offer(message)?)
     }
 
-    /// Takes what has changed, and tries everything that is pending.
+    /// Does orchagent wait for syncd? It does nothing else in the meantime.
+    pub fn is_under_way(&self) -> bool {
+        self.current.is_some()
+    }
+
+    /// How long syncd takes for the call that is under way.
+    pub fn busy_for(&self, switch: &Switch) -> Option<Duration> {
+        self.is_under_way().then(|| switch.behaviour.sai_delay())
+    }
+
+    /// Takes what has changed, and tries everything that is pending, up to the next SAI call about a rule; or takes
+    /// syncd's answer to that call, and goes on from there.
     // sonic-swss orchagent/orchdaemon.cpp: OrchDaemon::init (ACL tables come before their rules)
     pub fn run(&mut self, switch: &mut Switch) -> Result<bool, Error> {
-        for (table, task) in self.table_rows.pop(&mut switch.config)? {
-            self.table_queue.add(&table, task);
+        let mut progress = false;
+        if !self.is_under_way() {
+            for (table, task) in self.table_rows.pop(&mut switch.config)? {
+                self.table_queue.add(&table, task);
+            }
+            for (rule, task) in self.rule_rows.pop(&mut switch.config)? {
+                self.rule_queue.add(&rule, task);
+            }
+            progress |= self.run_tables(switch)?;
+            self.batch = self.sorted(switch);
         }
-        for (rule, task) in self.rule_rows.pop(&mut switch.config)? {
-            self.rule_queue.add(&rule, task);
-        }
-        let (mut table_queue, mut rule_queue) =
-            (std::mem::take(&mut self.table_queue), std::mem::take(&mut self.rule_queue));
-        let waits = |key: &str, reason: &str| eprintln!("orchagent: {key}: waiting: {reason}");
-        let tables = table_queue.drain(waits, |name, task| {
+        Ok(self.run_rules(switch)? || progress)
+    }
+
+    fn run_tables(&mut self, switch: &mut Switch) -> Result<bool, Error> {
+        let mut queue = std::mem::take(&mut self.table_queue);
+        let progress = queue.drain(log, |name, task| {
             let verdict = self.handle_table(switch, name, task)?;
             switch.look_at_asic(&format!("orchagent: ACL_TABLE {name}"))?;
             Ok::<_, Error>(verdict)
         })?;
-        let rules = rule_queue.drain(waits, |key, task| {
-            let verdict = self.handle_rule(switch, key, task)?;
-            switch.look_at_asic(&format!("orchagent: ACL_RULE {key}"))?;
-            Ok::<_, Error>(verdict)
-        })?;
-        (self.table_queue, self.rule_queue) = (table_queue, rule_queue);
-        Ok(tables || rules)
+        self.table_queue = queue;
+        Ok(progress)
+    }
+
+    /// The pending rules in the order in which a release works them off.
+    // sonic-swss orchagent/aclorch.cpp: AclOrch::doAclRuleTask
+    fn sorted(&self, switch: &Switch) -> VecDeque<(String, Task)> {
+        let mut tasks = self.rule_queue.tasks();
+        if switch.behaviour.release.sorts_rules_by_priority() {
+            tasks.sort_by_key(|(key, task)| match task {
+                Task::Del => {
+                    let (table, rule) = key.split_once('|').unwrap_or((key, ""));
+                    (false, i64::from(self.tables.get(table).map_or(0, |table| table.priority(rule))))
+                }
+                Task::Set(row) => (true, -i64::from(priority(row))),
+            });
+        }
+        tasks.into()
+    }
+
+    /// Goes on until a SAI call must be waited for, or the batch is through.
+    fn run_rules(&mut self, switch: &mut Switch) -> Result<bool, Error> {
+        let mut progress = false;
+        loop {
+            if let Some(mut current) = self.current.take() {
+                progress = true;
+                if self.go_on(switch, &mut current)? {
+                    self.current = Some(current);
+                    return Ok(true);
+                }
+                set_rule_status(switch, &current.key, current.status)?;
+            }
+            let Some((key, task)) = self.batch.pop_front() else { return Ok(progress) };
+            let verdict = self.begin_rule(switch, &key, &task)?;
+            progress |= verdict == Verdict::Done;
+            self.rule_queue.settle(&key, &task, verdict, |reason| log(&key, reason));
+        }
+    }
+
+    /// Does what is left about a rule, and says whether syncd must be waited for.
+    fn go_on(&mut self, switch: &mut Switch, current: &mut Current) -> Result<bool, Error> {
+        let (name, rule) = current.key.split_once('|').unwrap_or((&current.key, ""));
+        let Some(table) = self.tables.get_mut(name) else { return Ok(false) };
+        while let Some(work) = current.work.front() {
+            if work.is_sai_call() && !current.is_called {
+                current.is_called = true;
+                return Ok(true);
+            }
+            current.is_called = false;
+            table.carry_out(switch, rule, work)?;
+            switch.look_at_asic(&format!("orchagent: ACL_RULE {}: {work}", current.key))?;
+            current.work.pop_front();
+        }
+        Ok(false)
     }
 
     // sonic-swss orchagent/aclorch.cpp: AclOrch::doAclTableTask
     fn handle_table(&mut self, switch: &mut Switch, name: &str, task: &Task) -> Result<Verdict, Error> {
         let Task::Set(row) = task else {
-            self.remove_table(switch, name)?;
+            if !self.remove_table(switch, name)? {
+                set_table_status(switch, name, "Pending removal")?;
+                return Ok(Verdict::Retry("the ASIC still has a port bound to it".to_owned()));
+            }
             self.control_plane.remove(name);
             switch.state.delete("ACL_TABLE_TABLE", name)?;
             return Ok(Verdict::Done);
@@ -100,7 +169,7 @@ impl AclOrch {
             // Not retried: only a new write of the row brings the table another chance. What the ASIC has stays.
             Err(reason) => {
                 eprintln!("orchagent: ACL table {name}: {reason}, invalid configuration");
-                return status(switch, "ACL_TABLE_TABLE", name, "Inactive");
+                return set_table_status(switch, name, "Inactive");
             }
             Ok(row) if !row.is_known_kind() => {
                 return Ok(Verdict::Retry(format!("no ACL_TABLE_TYPE {}", row.kind)));
@@ -109,192 +178,102 @@ impl AclOrch {
         };
         if row.is_control_plane() {
             self.control_plane.insert(name.to_owned());
-            return status(switch, "ACL_TABLE_TABLE", name, "Active");
+            return set_table_status(switch, name, "Active");
         }
         // One LAG member in the list, and the whole update is refused.
-        // sonic-swss orchagent/aclorch.cpp: AclOrch::processAclTablePorts; orchagent/portsorch.cpp: getAclBindPortId
+        // sonic-swss orchagent/aclorch.cpp: AclOrch::processAclTablePorts
         if let Some(member) = row.ports.iter().find(|port| is_lag_member(switch, port)) {
             eprintln!("orchagent: ACL table {name}: Failed to get port {member} bind port ID");
-            return status(switch, "ACL_TABLE_TABLE", name, "Inactive");
+            return set_table_status(switch, name, "Inactive");
         }
-        let keeps_rules = |table: &Table| table.row.kind == row.kind && table.row.stage == row.stage;
-        if self.tables.get(name).is_some_and(keeps_rules) {
-            self.rebind(switch, name, row)?;
-        } else {
-            // sonic-swss orchagent/aclorch.cpp: AclOrch::addAclTable (a table of another type or stage goes first, and
-            // its rules with it: nobody has kept them)
-            self.remove_table(switch, name)?;
-            switch.look_at_asic(&format!("orchagent: ACL_TABLE {name} removed to be created again"))?;
-            self.create_table(switch, name, row)?;
+        let same = self
+            .tables
+            .get_mut(name)
+            .filter(|table| table.row.kind == row.kind && table.row.stage == row.stage);
+        if let Some(table) = same {
+            table.rebind(switch, row)?;
+            return set_table_status(switch, name, "Active");
         }
-        status(switch, "ACL_TABLE_TABLE", name, "Active")
-    }
-
-    // sonic-swss orchagent/aclorch.cpp: AclTable::create
-    fn create_table(&mut self, switch: &mut Switch, name: &str, row: TableRow) -> Result<(), Error> {
-        let oid = switch.asic.new_oid();
-        let stage = format!("SAI_ACL_STAGE_{}", row.stage);
-        switch.asic.set(TABLE, &oid, &fields(&[("SAI_ACL_TABLE_ATTR_ACL_STAGE", &stage)]))?;
-        switch.asic.name(&oid, name);
-        eprintln!("orchagent: ACL table {name}: created as {oid}");
-        let unbound = TableRow { ports: BTreeSet::new(), ..row.clone() };
-        let table = Table { oid, row: unbound, rules: BTreeMap::new(), bound: BTreeMap::new() };
+        // sonic-swss orchagent/aclorch.cpp: AclOrch::addAclTable (a table of another type or stage goes first, and its
+        // rules with it: nobody has kept them)
+        if !self.remove_table(switch, name)? {
+            set_table_status(switch, name, "Pending creation")?;
+            return Ok(Verdict::Retry("the earlier table is still bound".to_owned()));
+        }
+        switch.look_at_asic(&format!("orchagent: ACL_TABLE {name} removed to be created again"))?;
+        let mut table = Table::create(switch, name, &row)?;
+        table.rebind(switch, row)?;
         self.tables.insert(name.to_owned(), table);
-        self.rebind(switch, name, row)
+        set_table_status(switch, name, "Active")
     }
 
-    // sonic-swss orchagent/aclorch.cpp: AclOrch::removeAclTable. Nobody takes back what STATE_DB says of its rules.
-    fn remove_table(&mut self, switch: &mut Switch, name: &str) -> Result<(), Error> {
-        let Some(mut table) = self.tables.remove(name) else { return Ok(()) };
-        let rules: Vec<String> = table.rules.keys().cloned().collect();
-        for rule in rules {
-            table.remove_rule(switch, name, &rule)?;
+    /// Removes a table, if it is there, and says whether there is none now.
+    fn remove_table(&mut self, switch: &mut Switch, name: &str) -> Result<bool, Error> {
+        let Some(table) = self.tables.get_mut(name) else { return Ok(true) };
+        let is_gone = table.remove(switch)?;
+        if is_gone {
+            self.tables.remove(name);
         }
-        for (port, member) in &table.bound {
-            unbind(switch, &table.row.stage, port, member)?;
-        }
-        switch.asic.delete(TABLE, &table.oid)?;
-        eprintln!("orchagent: ACL table {name}: deleted");
-        Ok(())
+        Ok(is_gone)
     }
 
-    /// Binds and unbinds only what differs. A port that is not there yet is bound when it comes.
-    // sonic-swss orchagent/aclorch.cpp: AclOrch::updateAclTablePorts
-    fn rebind(&mut self, switch: &mut Switch, name: &str, row: TableRow) -> Result<(), Error> {
-        let Some(table) = self.tables.get_mut(name) else { return Ok(()) };
-        for port in &row.ports {
-            if switch.ports.oid(port).is_none() {
-                eprintln!("orchagent: ACL table {name}: unready port {port} is pending");
-            } else if !table.bound.contains_key(port) {
-                let member = bind(switch, &table.oid, &row.stage, port)?;
-                table.bound.insert(port.clone(), member);
-            }
-        }
-        let leaving: Vec<String> =
-            table.bound.keys().filter(|port| !row.ports.contains(*port)).cloned().collect();
-        for port in leaving {
-            if let Some(member) = table.bound.remove(&port) {
-                unbind(switch, &row.stage, &port, &member)?;
-            }
-        }
-        eprintln!("orchagent: ACL table {name}: bound to {:?}", table.bound.keys());
-        table.row = row;
-        Ok(())
-    }
-
+    /// Begins what a task asks for.
     // sonic-swss orchagent/aclorch.cpp: AclOrch::doAclRuleTask
-    fn handle_rule(&mut self, switch: &mut Switch, key: &str, task: &Task) -> Result<Verdict, Error> {
+    fn begin_rule(&mut self, switch: &mut Switch, key: &str, task: &Task) -> Result<Verdict, Error> {
         let (name, rule) = key.split_once('|').unwrap_or((key, ""));
-        let table = self.tables.get_mut(name);
-        let row = match (task, &table) {
-            (Task::Set(_), None) if self.control_plane.contains(name) => return Ok(Verdict::Done),
-            // STATE_DB has no word about a rule that waits.
-            (Task::Set(_), None) => return Ok(Verdict::Retry(format!("no ACL table {name}"))),
-            (Task::Set(row), Some(_)) => Some(row),
-            (Task::Del, _) => None,
-        };
-        let (Some(table), Some(row)) = (table, row) else {
-            if let Some(table) = self.tables.get_mut(name) {
-                table.remove_rule(switch, name, rule)?;
-            }
-            switch.state.delete("ACL_RULE_TABLE", key)?;
-            return Ok(Verdict::Done);
-        };
-        let attributes = match read_rule(&table.row.kind, row) {
-            Err(reason) => {
-                eprintln!("orchagent: ACL rule {key}: {reason}, dropped");
-                return status(switch, "ACL_RULE_TABLE", key, "Inactive");
-            }
-            Ok(attributes) => attributes,
-        };
-        // A rule that exists is removed first: for a moment it is not enforced.
-        // sonic-swss orchagent/aclorch.cpp: AclTable::add
-        if table.remove_rule(switch, name, rule)? {
-            switch.look_at_asic(&format!("orchagent: ACL_RULE {key} removed to be created again"))?;
+        let table = self.tables.get(name);
+        let mut work: Vec<Work> = Vec::new();
+        if table.is_some_and(|table| table.has_rule(rule)) {
+            work.extend(Work::REMOVE);
         }
-        table.add_rule(switch, name, rule, attributes)?;
-        status(switch, "ACL_RULE_TABLE", key, "Active")
-    }
-}
-
-impl Table {
-    // sonic-swss orchagent/aclorch.cpp: AclRule::create, AclRule::createCounter
-    fn add_rule(&mut self, switch: &mut Switch, name: &str, rule: &str, row: Fields) -> Result<(), Error> {
-        let [entry, counter] = [switch.asic.new_oid(), switch.asic.new_oid()];
-        let mut attributes = row;
-        attributes.extend(fields(&[
-            ("SAI_ACL_ENTRY_ATTR_TABLE_ID", &self.oid),
-            ("SAI_ACL_ENTRY_ATTR_ADMIN_STATE", "true"),
-            ("SAI_ACL_ENTRY_ATTR_ACTION_COUNTER", &counter),
-        ]));
-        switch.asic.set(COUNTER, &counter, &fields(&[("SAI_ACL_COUNTER_ATTR_TABLE_ID", &self.oid)]))?;
-        switch.asic.set(ACL_ENTRY, &entry, &attributes)?;
-        switch.asic.name(&entry, rule);
-        switch.counters.set("ACL_COUNTER_RULE_MAP", "", &fields(&[(&format!("{name}:{rule}"), &counter)]))?;
-        self.rules.insert(rule.to_owned(), [entry, counter]);
-        Ok(())
-    }
-
-    /// Removes a rule, if it is there, and says whether it was.
-    // sonic-swss orchagent/aclorch.cpp: AclTable::remove
-    fn remove_rule(&mut self, switch: &mut Switch, name: &str, rule: &str) -> Result<bool, Error> {
-        let Some([entry, counter]) = self.rules.remove(rule) else { return Ok(false) };
-        switch.asic.delete(ACL_ENTRY, &entry)?;
-        switch.asic.delete(COUNTER, &counter)?;
-        switch.counters.delete_field("ACL_COUNTER_RULE_MAP", "", &format!("{name}:{rule}"))?;
-        Ok(true)
-    }
-}
-
-/// Puts a table into the group of a port, and returns the membership. All tables of a group see every packet.
-// sonic-swss orchagent/portsorch.cpp: PortsOrch::bindAclTable, createBindAclTableGroup
-fn bind(switch: &mut Switch, table: &str, stage: &str, port: &str) -> Result<String, Error> {
-    let attribute = format!("SAI_PORT_ATTR_{stage}_ACL");
-    let port_oid = switch.ports.oid(port).unwrap_or_default().to_owned();
-    let existing = switch.asic.attribute(PORT, &port_oid, &attribute).filter(|group| *group != NO_GROUP);
-    let group = match existing {
-        Some(group) => group.to_owned(),
-        None => {
-            let group = switch.asic.new_oid();
-            let attributes = fields(&[
-                ("SAI_ACL_TABLE_GROUP_ATTR_ACL_STAGE", &format!("SAI_ACL_STAGE_{stage}")),
-                ("SAI_ACL_TABLE_GROUP_ATTR_TYPE", "SAI_ACL_TABLE_GROUP_TYPE_PARALLEL"),
-            ]);
-            switch.asic.set(GROUP, &group, &attributes)?;
-            switch.asic.set(PORT, &port_oid, &fields(&[(&attribute, &group)]))?;
-            group
+        let mut status = None;
+        if let Task::Set(row) = task {
+            // A rule with such a priority is skipped, and STATE_DB keeps what it said before.
+            if switch.behaviour.release.sorts_rules_by_priority() && invalid_priority(row) {
+                eprintln!("orchagent: ACL rule {key}: invalid priority, skipped");
+                return Ok(Verdict::Done);
+            }
+            let Some(table) = table else {
+                if self.control_plane.contains(name) {
+                    return Ok(Verdict::Done);
+                }
+                // STATE_DB has no word about a rule that waits.
+                return Ok(Verdict::Retry(format!("no ACL table {name}")));
+            };
+            // A bad rule leaves the ASIC as it is.
+            let attributes = match read_rule(&table.row.kind, row) {
+                Err(reason) => {
+                    eprintln!("orchagent: ACL rule {key}: {reason}, dropped");
+                    return set_rule_status(switch, key, Some("Inactive")).map(|()| Verdict::Done);
+                }
+                Ok(attributes) => attributes,
+            };
+            // A rule that exists was removed first: for a moment it is not enforced.
+            work.extend(Work::create(attributes));
+            status = Some("Active");
         }
-    };
-    let member = switch.asic.new_oid();
-    let attributes = fields(&[(GROUP_OF_MEMBER, group.as_str()), (TABLE_OF_MEMBER, table)]);
-    switch.asic.set(ACL_GROUP_MEMBER, &member, &attributes)?;
-    Ok(member)
+        self.current = Some(Current { key: key.to_owned(), work: work.into(), is_called: false, status });
+        Ok(Verdict::Done)
+    }
 }
 
-/// Takes a table out of the group of a port, and the group from the port if it was the last.
-// sonic-swss orchagent/portsorch.cpp: PortsOrch::unbindAclTable, unbindRemoveAclTableGroup
-fn unbind(switch: &mut Switch, stage: &str, port: &str, member: &str) -> Result<(), Error> {
-    let attribute = format!("SAI_PORT_ATTR_{stage}_ACL");
-    let port_oid = switch.ports.oid(port).unwrap_or_default().to_owned();
-    switch.asic.delete(ACL_GROUP_MEMBER, member)?;
-    let Some(group) = switch.asic.attribute(PORT, &port_oid, &attribute).map(str::to_owned) else {
-        return Ok(());
-    };
-    if switch.asic.find(ACL_GROUP_MEMBER, GROUP_OF_MEMBER, &group).is_none() {
-        switch.asic.set(PORT, &port_oid, &fields(&[(&attribute, NO_GROUP)]))?;
-        switch.asic.delete(GROUP, &group)?;
+fn log(key: &str, reason: &str) {
+    eprintln!("orchagent: {key}: waiting: {reason}");
+}
+
+/// Tells STATE_DB about a table.
+// sonic-swss orchagent/aclorch.cpp: AclOrch::setAclTableStatus
+fn set_table_status(switch: &mut Switch, table: &str, status: &str) -> Result<Verdict, Error> {
+    switch.state.set("ACL_TABLE_TABLE", table, &fields(&[("status", status)]))?;
+    Ok(Verdict::Done)
+}
+
+/// Tells STATE_DB about a rule, or that there is none.
+// sonic-swss orchagent/aclorch.cpp: AclOrch::setAclRuleStatus, AclOrch::removeAclRuleStatus
+fn set_rule_status(switch: &mut Switch, key: &str, status: Option<&str>) -> Result<(), Error> {
+    match status {
+        Some(status) => switch.state.set("ACL_RULE_TABLE", key, &fields(&[("status", status)]))?,
+        None => switch.state.delete("ACL_RULE_TABLE", key)?,
     }
     Ok(())
-}
-
-fn is_lag_member(switch: &Switch, port: &str) -> bool {
-    let Some(oid) = switch.ports.oid(port) else { return false };
-    switch.asic.find(LAG_MEMBER, "SAI_LAG_MEMBER_ATTR_PORT_ID", oid).is_some()
-}
-
-/// Tells STATE_DB.
-// sonic-swss orchagent/aclorch.cpp: AclOrch::setAclTableStatus, AclOrch::setAclRuleStatus
-fn status(switch: &mut Switch, table: &str, key: &str, status: &str) -> Result<Verdict, Error> {
-    switch.state.set(table, key, &fields(&[("status", status)]))?;
-    Ok(Verdict::Done)
 }

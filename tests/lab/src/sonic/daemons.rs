@@ -44,6 +44,11 @@ pub trait Daemon: Send {
         false
     }
 
+    /// After a run: is it in the middle of something, and how long until it goes on? It looks at nothing else before.
+    fn busy_for(&self, _switch: &Switch) -> Option<Duration> {
+        None
+    }
+
     /// Takes what has changed, tries everything that is pending, and says whether anything was settled.
     fn run(&mut self, switch: &mut Switch) -> Result<bool, Error>;
 }
@@ -98,6 +103,9 @@ impl Daemons {
             }
             if wake.rings(Instant::now()) {
                 daemon.run(switch)?;
+                if let Some(delay) = daemon.busy_for(switch) {
+                    wake.busy_until(Instant::now() + delay);
+                }
             }
         }
         Ok(())

@@ -12,6 +12,7 @@
 //! keep their index over a restart unless they can be made again; caclmgrd restarts with swss.
 
 mod acl_rows;
+mod acl_table;
 mod aclorch;
 mod appl;
 mod asic;

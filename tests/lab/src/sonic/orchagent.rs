@@ -3,6 +3,8 @@
 //! Owns: the queues of VRFs and interfaces, and the order in which the orchs are tried.
 //! Must never: touch the kernel or CONFIG_DB. It knows only what the managers tell it, but for ACLs.
 
+use std::time::Duration;
+
 use redis::Msg;
 
 use super::Error;
@@ -56,12 +58,22 @@ impl Daemon for Orchagent {
         switch.has_news_for_orchagent()
     }
 
+    fn busy_for(&self, switch: &Switch) -> Option<Duration> {
+        self.acls.busy_for(switch)
+    }
+
+    /// A SAI call about an ACL rule is waited for: nothing else is done before it is answered.
+    ///
     /// VRFs come twice: one may be needed by an interface, and one may be free to go because of an interface. ACLs come
     /// from CONFIG_DB without a manager in between, so they overtake what a manager still works on; or they come late,
     /// because one event is selected at a time and others are before them.
     // sonic-swss orchagent/orchdaemon.cpp: OrchDaemon::start (every orch is tried after every event);
     // sonic-swss-common common/select.cpp: Select::poll_descriptors
     fn run(&mut self, switch: &mut Switch) -> Result<bool, Error> {
+        if self.acls.is_under_way() {
+            self.acls.run(switch)?;
+            return Ok(true);
+        }
         for (vrf, task) in switch.vrf_table.pop(&mut switch.appl)? {
             self.vrf_queue.add(&vrf, task);
         }
@@ -72,6 +84,9 @@ impl Daemon for Orchagent {
         progress |= self.members.run(switch)?;
         if !switch.acls_wait {
             progress |= self.acls.run(switch)?;
+            if self.acls.is_under_way() {
+                return Ok(true);
+            }
         }
         let Self { vrfs, intfs, .. } = self;
         progress |= self.intf_queue.drain(

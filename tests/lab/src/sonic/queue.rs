@@ -88,6 +88,28 @@ impl Queue {
         Ok(self.len() < before)
     }
 
+    /// Every pending task, keys in order, a DEL before the SET behind it: for a daemon with an order of its own, which
+    /// says of each by [`Self::settle`] what became of it.
+    pub fn tasks(&self) -> Vec<(String, Task)> {
+        let of_key = |(key, pending): (&String, &Pending)| {
+            let del = pending.del.as_ref().map(|_| (key.clone(), Task::Del));
+            let set = pending.set.as_ref().map(|set| (key.clone(), Task::Set(set.task.clone())));
+            del.into_iter().chain(set)
+        };
+        self.pending.iter().flat_map(of_key).collect()
+    }
+
+    /// What became of a task that [`Self::tasks`] has named, with no task added in between. `log` hears of a reason to wait
+    /// once, not at every retry.
+    pub fn settle(&mut self, key: &str, task: &Task, verdict: Verdict, log: impl FnMut(&str)) {
+        let Some(pending) = self.pending.get_mut(key) else { return };
+        match task {
+            Task::Del => settle(&mut pending.del, verdict, log),
+            Task::Set(_) => settle(&mut pending.set, verdict, log),
+        };
+        self.pending.retain(|_, pending| pending.del.is_some() || pending.set.is_some());
+    }
+
     fn len(&self) -> usize {
         let tasks =
             |pending: &Pending| usize::from(pending.del.is_some()) + usize::from(pending.set.is_some());

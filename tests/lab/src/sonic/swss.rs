@@ -66,7 +66,13 @@ impl Swss {
             until = until.min(Instant::now() + POLL_CONFIG_DB);
         }
         self.switch.isolation.replaying &= self.booted.elapsed() < REPLAY;
-        self.events.next(until)?.map_or(Ok(()), |message| self.deliver(&message))
+        // What comes together is seen together: a daemon reads all that its socket has.
+        // sonic-swss-common common/pubsub.cpp: PubSub::readData
+        while let Some(message) = self.events.next(until)? {
+            self.deliver(&message)?;
+            until = Instant::now();
+        }
+        Ok(())
     }
 
     /// Runs until nothing is left that can be done: every event is there, and every retry is due now. Nothing sleeps.

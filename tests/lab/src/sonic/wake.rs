@@ -30,6 +30,11 @@ impl Wake {
         self.event_due.get_or_insert(now + self.delay);
     }
 
+    /// The daemon is in the middle of something until then. Events wait.
+    pub fn busy_until(&mut self, due: Instant) {
+        self.event_due = Some(due);
+    }
+
     /// When to run. A daemon that has an event to look at does not time out.
     pub fn due(&self) -> Instant {
         self.event_due.unwrap_or(self.retry_due)
@@ -64,5 +69,15 @@ mod tests {
         assert_eq!(wake.due(), after(1060));
         wake.event(after(1050));
         assert_eq!(wake.due(), after(1100));
+    }
+
+    #[test]
+    fn no_event_brings_forward_what_is_under_way() {
+        let start = Instant::now();
+        let mut wake = Wake::new(Duration::ZERO, start);
+        assert!(wake.rings(start));
+        wake.busy_until(start + Duration::from_millis(60));
+        wake.event(start);
+        assert_eq!(wake.due(), start + Duration::from_millis(60));
     }
 }
