@@ -73,8 +73,13 @@ impl World {
             (format!("Ethernet{}", port * 4).parse::<PortName>().unwrap(), prefix)
         };
         let ports = (0..ports).map(wish).collect();
-        let desired =
-            Desired { generation: 1, provenance: Provenance::Pushed, ports, old: Default::default() };
+        let desired = Desired {
+            generation: 1,
+            provenance: Provenance::Pushed,
+            ports,
+            old: Default::default(),
+            rejected: Default::default(),
+        };
         let rebuilds = swss.host_firewall().rebuilds;
         Self { switch, swss, config, desired, rebuilds }
     }

@@ -152,6 +152,13 @@ pub fn gateway_rules(config: &Config, port: &PortName, prefix: BootPrefix) -> Ve
     relay.chain([rule("ICMPV6_", ICMPV6, None, None)]).collect()
 }
 
+/// Whether a rule's name is one of a port's own.
+pub fn is_own_rule(rule: &str, port: &PortName) -> bool {
+    let what =
+        rule.strip_prefix("GATEWAY_").and_then(|rest| rest.strip_suffix(&port.as_str().to_ascii_uppercase()));
+    what.is_some_and(|what| ["", "TLS_", "ICMPV6_"].contains(&what))
+}
+
 /// The relay's TCP ports, each with what tells its rules' names apart.
 fn relay_ports(config: &Config) -> impl Iterator<Item = (&'static str, u16)> {
     let tls = config.relay.tls.as_ref().map(|tls| ("TLS_", tls.port));

@@ -1,10 +1,10 @@
 //! The API edge: HTTP+JSON on a unix socket, where metal-core pushes the desired document and anyone asks for status.
 //!
-//! Must never: take a document in part, wait without a bound, or touch SONiC or the kernel.
+//! Must never: wait without a bound, or touch SONiC or the kernel.
 //!
 //! | request | answer |
 //! |---|---|
-//! | `PUT /v1/ports[?wait=3s]` | takes the whole desired document; 200 when every port is settled, else 202 |
+//! | `PUT /v1/ports[?wait=3s]` | takes the desired document, and rejects the ports that cannot be; 200 when every port is settled, else 202 |
 //! | `GET /v1/ports` | every port that is or was ours since the start |
 //! | `GET /v1/ports/<name or alias>` | one port |
 //! | `GET /metrics` | what is counted, in OpenMetrics' text format |
@@ -18,14 +18,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::{Value, json};
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -36,11 +35,15 @@ use tracing::{debug, info, warn};
 
 use crate::accept;
 use crate::config::Boot;
-use crate::desired::{self, Desired, DocumentError, PortRows};
+use crate::desired::{self, Desired, Document, DocumentError, PortRows};
 use crate::metrics::Metrics;
 use crate::net::PortName;
+use crate::printable::Printable;
 use crate::status::{PortStatus, Status};
 use crate::store::Store;
+use answer::{Reply, error};
+
+mod answer;
 
 /// 512 ports with all their fields are some 50 kilobytes.
 const BODY_MAX: usize = 1024 * 1024;
@@ -152,9 +155,11 @@ pub async fn give_metrics(listener: TcpListener, metrics: Arc<Metrics>) -> Infal
 
 fn scrape(metrics: &Metrics, method: &Method, path: &str) -> Reply {
     match path {
-        "/metrics" if method == Method::GET => text(metrics),
+        "/metrics" if method == Method::GET => {
+            answer::text("application/openmetrics-text; version=1.0.0; charset=utf-8", metrics.text())
+        }
         "/metrics" => not_allowed(path, "GET"),
-        _ => error(StatusCode::NOT_FOUND, format!("no {path} here: there is /metrics")),
+        _ => error(StatusCode::NOT_FOUND, &format!("no {} here: there is /metrics", Printable(path))),
     }
 }
 
@@ -179,8 +184,6 @@ where
     }
 }
 
-type Reply = Response<Full<Bytes>>;
-
 async fn respond(api: &Api, request: Request<Incoming>) -> Reply {
     let path = request.uri().path().to_owned();
     if path == "/metrics" {
@@ -188,52 +191,43 @@ async fn respond(api: &Api, request: Request<Incoming>) -> Reply {
     }
     match (request.method().clone(), path.strip_prefix("/v1/ports")) {
         (Method::PUT, Some("" | "/")) => put(api, request).await,
-        (Method::GET, Some("" | "/")) => reply(StatusCode::OK, &document(&api.status.borrow())),
+        (Method::GET, Some("" | "/")) => answer::document(StatusCode::OK, &api.status.borrow()),
         (Method::GET, Some(rest)) if rest.starts_with('/') => one(api, &rest[1..].replace("%2F", "/")),
         (_, Some(rest)) if rest.is_empty() || rest.starts_with('/') => {
             not_allowed(&path, if rest.len() > 1 { "GET" } else { "GET, PUT" })
         }
-        _ => error(
-            StatusCode::NOT_FOUND,
-            format!("no {path} here: there are /v1/ports, /v1/ports/<name> and /metrics"),
-        ),
+        _ => {
+            let path = Printable(&path);
+            let reason = format!("no {path} here: there are /v1/ports, /v1/ports/<name> and /metrics");
+            error(StatusCode::NOT_FOUND, &reason)
+        }
     }
 }
 
 fn not_allowed(path: &str, allow: &'static str) -> Reply {
-    let mut response = error(StatusCode::METHOD_NOT_ALLOWED, format!("{path} takes {allow}"));
+    let mut response = error(StatusCode::METHOD_NOT_ALLOWED, &format!("{} takes {allow}", Printable(path)));
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     response
 }
 
-/// All metrics.
-fn text(metrics: &Metrics) -> Reply {
-    let mut response = Response::new(Full::new(Bytes::from(metrics.text())));
-    let format = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format));
-    response
-}
-
-/// Takes a document whole or not at all.
+/// Takes a document.
 async fn put(api: &Api, request: Request<Incoming>) -> Reply {
     let wait = match wait(request.uri().query()) {
         Ok(wait) => wait,
-        Err(reason) => return error(StatusCode::BAD_REQUEST, reason),
+        Err(reason) => return error(StatusCode::BAD_REQUEST, &reason),
     };
     let reading = timeout(HEAD_TIMEOUT, Limited::new(request.into_body(), BODY_MAX).collect()).await;
     let body = match reading {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(reason)) if reason.is::<http_body_util::LengthLimitError>() => {
-            return error(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!("the document is longer than {BODY_MAX} bytes"),
-            );
+            let reason = format!("the document is longer than {BODY_MAX} bytes");
+            return error(StatusCode::PAYLOAD_TOO_LARGE, &reason);
         }
         Ok(Err(reason)) => {
-            return error(StatusCode::BAD_REQUEST, format!("the document broke off: {reason}"));
+            return error(StatusCode::BAD_REQUEST, &format!("the document broke off: {reason}"));
         }
         Err(_) => {
-            return error(StatusCode::REQUEST_TIMEOUT, "the document did not come".to_owned());
+            return error(StatusCode::REQUEST_TIMEOUT, "the document did not come");
         }
     };
     match accept(api, &body) {
@@ -242,21 +236,24 @@ async fn put(api: &Api, request: Request<Incoming>) -> Reply {
     }
 }
 
-/// Checks, keeps and publishes a document. There is no await in it, so two pushes cannot cross.
+/// Judges, keeps and publishes a document. There is no await in it, so two pushes cannot cross.
 fn accept(api: &Api, body: &[u8]) -> Result<Desired, Box<Reply>> {
-    let ports = match api.ports.borrow().as_ref() {
-        Some(rows) => desired::parse(body, rows, &api.boot).map_err(|error| Box::new(refused(&error)))?,
+    let document = Document::parse(body).map_err(|error| Box::new(refused(&error)))?;
+    let before = api.desired.borrow().clone();
+    let judged = match api.ports.borrow().as_ref() {
+        Some(rows) => desired::judge(&document, rows, &api.boot, before.as_ref()),
         None => return Err(Box::new(unreadable(api))),
     };
-    let before = api.desired.borrow().clone();
-    let desired = Desired::after(before.as_ref(), ports, Instant::now());
-    if before.is_none_or(|before| before.generation != desired.generation) {
+    let desired = Desired::after(before.as_ref(), judged, Instant::now());
+    if before.as_ref().is_none_or(|before| before.generation != desired.generation) {
         api.store.keep(&desired).map_err(|reason| {
             let reason = format!("the document cannot be kept, so it is not taken: {reason}");
             warn!(reason, "refused a push");
-            Box::new(error(StatusCode::INTERNAL_SERVER_ERROR, reason))
+            Box::new(error(StatusCode::INTERNAL_SERVER_ERROR, &reason))
         })?;
-        info!(generation = desired.generation, ports = desired.ports.len(), "took a new document");
+        let (ports, rejected) = (desired.ports.len(), desired.rejected.iter().count());
+        info!(generation = desired.generation, ports, rejected, "took a new document");
+        warn_of_rejected(before.as_ref(), &desired);
     }
     api.desired.send_if_modified(|current| {
         let changed = current.as_ref() != Some(&desired);
@@ -266,28 +263,43 @@ fn accept(api: &Api, body: &[u8]) -> Result<Desired, Box<Reply>> {
     Ok(desired)
 }
 
-/// Waits, bounded, until every port has settled, and answers with their states.
-async fn settle(api: &Api, desired: &Desired, wait: Duration) -> Reply {
-    let mut status = api.status.clone();
-    let settled = timeout(wait, status.wait_for(|status| status.has_settled(desired.generation))).await;
-    let code = if matches!(settled, Ok(Ok(_))) { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let now = api.status.borrow();
-    if now.is_of(desired.generation) {
-        reply(code, &document(&now))
-    } else {
-        reply(code, &document(&now.pending(desired)))
+/// Says once what is wrong with each entry.
+fn warn_of_rejected(before: Option<&Desired>, desired: &Desired) {
+    let known: Vec<_> = before.iter().flat_map(|before| before.rejected.iter()).collect();
+    for (name, rejection) in desired.rejected.iter().filter(|rejected| !known.contains(rejected)) {
+        warn!(port = %Printable(name), %rejection, "rejected a port of the document");
     }
 }
 
+/// Waits, bounded, until every port has settled that can, and answers with their states.
+async fn settle(api: &Api, desired: &Desired, wait: Duration) -> Reply {
+    let mut status = api.status.clone();
+    // Whether they have or the time is over: what is said is what is so now.
+    let _ = timeout(wait, status.wait_for(|status| status.is_done(desired.generation))).await;
+    let now = api.status.borrow();
+    if now.is_of(desired.generation) {
+        let code = if now.is_settled() { StatusCode::OK } else { StatusCode::ACCEPTED };
+        return answer::document(code, &now);
+    }
+    let none = PortRows::new();
+    let rows = api.ports.borrow();
+    answer::document(StatusCode::ACCEPTED, &now.pending(desired, rows.as_ref().unwrap_or(&none)))
+}
+
 fn one(api: &Api, name: &str) -> Reply {
-    let status = api.status.borrow();
-    let known = |port: &PortName| status.ports.get(port).cloned();
-    match (api.ports.borrow().as_ref(), name.parse::<PortName>().ok().as_ref().and_then(known)) {
-        (_, Some(port)) => reply(StatusCode::OK, &json!(port)),
-        (Some(rows), None) => match desired::resolve(name, rows) {
-            Some((port, _)) => reply(StatusCode::OK, &json!(known(port).unwrap_or(PortStatus::RELEASED))),
-            None => error(StatusCode::NOT_FOUND, desired::unknown(name, rows)),
-        },
+    let (status, rows) = (api.status.borrow(), api.ports.borrow());
+    let port = match name.parse::<PortName>() {
+        Ok(port) if status.ports.contains_key(&port) => Some(port),
+        _ => rows.as_ref().and_then(|rows| desired::resolve(name, rows)).map(|(port, _)| port.clone()),
+    };
+    match (port, rows.as_ref()) {
+        (Some(port), rows) => {
+            let alias = rows.and_then(|rows| rows.get(&port)?.alias.clone());
+            let released = PortStatus { alias, ..PortStatus::RELEASED };
+            answer::port(port.as_str(), status.ports.get(&port).unwrap_or(&released))
+        }
+        (None, _) if let Some(rejected) = status.names.get(name) => answer::port(name, rejected),
+        (None, Some(rows)) => error(StatusCode::NOT_FOUND, &desired::unknown(name, rows)),
         (None, None) => unreadable(api),
     }
 }
@@ -297,50 +309,30 @@ fn wait(query: Option<&str>) -> Result<Duration, String> {
     let Some(query) = query.filter(|query| !query.is_empty()) else {
         return Ok(Duration::ZERO);
     };
-    let value = query.strip_prefix("wait=").ok_or(format!("unknown query {query:?}: there is wait=3s"))?;
-    let wait =
-        humantime::parse_duration(value).map_err(|e| format!("wait: {value:?}: {e}; write wait=3s"))?;
-    if wait <= WAIT_MAX { Ok(wait) } else { Err(format!("wait: {value} is longer than {WAIT_MAX:?}")) }
-}
-
-/// The answer's shape for all ports.
-fn document(status: &Status) -> Value {
-    let (settled, error) =
-        (status.is_settled(), status.database_error.as_ref().or(status.write_error.as_ref()));
-    json!({
-        "generation": status.generation,
-        "settled": settled,
-        "error": error,
-        "anycast": status.anycast,
-        "ports": status.ports,
-    })
+    let value = query
+        .strip_prefix("wait=")
+        .ok_or(format!("unknown query \"{}\": there is wait=3s", Printable(query)))?;
+    let wait = humantime::parse_duration(value)
+        .map_err(|e| format!("wait: \"{}\": {e}; write wait=3s", Printable(value)))?;
+    if wait <= WAIT_MAX {
+        Ok(wait)
+    } else {
+        Err(format!("wait: {} is longer than {WAIT_MAX:?}", Printable(value)))
+    }
 }
 
 fn refused(refusal: &DocumentError) -> Reply {
     warn!(%refusal, "refused a push");
-    match refusal {
-        DocumentError::Shape(_) => error(StatusCode::BAD_REQUEST, refusal.to_string()),
-        DocumentError::Refused(refused) => reply(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            &json!({ "error": refusal.to_string(), "refused": refused }),
-        ),
-    }
+    let code = match refusal {
+        DocumentError::Shape(_) => StatusCode::BAD_REQUEST,
+        DocumentError::Entries(_) | DocumentError::Name(_) => StatusCode::PAYLOAD_TOO_LARGE,
+    };
+    error(code, &refusal.to_string())
 }
 
 fn unreadable(api: &Api) -> Reply {
     let status = api.status.borrow();
     let reason = status.database_error.as_deref().unwrap_or("CONFIG_DB is not loaded yet");
     let reason = format!("the leaf's ports are not known, so nothing can be checked: {reason}");
-    error(StatusCode::SERVICE_UNAVAILABLE, reason)
-}
-
-fn error(code: StatusCode, reason: String) -> Reply {
-    reply(code, &json!({ "error": reason }))
-}
-
-fn reply(code: StatusCode, body: &Value) -> Reply {
-    let mut response = Response::new(Full::new(Bytes::from(format!("{body}\n"))));
-    *response.status_mut() = code;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+    error(StatusCode::SERVICE_UNAVAILABLE, &reason)
 }

@@ -31,7 +31,7 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Say what would be written into CONFIG_DB now, what is waited for, and what is foreign. Changes nothing.
+    /// Say what would be written into CONFIG_DB now, what is waited for, what is rejected, and what is foreign. Changes nothing.
     /// Exit code 0: nothing to write now; 2: steps; 1: error.
     Plan {
         /// The settings.
@@ -40,7 +40,7 @@ pub enum Command {
         /// Plan for this document, as metal-core would push it; without it, for the last accepted one.
         #[arg(long, value_name = "FILE")]
         desired: Option<PathBuf>,
-        /// As JSON: steps, waiting, unchanged, foreign.
+        /// As JSON: steps, waiting, unchanged, rejected, foreign.
         #[arg(long)]
         json: bool,
     },

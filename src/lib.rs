@@ -39,6 +39,7 @@ pub mod netlink;
 pub mod observed;
 pub mod plan;
 pub mod preview;
+pub mod printable;
 pub mod ra;
 pub mod reconcile;
 pub mod refusals;

@@ -204,7 +204,7 @@ impl Metrics {
         let registry = &mut self.registry;
         registry.register(
             "ports",
-            "Ports that are or were leafboot's since its start, by their state",
+            "Ports that are or were leafboot's since its start, or that the document names, by their state",
             self.ports.clone(),
         );
         registry.register(
@@ -274,7 +274,7 @@ impl Metrics {
     /// How the ports stand now.
     pub fn ports(&self, status: &Status) {
         let count = |is: &dyn Fn(&PortStatus) -> bool| {
-            gauge(status.ports.values().filter(|port| is(port)).count() as u64)
+            gauge(status.all().filter(|(_, port)| is(port)).count() as u64)
         };
         for state in PortState::ALL {
             let label = StateLabel { state: state.as_str() };

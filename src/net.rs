@@ -2,6 +2,7 @@
 //!
 //! Must never: know a database, a socket or a clock.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
@@ -9,6 +10,8 @@ use std::str::FromStr;
 use ipnet::Ipv6Net;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::printable::Printable;
 
 pub use anycast::{AnycastNet, LoopbackName};
 pub use kind::{never_connected, never_forwarded};
@@ -25,23 +28,28 @@ const DEVICE_NAME_MAX: usize = 15;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NameError {
     /// Not a front-panel port's SONiC name.
-    #[error("{0:?} is not a front-panel port: expected Ethernet followed by digits, at most 15 characters")]
+    #[error(
+        "\"{}\" is not a front-panel port: expected Ethernet followed by digits, at most 15 characters",
+        Printable(.0)
+    )]
     Port(String),
     /// Not an ACL table's name.
-    #[error("{0:?} is not an ACL table's name: expected 1 to 32 upper case letters, digits or _")]
+    #[error("\"{}\" is not an ACL table's name: expected 1 to 32 upper case letters, digits or _", Printable(.0))]
     Acl(String),
     /// Not a loopback's name.
-    #[error("{0:?} is not a loopback's name: expected Loopback followed by 1 to 3 digits")]
+    #[error("\"{}\" is not a loopback's name: expected Loopback followed by 1 to 3 digits", Printable(.0))]
     Loopback(String),
     /// Not a VRF name that SONiC takes.
     #[error(
-        "{0:?} is not a VRF name: expected Vrf followed by letters, digits, - or _, at most 15 characters"
+        "\"{}\" is not a VRF name: expected Vrf followed by letters, digits, - or _, at most 15 characters",
+        Printable(.0)
     )]
     Vrf(String),
 }
 
-/// A front-panel port by its SONiC name (`Ethernet4`).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// A front-panel port by its SONiC name (`Ethernet4`). Ports are in the order in which people count them: `Ethernet8` comes
+/// before `Ethernet12`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PortName(String);
 
@@ -49,6 +57,19 @@ impl PortName {
     /// The name as SONiC and the kernel spell it.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Ord for PortName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // A longer number is a larger one, unless it begins with zeros: such names are behind, and none of SONiC's.
+        (self.0.len(), &self.0).cmp(&(other.0.len(), &other.0))
+    }
+}
+
+impl PartialOrd for PortName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -144,7 +165,7 @@ impl fmt::Display for AclName {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PrefixError {
     /// Not an IPv6 prefix at all.
-    #[error("{0:?} is not an IPv6 prefix such as 2001:db8:b007::/64")]
+    #[error("\"{}\" is not an IPv6 prefix such as 2001:db8:b007::/64", Printable(.0))]
     Syntax(String),
     /// Bits behind the prefix length are set.
     #[error("{0} has bits set behind its length: did you mean {1}?")]
@@ -284,6 +305,8 @@ impl fmt::Display for Mac {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -295,6 +318,13 @@ mod tests {
         {
             assert!(bad.parse::<PortName>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn ports_are_in_the_order_in_which_people_count() {
+        let names = ["Ethernet0", "Ethernet4", "Ethernet8", "Ethernet12", "Ethernet100", "Ethernet120"];
+        let ports: BTreeSet<PortName> = names.iter().rev().map(|name| name.parse().unwrap()).collect();
+        assert_eq!(ports.iter().map(PortName::as_str).collect::<Vec<_>>(), names);
     }
 
     #[test]

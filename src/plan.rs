@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::config::Config;
-use crate::desired::{Desired, Provenance};
+use crate::desired::Desired;
 use crate::net::{LoopbackName, PortName, VrfName};
 use crate::observed::{Base, Links, Observed, Port};
 use crate::rows::{Fields, RowKey};
@@ -95,8 +95,8 @@ impl Plan {
             let want = desired.ports.get(name).copied();
             let need = match want {
                 Some(prefix) => view.enter(name, port, prefix),
-                None if desired.provenance == Provenance::Pushed => view.leave(name, port),
-                // A memory releases nothing; what SONiC still has of a port that was on its way out is seen.
+                None if desired.releases(name) => view.leave(name, port),
+                // Nobody has ordered that it go; what SONiC still has of a port that was on its way out is seen.
                 None if holds(port, &config.boot.vrf) => Need::Nothing,
                 None => view.remains(name, port),
             };

@@ -5,14 +5,17 @@
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::config::Config;
 use crate::db::{Db, DbError};
-use crate::desired::{self, Desired, DocumentError, PortRows, Provenance};
+use crate::desired::{self, Desired, Document, DocumentError, PortRows, Provenance, Rejected, Rejection};
 use crate::links::{self, LinksError};
+use crate::net::PortName;
 use crate::observed::Observed;
 use crate::plan::{Plan, Step};
 use crate::serving::RaStates;
@@ -38,7 +41,7 @@ pub enum PreviewError {
         /// What the kernel said.
         source: std::io::Error,
     },
-    /// The given document would be refused.
+    /// The given document would be refused whole.
     #[error("{path}: {source}")]
     Document {
         /// The file.
@@ -55,6 +58,7 @@ pub enum PreviewError {
 #[derive(Debug)]
 pub struct Preview {
     plan: Plan,
+    rejected: Rejected,
     foreign: Vec<String>,
 }
 
@@ -71,14 +75,17 @@ pub async fn run(config: &Config, document: Option<&Path>) -> Result<Preview, Pr
     // Whether a machine was told is known to the running agent only: a port that still has to cease says so.
     let plan = Plan::new(Some(&desired), &observed, &links, &RaStates::new(), config);
     let foreign = observed.foreign(&snapshot, config).into_iter().map(str::to_owned).collect();
-    Ok(Preview { plan, foreign })
+    Ok(Preview { plan, rejected: desired.rejected, foreign })
 }
 
 fn read(path: &Path, rows: &PortRows, config: &Config) -> Result<Desired, PreviewError> {
     let text = fs::read(path).map_err(|source| PreviewError::File { path: path.to_owned(), source })?;
-    let ports = desired::parse(&text, rows, &config.boot);
-    let ports = ports.map_err(|source| PreviewError::Document { path: path.to_owned(), source })?;
-    Ok(Desired { generation: 0, provenance: Provenance::Pushed, ports, old: Default::default() })
+    let document =
+        Document::parse(&text).map_err(|source| PreviewError::Document { path: path.to_owned(), source })?;
+    // What the agent remembers is what ports keep; where there is no memory, there is none that it could have.
+    let before = Store::new(&config.state_directory).restore().ok().flatten();
+    let judged = desired::judge(&document, rows, &config.boot, before.as_ref());
+    Ok(Desired::after(before.as_ref(), judged, Instant::now()))
 }
 
 impl Preview {
@@ -87,24 +94,49 @@ impl Preview {
         !self.plan.steps.is_empty()
     }
 
-    /// The preview for programs.
-    pub fn json(&self) -> Value {
+    /// The preview for programs, as JSON.
+    pub fn json(&self) -> String {
         let step = |step: &Step| match step {
             Step::Set(key, fields) => json!({ "set": key.to_string(), "fields": fields }),
             Step::Clear(key, fields) => json!({ "clear": key.to_string(), "fields": fields }),
             Step::Delete(key) => json!({ "delete": key.to_string() }),
         };
-        let waiting = self.plan.waiting.iter();
-        let mut waiting: Map<String, Value> =
-            waiting.map(|(port, fact)| (port.to_string(), fact.to_string().into())).collect();
-        let anycast = self.plan.anycast.iter();
-        waiting.extend(anycast.map(|(loopback, fact)| (loopback.to_string(), fact.to_string().into())));
-        json!({
-            "steps": self.plan.steps.iter().map(step).collect::<Vec<_>>(),
-            "waiting": waiting,
-            "unchanged": self.plan.unchanged,
-            "foreign": self.foreign,
-        })
+        let rejected = |(name, rejection): (&str, &Rejection)| {
+            let Rejection { reason, message } = rejection;
+            (name.to_owned(), json!({ "reason": reason, "message": message }))
+        };
+        let anycast =
+            self.plan.anycast.iter().map(|(loopback, fact)| (loopback.to_string(), fact.to_string().into()));
+        let waiting =
+            self.plan.waiting.iter().map(|(port, fact)| (port.to_string(), fact.to_string().into()));
+        let json = Json {
+            steps: self.plan.steps.iter().map(step).collect(),
+            waiting: Object(waiting.chain(anycast).collect()),
+            unchanged: self.plan.unchanged.iter().map(PortName::as_str).collect(),
+            rejected: Object(self.rejected.iter().map(rejected).collect()),
+            foreign: &self.foreign,
+        };
+        // Its keys are texts, and nothing in it fails.
+        serde_json::to_string(&json).unwrap_or_default()
+    }
+}
+
+/// The preview for programs.
+#[derive(Serialize)]
+struct Json<'a> {
+    steps: Vec<Value>,
+    waiting: Object,
+    unchanged: Vec<&'a str>,
+    rejected: Object,
+    foreign: &'a [String],
+}
+
+/// An object whose names are in the ports' order, not in that of their texts.
+struct Object(Vec<(String, Value)>);
+
+impl Serialize for Object {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
 }
 
@@ -114,6 +146,7 @@ impl fmt::Display for Preview {
             writeln!(f, "nothing to write now")?;
         }
         self.plan.fmt(f)?;
+        self.rejected.fmt(f)?;
         for key in &self.foreign {
             writeln!(f, "foreign: {key}")?;
         }

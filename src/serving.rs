@@ -96,7 +96,8 @@ pub fn order(
                 serving(*prefix).map(Order::Serve)
             }
         }
-        // A restored document is a memory: nobody has ordered that this machine be left alone.
+        // Nobody has ordered that this machine be left alone, or that it get another prefix.
+        None if !desired.releases(port) => None,
         _ if desired.provenance == Provenance::Restored => None,
         // The port is released, or gets another prefix: its machine hears of it before the address goes.
         _ => {

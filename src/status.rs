@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 
 use serde::Serialize;
 
-use crate::desired::{Desired, Provenance};
+use crate::desired::{Desired, PortRows, Provenance, Reason, Rejection};
 use crate::net::{BootPrefix, PortName, VrfName};
 use crate::observed::Observed;
 use crate::plan::{self, Plan, Waiting};
@@ -27,13 +27,17 @@ pub struct Status {
     pub write_error: Option<String>,
     /// What the anycast address waits for. It is no port's, so it keeps none from being settled.
     pub anycast: Option<String>,
-    /// Every port that is or was ours since the agent started.
+    /// Every port that is or was ours since the agent started, and those that the document names and cannot be.
     pub ports: BTreeMap<PortName, PortStatus>,
+    /// What the document names and is no port at all, by the name that was pushed.
+    pub names: BTreeMap<String, PortStatus>,
 }
 
 /// One port's state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PortStatus {
+    /// The port's other name, as its `PORT` row has it.
+    pub alias: Option<String>,
     /// Where the port stands.
     pub state: PortState,
     /// Nothing is left to do or to wait for.
@@ -46,6 +50,10 @@ pub struct PortStatus {
     pub gateway: Option<Ipv6Addr>,
     /// What is waited for.
     pub waiting: Option<String>,
+    /// Why the port is rejected.
+    pub reason: Option<Reason>,
+    /// The same in one sentence.
+    pub message: Option<String>,
 }
 
 /// Where a port stands.
@@ -54,6 +62,8 @@ pub struct PortStatus {
 pub enum PortState {
     /// It is to boot.
     Boot,
+    /// Its entry in the document cannot be. It keeps what it had.
+    Rejected,
     /// It is in the boot VRF, but no document has named it: kept until metal-core pushes.
     Held,
     /// It is on its way out.
@@ -64,12 +74,13 @@ pub enum PortState {
 
 impl PortState {
     /// In the order that a port goes through them.
-    pub const ALL: [Self; 4] = [Self::Boot, Self::Held, Self::Releasing, Self::Released];
+    pub const ALL: [Self; 5] = [Self::Boot, Self::Rejected, Self::Held, Self::Releasing, Self::Released];
 
     /// As in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Boot => "boot",
+            Self::Rejected => "rejected",
             Self::Held => "held",
             Self::Releasing => "releasing",
             Self::Released => "released",
@@ -80,13 +91,28 @@ impl PortState {
 impl PortStatus {
     /// A port with which leafboot has nothing to do.
     pub const RELEASED: Self = Self {
+        alias: None,
         state: PortState::Released,
         settled: true,
         advertising: false,
         prefix: None,
         gateway: None,
         waiting: None,
+        reason: None,
+        message: None,
     };
+
+    /// The same port, if it is rejected for that.
+    fn rejected(self, rejection: Option<&Rejection>) -> Self {
+        let Some(Rejection { reason, message }) = rejection else { return self };
+        Self {
+            state: PortState::Rejected,
+            settled: false,
+            reason: Some(*reason),
+            message: Some(message.clone()),
+            ..self
+        }
+    }
 }
 
 impl Status {
@@ -99,58 +125,28 @@ impl Status {
         vrf: &VrfName,
         before: &Self,
     ) -> Self {
-        let wanted = |name: &PortName| desired.and_then(|desired| desired.ports.get(name)).copied();
-        let held = |name: &PortName| observed.ports.get(name).is_some_and(|port| plan::holds(port, vrf));
+        let pass = Pass { desired, observed, plan, ra, vrf };
         let mut names: BTreeSet<&PortName> = before.ports.keys().collect();
         names.extend(desired.iter().flat_map(|desired| desired.ports.keys()));
+        names.extend(desired.iter().flat_map(|desired| desired.rejected.ports.keys()));
         names.extend(plan.waiting.keys());
-        names.extend(observed.ports.keys().filter(|name| held(name)));
-        let status = |name: &PortName| {
-            let advertising = ra.get(name) == Some(&RaState::Advertising);
-            // While CONFIG_DB is being loaded its rows say nothing: what was not released is not.
-            let unseen = before.ports.get(name).filter(|before| {
-                !observed.initialized && wanted(name).is_none() && before.state != PortState::Released
-            });
-            if let Some(before) = unseen {
-                let state = match before.state {
-                    PortState::Held => PortState::Held,
-                    PortState::Boot | PortState::Releasing | PortState::Released => PortState::Releasing,
-                };
-                let waiting = Some(Waiting::ConfigDb.to_string());
-                return PortStatus { state, settled: false, advertising, waiting, ..PortStatus::RELEASED };
-            }
-            let waiting = match (plan.waiting.get(name), plan.touches(name)) {
-                (Some(waiting), _) => Some(waiting.to_string()),
-                (None, true) => Some("its rows are being written".to_owned()),
-                (None, false) => None,
-            };
-            let prefix = wanted(name);
-            let state = match prefix {
-                Some(_) => PortState::Boot,
-                None if waiting.is_some() => PortState::Releasing,
-                None if held(name) => PortState::Held,
-                None => PortState::Released,
-            };
-            PortStatus {
-                state,
-                settled: match state {
-                    PortState::Boot => plan.unchanged.contains(name),
-                    PortState::Released => true,
-                    PortState::Held | PortState::Releasing => false,
-                },
-                advertising,
-                prefix,
-                gateway: prefix.map(BootPrefix::gateway),
-                waiting,
-            }
+        names.extend(observed.ports.keys().filter(|name| pass.holds(name)));
+        // Whom only a document has named, and no leaf has, is forgotten with that document.
+        let is_forgotten = |name: &PortName, status: &PortStatus| {
+            let was_rejected =
+                before.ports.get(name).is_some_and(|before| before.state == PortState::Rejected);
+            was_rejected && status.state == PortState::Released && !observed.ports.contains_key(name)
         };
+        let statuses =
+            names.into_iter().map(|name| (name.clone(), pass.status(name, before.ports.get(name))));
         Self {
             generation: desired.map(|desired| desired.generation),
             is_pushed: desired.is_some_and(|desired| desired.provenance == Provenance::Pushed),
             database_error: None,
             write_error: None,
             anycast: plan.anycast.as_ref().map(|(loopback, waiting)| format!("{loopback}: {waiting}")),
-            ports: names.into_iter().map(|name| (name.clone(), status(name))).collect(),
+            ports: statuses.filter(|(name, status)| !is_forgotten(name, status)).collect(),
+            names: desired.map(rejected_names).unwrap_or_default(),
         }
     }
 
@@ -182,33 +178,49 @@ impl Status {
             write_error: self.write_error.clone(),
             anycast: self.anycast.clone(),
             ports: self.ports.iter().map(|(name, status)| (name.clone(), unknown(status))).collect(),
+            names: self.names.clone(),
         }
     }
 
     /// The ports as a document that no pass has been made for will have them: nothing of it is settled.
-    pub fn pending(&self, desired: &Desired) -> Self {
-        let pending = |state, prefix: Option<BootPrefix>| PortStatus {
-            state,
-            settled: false,
-            advertising: false,
-            prefix,
-            gateway: prefix.map(BootPrefix::gateway),
-            waiting: Some("the document was only just pushed".to_owned()),
-        };
+    pub fn pending(&self, desired: &Desired, rows: &PortRows) -> Self {
+        let just_pushed = Some("the document was only just pushed".to_owned());
         let mut ports = self.ports.clone();
         for status in ports.values_mut().filter(|status| status.state != PortState::Released) {
-            *status = pending(PortState::Releasing, None);
+            let (alias, waiting) = (status.alias.take(), just_pushed.clone());
+            let state = PortState::Releasing;
+            *status = PortStatus { alias, state, settled: false, waiting, ..PortStatus::RELEASED };
         }
-        let wanted = desired.ports.iter();
-        ports.extend(wanted.map(|(name, prefix)| (name.clone(), pending(PortState::Boot, Some(*prefix)))));
-        Self { generation: Some(desired.generation), ports, ..self.clone() }
+        for name in desired.ports.keys().chain(desired.rejected.ports.keys()) {
+            let prefix = desired.ports.get(name).copied();
+            let status = PortStatus {
+                alias: rows.get(name).and_then(|row| row.alias.clone()),
+                state: PortState::Boot,
+                settled: false,
+                prefix,
+                gateway: prefix.map(BootPrefix::gateway),
+                waiting: just_pushed.clone(),
+                ..PortStatus::RELEASED
+            };
+            ports.insert(name.clone(), status.rejected(desired.rejected.ports.get(name)));
+        }
+        let generation = Some(desired.generation);
+        Self { generation, ports, names: rejected_names(desired), ..self.clone() }
+    }
+
+    /// Every port, and every name that is none, in the order of answers.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &PortStatus)> {
+        let ports = self.ports.iter().map(|(name, status)| (name.as_str(), status));
+        ports.chain(self.names.iter().map(|(name, status)| (name.as_str(), status)))
     }
 
     /// Whether a document was pushed, the databases could be read, and every port is settled.
     pub fn is_settled(&self) -> bool {
-        let is_seen =
-            self.generation.is_some() && self.database_error.is_none() && self.write_error.is_none();
-        is_seen && self.ports.values().all(|port| port.settled)
+        self.is_seen() && self.all().all(|(_, port)| port.settled)
+    }
+
+    fn is_seen(&self) -> bool {
+        self.generation.is_some() && self.database_error.is_none() && self.write_error.is_none()
     }
 
     /// Whether the pass was for a push of this generation or of a later one.
@@ -216,15 +228,83 @@ impl Status {
         self.is_pushed && self.generation >= Some(generation)
     }
 
-    /// Whether it was, and all is settled.
-    pub fn has_settled(&self, generation: u64) -> bool {
-        self.is_of(generation) && self.is_settled()
+    /// Whether it was, and nothing is left to wait for: a rejected port changes with another push only.
+    pub fn is_done(&self, generation: u64) -> bool {
+        let is_final = |port: &PortStatus| port.settled || port.state == PortState::Rejected;
+        self.is_of(generation) && self.is_seen() && self.all().all(|(_, port)| is_final(port))
     }
+}
+
+/// What one pass has seen.
+struct Pass<'a> {
+    desired: Option<&'a Desired>,
+    observed: &'a Observed,
+    plan: &'a Plan,
+    ra: &'a RaStates,
+    vrf: &'a VrfName,
+}
+
+impl Pass<'_> {
+    fn holds(&self, name: &PortName) -> bool {
+        self.observed.ports.get(name).is_some_and(|port| plan::holds(port, self.vrf))
+    }
+
+    /// One port's state, which was `before`.
+    fn status(&self, name: &PortName, before: Option<&PortStatus>) -> PortStatus {
+        let row = self.observed.ports.get(name).and_then(|port| port.row.as_ref());
+        let status = PortStatus {
+            // A port whose row is gone, or is being loaded, still is known by the alias that it had.
+            alias: row.and_then(|row| row.alias.clone()).or_else(|| before?.alias.clone()),
+            advertising: self.ra.get(name) == Some(&RaState::Advertising),
+            ..PortStatus::RELEASED
+        };
+        let rejection = self.desired.and_then(|desired| desired.rejected.ports.get(name));
+        let prefix = self.desired.and_then(|desired| desired.ports.get(name)).copied();
+        // While CONFIG_DB is being loaded its rows say nothing: what was not released is not.
+        let unseen = before.filter(|before| {
+            !self.observed.initialized && prefix.is_none() && before.state != PortState::Released
+        });
+        if let Some(before) = unseen {
+            let state = match before.state {
+                PortState::Held => PortState::Held,
+                PortState::Boot | PortState::Rejected | PortState::Releasing | PortState::Released => {
+                    PortState::Releasing
+                }
+            };
+            let waiting = Some(Waiting::ConfigDb.to_string());
+            return PortStatus { state, settled: false, waiting, ..status }.rejected(rejection);
+        }
+        let waiting = match (self.plan.waiting.get(name), self.plan.touches(name)) {
+            (Some(waiting), _) => Some(waiting.to_string()),
+            (None, true) => Some("its rows are being written".to_owned()),
+            (None, false) => None,
+        };
+        let state = match prefix {
+            Some(_) => PortState::Boot,
+            None if waiting.is_some() => PortState::Releasing,
+            None if self.holds(name) => PortState::Held,
+            None => PortState::Released,
+        };
+        let settled = match state {
+            PortState::Boot => self.plan.unchanged.contains(name),
+            PortState::Released => true,
+            PortState::Rejected | PortState::Held | PortState::Releasing => false,
+        };
+        let gateway = prefix.map(BootPrefix::gateway);
+        PortStatus { state, settled, prefix, gateway, waiting, ..status }.rejected(rejection)
+    }
+}
+
+/// What a document names and is no port.
+fn rejected_names(desired: &Desired) -> BTreeMap<String, PortStatus> {
+    let names = desired.rejected.names.iter();
+    names.map(|(name, rejection)| (name.clone(), PortStatus::RELEASED.rejected(Some(rejection)))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desired::Rejected;
 
     /// What is said of the ports of `before` when a document without ports stands and CONFIG_DB is being loaded.
     fn unloaded(before: &Status) -> Status {
@@ -233,6 +313,7 @@ mod tests {
             provenance: Provenance::Pushed,
             ports: BTreeMap::new(),
             old: BTreeMap::new(),
+            rejected: Rejected::default(),
         };
         let (observed, plan, ra) = (Observed::default(), Plan::default(), RaStates::new());
         let vrf = "Vrfboot".parse().unwrap();
@@ -252,20 +333,26 @@ mod tests {
         let states: Vec<PortState> = now.ports.values().map(|port| port.state).collect();
         assert_eq!(
             states,
-            [PortState::Releasing, PortState::Held, PortState::Releasing, PortState::Released]
+            [
+                PortState::Releasing,
+                PortState::Releasing,
+                PortState::Held,
+                PortState::Releasing,
+                PortState::Released
+            ]
         );
         let settled: Vec<bool> = now.ports.values().map(|port| port.settled).collect();
-        assert_eq!(settled, [false, false, false, true]);
-        assert!(!now.has_settled(2));
+        assert_eq!(settled, [false, false, false, false, true]);
+        assert!(!now.is_done(2));
     }
 
     #[test]
     fn what_was_not_seen_is_not_settled() {
         assert!(!Status::default().is_settled(), "no document");
         let restored = Status { generation: Some(1), ..Status::default() };
-        assert!(restored.is_settled() && !restored.has_settled(1), "a memory's pass is no push's");
+        assert!(restored.is_settled() && !restored.is_done(1), "a memory's pass is no push's");
         let seen = Status { is_pushed: true, ..restored };
-        assert!(seen.has_settled(1) && !seen.has_settled(2));
-        assert!(!seen.without_database("redis is away").has_settled(1));
+        assert!(seen.is_done(1) && !seen.is_done(2));
+        assert!(!seen.without_database("redis is away").is_done(1));
     }
 }

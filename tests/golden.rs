@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use leafboot::acl;
 use leafboot::config::Config;
-use leafboot::desired::{self, Desired, PortRows, Provenance};
+use leafboot::desired::{self, Desired, Document, Judged, PortRows, Provenance};
 use leafboot::net::{BootPrefix, Mac, PortName};
 use leafboot::observed::{Link, Links, Observed, Snapshot};
 use leafboot::plan::Plan;
@@ -39,7 +40,7 @@ struct DesiredCase {
     provenance: String,
     #[serde(default)]
     ports: BTreeMap<PortName, BootPrefix>,
-    /// Instead: the body of a push, as metal-core sends it.
+    /// The body of a push, as metal-core sends it; `ports` are those of the document before, then.
     push: Option<serde_json::Value>,
 }
 
@@ -110,21 +111,23 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> T {
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// What is desired, or the words of the refusal.
-fn desired(case: &Path, rows: &PortRows, config: &Config) -> Result<Option<Desired>, String> {
-    let case: Option<DesiredCase> = read(&case.join("desired.json"));
-    let Some(case) = case else { return Ok(None) };
+fn desired(case: &Path, rows: &PortRows, config: &Config) -> Option<Desired> {
+    let case: DesiredCase = read::<Option<_>>(&case.join("desired.json"))?;
     let provenance = match case.provenance.as_str() {
         "pushed" => Provenance::Pushed,
         "restored" => Provenance::Restored,
         other => panic!("provenance {other}"),
     };
-    let ports = match case.push {
-        Some(body) => desired::parse(body.to_string().as_bytes(), rows, &config.boot)
-            .map_err(|error| format!("refused: {error}\n"))?,
-        None => case.ports,
+    let judged = match case.push {
+        Some(body) => {
+            let document = Document::parse(body.to_string().as_bytes()).unwrap();
+            let before = Desired::after(None, case.ports, Instant::now());
+            desired::judge(&document, rows, &config.boot, Some(&before))
+        }
+        None => case.ports.into(),
     };
-    Ok(Some(Desired { generation: 1, provenance, ports, old: Default::default() }))
+    let Judged { ports, rejected } = judged;
+    Some(Desired { generation: 1, provenance, ports, old: Default::default(), rejected })
 }
 
 fn row(pairs: &[(&str, &str)]) -> Fields {
@@ -268,15 +271,11 @@ fn every_case_has_its_plan() {
         let observed: ObservedCase = read(&case.join("observed.json"));
         let config = config(observed.anycast.as_deref());
         let seen = Observed::new(&snapshot(&observed), &config);
-        let (plan, said) = match desired(&case, &seen.port_rows(), &config) {
-            Err(refusal) => (Plan::default(), refusal),
-            Ok(desired) => {
-                let (links, ra) = (links(&observed), advertisements(&observed));
-                let plan = Plan::new(desired.as_ref(), &seen, &links, &ra, &config);
-                let said = plan.to_string();
-                (plan, said)
-            }
-        };
+        let desired = desired(&case, &seen.port_rows(), &config);
+        let (links, ra) = (links(&observed), advertisements(&observed));
+        let plan = Plan::new(desired.as_ref(), &seen, &links, &ra, &config);
+        let rejected = desired.map(|desired| desired.rejected).unwrap_or_default();
+        let said = format!("{plan}{rejected}");
         for step in &plan.steps {
             let ours = [" VRF|Vrfboot", " ACL_TABLE|LEAFBOOT", " ACL_RULE|LEAFBOOT|"];
             let of_a_port = [" INTERFACE|Ethernet", " VLAN_MEMBER|", " LOOPBACK_INTERFACE|Loopback64"];

@@ -46,6 +46,7 @@ fn wish(ports: &[&str]) -> Option<Desired> {
         provenance: Provenance::Pushed,
         ports: ports.collect(),
         old: Default::default(),
+        rejected: Default::default(),
     })
 }
 

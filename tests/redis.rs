@@ -88,7 +88,13 @@ impl Bench {
 fn desired(ports: &[(&str, &str)]) -> Desired {
     let ports: BTreeMap<PortName, BootPrefix> =
         ports.iter().map(|(port, prefix)| (port.parse().unwrap(), prefix.parse().unwrap())).collect();
-    Desired { generation: 1, provenance: Provenance::Pushed, ports, old: Default::default() }
+    Desired {
+        generation: 1,
+        provenance: Provenance::Pushed,
+        ports,
+        old: Default::default(),
+        rejected: Default::default(),
+    }
 }
 
 const A: &str = "2001:db8:b007:1::/64";
@@ -477,7 +483,17 @@ fn the_plan_command_says_steps_waits_and_foreign_rows_and_changes_nothing() {
     assert!(said.starts_with("nothing to write now\n"), "{said}");
     support::agent::write(&document, r#"{"ports": {"Ethernet9": {"state": "boot"}}}"#);
     let (code, said) = plan(&["--desired", desired]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("Ethernet9 is rejected: UnknownPort: \"Ethernet9\" is not a port of this leaf"),
+        "{said}"
+    );
+    let (_, json) = plan(&["--desired", desired, "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["rejected"]["Ethernet9"]["reason"], "UnknownPort", "{json}");
+    support::agent::write(&document, r#"{"ports": []}"#);
+    let (code, said) = plan(&["--desired", desired]);
     assert_eq!(code, Some(1));
-    assert!(said.contains("push.json: Ethernet9: port: \"Ethernet9\" is not a port of this leaf"), "{said}");
+    assert!(said.contains("push.json: not a port document: its field \"ports\" is not an object"), "{said}");
     assert_eq!(bench.switch.dump(CONFIG_DB), rows, "nothing was changed");
 }

@@ -1,4 +1,4 @@
-//! Documents that are taken, and each way to be refused: whole, and naming port and field.
+//! Documents that are taken, entries that are rejected alone, and what refuses a document whole.
 
 use super::*;
 
@@ -25,88 +25,217 @@ fn boot() -> Boot {
     }
 }
 
-fn taken(body: &str) -> Vec<(String, String)> {
-    let ports = parse(body.as_bytes(), &rows(), &boot()).unwrap();
-    ports.iter().map(|(port, prefix)| (port.to_string(), prefix.to_string())).collect()
+/// What a document with these entries comes to after ports that had something.
+fn judged(before: &[(&str, &str)], entries: &str) -> Judged {
+    let had = before.iter().map(|(port, prefix)| (port.parse().unwrap(), prefix.parse().unwrap()));
+    let before = Desired::after(None, had.collect::<Ports>(), Instant::now());
+    let document = Document::parse(format!(r#"{{"ports": {entries}}}"#).as_bytes()).unwrap();
+    judge(&document, &rows(), &boot(), Some(&before))
+}
+
+fn taken(judged: &Judged) -> Vec<(&str, String)> {
+    judged.ports.iter().map(|(port, prefix)| (port.as_str(), prefix.to_string())).collect()
+}
+
+fn rejected(judged: &Judged) -> Vec<(&str, Reason)> {
+    judged.rejected.iter().map(|(name, rejection)| (name, rejection.reason)).collect()
 }
 
 fn refused(body: &str) -> String {
-    parse(body.as_bytes(), &rows(), &boot()).unwrap_err().to_string()
+    Document::parse(body.as_bytes()).unwrap_err().to_string()
 }
 
 #[test]
 fn a_prefix_is_taken_or_derived_from_the_ports_index() {
-    let got = taken(
-        r#"{"ports": {"Ethernet0": {"state": "boot", "prefix": "2001:db8:b007:50::/64"}, "Ethernet4": {"state": "boot"}}}"#,
+    let judged = judged(
+        &[],
+        r#"{"Ethernet0": {"state": "boot", "prefix": "2001:db8:b007:50::/64"}, "Ethernet4": {"state": "boot", "prefix": null}}"#,
     );
+    let expected = [("Ethernet0", "2001:db8:b007:50::/64"), ("Ethernet4", "2001:db8:b007:2::/64")];
+    assert_eq!(taken(&judged), expected.map(|(port, prefix)| (port, prefix.to_owned())));
+    assert!(judged.rejected.is_empty());
+    assert_eq!(super::tests::judged(&[], "{}"), Judged::default());
+}
+
+#[test]
+fn an_alias_means_its_port_and_is_no_second_entry_of_it() {
+    assert_eq!(taken(&judged(&[], r#"{"Eth1/1": {"state": "boot"}}"#))[0].0, "Ethernet0");
+    let twice = judged(&[], r#"{"Eth1/1": {"state": "boot"}, "Ethernet0": {"state": "boot"}}"#);
+    assert_eq!((taken(&twice), rejected(&twice)), (vec![], vec![("Ethernet0", Reason::NamedTwice)]));
     assert_eq!(
-        got,
-        [
-            ("Ethernet0".to_owned(), "2001:db8:b007:50::/64".to_owned()),
-            ("Ethernet4".to_owned(), "2001:db8:b007:2::/64".to_owned())
-        ]
+        twice.rejected.to_string(),
+        "Ethernet0 is rejected: NamedTwice: the entries Eth1/1 and Ethernet0 both mean it\n"
     );
-    assert_eq!(taken(r#"{"ports": {}}"#), []);
 }
 
 #[test]
-fn an_alias_means_its_port() {
-    assert_eq!(taken(r#"{"ports": {"Eth1/1": {"state": "boot"}}}"#)[0].0, "Ethernet0");
-    let error = refused(r#"{"ports": {"Eth1/1": {"state": "boot"}, "Ethernet0": {"state": "boot"}}}"#);
-    assert_eq!(error, "Ethernet0: port: Ethernet0 and another entry both mean Ethernet0");
-}
-
-#[test]
-fn a_fault_names_port_and_field() {
+fn a_fault_is_its_ports_alone_and_says_what_is_wrong() {
     let cases = [
-        (r#"{"Ethernet1": {"state": "boot"}}"#, r#"Ethernet1: port: "Ethernet1" is not a port of this leaf"#),
-        (r#"{"Ethernet120": {"state": "boot"}}"#, "Ethernet120: port: it is protected"),
-        (r#"{"Ethernet0": {"state": "tenant"}}"#, r#"Ethernet0: state: "tenant" is not "boot""#),
-        (r#"{"Ethernet0": {}}"#, "Ethernet0: state: it is missing: write"),
-        (r#"{"Ethernet0": {"state": "boot", "vlan": 1}}"#, "Ethernet0: vlan: no such field"),
         (
-            r#"{"Ethernet0": {"state": "boot", "prefix": "2001:db8::/63"}}"#,
-            "Ethernet0: prefix: 2001:db8::/63",
+            r#""Ethernet1": {"state": "boot"}"#,
+            r#"Ethernet1 is rejected: UnknownPort: "Ethernet1" is not a port"#,
         ),
-        (r#"{"Ethernet0": {"state": "boot", "prefix": "x"}}"#, r#"Ethernet0: prefix: "x" is not an IPv6"#),
+        (r#""Eth1/99": {"state": "boot"}"#, r#"Eth1/99 is rejected: UnknownPort: "Eth1/99" is not a port"#),
         (
-            r#"{"Ethernet0": {"state": "boot", "prefix": "2001:db8:c000::/64"}}"#,
-            "Ethernet0: prefix: 2001:db8:c000::/64 is outside",
-        ),
-        (r#"{"Ethernet0": {"state": 1}}"#, "Ethernet0: state: 1 is not a text"),
-        (r#"{"Ethernet0": []}"#, "Ethernet0: port: its entry is not an object"),
-        (
-            r#"{"Ethernet8": {"state": "boot"}}"#,
-            "Ethernet8: prefix: none given, and the port's PORT row has no",
+            r#""a\nb": {}"#,
+            r#"a\nb is rejected: UnknownPort: "a\nb" is not a port of this leaf (it has 6 ports, Ethernet0 to Ethernet120)"#,
         ),
         (
-            r#"{"Ethernet12": {"state": "boot"}}"#,
-            "Ethernet12: prefix: none given, and boot.prefix 2001:db8:b007",
+            r#""Eth1/1.10": {"state": "boot"}"#,
+            "Eth1/1.10 is rejected: SubInterface: it is a sub-interface of Ethernet0",
         ),
         (
-            r#"{"Ethernet4": {"state": "boot"}, "Ethernet5": {"state": "boot"}}"#,
-            "Ethernet5: prefix: 2001:db8:b007:2::/64 overlaps the prefix of Ethernet4",
+            r#""Ethernet120": {"state": "boot"}"#,
+            "Ethernet120 is rejected: Protected: boot.protected names it",
+        ),
+        (
+            r#""Ethernet0": {"state": "tenant"}"#,
+            r#"Ethernet0 is rejected: InvalidState: its state "tenant" is not"#,
+        ),
+        (
+            r#""Ethernet0": {}"#,
+            r#"Ethernet0 is rejected: InvalidState: its "state" is missing: write "boot""#,
+        ),
+        (r#""Ethernet0": {"state": null}"#, r#"Ethernet0 is rejected: InvalidState: its "state" is missing"#),
+        (
+            r#""Ethernet0": {"state": "boot", "vlan": []}"#,
+            r#"Ethernet0 is rejected: InvalidField: it has the field "vlan""#,
+        ),
+        (
+            r#""Ethernet0": {"state": "boot", "prefix": "2001:db8::/63"}"#,
+            "Ethernet0 is rejected: InvalidPrefix: 2001:db8::/63 is not a /64",
+        ),
+        (
+            r#""Ethernet0": {"state": "boot", "prefix": "x"}"#,
+            r#"Ethernet0 is rejected: InvalidPrefix: "x" is not an IPv6 prefix"#,
+        ),
+        (
+            r#""Ethernet0": {"state": "boot", "prefix": "2001:db8:c000::/64"}"#,
+            "Ethernet0 is rejected: PrefixOutsideSupernet: 2001:db8:c000::/64 is outside of boot.supernet",
+        ),
+        (
+            r#""Ethernet8": {"state": "boot"}"#,
+            "Ethernet8 is rejected: NoPrefix: no prefix is given, and its PORT row",
+        ),
+        (
+            r#""Ethernet12": {"state": "boot"}"#,
+            "Ethernet12 is rejected: NoPrefix: no prefix is given, and boot.prefix",
+        ),
+        (
+            r#""Ethernet5": {"state": "boot"}"#,
+            "Ethernet5 is rejected: PrefixOverlap: 2001:db8:b007:2::/64 is the prefix of Ethernet4",
         ),
     ];
-    for (ports, expected) in cases {
-        let error = refused(&format!(r#"{{"ports": {ports}}}"#));
-        assert!(error.starts_with(expected), "{ports} gave {error}");
+    for (entry, expected) in cases {
+        let judged = judged(&[], &format!(r#"{{"Ethernet4": {{"state": "boot"}}, {entry}}}"#));
+        let said = judged.rejected.to_string();
+        assert!(said.starts_with(expected) && said.lines().count() == 1, "{entry} gave {said}");
+        assert_eq!(taken(&judged), [("Ethernet4", "2001:db8:b007:2::/64".to_owned())], "{entry}");
     }
 }
 
+/// A fault in an entry is no order to release: the machine on the port goes on, and no tenant gets the port.
 #[test]
-fn every_fault_of_a_document_is_named_at_once() {
-    let error = refused(r#"{"ports": {"Ethernet1": {"state": "boot"}, "Ethernet4": {"state": "x"}}}"#);
-    assert!(error.contains("Ethernet1: port:") && error.contains("Ethernet4: state:"), "{error}");
+fn a_port_whose_entry_is_rejected_keeps_what_it_had() {
+    for entry in [
+        r#"{"Ethernet0": {"state": "boot", "prefix": "x"}}"#,
+        r#"{"Ethernet0": {"state": "tenant"}}"#,
+        r#"{"Ethernet0": {}, "Eth1/1": {}}"#,
+    ] {
+        let judged = judged(&[("Ethernet0", A), ("Ethernet4", B)], entry);
+        assert_eq!(taken(&judged), [("Ethernet0", A.to_owned())], "{entry}: Ethernet4 is released");
+        let desired = Desired::after(None, judged, Instant::now());
+        let releases = |port: &str| desired.releases(&port.parse().unwrap());
+        assert_eq!((releases("Ethernet0"), releases("Ethernet4")), (false, true), "{entry}");
+    }
+    // Its row is gone, and so is its alias.
+    let gone = judged(&[("Ethernet16", A)], r#"{"Ethernet16": {"state": "boot"}}"#);
+    assert_eq!(taken(&gone), [("Ethernet16", A.to_owned())]);
+    // Nobody remembers what it has, and still it is not released.
+    let desired = Desired::after(None, judged(&[], r#"{"Ethernet0": {}}"#), Instant::now());
+    assert!(desired.ports.is_empty() && !desired.releases(&"Ethernet0".parse().unwrap()));
 }
 
 #[test]
-fn what_is_not_the_documents_shape_is_refused() {
-    for body in ["", "[]", "{}", r#"{"ports": []}"#, r#"{"ports": {}, "x": 1}"#, "\u{0}"] {
-        assert!(refused(body).starts_with("not a port document"), "{body}");
+fn who_has_a_prefix_keeps_it_and_the_newcomer_is_rejected() {
+    let wish = |port: &str, prefix: &str| format!(r#""{port}": {{"state": "boot", "prefix": "{prefix}"}}"#);
+    let both = format!("{{{}, {}}}", wish("Ethernet0", B), wish("Ethernet4", B));
+    let cases: [(&[_], _, &[_]); 3] = [
+        // Of two newcomers the one that sorts later is rejected.
+        (&[], "Ethernet4", &[("Ethernet0", B)]),
+        (&[("Ethernet4", B)], "Ethernet0", &[("Ethernet4", B)]),
+        (&[("Ethernet0", A), ("Ethernet4", B)], "Ethernet0", &[("Ethernet0", A), ("Ethernet4", B)]),
+    ];
+    for (before, loser, expected) in cases {
+        let judged = judged(before, &both);
+        assert_eq!(rejected(&judged), [(loser, Reason::PrefixOverlap)], "{before:?}");
+        let expected: Vec<_> = expected.iter().map(|(port, prefix)| (*port, (*prefix).to_owned())).collect();
+        assert_eq!(taken(&judged), expected, "{before:?}");
     }
-    let twice = refused(r#"{"ports": {"Ethernet0": {"state": "boot"}, "Ethernet0": {"state": "boot"}}}"#);
-    assert!(twice.contains(r#"port "Ethernet0" is named twice"#), "{twice}");
+    let before = [("Ethernet0", A), ("Ethernet4", B)];
+    let swap = judged(&before, &format!("{{{}, {}}}", wish("Ethernet0", B), wish("Ethernet4", A)));
+    assert_eq!(
+        (taken(&swap), rejected(&swap)),
+        (vec![("Ethernet0", B.to_owned()), ("Ethernet4", A.to_owned())], vec![])
+    );
+    // Ethernet8 wishes what Ethernet0 leaves, and Ethernet0 has to stay.
+    let chain = [wish("Ethernet0", B), wish("Ethernet4", B), wish("Ethernet8", A)].join(", ");
+    let chain = judged(&before, &format!("{{{chain}}}"));
+    assert_eq!(
+        (taken(&chain), rejected(&chain)),
+        (
+            vec![("Ethernet0", A.to_owned()), ("Ethernet4", B.to_owned())],
+            vec![("Ethernet0", Reason::PrefixOverlap), ("Ethernet8", Reason::PrefixOverlap)]
+        )
+    );
+}
+
+#[test]
+fn what_cannot_be_understood_refuses_the_whole_document() {
+    let cases = [
+        ("", "EOF"),
+        ("\u{0}", "expected value"),
+        ("[]", "it is not an object such as"),
+        ("{}", "it has no field"),
+        (r#"{"ports": []}"#, "its field \"ports\" is not an object"),
+        (r#"{"ports": {}, "x": 1}"#, "it has the field \"x\""),
+        (r#"{"ports": {"Ethernet0": []}}"#, "the entry of \"Ethernet0\" is not an object"),
+        (r#"{"ports": {"Ethernet0": {"state": 1}}}"#, "the field \"state\" of \"Ethernet0\" is not a text"),
+        (r#"{"ports": {}, "ports": {}}"#, "\"ports\" stands twice"),
+        (r#"{"ports": {"Ethernet0": {}, "Ethernet0": {}}}"#, "\"Ethernet0\" stands twice"),
+        (r#"{"ports": {"Ethernet0": {"state": "tenant", "state": "boot"}}}"#, "\"state\" stands twice"),
+        (r#"{"ports": {"Ethernet0": {"x": [{"y": {"z": 1, "z": 1}}]}}}"#, "\"z\" stands twice"),
+    ];
+    for (body, expected) in cases {
+        let error = refused(body);
+        assert!(
+            error.starts_with("not a port document: ") && error.contains(expected),
+            "{body} gave {error}"
+        );
+    }
+    let entries: Vec<String> =
+        (0..=ENTRIES_MAX).map(|number| format!(r#""Ethernet{number}": {{}}"#)).collect();
+    let error = refused(&format!(r#"{{"ports": {{{}}}}}"#, entries.join(", ")));
+    assert!(error.starts_with("1025 entries are more than"), "{error}");
+    let error = refused(&format!(r#"{{"ports": {{"{}": {{}}}}}}"#, "x".repeat(129)));
+    assert!(error.starts_with("a port's name has 129 bytes"), "{error}");
+}
+
+#[test]
+fn what_is_pushed_is_said_again_in_one_short_line() {
+    let long = "x\\n".repeat(100_000);
+    for entry in [
+        format!(r#"{{"Ethernet0": {{"state": "{long}"}}}}"#),
+        format!(r#"{{"Ethernet0": {{"state": "boot", "{long}": 1}}}}"#),
+        format!(r#"{{"Ethernet0": {{"state": "boot", "prefix": "{long}"}}}}"#),
+    ] {
+        let said = judged(&[], &entry).rejected.to_string();
+        assert!(said.lines().count() == 1 && said.len() < 1000, "{said}");
+    }
+    for body in [format!(r#"{{"{long}": 1, "ports": {{}}}}"#), format!(r#"{{"{long}": 1, "{long}": 1}}"#)] {
+        let said = refused(&body);
+        assert!(said.lines().count() == 1 && said.len() < 1000, "{said}");
+    }
 }
 
 type Ports = BTreeMap<PortName, BootPrefix>;
@@ -161,9 +290,9 @@ fn no_more_old_prefixes_are_kept_than_an_advertisement_has_room_for() {
 
 #[test]
 fn a_kept_document_comes_back_as_a_memory() {
-    let ports = parse(br#"{"ports": {"Ethernet0": {"state": "boot"}}}"#, &rows(), &boot()).unwrap();
     let now = Now { instant: Instant::now(), unix: s(1_800_000_000) };
-    let pushed = Desired { generation: 7, provenance: Provenance::Pushed, ports, old: OldPrefixes::new() };
+    let ports = has("2001:db8:b007:1::/64");
+    let pushed = Desired { generation: 7, ..Desired::after(None, ports, now.instant) };
     let restored = Desired::from_kept(&pushed.to_kept(now), now).unwrap();
     assert_eq!(restored, Desired { provenance: Provenance::Restored, ..pushed });
     let before = r#"{"generation": 7, "ports": {"Ethernet0": "2001:db8:b007:1::/64"}}"#;

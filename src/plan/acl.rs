@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use super::acl_rules::{WantedRule, WantedRules};
 use super::{Step, Waiting, has_traces, holds};
+use crate::acl;
 use crate::config::Config;
 use crate::desired::{self, Desired, Provenance};
 use crate::net::{AclName, PortName};
@@ -51,7 +52,7 @@ impl<'a> Guard<'a> {
         let is_inside = |name: &&PortName| holds(&observed.ports[*name], &config.boot.vrf);
         let inside = ports.iter().filter(is_inside).cloned().collect();
         let mut steps = guard.table_steps(&ports, &inside);
-        steps.extend(guard.rule_steps(desired.provenance));
+        steps.extend(guard.rule_steps(desired));
         (guard, steps)
     }
 
@@ -98,7 +99,7 @@ impl<'a> Guard<'a> {
         mended(key, row, table, rows::is_same_acl_table)
     }
 
-    fn rule_steps(&self, provenance: Provenance) -> Vec<Step> {
+    fn rule_steps(&self, desired: &Desired) -> Vec<Step> {
         let key = |rule: &str| RowKey::AclRule(self.name.clone(), rule.to_owned());
         // The ports' own rules first: as long as one of all ports is lost, it is known that these may be lost too.
         let own_first = self.rules.gateways().chain(&self.rules.shared);
@@ -119,8 +120,11 @@ impl<'a> Guard<'a> {
             });
         }
         // A rule that nobody wants any more may be a memory's: only an order takes it away.
-        if provenance == Provenance::Pushed {
-            let is_wanted = |name: &String| self.rules.all().any(|rule| rule.name == *name);
+        if desired.provenance == Provenance::Pushed {
+            let is_rejected =
+                |rule: &str| desired.rejected.ports.keys().any(|port| acl::is_own_rule(rule, port));
+            let is_wanted =
+                |name: &String| self.rules.all().any(|rule| rule.name == *name) || is_rejected(name);
             let stale = self.acl.rules.keys().filter(|rule| !is_wanted(rule));
             steps.extend(stale.map(|rule| Step::Delete(key(rule))));
         }
@@ -136,7 +140,7 @@ impl<'a> Guard<'a> {
             let (is_there, is_desired) = (port.row.is_some(), desired.ports.contains_key(*name));
             let is_protected = desired::is_protected(name, port.row.as_ref(), &config.boot);
             let to_boot = is_there && is_desired && is_unclaimed(port) && !is_protected;
-            let kept = is_there && (is_desired || desired.provenance == Provenance::Restored);
+            let kept = is_there && !desired.releases(name);
             let leaving = self.listed.contains(*name) && port.lag.is_none() && (kept || has_traces(port));
             to_boot || leaving || holds(port, vrf)
         };

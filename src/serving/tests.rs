@@ -32,7 +32,7 @@ fn links(link: &Link) -> Links {
 
 fn desired(provenance: Provenance, ports: &[(&str, &str)]) -> Desired {
     let ports = ports.iter().map(|(port, net)| (port.parse().unwrap(), prefix(net))).collect();
-    Desired { generation: 1, provenance, ports, old: Default::default() }
+    Desired { generation: 1, provenance, ports, old: Default::default(), rejected: Default::default() }
 }
 
 fn ordered(desired: &Desired, link: &Link) -> Option<&'static str> {
@@ -84,7 +84,8 @@ fn a_new_prefix_ceases_the_old_one_until_its_gateway_is_there() {
 fn an_old_prefix_is_told_with_the_new_one_and_never_twice() {
     let (port, vrf) = ("Ethernet0".parse().unwrap(), "Vrfboot".parse().unwrap());
     let had = desired(Provenance::Pushed, &[("Ethernet0", "2001:db8:b007::/64")]);
-    let renumbered = [("Ethernet0".parse().unwrap(), prefix("2001:db8:b007:9::/64"))].into();
+    let renumbered: BTreeMap<PortName, BootPrefix> =
+        [("Ethernet0".parse().unwrap(), prefix("2001:db8:b007:9::/64"))].into();
     let now = Instant::now();
     let desired = Desired::after(Some(&had), renumbered, now);
     let told = |link: &Link| match order(Some(&desired), &port, &links(link), &BTreeSet::new(), &vrf).unwrap()

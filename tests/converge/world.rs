@@ -190,8 +190,13 @@ impl World {
             }
         }
         let generation = self.desired.as_ref().map_or(0, |desired| desired.generation) + 1;
-        self.desired =
-            Some(Desired { generation, provenance: Provenance::Pushed, ports, old: Default::default() });
+        self.desired = Some(Desired {
+            generation,
+            provenance: Provenance::Pushed,
+            ports,
+            old: Default::default(),
+            rejected: Default::default(),
+        });
     }
 
     fn kill(&mut self) {

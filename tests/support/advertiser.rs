@@ -175,6 +175,7 @@ pub fn wish(ports: impl Iterator<Item = (usize, String)>) -> Option<Desired> {
         provenance: Provenance::Pushed,
         ports: ports.collect(),
         old: Default::default(),
+        rejected: Default::default(),
     })
 }
 
