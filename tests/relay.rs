@@ -37,7 +37,7 @@ fn a_script_comes_through_with_the_ports_claim() {
     let (relayed, server) = start(SCRIPT);
     let answer = relayed.curl(&["/boot.ipxe?mac=1"]);
     assert!(answer.starts_with("200") && answer.ends_with("\r\n\r\n#!ipxe\n"), "{answer}");
-    assert!(answer.contains("content-length: 7") && !answer.contains("secret"), "{answer}");
+    assert!(answer.contains("Content-Length: 7") && !answer.contains("secret"), "{answer}");
     let request = server.asked();
     assert!(request.starts_with("get /boot.ipxe?mac=1 http/1.1\r\n"), "{request}");
     let link = relayed.cable.machine("ip", &["-br", "link", "show", "dev", "eth0"]);
@@ -97,8 +97,8 @@ fn images_are_redirected_and_everything_else_is_refused() {
     for path in [image, &format!("{image}.md5")] {
         let answer = relayed.curl(&[path]);
         assert!(answer.starts_with("307"), "{answer}");
-        assert!(answer.contains(&format!("location: http://images.metal-stack.io{path}\r\n")), "{answer}");
-        assert!(answer.contains("content-length: 0"), "{answer}");
+        assert!(answer.contains(&format!("Location: http://images.metal-stack.io{path}\r\n")), "{answer}");
+        assert!(answer.contains("Content-Length: 0"), "{answer}");
     }
     for (options, code) in [
         (vec!["/"], "404"),
@@ -155,7 +155,7 @@ fn a_request_can_be_followed_and_its_secrets_are_in_no_log() {
     let request = server.asked();
     assert!(request.contains(&format!("traceparent: {parent}\r\n")), "{request}");
     let id_of = |answer: &str| {
-        let id = answer.split_once("leafboot-request: ").and_then(|(_, rest)| rest.split_once("\r\n"));
+        let id = answer.split_once("Leafboot-Request: ").and_then(|(_, rest)| rest.split_once("\r\n"));
         id.unwrap().0.to_owned()
     };
     let id = id_of(&answer);
@@ -215,7 +215,7 @@ fn one_connection_serves_several_requests_and_hosts_may_have_a_zone() {
         (vec!["-X", "GET", "-d", "x", "/boot.ipxe"], "400"),
     ] {
         let answer = relayed.curl(&options);
-        assert!(answer.starts_with(code) && answer.contains("connection: close"), "{options:?}: {answer}");
+        assert!(answer.starts_with(code) && answer.contains("Connection: close"), "{options:?}: {answer}");
     }
     let long = format!("X: {}", "x".repeat(20_000));
     assert!(relayed.curl(&["-H", &long, "/boot.ipxe"]).starts_with("431"));

@@ -104,6 +104,8 @@ where
     let handle = service_fn(|request| respond::respond(service, machine, request));
     let mut http = http1::Builder::new();
     http.timer(Timer::default()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MAX);
+    // GRUB looks for `Content-Length: ` to the letter (grub-core/net/http.c: parse_line).
+    http.title_case_headers(true);
     // Who has said all may wait for its answer, which comes in time or not at all. An API's stream may be silent for ever:
     // nobody else would see that its machine has gone.
     http.half_close(service.shared.api.is_none());

@@ -32,7 +32,7 @@ use super::reply;
 use super::route::Kind;
 use super::script::{self, Trouble};
 use super::server::{Service, Stage};
-use super::upstream::{self, Repeat};
+use super::upstream::Repeat;
 
 /// metal-hammer gives its configuration request 5 s and has no second try; the answer must be back before that.
 const TOKEN_DEADLINE: Duration = Duration::from_millis(4500);
@@ -157,10 +157,7 @@ impl Asked<'_> {
             Ok(answer) => match script_flaw(&answer) {
                 Some(flaw) => format!("the boot service {flaw}"),
                 None => {
-                    // It is as good as the boot service says; but half a script is not to be given out again.
-                    if let Some(scripts) = &shared.scripts
-                        && upstream::is_framed(answer.headers())
-                    {
+                    if let Some(scripts) = &shared.scripts {
                         let (target, port) = (self.target(), &self.claim.port);
                         let now = shared.started.elapsed();
                         scripts.with(|scripts| scripts.keep(port, target, answer.body(), now));
@@ -193,7 +190,7 @@ impl Asked<'_> {
         let request = Repeat::Once(self.forwarded(Kind::Token, Body::empty()));
         match self.service.shared.boot_service.fetch(request, deadline, ANSWER_MAX, |_| true).await {
             Ok(answer) => passed_on(answer.map(Body::whole)),
-            Err(error) => self.failed(Kind::Token, "boot service", &error),
+            Err(error) => self.failed(Kind::Token, "boot service", &error, error.is_of_an_answer()),
         }
     }
 
@@ -212,7 +209,7 @@ impl Asked<'_> {
                 drop_hop_by_hop(answer.headers_mut());
                 answer
             }
-            Err(error) => self.failed(Kind::Api, "metal-apiserver", &error),
+            Err(error) => self.failed(Kind::Api, "metal-apiserver", &error, error.is_of_an_answer()),
         }
     }
 
@@ -229,14 +226,25 @@ impl Asked<'_> {
         let under_way = self.service.shared.streams.subscribe();
         match images.answer(asked).await {
             Ok(answer) => answer.map(|body| body::holding(body, under_way)),
-            Err(error) => self.failed(Kind::Image, "partition cache", &error),
+            Err(error) => self.failed(Kind::Image, "partition cache", &error, error.is_of_an_answer()),
         }
     }
 
-    fn failed(&self, kind: Kind, who: &str, error: &dyn Display) -> Response<Body> {
+    /// What a machine gets when what it asked for does not come: to ask again is of no use where there was an answer that
+    /// cannot be used (`is_of_an_answer`).
+    fn failed(&self, kind: Kind, who: &str, error: &dyn Display, is_of_an_answer: bool) -> Response<Body> {
         let reason = format!("the {who}: {error}");
         self.warn(kind, &reason);
+        if is_of_an_answer {
+            return reply::text(StatusCode::BAD_GATEWAY, format!("{}\n", self.said(&reason)));
+        }
         self.trouble(kind, &reason)
+    }
+
+    /// A reason as a machine is told it.
+    fn said(&self, reason: &str) -> String {
+        let Claim { leaf, port, .. } = &*self.claim;
+        format!("leafboot on {leaf} {port}: {reason}")
     }
 
     /// What a machine gets while something is wrong: iPXE a script, if it asked for one, everybody else a 503.
@@ -245,8 +253,7 @@ impl Asked<'_> {
             let script = self.with_trouble(reason, |trouble| script::retry(trouble, self.target()));
             return reply::text(StatusCode::OK, script);
         }
-        let Claim { leaf, port, .. } = &*self.claim;
-        reply::unavailable(&format!("leafboot on {leaf} {port}: {reason}"), fastrand::u64(AGAIN))
+        reply::unavailable(&self.said(reason), fastrand::u64(AGAIN))
     }
 
     fn with_trouble<T>(&self, reason: &str, tell: impl FnOnce(&Trouble) -> T) -> T {

@@ -1,6 +1,6 @@
 //! Where an upstream's answer ends, and which of its headers a machine gets: RFC 9112 6 and 7, RFC 9110 7.6.1.
 
-use crate::room::{Case, GET, Room, SCRIPT, Verdict, case, require, script, some};
+use crate::room::{Case, GET, Room, SCRIPT, Verdict, case, get, require, script, some};
 use crate::support::wire::{Answer, End, Silence};
 use crate::upstream::{fails, fails_with};
 
@@ -57,11 +57,22 @@ pub const CASES: &[Case] = &[
         let answer = whole(room, &chunks("7\r\n#!ipxe\n\r\n0\r\nX-Mine: 1\r\nContent-Length: 3\r\n\r\n"))?;
         require(script(&answer).is_ok() && answer.all("x-mine").is_empty(), answer.line)
     }),
-    case!("iPXE", "a body that ends with the connection becomes a length", |room| {
-        sized(room, b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n#!ipxe\n")
+    case!("9112 8", "a body that ends with the connection is never a whole answer", |room| {
+        fails_with(room, b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n#!ipxe\n")
     }),
-    case!("iPXE", "an HTTP/1.0 body that ends with the connection becomes a length", |room| {
-        sized(room, b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\n#!ipxe\n")
+    case!("9112 8", "an HTTP/1.0 body that ends with the connection is never a whole answer", |room| {
+        fails_with(room, b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\n#!ipxe\n")
+    }),
+    case!("9110 15.6.3", "a token that ends with the connection is a 502 that says so", |room| {
+        useless(room, "/certs", b"HTTP/1.1 200 OK\r\n\r\n{\"token\"", "ends with its connection")
+    }),
+    case!("9110 15.6.3", "a token with Content-Length and Transfer-Encoding is a 502 that says so", |room| {
+        let both =
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
+        useless(room, "/certs", both, "exclude each other")
+    }),
+    case!("9110 15.6.3", "a token whose length is no number is a 502", |room| {
+        useless(room, "/certs", b"HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\n{}", "cannot be used")
     }),
     case!("9112 8", "a body without length that is reset is never a whole answer", |room| {
         fails(room, |conversation| {
@@ -174,6 +185,14 @@ pub const CASES: &[Case] = &[
     case!("9112 2.2", "bare LF in the answer's head does no harm", |room| {
         clear(room, b"HTTP/1.1 200 OK\nContent-Length: 7\n\n#!ipxe\n")
     }),
+    case!("GRUB", "header names come in title case", |room| {
+        let _origin = room.well();
+        let mut machine = room.machine();
+        machine.send(&get("/boot.ipxe", "Connection: close\r\n"));
+        require(machine.ends(), "it goes on")?;
+        let rest = machine.rest();
+        require(rest.contains("\r\nContent-Length: 7\r\n") && rest.contains("\r\nContent-Type: "), rest)
+    }),
     case!("9110 8.3", "the type of the answer is kept", |room| {
         let answer = whole(room, SCRIPT)?;
         require(answer.header("content-type") == Some("text/plain"), format!("{:?}", answer.headers))
@@ -182,6 +201,16 @@ pub const CASES: &[Case] = &[
 
 fn chunks(body: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}").into_bytes()
+}
+
+/// The machine is told that what came is of no use, and why.
+pub fn useless(room: &Room, path: &str, bytes: &[u8], reason: &str) -> Verdict {
+    let _origin = room.says_once(bytes);
+    let mut machine = room.machine();
+    machine.send(&get(path, ""));
+    let answer = some(machine.answer())?;
+    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    require(answer.status == 502 && text.contains(reason), format!("it got {} {text}", answer.line))
 }
 
 fn cut(room: &Room, body: &str) -> Verdict {

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use crate::answer::useless;
 use crate::room::{Case, LONG, Room, SCRIPT, Verdict, case, get, require, script, some};
 use crate::support::scripted::Conversation;
 use crate::support::wire::{Answer, End, Silence, find};
@@ -74,6 +75,24 @@ pub const CASES: &[Case] = &[
     case!("9112 6.3", "an image of two lengths is an error", |room| torn(room, |conversation| {
         conversation.send(&image("Content-Length: 7\r\n"));
     })),
+    case!("9110 15.6.3", "an image that ends with the connection is a 502 that says so", |room| {
+        useless(
+            room,
+            IMAGE,
+            b"HTTP/1.1 200 OK\r\nETag: \"1\"\r\n\r\nhalf an image",
+            "ends with its connection",
+        )
+    }),
+    case!(
+        "9110 15.6.3",
+        "an image with Content-Length and Transfer-Encoding is a 502 that says so",
+        |room| {
+            let both =
+                b"HTTP/1.1 200 OK\r\nETag: \"1\"\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n\
+                     7\r\n1234567\r\n0\r\n\r\n";
+            useless(room, IMAGE, both, "exclude each other")
+        }
+    ),
     case!("9112 9.2", "what follows an image is nobody's answer", |room| {
         let _origin = room.origin(|conversation| {
             while conversation.request().is_some() {

@@ -69,6 +69,9 @@ pub const CASES: &[Case] = &[
     case!("leafboot", "iPXE gets a script instead of a cut one", |room| {
         runnable(room, b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n#!ipxe\n")
     }),
+    case!("leafboot", "iPXE gets a script instead of one that ends with its connection", |room| {
+        runnable(room, b"HTTP/1.1 200 OK\r\n\r\n#!ipxe\nkernel x\n")
+    }),
     case!("leafboot", "iPXE gets a script instead of an empty one", |room| {
         runnable(room, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     }),

@@ -24,7 +24,6 @@ use super::object::{BLOCK, Filler, Object, overhead};
 use super::room::Room;
 use super::shelf::{Outcome, Shelf, Told};
 use crate::relay::body::Body;
-use crate::relay::upstream::{UNFRAMED, is_framed};
 
 /// A broken transfer is taken up again at once, and after these pauses while nothing comes of it: a cache that is
 /// restarted is there again within seconds.
@@ -57,10 +56,10 @@ pub async fn run(
     let answer = match confirmed(&cache, &path, known.clone()).await {
         Ok(answer) => answer,
         Err(outcome) => {
-            if let Outcome::Failed(reason) = &outcome {
+            if let Outcome::Failed(reason) | Outcome::Unusable(reason) = &outcome {
                 warn!(path, %reason, "an image cannot be fetched");
             }
-            if matches!(outcome, Outcome::Other(_) | Outcome::Failed(_)) {
+            if matches!(outcome, Outcome::Other(_) | Outcome::Failed(_) | Outcome::Unusable(_)) {
                 shelf.take_back(&path, &told, known);
             }
             told.send_replace(Some(outcome));
@@ -106,7 +105,7 @@ async fn confirmed(cache: &Cache, path: &str, known: Option<Arc<Object>>) -> Res
     });
     let ask = async |headers| {
         let answer = cache.ask(&cache.fills, Method::GET, path, headers).await;
-        answer.map_err(|error| Outcome::Failed(error.to_string().into()))
+        answer.map_err(|error| Outcome::failed(&error))
     };
     let mut answer = ask(question.unwrap_or_default()).await?;
     let mut known = known.filter(|known| known.can_be_joined());
@@ -122,7 +121,6 @@ async fn confirmed(cache: &Cache, path: &str, known: Option<Arc<Object>>) -> Res
         }
     }
     match answer.status() {
-        StatusCode::OK if !is_framed(answer.headers()) => Err(Outcome::Failed(UNFRAMED.into())),
         StatusCode::OK => {
             let version = version(answer.headers(), answer.body().size_hint().exact());
             match known.filter(|known| known.version.is(&version)) {
@@ -131,7 +129,7 @@ async fn confirmed(cache: &Cache, path: &str, known: Option<Arc<Object>>) -> Res
             }
         }
         // Nobody asked whether it is modified.
-        StatusCode::NOT_MODIFIED => Err(Outcome::Failed("it answered 304 to a plain GET".into())),
+        StatusCode::NOT_MODIFIED => Err(Outcome::Unusable("it answered 304 to a plain GET".into())),
         status if status.is_redirection() || (status.is_client_error() && !is_trouble(status)) => {
             Err(Outcome::Other(Arc::new((status, only(answer.headers(), &[LOCATION])))))
         }

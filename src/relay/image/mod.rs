@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::body::{self, Body};
 use super::tls::TlsError;
-use super::upstream::{self, Buffers, Manner, Upstream, UpstreamError};
+use super::upstream::{Buffers, Manner, Upstream, UpstreamError};
 use crate::config::relay;
 use crate::metrics::{Gauge, Metrics, OneMore};
 use crate::net::PortName;
@@ -70,9 +70,23 @@ pub enum ImageError {
     /// The shared transfer did not come about, or broke before its length was known.
     #[error("{0}")]
     Transfer(String),
+    /// The cache gave an answer that cannot be used.
+    #[error("{0}")]
+    Unusable(String),
     /// Neither the cache nor leafboot knows the length.
     #[error("the partition cache's answer has no Content-Length and is longer than {UNKNOWN_MAX} bytes")]
     NoLength,
+}
+
+impl ImageError {
+    /// Whether there was an answer that is of no use (502, RFC 9110 15.6.3), and not just none for now (503).
+    pub fn is_of_an_answer(&self) -> bool {
+        match self {
+            Self::Upstream(error) => error.is_of_an_answer(),
+            Self::Unusable(_) | Self::NoLength => true,
+            Self::Transfer(_) => false,
+        }
+    }
 }
 
 /// The images of one leaf.
@@ -160,6 +174,7 @@ impl PortImages {
             Outcome::TooLarge | Outcome::NoRoom => self.alone(asked).await,
             Outcome::Other(answer) => Ok(other(answer.0, &answer.1)),
             Outcome::Failed(reason) => Err(ImageError::Transfer(reason.to_string())),
+            Outcome::Unusable(reason) => Err(ImageError::Unusable(reason.to_string())),
         }
     }
 
@@ -243,7 +258,6 @@ impl PortImages {
         let own = cache::only(&asked.headers, &[RANGE, IF_RANGE, IF_NONE_MATCH, IF_MODIFIED_SINCE]);
         let is_head = asked.method == Method::HEAD;
         let (answer, paid) = self.cache.ask_alone(asked.method, &asked.path, own).await?;
-        let is_framed = upstream::is_framed(answer.headers());
         let (head, mut body) = answer.into_parts();
         let served = matches!(head.status, StatusCode::OK | StatusCode::PARTIAL_CONTENT);
         if !served
@@ -269,7 +283,6 @@ impl PortImages {
                 let body = ImageBody::own(body, paid, length, &self.cache, &asked.path);
                 body::holding(Body::coming(body), OneMore::of(&self.alone))
             }
-            None if !is_framed => return Err(ImageError::Transfer(upstream::UNFRAMED.to_owned())),
             None => match body::gather(&mut body, UNKNOWN_MAX).await {
                 Ok(whole) => Body::whole(whole.ok_or(ImageError::NoLength)?),
                 Err(broken) => return Err(ImageError::Transfer(broken.to_string())),

@@ -18,6 +18,7 @@ use super::room::{Room, Store};
 use crate::held::Held;
 use crate::metrics::ShelfState;
 use crate::net::PortName;
+use crate::relay::upstream::UpstreamError;
 
 /// So long after the cache was asked its answer holds: machines of one rack start within it, and a changed image is
 /// seen soon.
@@ -41,8 +42,18 @@ pub enum Outcome {
     NoRoom,
     /// An answer that is not an object.
     Other(Arc<(StatusCode, HeaderMap)>),
-    /// No answer that can be used, and why.
+    /// No answer, and why.
     Failed(Arc<str>),
+    /// An answer that cannot be used, and why.
+    Unusable(Arc<str>),
+}
+
+impl Outcome {
+    /// What comes of a question that has no answer.
+    pub fn failed(error: &UpstreamError) -> Self {
+        let reason = error.to_string().into();
+        if error.is_of_an_answer() { Self::Unusable(reason) } else { Self::Failed(reason) }
+    }
 }
 
 /// Where the outcome is told to everybody who waits for it.
@@ -145,7 +156,7 @@ impl Entry {
             }
             Some(Outcome::TooLarge) => age < FRESH_TOO_LARGE,
             Some(Outcome::NoRoom) => age < FRESH,
-            Some(Outcome::Other(_) | Outcome::Failed(_)) => false,
+            Some(Outcome::Other(_) | Outcome::Failed(_) | Outcome::Unusable(_)) => false,
         }
     }
 }

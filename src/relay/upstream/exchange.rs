@@ -6,7 +6,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::header::{HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, USER_AGENT};
+use hyper::body::Body as _;
+use hyper::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::answer::AnswerBody;
@@ -58,9 +59,8 @@ pub(super) async fn exchange(
             Unanswered { error: UpstreamError::Late { origin: origin.name.clone(), after }, unsent: None }
         }
     })?;
-    if !is_readable(answer.headers()) {
-        let reason = "its Transfer-Encoding is not chunked".to_owned();
-        let error = UpstreamError::Broken { origin: origin.name.clone(), reason };
+    if let Some(flaw) = flaw(answer.headers(), answer.body().size_hint().exact()) {
+        let error = UpstreamError::Unusable { origin: origin.name.clone(), reason: flaw.to_owned() };
         return Err(Unanswered { error, unsent: None });
     }
     Ok(answer.map(|body| AnswerBody::new(body, Arc::clone(origin), timeouts.idle)))
@@ -93,19 +93,34 @@ fn reason(origin: &Origin, error: &hyper::Error, is_unsent: bool) -> UpstreamErr
     match is_unsent {
         true => UpstreamError::Connect { origin, reason: io::Error::other(reason) },
         false if error.is_user() => UpstreamError::Request { reason },
+        false if error.is_parse() => UpstreamError::Unusable { origin, reason },
         false => UpstreamError::Broken { origin, reason },
     }
 }
 
-/// RFC 9112 6.1: nobody asked for another coding than chunked. The HTTP library would take the coded bytes, up to the
-/// connection's end, for the body.
-fn is_readable(headers: &HeaderMap) -> bool {
-    headers.get_all(TRANSFER_ENCODING).iter().all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+/// Why nobody can tell where the body of an answer ends, if that is so. `length`: of the body, where the HTTP library knows
+/// it: it does, too, where an answer has no body. (RFC 9112 6.1, 6.3)
+fn flaw(headers: &HeaderMap, length: Option<u64>) -> Option<&'static str> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // The HTTP library would take the coded bytes, up to the connection's end, for the body: nobody asked for another
+        // coding.
+        return match codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+            false => Some("its Transfer-Encoding is not chunked"),
+            true if headers.contains_key(CONTENT_LENGTH) => {
+                Some("it has Content-Length and Transfer-Encoding, which exclude each other")
+            }
+            true => None,
+        };
+    }
+    let is_unframed = length.is_none() && !headers.contains_key(CONTENT_LENGTH);
+    is_unframed.then_some("its body ends with its connection: nobody could tell a part of it from the whole")
 }
 
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt;
+    use hyper::header::HeaderName;
 
     use super::*;
 
@@ -113,6 +128,28 @@ mod tests {
         let mut request = Box::new(Request::new(Body::whole("body")));
         *request.method_mut() = Method::POST;
         request
+    }
+
+    #[test]
+    fn an_answer_says_in_one_way_where_its_body_ends() {
+        let flaw = |headers: &[(HeaderName, &'static str)], length| {
+            let value =
+                |(name, text): &(HeaderName, &'static str)| (name.clone(), HeaderValue::from_static(text));
+            flaw(&headers.iter().map(value).collect(), length)
+        };
+        assert_eq!(flaw(&[(CONTENT_LENGTH, "7")], Some(7)), None);
+        assert_eq!(flaw(&[(TRANSFER_ENCODING, "Chunked")], None), None);
+        assert_eq!(flaw(&[], Some(0)), None, "204, 304, or an answer to HEAD");
+        assert_eq!(flaw(&[(CONTENT_LENGTH, "7")], Some(0)), None, "an answer to HEAD");
+        for (headers, reason) in [
+            (&[][..], "ends with its connection"),
+            (&[(TRANSFER_ENCODING, "gzip")], "is not chunked"),
+            (&[(TRANSFER_ENCODING, "gzip, chunked")], "is not chunked"),
+            (&[(TRANSFER_ENCODING, "chunked"), (CONTENT_LENGTH, "7")], "exclude each other"),
+        ] {
+            let flaw = flaw(headers, None);
+            assert!(flaw.is_some_and(|flaw| flaw.contains(reason)), "{headers:?}: {flaw:?}");
+        }
     }
 
     async fn asked(

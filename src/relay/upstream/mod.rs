@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::Either;
 use hyper::body::Bytes;
-use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use thiserror::Error;
 use tokio::time::timeout_at;
@@ -58,12 +58,20 @@ pub enum UpstreamError {
         /// How long was waited.
         after: Duration,
     },
-    /// The connection broke, or what came was not HTTP.
+    /// The connection broke.
     #[error("{origin} broke off: {reason}")]
     Broken {
         /// Who was asked.
         origin: String,
         /// What went wrong, down to its cause.
+        reason: String,
+    },
+    /// An answer came that nobody can use; the next one would most likely be the same.
+    #[error("{origin} gave an answer that cannot be used: {reason}")]
+    Unusable {
+        /// Who was asked.
+        origin: String,
+        /// What is wrong with it.
         reason: String,
     },
     /// The machine did not send all of its request: that says nothing of the origin.
@@ -83,6 +91,13 @@ pub enum UpstreamError {
     /// The deadline was over before anybody could be asked.
     #[error("there was no time left to ask")]
     NoTime,
+}
+
+impl UpstreamError {
+    /// Whether there was an answer that is of no use (502, RFC 9110 15.6.3), and not just none for now (503).
+    pub fn is_of_an_answer(&self) -> bool {
+        matches!(self, Self::Unusable { .. } | Self::TooLong { .. })
+    }
 }
 
 /// A request, by how often it may be sent. The target is path and query; `Host` is the origin's unless the request has
@@ -105,7 +120,8 @@ pub struct Manner {
     pub buffers: Buffers,
     /// The `Host` of its requests and probes; none: the origin's authority.
     pub host: Option<HeaderValue>,
-    /// Whether 502, 503 and 504 are its own words: where machines choose what is asked, they could choose these, too.
+    /// Whether 502, 503 and 504, and answers that cannot be used, count against an origin: where machines choose what is
+    /// asked, they could choose these, too.
     pub is_judged_by_status: bool,
 }
 
@@ -247,6 +263,8 @@ impl Upstream {
             }
             // The machine's own fault.
             Err(UpstreamError::Request { .. }) => {}
+            // Where machines choose what is asked, they could choose what is answered so.
+            Err(UpstreamError::Unusable { .. }) if !self.is_judged_by_status => {}
             Err(error) => self.standing.failed(index, &error.to_string()),
         }
         heard
@@ -327,15 +345,6 @@ impl Upstream {
             },
         )
     }
-}
-
-/// Why an answer that is not framed is none.
-pub const UNFRAMED: &str =
-    "its answer ends with its connection: nobody could tell a part of it from the whole";
-
-/// Whether the end of an answer's body can be told from the end of its connection (RFC 9112 6.3).
-pub fn is_framed(headers: &HeaderMap) -> bool {
-    headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING)
 }
 
 /// An error with what caused it: the HTTP library's own texts do not have that.
