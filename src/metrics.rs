@@ -59,6 +59,12 @@ struct WaitLabels {
     limit: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HandshakeLabels {
+    port: String,
+    reason: &'static str,
+}
+
 /// One more in a gauge for as long as it lives.
 #[derive(Debug)]
 pub struct OneMore(Gauge);
@@ -107,7 +113,10 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     sent: Family<PortLabel, Counter>,
     connections: Family<PortLabel, Gauge>,
-    turned_away: Family<PortLabel, Counter>,
+    waited: Family<PortLabel, Seconds>,
+    muted: Family<PortLabel, Seconds>,
+    handshake_failures: Family<HandshakeLabels, Counter>,
+    lines_left_out: Family<PortLabel, Counter>,
     cut: Family<PortLabel, Counter>,
     image_memory: Gauge,
     image_memory_limit: Gauge,
@@ -132,7 +141,10 @@ impl Default for Metrics {
             requests: Family::default(),
             sent: Family::default(),
             connections: Family::default(),
-            turned_away: Family::default(),
+            waited: Family::default(),
+            muted: Family::default(),
+            handshake_failures: Family::default(),
+            lines_left_out: Family::default(),
             cut: Family::default(),
             image_memory: Gauge::default(),
             image_memory_limit: Gauge::default(),
@@ -171,15 +183,11 @@ impl Metrics {
             self.connections.clone(),
         );
         registry.register(
-            "relay_turned_away",
-            "Requests and TLS handshakes that were turned away because the port asked more often than relay.requests",
-            self.turned_away.clone(),
-        );
-        registry.register(
             "relay_cut",
             "Connections that were cut because the machine read more slowly than relay.min_rate",
             self.cut.clone(),
         );
+        self.register_limits();
         self.register_images();
         let registry = &mut self.registry;
         registry.register_with_unit(
@@ -216,6 +224,32 @@ impl Metrics {
             "settled",
             "1 while a document is there, SONiC's databases can be read and every port is settled",
             self.settled.clone(),
+        );
+    }
+
+    fn register_limits(&mut self) {
+        let registry = &mut self.registry;
+        registry.register_with_unit(
+            "relay_waited",
+            "How long what a port's machines asked for waited because it was more than relay.requests allows",
+            Unit::Seconds,
+            self.waited.clone(),
+        );
+        registry.register_with_unit(
+            "relay_muted",
+            "How long a port was muted because its machines went on asking for more than relay.requests allows",
+            Unit::Seconds,
+            self.muted.clone(),
+        );
+        registry.register(
+            "relay_handshake_failures",
+            "TLS handshakes of a port's machines that failed, by their reason",
+            self.handshake_failures.clone(),
+        );
+        registry.register(
+            "relay_log_lines_left_out",
+            "Lines about a port's machines that the log had no room for",
+            self.lines_left_out.clone(),
         );
     }
 
@@ -299,9 +333,24 @@ impl Metrics {
         self.connections.get_or_create_owned(&PortLabel { port: port.to_owned() })
     }
 
-    /// A request was turned away because its port asks too often.
-    pub fn turned_away(&self, port: &str) {
-        self.turned_away.get_or_create(&PortLabel { port: port.to_owned() }).inc();
+    /// Counts how long what a port's machines asked for waited.
+    pub fn waited(&self, port: &str) -> Seconds {
+        self.waited.get_or_create_owned(&PortLabel { port: port.to_owned() })
+    }
+
+    /// Counts how long a port was muted.
+    pub fn muted(&self, port: &str) -> Seconds {
+        self.muted.get_or_create_owned(&PortLabel { port: port.to_owned() })
+    }
+
+    /// A handshake failed; `reason` is one of a few.
+    pub fn handshake_failed(&self, port: &str, reason: &'static str) {
+        self.handshake_failures.get_or_create(&HandshakeLabels { port: port.to_owned(), reason }).inc();
+    }
+
+    /// Counts the lines about a port's machines that the log had no room for.
+    pub fn lines_left_out(&self, port: &str) -> Counter {
+        self.lines_left_out.get_or_create_owned(&PortLabel { port: port.to_owned() })
     }
 
     /// Counts a port's connections that are cut because the machine reads too slowly.

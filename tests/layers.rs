@@ -42,6 +42,7 @@ const PURE: &[&str] = &[
     "ra/packet.rs",
     "session.rs",
     "allowance.rs",
+    "relay/account.rs",
     "relay/budget.rs",
     "relay/patience.rs",
     "relay/image/key.rs",

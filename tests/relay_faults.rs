@@ -305,6 +305,7 @@ fn a_machines_connection_has_the_listeners_limits() {
     assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
     // The kernel counts its own book-keeping, too.
     assert_eq!(socket.send_buffer_size().unwrap(), 2 * 128 * 1024);
+    assert_eq!(socket.recv_buffer_size().unwrap(), 2 * 64 * 1024);
     drop(machine.join());
 }
 

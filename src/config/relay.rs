@@ -23,7 +23,7 @@ const DEFAULT_PORT: u16 = 80;
 const DEFAULT_TLS_PORT: u16 = 443;
 /// One machine needs one or two; the rest is for its firmware's impatience.
 const DEFAULT_CONNECTIONS: u16 = 16;
-/// A boot has some ten requests; a machine that asks more often than this each second does not boot.
+/// A boot has some ten requests; a machine that asks for more than this each second does not boot.
 const DEFAULT_REQUESTS: u32 = 100;
 const DEFAULT_SCRIPT: [&str; 2] = ["/boot.ipxe", "/*/boot.ipxe"];
 /// metal-hammer's configuration, v1 and v2.
@@ -52,7 +52,7 @@ pub struct Relay {
     pub tls: Option<ListenTls>,
     /// Connections that one boot port may have open at once, at least 1.
     pub connections: u16,
-    /// Requests that one boot port may make in a second; none: any number.
+    /// Small requests that one boot port may make in a second, other work by what it costs (`relay::account`); none: any number.
     pub requests: Option<NonZeroU32>,
     /// A machine that takes fewer bytes per second over `patience` of an answer is cut off; none: nobody is.
     pub min_rate: Option<u64>,

@@ -6,7 +6,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -19,14 +19,17 @@ use tokio::time::{sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
-use tracing::debug;
+use tracing::{debug, warn};
 
+use super::account::Work;
 use super::claim::Machine;
+use super::gate::Metered;
+use super::log;
 use super::reader::Reader;
 use super::respond;
 use super::server::{Phase, Service, Stage};
 use super::timer::Timer;
-use super::tls::Reloaded;
+use super::tls::{HandshakeError, Reloaded};
 use crate::metrics::OneMore;
 
 /// A request's head must be there in this time, and a TLS handshake too; also how long a silent connection is kept.
@@ -48,7 +51,7 @@ pub(super) async fn run(
 ) {
     let open = (OneMore::of(&service.connections), service.shared.open.subscribe(), place);
     let end = match machine.tls.then_some(service.shared.tls.as_ref()).flatten() {
-        None => converse(stream, machine, &service).await,
+        None => converse(Metered::new(stream, Arc::clone(&service.gate)), machine, &service).await,
         // Boxed: most have no TLS, and are not to have the room for it.
         Some(tls) => Box::pin(converse_over_tls(tls, stream, machine, &service)).await,
     };
@@ -65,30 +68,39 @@ async fn converse_over_tls(
     machine: Machine,
     service: &Arc<Service>,
 ) -> Result<(), String> {
-    // A handshake costs more than most requests, and all ports' are made by one thread.
-    if !service.allows(Instant::now()) {
-        return Err("its port asks too often".to_owned());
+    // One thread makes the handshakes of all ports.
+    service.gate.wait(service.gate.charge(Work::Handshake)).await;
+    let stream = Metered::new(stream, Arc::clone(&service.gate));
+    match shake_hands(tls, stream, service.phase.clone()).await {
+        Ok(stream) => converse(stream, machine, service).await,
+        Err(HandshakeError::PortEnded) => Err(HandshakeError::PortEnded.to_string()),
+        Err(failure) => {
+            let (port, reason) = (&service.port, failure.to_string());
+            service.shared.metrics.handshake_failed(port.as_str(), failure.class());
+            if service.log.has_room() {
+                warn!(%port, from = %machine.address, reason = log::short(&reason), "a TLS handshake failed");
+            }
+            Err(reason)
+        }
     }
-    let stream = shake_hands(tls, stream, service.phase.clone()).await?;
-    converse(stream, machine, service).await
 }
 
 /// The handshake of a connection over TLS, before its time is over, or its port's.
-async fn shake_hands(
+async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     tls: &Reloaded<ServerConfig>,
-    stream: TcpStream,
+    stream: S,
     mut phase: watch::Receiver<Phase>,
-) -> Result<TlsStream<TcpStream>, String> {
+) -> Result<TlsStream<S>, HandshakeError> {
     let over = async {
         let _ = phase.wait_for(Phase::ends).await.is_ok();
         sleep(LINGER).await;
     };
     tokio::select! {
         done = timeout(HEAD_TIMEOUT, TlsAcceptor::from(tls.get()).accept(stream)) => match done {
-            Ok(done) => done.map_err(|error| error.to_string()),
-            Err(_) => Err("no TLS handshake in time".to_owned()),
+            Ok(done) => done.map_err(HandshakeError::Failed),
+            Err(_) => Err(HandshakeError::Late),
         },
-        () = over => Err("no TLS handshake before its port ended".to_owned()),
+        () = over => Err(HandshakeError::PortEnded),
     }
 }
 

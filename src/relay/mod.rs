@@ -2,18 +2,22 @@
 //!
 //! `task` runs a `server` on each port that serves a machine; each `connection` of it (over a `reader` with `patience`, with
 //! a `timer`, whose `alarm` others have, too) hands its requests to `respond`.
-//! What becomes of it `intake`, `route` and `decide` say, and `allowance` how often; `claim` is what leafboot vouches for
+//! What becomes of it `intake`, `route` and `decide` say; what it costs stands in the port's `account`, and waits at its `gate`
+//! when that is too much; `log` bounds what is said of it. `claim` is what leafboot vouches for
 //! (`vouched`: ready to be sent), `script` what iPXE is told while something is wrong, `reply` everybody. `upstream` asks
 //! the servers behind, over `tls` where they want it, and `image` serves images in proxy mode.
 
+pub mod account;
 mod alarm;
 pub mod body;
 pub mod budget;
 pub mod claim;
 pub mod connection;
 pub mod decide;
+pub mod gate;
 pub mod image;
 pub mod intake;
+pub mod log;
 pub mod patience;
 mod reader;
 pub mod reply;

@@ -21,13 +21,15 @@ use hyper::http::request::Parts;
 use hyper::http::response;
 use hyper::{Request, Response, StatusCode, Uri, Version};
 use tokio::time::sleep;
-use tracing::{debug, info, warn};
+use tracing::{Level, debug, enabled, info, warn};
 
+use super::account::Work;
 use super::body::{self, Body, Patient};
 use super::claim::{self, Claim, Machine, RequestId};
 use super::decide;
 use super::image::{ImageRequest, PortImages};
 use super::intake::{self, Head};
+use super::log;
 use super::reply;
 use super::route::Kind;
 use super::script::{self, Trouble};
@@ -69,8 +71,18 @@ struct Asked<'a> {
 type Answer<'a> = Either<Ready<Answered>, Pin<Box<dyn Future<Output = Answered> + Send + 'a>>>;
 type Answered = Result<Response<Body>, Infallible>;
 
-/// Answers one request.
+/// Answers one request, when its port's account has paid for it.
 pub(super) fn respond(service: &Service, machine: Machine, request: Request<Incoming>) -> Answer<'_> {
+    match service.gate.charge(Work::Request) {
+        None => answer(service, machine, request),
+        due => Either::Right(Box::pin(async move {
+            service.gate.wait(due).await;
+            answer(service, machine, request).await
+        })),
+    }
+}
+
+fn answer(service: &Service, machine: Machine, request: Request<Incoming>) -> Answer<'_> {
     let (claim, stage) = {
         let phase = service.phase.borrow();
         (Arc::clone(&phase.claim), phase.stage)
@@ -128,10 +140,8 @@ impl Asked<'_> {
         if let Some(reason) = over {
             return Some(reply::closing(self.trouble(kind, reason)));
         }
-        if stage == Stage::Drains && kind == Kind::Image && self.service.images.is_some() {
-            return Some(self.trouble(kind, "leafboot is about to be restarted"));
-        }
-        (!self.service.allows(self.began)).then(|| self.trouble(kind, "this port asks too often"))
+        (stage == Stage::Drains && kind == Kind::Image && self.service.images.is_some())
+            .then(|| self.trouble(kind, "leafboot is about to be restarted"))
     }
 
     /// Sends the machine to the partition cache.
@@ -309,22 +319,29 @@ impl Asked<'_> {
     }
 
     fn warn(&self, kind: Kind, reason: &str) {
-        warn!(port = %self.claim.port, request = %self.id, %kind, reason, "cannot be relayed");
+        if self.service.log.has_room() {
+            let reason = log::short(reason);
+            warn!(port = %self.claim.port, request = %self.id, %kind, reason, "cannot be relayed");
+        }
     }
 
-    /// Ends a request that was turned away. A machine could fill the log with requests that cost nothing.
+    /// Ends a request that was turned away.
     fn turn_away(&self, kind: Option<Kind>, response: Response<Body>) -> Answered {
         let (Claim { port, session, .. }, request) = (&*self.claim, self.id);
-        debug!(%port, %session, %request, status = response.status().as_u16(), "turned away");
+        if enabled!(Level::DEBUG) && self.service.log.has_room() {
+            debug!(%port, %session, %request, status = response.status().as_u16(), "turned away");
+        }
         self.answered(kind, response)
     }
 
     /// Ends a request that was relayed.
     fn relayed(&self, kind: Kind, response: Response<Body>) -> Answered {
         let (Claim { port, session, .. }, request) = (&*self.claim, self.id);
-        let (method, path) = (self.parts.method.as_str(), self.parts.uri.path());
+        let (method, path) = (self.parts.method.as_str(), log::short(self.parts.uri.path()));
         let (status, ms) = (response.status().as_u16(), || self.began.elapsed().as_millis());
-        info!(%port, %session, %request, %kind, method, path, status, ms = ms(), "relayed");
+        if enabled!(Level::INFO) && self.service.log.has_room() {
+            info!(%port, %session, %request, %kind, method, path, status, ms = ms(), "relayed");
+        }
         self.answered(Some(kind), response)
     }
 
@@ -332,6 +349,9 @@ impl Asked<'_> {
     fn answered(&self, kind: Option<Kind>, mut response: Response<Body>) -> Answered {
         let (kind, status) = (kind.map(Kind::as_str), response.status().as_u16());
         self.service.kept.with(|kept| kept.requests.answered(kind, status));
+        if let Body::Here(bytes) = response.body() {
+            self.service.gate.charge_for_answer(bytes.len());
+        }
         if let Some((name, id)) = self.id() {
             response.headers_mut().insert(name, id);
         }

@@ -14,15 +14,17 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::rustls::ServerConfig;
 
+use super::account::Work;
 use super::claim::{Claim, Machine};
 use super::connection;
+use super::gate::Gate;
 use super::image::{Images, PortImages};
+use super::log::Log;
 use super::script::Memory;
 use super::tls::{self, Reloaded, TlsError};
 use super::upstream::{Buffers, Manner, Upstream};
 use super::vouched::Vouched;
 use crate::accept;
-use crate::allowance::Allowance;
 use crate::config::Relay;
 use crate::config::relay::CacheMode;
 use crate::held::Held;
@@ -35,6 +37,8 @@ use crate::session::SessionId;
 const BACKLOG: i32 = 64;
 /// What the kernel may hold of an answer, in bytes: bounds memory, and iPXE hangs on more in flight (ipxe issue 1023).
 const SEND_BUFFER: usize = 128 * 1024;
+/// What the kernel may hold of what a machine sends ahead, in bytes: it has little to say, and a leaf has many ports.
+const RECEIVE_BUFFER: usize = 64 * 1024;
 /// A machine that is gone without a word is noticed after two of these.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How long sent bytes may stay unread by a machine before the kernel gives its connection up.
@@ -145,6 +149,10 @@ pub struct Service {
     pub images: Option<PortImages>,
     /// What is kept of the port's machine from one request to the next.
     pub kept: Held<Kept>,
+    /// What its machines make leafboot do waits here when it is too much.
+    pub gate: Arc<Gate>,
+    /// What is said of its machines.
+    pub log: Log,
     /// Counts the bytes that its connections took.
     pub sent: Counter,
     /// Counts those that were cut.
@@ -160,13 +168,11 @@ impl Service {
         let port = phase.borrow().claim.port.clone();
         Self {
             ifindex,
+            gate: Arc::new(Gate::new(&shared.settings, &shared.metrics, phase.clone())),
+            log: Log::new(port.clone(), shared.metrics.lines_left_out(port.as_str())),
             phase,
             images: shared.images.as_ref().map(|images| images.for_port(&port)),
-            kept: Held::new(Kept {
-                allowance: shared.settings.requests.map(Allowance::per_second),
-                requests: shared.metrics.requests(port.as_str()),
-                vouched: None,
-            }),
+            kept: Held::new(Kept { requests: shared.metrics.requests(port.as_str()), vouched: None }),
             places: Arc::new(Semaphore::new(usize::from(shared.settings.connections))),
             sent: shared.metrics.sent(port.as_str()),
             cut: shared.metrics.cut(port.as_str()),
@@ -174,16 +180,6 @@ impl Service {
             shared: Arc::clone(shared),
             port,
         }
-    }
-
-    /// Whether the port may ask for one more thing.
-    pub fn allows(&self, now: Instant) -> bool {
-        let take = |kept: &mut Kept| kept.allowance.as_mut().is_none_or(|left| left.take(now));
-        let is_allowed = self.kept.with(take);
-        if !is_allowed {
-            self.shared.metrics.turned_away(self.port.as_str());
-        }
-        is_allowed
     }
 
     /// The headers that say where a machine's request comes in, and who asks.
@@ -204,8 +200,6 @@ impl Service {
 
 /// What is kept of a port's machine from one request to the next.
 pub struct Kept {
-    /// How often it may ask; none: as often as it likes.
-    pub allowance: Option<Allowance>,
     /// Counts what it asked.
     pub requests: Requests,
     /// What was said of it last.
@@ -220,6 +214,7 @@ pub fn listen(port: &PortName, tcp_port: u16) -> io::Result<std::net::TcpListene
     socket.set_reuse_address(true)?;
     // What follows goes over to its connections (tcp(7), Linux tcp_create_openreq_child).
     socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     socket.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3).with_retries(3);
     socket.set_tcp_keepalive(&keepalive)?;
@@ -238,13 +233,17 @@ pub async fn serve(listener: std::net::TcpListener, service: Arc<Service>, tls: 
         Ok(listener) => listener,
         Err(error) => return error,
     };
+    let mut due = None;
     loop {
+        // Whoever comes meanwhile waits in the kernel's backlog.
+        service.gate.wait(due.take()).await;
         let Ok(place) = Arc::clone(&service.places).acquire_owned().await else {
             return io::ErrorKind::BrokenPipe.into();
         };
         let (stream, from) = accept::next(&service.port, || listener.accept()).await;
         // The listener takes IPv6 alone.
         let SocketAddr::V6(from) = from else { continue };
+        due = service.gate.charge(Work::Connection);
         let machine = Machine { address: *from.ip(), tls };
         tokio::spawn(connection::run(stream, machine, Arc::clone(&service), place));
     }

@@ -3,6 +3,7 @@
 //! Must never: go on with half of a change. A file that cannot be used leaves the last good ones in force.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -36,6 +37,39 @@ pub enum TlsError {
         /// Why.
         reason: rustls::Error,
     },
+}
+
+/// Why a machine's handshake failed.
+#[derive(Debug, Error)]
+pub enum HandshakeError {
+    /// One of both refused it, or the connection broke.
+    #[error("{0}")]
+    Failed(io::Error),
+    /// The machine took too long.
+    #[error("it was not made in time")]
+    Late,
+    /// The port ended before.
+    #[error("its port ended before it was made")]
+    PortEnded,
+}
+
+impl HandshakeError {
+    /// One word of a few: a machine cannot choose any other.
+    pub fn class(&self) -> &'static str {
+        let error = match self {
+            Self::Failed(error) => error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()),
+            Self::Late => return "late",
+            Self::PortEnded => return "ended",
+        };
+        match error {
+            // The connection's own.
+            None => "closed",
+            // The machine does not trust the certificate, for one.
+            Some(rustls::Error::AlertReceived(_)) => "refused",
+            Some(rustls::Error::PeerIncompatible(_)) => "incompatible",
+            Some(_) => "malformed",
+        }
+    }
 }
 
 /// Something that was made out of files, and is made anew when they change.

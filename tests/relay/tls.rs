@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio_rustls::rustls::crypto::ring;
@@ -153,13 +154,45 @@ fn image(relayed: &Relayed, directory: &Path, name: &str) -> String {
 }
 
 #[test]
-fn a_port_that_shakes_hands_too_often_is_refused() {
+fn a_port_that_shakes_hands_too_often_waits_and_is_served() {
     let directory = tempfile::tempdir().unwrap();
     Authority::new(directory.path()).issue(directory.path(), "relay", "leaf.example");
-    let relayed = relayed(directory.path(), "requests = 2\n");
-    let get = || image(&relayed, directory.path(), "leaf.example");
-    eventually("a machine is served", || get().contains("307 "));
-    eventually("one that comes back at once is not", || get().contains("curl: (35)"));
+    let relayed = relayed(directory.path(), "requests = 20\n");
+    let begun = Instant::now();
+    for _ in 0..4 {
+        let answer = image(&relayed, directory.path(), "leaf.example");
+        assert!(answer.contains("307 "), "{answer}");
+    }
+    assert!(
+        begun.elapsed() > Duration::from_secs(1),
+        "a handshake costs as ten requests: {:?}",
+        begun.elapsed()
+    );
+}
+
+#[test]
+fn a_handshake_that_fails_is_said_and_counted_by_its_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new(directory.path());
+    authority.issue(directory.path(), "relay", "leaf.example");
+    let relayed = relayed(directory.path(), "");
+    // A machine that trusts somebody else, one that speaks HTTP, and one that hangs up.
+    let other = tempfile::tempdir().unwrap();
+    Authority::new(other.path());
+    assert!(image(&relayed, other.path(), "leaf.example").contains("curl: (60)"));
+    relayed.cable.machine("curl", &["-sS", "-m", "4", "-g", "http://[2001:db8:b007::1]:443/boot.ipxe"]);
+    relayed.cable.inside(|| drop(TcpStream::connect("[2001:db8:b007::1]:443").unwrap())).join().unwrap();
+    for reason in ["refused", "malformed", "closed"] {
+        let counted =
+            format!("leafboot_relay_handshake_failures_total{{port=\"Ethernet0\",reason=\"{reason}\"}} 1\n");
+        eventually(&counted, || relayed.metrics.text().contains(&counted));
+    }
+    let log = relayed.log();
+    let said: Vec<&str> =
+        log.lines().filter(|line| line.contains("WARN") && line.contains("handshake")).collect();
+    assert_eq!(said.len(), 3, "{log}");
+    assert!(said.iter().all(|line| line.contains("port=Ethernet0") && line.contains("reason=")), "{said:?}");
+    assert!(said.iter().any(|line| line.contains("UnknownCA")), "{said:?}");
 }
 
 #[test]
