@@ -36,11 +36,11 @@ use tracing::{debug, info, warn};
 use crate::accept;
 use crate::config::Boot;
 use crate::desired::{self, Desired, Document, DocumentError, PortRows};
+use crate::keeper::Keeper;
 use crate::metrics::Metrics;
 use crate::net::PortName;
 use crate::printable::Printable;
 use crate::status::{PortStatus, Status};
-use crate::store::Store;
 use answer::{Reply, error};
 
 mod answer;
@@ -81,8 +81,8 @@ pub struct Api {
     pub boot: Boot,
     /// Where accepted documents go.
     pub desired: watch::Sender<Option<Desired>>,
-    /// Where they are kept.
-    pub store: Store,
+    /// What keeps them.
+    pub keeper: Arc<Keeper>,
     /// The ports' states.
     pub status: watch::Receiver<Status>,
     /// The leaf's ports; none while CONFIG_DB cannot be read.
@@ -191,7 +191,7 @@ async fn respond(api: &Api, request: Request<Incoming>) -> Reply {
     }
     match (request.method().clone(), path.strip_prefix("/v1/ports")) {
         (Method::PUT, Some("" | "/")) => put(api, request).await,
-        (Method::GET, Some("" | "/")) => answer::document(StatusCode::OK, &api.status.borrow()),
+        (Method::GET, Some("" | "/")) => document(api, StatusCode::OK, &api.status.borrow()),
         (Method::GET, Some(rest)) if rest.starts_with('/') => one(api, &rest[1..].replace("%2F", "/")),
         (_, Some(rest)) if rest.is_empty() || rest.starts_with('/') => {
             not_allowed(&path, if rest.len() > 1 { "GET" } else { "GET, PUT" })
@@ -246,11 +246,7 @@ fn accept(api: &Api, body: &[u8]) -> Result<Desired, Box<Reply>> {
     };
     let desired = Desired::after(before.as_ref(), judged, Instant::now());
     if before.as_ref().is_none_or(|before| before.generation != desired.generation) {
-        api.store.keep(&desired).map_err(|reason| {
-            let reason = format!("the document cannot be kept, so it is not taken: {reason}");
-            warn!(reason, "refused a push");
-            Box::new(error(StatusCode::INTERNAL_SERVER_ERROR, &reason))
-        })?;
+        api.keeper.keep(&desired);
         let (ports, rejected) = (desired.ports.len(), desired.rejected.iter().count());
         info!(generation = desired.generation, ports, rejected, "took a new document");
         warn_of_rejected(before.as_ref(), &desired);
@@ -279,11 +275,15 @@ async fn settle(api: &Api, desired: &Desired, wait: Duration) -> Reply {
     let now = api.status.borrow();
     if now.is_of(desired.generation) {
         let code = if now.is_settled() { StatusCode::OK } else { StatusCode::ACCEPTED };
-        return answer::document(code, &now);
+        return document(api, code, &now);
     }
     let none = PortRows::new();
     let rows = api.ports.borrow();
-    answer::document(StatusCode::ACCEPTED, &now.pending(desired, rows.as_ref().unwrap_or(&none)))
+    document(api, StatusCode::ACCEPTED, &now.pending(desired, rows.as_ref().unwrap_or(&none)))
+}
+
+fn document(api: &Api, code: StatusCode, status: &Status) -> Reply {
+    answer::document(code, status, api.keeper.error().as_deref())
 }
 
 fn one(api: &Api, name: &str) -> Reply {

@@ -7,7 +7,7 @@
 //!     ┌───────┐  watch<Desired>                ┌─────────┐ watch<Links>        ┌─────────┐ ┌────────────┐
 //!     │  api  │───────────┬────────────────┐   │  links  │──────────┬────────▶ │ ra/task │ │ relay/task │
 //!     └───┬───┘           │                │   └─────────┘          │          └────┬────┘ └─────┬──────┘
-//!       store             ▼                ▼                        │     serving (pure): which port serves now
+//!      keeper             ▼                ▼                        │     serving (pure): which port serves now
 //!         ▲        ┌─────────────┐     watch<RaStates>              │        engine │(pure) route, claim … (pure)
 //!         │        │  reconcile  │◀─────────────────────────────────┘               ▼            ▼
 //!         │        └──────┬──────┘                                           raw frames   server, upstream, image
@@ -31,6 +31,7 @@ pub mod config;
 pub mod db;
 pub mod desired;
 pub mod held;
+pub mod keeper;
 pub mod links;
 pub mod metrics;
 pub mod neighbours;

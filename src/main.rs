@@ -15,6 +15,7 @@ use leafboot::api::{self, Api};
 use leafboot::cli::{Cli, Command};
 use leafboot::config::Config;
 use leafboot::desired::Desired;
+use leafboot::keeper::Keeper;
 use leafboot::metrics::Metrics;
 use leafboot::reconcile::{self, Inputs, Outputs};
 use leafboot::store::Store;
@@ -97,14 +98,16 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
     let (unrouted_out, unrouted) = watch::channel(Default::default());
 
     let metrics = Arc::new(Metrics::default());
+    let keeper = Arc::new(Keeper::new(store, Arc::clone(&metrics)));
     let api = Api {
         boot: config.boot.clone(),
         desired: desired_out,
-        store,
+        keeper: Arc::clone(&keeper),
         status,
         ports,
         metrics: Arc::clone(&metrics),
     };
+    let desired_now = desired.clone();
     let inputs = Inputs { desired: desired.clone(), links: links.clone(), ra };
     let outputs = Outputs {
         status: status_out,
@@ -146,6 +149,7 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
             Err("the advertisements' task ended".into())
         }
         never = scraping => match never {},
+        never = keeper.run(desired_now) => match never {},
         never = api::run(socket, Arc::new(api)) => match never {},
     }
 }

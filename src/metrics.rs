@@ -110,6 +110,7 @@ pub struct Metrics {
     ports: Family<StateLabel, Gauge>,
     ports_advertising: Gauge,
     settled: Gauge,
+    state_saved: Gauge,
     requests: Family<RequestLabels, Counter>,
     sent: Family<PortLabel, Counter>,
     connections: Family<PortLabel, Gauge>,
@@ -138,6 +139,7 @@ impl Default for Metrics {
             ports: Family::default(),
             ports_advertising: Gauge::default(),
             settled: Gauge::default(),
+            state_saved: Gauge::default(),
             requests: Family::default(),
             sent: Family::default(),
             connections: Family::default(),
@@ -224,6 +226,11 @@ impl Metrics {
             "settled",
             "1 while a document is there, SONiC's databases can be read and every port is settled",
             self.settled.clone(),
+        );
+        registry.register(
+            "state_saved",
+            "1 while state.directory has the last document that was taken",
+            self.state_saved.clone(),
         );
     }
 
@@ -316,6 +323,11 @@ impl Metrics {
         }
         self.ports_advertising.set(count(&|port| port.advertising));
         self.settled.set(i64::from(status.is_settled()));
+    }
+
+    /// Whether the last document is kept.
+    pub fn state_saved(&self, is_saved: bool) {
+        self.state_saved.set(i64::from(is_saved));
     }
 
     /// Counts the requests of a port's machines that are answered.

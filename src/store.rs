@@ -60,16 +60,24 @@ impl Store {
     /// Keeps a document: written aside, synced and renamed, so that a crash leaves the old one or the new one.
     pub fn keep(&self, desired: &Desired) -> Result<(), StoreError> {
         let path = self.path();
-        self.write(&path, desired.to_kept(now()).as_bytes()).map_err(|source| StoreError::Io { path, source })
+        self.write(&path, desired.to_kept(now()).as_bytes()).map_err(|source| {
+            // Half a document would take what room there is, and there may be none.
+            let _ = fs::remove_file(self.aside());
+            StoreError::Io { path, source }
+        })
     }
 
     fn path(&self) -> PathBuf {
         self.directory.join("desired.json")
     }
 
+    fn aside(&self) -> PathBuf {
+        self.directory.join("desired.json.new")
+    }
+
     fn write(&self, path: &Path, text: &[u8]) -> io::Result<()> {
         fs::create_dir_all(&self.directory)?;
-        let aside = self.directory.join("desired.json.new");
+        let aside = self.aside();
         let mut file = File::create(&aside)?;
         file.write_all(text)?;
         file.sync_all()?;

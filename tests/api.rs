@@ -301,15 +301,30 @@ fn a_restarted_agent_remembers_and_a_repeated_push_changes_no_generation() {
     assert_eq!(text(&kept, "/old/Ethernet0/0/prefix"), "2001:db8:b007::/64");
 }
 
+/// A full or read-only state directory: ports are taken and released, it is said, and tried again until it works.
 #[test]
-fn a_document_that_cannot_be_kept_is_not_taken() {
+fn a_document_that_cannot_be_kept_is_taken_all_the_same() {
     let switch = Switch::start();
-    support::agent::write(&switch.path("state"), "a file where the directory should be");
+    let in_the_way = support::agent::write(&switch.path("state"), "a file where the directory should be");
     let agent = Agent::start_ready(&switch);
+    let counted = |line: &str| agent.get("/metrics").1.as_str().is_some_and(|text| text.contains(line));
+    assert!(counted("leafboot_state_saved 1\n"), "nothing is to be kept yet");
     let (code, answer) = agent.put("/v1/ports", BOOT);
-    assert_eq!(code, 500);
-    assert!(text(&answer, "/error").starts_with("the document cannot be kept"), "{answer}");
-    assert!(!switch.dump(CONFIG_DB).contains("VRF|"));
+    assert_eq!(code, 202, "{answer}");
+    assert!(text(&answer, "/state_error").contains("/state/desired.json: "), "{answer}");
+    eventually("Ethernet0 is being taken", || switch.dump(CONFIG_DB).contains("GATEWAY_ETHERNET0"));
+    agent.put("/v1/ports", r#"{"ports": {}}"#);
+    eventually("Ethernet0 is released", || !switch.dump(CONFIG_DB).contains("GATEWAY_ETHERNET0"));
+    assert!(counted("leafboot_state_saved 0\n"));
+    assert_eq!(agent.log().matches("cannot be kept; trying again").count(), 1, "{}", agent.log());
+
+    std::fs::remove_file(in_the_way).unwrap();
+    let kept = switch.path("state").join("desired.json");
+    eventually("it is kept", || {
+        std::fs::read_to_string(&kept).is_ok_and(|text| text.contains("\"generation\":2"))
+    });
+    eventually("that is said", || agent.get("/v1/ports").1["state_error"].is_null());
+    assert!(counted("leafboot_state_saved 1\n") && agent.log().contains("the document is kept"));
 }
 
 #[test]

@@ -21,6 +21,7 @@ struct Document<'a> {
     settled: bool,
     error: Option<&'a String>,
     anycast: &'a Option<String>,
+    state_error: Option<&'a str>,
     ports: Ports<'a>,
 }
 
@@ -49,13 +50,14 @@ impl Serialize for Ports<'_> {
     }
 }
 
-/// What is said of all ports.
-pub(super) fn document(code: StatusCode, status: &Status) -> Reply {
+/// What is said of all ports; `state_error`: why the document is not kept.
+pub(super) fn document(code: StatusCode, status: &Status, state_error: Option<&str>) -> Reply {
     let document = Document {
         generation: status.generation,
         settled: status.is_settled(),
         error: status.database_error.as_ref().or(status.write_error.as_ref()),
         anycast: &status.anycast,
+        state_error,
         ports: Ports(status),
     };
     json(code, &document)
