@@ -18,6 +18,10 @@ const REMEMBERED_MAX: usize = 4;
 const SCRIPT_MAX: usize = 64 * 1024;
 /// Most characters of a reason on a console.
 const LINE_MAX: usize = 240;
+/// How often a machine is told in a row that there is no boot script: about a minute while leafboot answers.
+const TRIES: u32 = 10;
+/// The iPXE setting that counts them, over all of the scripts that replace one another.
+const COUNTER: &str = "leafboot-tries";
 
 /// What stands in a machine's way, for its console.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,21 +51,30 @@ pub fn is_script(bytes: &[u8]) -> bool {
     })
 }
 
-/// A script that prints what is wrong, waits, and asks for `target` (path and query) again, for ever: when nobody
-/// answers it waits again by itself. `--replace` and `--autofree` keep iPXE's stack and memory from growing.
+/// A script that prints what is wrong, waits, and asks for `target` (path and query) again. `--replace` and `--autofree`
+/// keep iPXE's stack and memory from growing. When no script comes, it says from when its own text is, and has iPXE ask
+/// for a Router Advertisement: the port may have another prefix by now, and iPXE takes an advertisement only while
+/// `ifconf` runs (`ndp.c: ipv6conf_rx_router_advertisement`). A machine may have a second leaf: after [`TRIES`] such
+/// scripts and failures one after another the script fails, and whatever had fetched the first one goes on.
 pub fn retry(trouble: &Trouble, target: &str) -> Vec<u8> {
     let Trouble { leaf, port, reason, time, wait } = trouble;
+    let (leaf, reason, time) = (printable(leaf), printable(reason), printable(time));
     format!(
         "#!ipxe\n\
-         :again\n\
          echo\n\
-         echo leafboot on {} {port} at {}: {}\n\
+         echo leafboot on {leaf} {port} at {time}: {reason}\n\
+         :again\n\
+         inc {COUNTER}\n\
+         iseq ${{{COUNTER}}} {TRIES} && goto elsewhere ||\n\
          echo asking again in {wait} s\n\
          sleep {wait}\n\
-         chain --autofree --replace {} || goto again\n",
-        printable(leaf),
-        printable(time),
-        printable(reason),
+         chain --autofree --replace {} || ifconf -c ipv6 ||\n\
+         echo no script from leafboot on {leaf} {port}; at {time} it said: {reason}\n\
+         goto again\n\
+         :elsewhere\n\
+         echo leafboot on {leaf} {port}: {TRIES} times no boot script, so the script before this one goes on\n\
+         clear {COUNTER}\n\
+         exit 1\n",
         escaped(target),
     )
     .into_bytes()
@@ -182,10 +195,16 @@ mod tests {
         let script = retry(&trouble(&port, "no route to host"), "/boot.ipxe?mac=52-54");
         assert_eq!(
             String::from_utf8(script).unwrap(),
-            "#!ipxe\n:again\necho\n\
+            "#!ipxe\necho\n\
              echo leafboot on leaf01 Ethernet0 at 2026-11-22T14:00:00Z: no route to host\n\
+             :again\ninc leafboot-tries\niseq ${leafboot-tries} 10 && goto elsewhere ||\n\
              echo asking again in 5 s\nsleep 5\n\
-             chain --autofree --replace /boot.ipxe?mac=52-54 || goto again\n"
+             chain --autofree --replace /boot.ipxe?mac=52-54 || ifconf -c ipv6 ||\n\
+             echo no script from leafboot on leaf01 Ethernet0; at 2026-11-22T14:00:00Z it said: no route to host\n\
+             goto again\n\
+             :elsewhere\n\
+             echo leafboot on leaf01 Ethernet0: 10 times no boot script, so the script before this one goes on\n\
+             clear leafboot-tries\nexit 1\n"
         );
     }
 
@@ -267,11 +286,24 @@ mod tests {
             let port = "Ethernet0".parse().unwrap();
             let script = String::from_utf8(retry(&trouble(&port, &reason), &target)).unwrap();
             prop_assert!(script.is_ascii());
-            prop_assert_eq!(script.lines().count(), 7);
-            // iPXE takes them for operators as words of their own only.
-            prop_assert!(!script.contains('$') && script.split_whitespace().all(|word| word != "&&"));
-            prop_assert_eq!(script.lines().filter(|line| line.contains("||")).count(), 1);
-            prop_assert_eq!(script.lines().last().unwrap().split(' ').count(), 7);
+            // What a reason and a target may change is words within their own lines.
+            let plain = String::from_utf8(retry(&trouble(&port, "reason"), "/target")).unwrap();
+            prop_assert_eq!(script.lines().count(), plain.lines().count());
+            // iPXE takes them for operators as words of their own only, and for a setting where there is a dollar.
+            let special = |line: &str| {
+                let operators = line.split_whitespace().filter(|word| matches!(*word, "||" | "&&"));
+                (operators.count(), line.matches('$').count())
+            };
+            for (line, plain) in script.lines().zip(plain.lines()) {
+                prop_assert_eq!(special(line), special(plain));
+                match plain.find("reason").or(plain.find("/target")) {
+                    Some(begin) => prop_assert!(line.starts_with(&plain[..begin])),
+                    None => prop_assert_eq!(line, plain),
+                }
+                if !plain.starts_with("echo") {
+                    prop_assert_eq!(line.split(' ').count(), plain.split(' ').count());
+                }
+            }
         }
     }
 }

@@ -16,9 +16,13 @@ use super::support::eventually;
 fn retries(answer: &str, reason: &str) {
     assert!(answer.starts_with("200") && answer.contains("Content-Length: "), "{answer}");
     let script = answer.split_once("\r\n\r\n").unwrap().1;
-    assert!(script.starts_with("#!ipxe\n:again\n"), "{script}");
+    assert!(script.starts_with("#!ipxe\necho\n"), "{script}");
     assert!(script.contains("echo leafboot on leaf01 Ethernet0 at 2") && script.contains(reason), "{script}");
-    assert!(script.ends_with("chain --autofree --replace /boot.ipxe?mac=1 || goto again\n"), "{script}");
+    assert!(
+        script.contains("\nchain --autofree --replace /boot.ipxe?mac=1 || ifconf -c ipv6 ||\n"),
+        "{script}"
+    );
+    assert!(script.ends_with("\nexit 1\n"), "{script}");
 }
 
 #[test]

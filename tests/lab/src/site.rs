@@ -20,6 +20,11 @@ pub const BOOT_SUPERNET: &str = "2001:db8:b000::/36";
 /// This leaf's part of [`BOOT_SUPERNET`].
 pub const LEAF_PREFIX: &str = "2001:db8:b007::/57";
 
+/// The address of all leaves' relays, where a leaf is configured with it.
+pub const RELAY: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 1, 0, 0, 0, 1);
+/// The name of [`RELAY`].
+pub const RELAY_NAME: &str = "boot.metal-stack.io";
+
 /// A VRF of the leaf that has nothing to do with booting.
 pub const TENANT_VRF: &str = "VrfTenant";
 

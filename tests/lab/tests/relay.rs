@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use leafboot_lab::host::Error;
+use leafboot_lab::host::artifacts::Finds;
 use leafboot_lab::host::lab::{Images, Lab, Programs};
 use leafboot_lab::host::machine::Character;
 use leafboot_lab::host::story::{Boot, Stage};
@@ -25,6 +26,7 @@ fn in_lab(images: Images, work: impl FnOnce(&mut Lab) -> Result<(), Error> + Sen
     let programs = Programs::beside(Path::new(env!("CARGO_BIN_EXE_lab")));
     let story = |lab: &mut Lab| {
         lab.set_images(images)?;
+        lab.configure("[boot]\n", &format!("[boot]\nanycast = \"{}/127\"\n", site::RELAY))?;
         lab.start_leafboot()?;
         work(lab)
     };
@@ -117,6 +119,64 @@ fn a_machine_says_what_is_wrong_and_boots_when_it_is_well() -> Result<(), String
         let ipxe = boot.seen(Stage::IpxeAddress).unwrap_or_default();
         assert!(images(lab)?.iter().all(|entry| entry.peer.ip().to_string() == ipxe), "past the leaf");
         Ok(())
+    })
+}
+
+/// The prefix that a port has before its own.
+const EARLIER: &str = "2001:db8:b007:20::/64";
+
+/// A machine waits because the boot service is away; meanwhile its port is given another prefix, and leafboot is away for
+/// a while; and when all of it is back, the machine boots.
+fn boots_after_another_prefix(finds: Finds) -> Result<(), String> {
+    in_lab(Images::Redirect, |lab| {
+        lab.partition.stop_server(Server::BootService);
+        lab.push_prefixes(&[(PORT, EARLIER.to_owned())])?;
+        let mut machine = lab.switch_on_with(&[PORT], Character::Honest, finds)?;
+        machine.shows(0, "asking again in", LIMIT)?;
+        assert!(machine.says("ipxe-address", LIMIT)?.starts_with("2001:db8:b007:20:"));
+
+        lab.push(&[PORT])?;
+        lab.settled(PORT, "boot")?;
+        let since = machine.console().len();
+        machine.shows(since, &format!("leafboot on {} {PORT} at ", site::LEAF), LIMIT)?;
+        assert_eq!(machine.console().matches("machine: boot.ipxe failed").count(), 0, "it waits all along");
+
+        lab.kill_leafboot()?;
+        let gone = machine.console().len();
+        machine.shows(gone, &format!("no script from leafboot on {} {PORT}; at 2", site::LEAF), 2 * LIMIT)?;
+        lab.start_leafboot()?;
+        lab.partition.start_server(Server::BootService)?;
+        let address = machine.says("linux-address", 2 * LIMIT)?;
+        assert!(address.parse().is_ok_and(|address| PORT.holds(address)), "{address}");
+        machine.says("token", LIMIT).map(drop)
+    })
+}
+
+#[test]
+fn a_machine_that_found_the_relay_by_its_name_boots_after_another_prefix() -> Result<(), String> {
+    boots_after_another_prefix(Finds::Name)
+}
+
+#[test]
+fn a_machine_that_found_the_relay_on_its_link_boots_after_another_prefix() -> Result<(), String> {
+    boots_after_another_prefix(Finds::LinkLocal)
+}
+
+#[test]
+fn a_machine_with_two_leaves_asks_the_other_one_when_the_first_has_no_script_for_long() -> Result<(), String>
+{
+    in_lab(Images::Redirect, |lab| {
+        lab.partition.stop_server(Server::BootService);
+        lab.push(&Port::ALL)?;
+        let mut machine = lab.switch_on_with(&Port::ALL, Character::Honest, Finds::LinkLocal)?;
+        let at = |port: Port| format!("leafboot on {} {port} at ", site::LEAF);
+        machine.shows(0, &at(Port::Ethernet4), 3 * LIMIT)?;
+        let console = machine.console();
+        let (first, _) = console.split_once(&at(Port::Ethernet4)).unwrap_or_default();
+        assert_eq!(first.matches(&at(Port::Ethernet0)).count(), 10, "{first}");
+        assert_eq!(first.matches("machine: boot.ipxe failed").count(), 1, "its own script goes on: {first}");
+        lab.partition.start_server(Server::BootService)?;
+        machine.shows(0, &format!("boot.ipxe for {} {}", site::LEAF, Port::Ethernet4), LIMIT)
     })
 }
 

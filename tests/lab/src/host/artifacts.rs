@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::Error;
 use super::process::run;
 use crate::leaf::systemd;
+use crate::site;
 
 /// The kernel's modules that a machine needs, each after those that it needs itself.
 const MODULES: [&str; 8] = [
@@ -121,8 +122,6 @@ fn download(directory: &Path) -> Result<(), Error> {
 /// The files that machines boot from.
 #[derive(Debug)]
 pub struct Artifacts {
-    /// The CD image.
-    pub cd: PathBuf,
     /// The kernel.
     pub kernel: PathBuf,
     /// The initramfs.
@@ -132,11 +131,7 @@ pub struct Artifacts {
 impl Artifacts {
     /// Makes them in a directory.
     pub fn make(kernel: &Kernel, directory: &Path) -> Result<Artifacts, Error> {
-        Ok(Artifacts {
-            cd: cd(&directory.join("cd"))?,
-            kernel: kernel.image(),
-            initramfs: initramfs(kernel, &directory.join("initramfs"))?,
-        })
+        Ok(Artifacts { kernel: kernel.image(), initramfs: initramfs(kernel, &directory.join("initramfs"))? })
     }
 }
 
@@ -149,14 +144,29 @@ pub fn xstate(directory: &Path) -> Result<PathBuf, Error> {
     Ok(library)
 }
 
+/// How the script on a CD finds the leaf's relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finds {
+    /// By the link-local address of whoever sends the Router Advertisements.
+    LinkLocal,
+    /// By its name, which all leaves share.
+    Name,
+}
+
 /// A CD image that starts Debian's iPXE with the machine's script.
-fn cd(directory: &Path) -> Result<PathBuf, Error> {
+pub fn cd(directory: &Path, finds: Finds) -> Result<PathBuf, Error> {
     const MENU: &str = "TIMEOUT 0\nDEFAULT ipxe\nLABEL ipxe\n KERNEL ipxe.krn\n INITRD start.ipx\n";
+    const START: &str = include_str!("../../machine/start.ipxe");
+    let (name, start) = match finds {
+        Finds::LinkLocal => ("cd", START.to_owned()),
+        Finds::Name => ("cd-by-name", START.replace("[${net${nic}/gateway6}%net${nic}]", site::RELAY_NAME)),
+    };
+    let directory = &directory.join(name);
     fs::create_dir_all(directory).map_err(Error::file(directory))?;
     copy("/boot/ipxe.lkrn", &directory.join("ipxe.krn"))?;
     copy("/usr/lib/ISOLINUX/isolinux.bin", &directory.join("isolinux.bin"))?;
     copy("/usr/lib/syslinux/modules/bios/ldlinux.c32", &directory.join("ldlinux.c32"))?;
-    write(&directory.join("start.ipx"), include_str!("../../machine/start.ipxe"))?;
+    write(&directory.join("start.ipx"), &start)?;
     write(&directory.join("isolinux.cfg"), MENU)?;
     let image = directory.with_extension("iso");
     let options =

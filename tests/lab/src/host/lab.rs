@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::artifacts::{Artifacts, Kernel, check_prerequisites};
+use super::artifacts::{Artifacts, Finds, Kernel, cd, check_prerequisites};
 use super::leaf::{Init, Leaf};
 use super::machine::{Character, Machine};
 use super::network::{in_own_network, lay_cables};
@@ -78,7 +78,6 @@ pub struct Lab {
     /// The partition.
     pub partition: Partition,
     directory: PathBuf,
-    cd: PathBuf,
     leafboot: PathBuf,
     leafboot_pid: Option<i32>,
 }
@@ -131,7 +130,6 @@ impl Lab {
             leaf,
             partition,
             directory: directory.to_owned(),
-            cd: artifacts.cd,
             leafboot: programs.leafboot.clone(),
             leafboot_pid: None,
         };
@@ -184,13 +182,30 @@ impl Lab {
 
     /// Switches on the machine on a port.
     pub fn switch_on(&self, port: Port, character: Character) -> Result<Machine, Error> {
-        Machine::start(port, character, &self.cd, &self.directory)
+        self.switch_on_with(&[port], character, Finds::LinkLocal)
     }
 
-    /// Pushes the desired state as metal-core does: these ports are to boot, and no others. A leafboot that has not
-    /// read CONFIG_DB yet answers 503, and is asked again.
+    /// Switches on a machine with an interface on each of these ports, whose CD finds the relay in this way.
+    pub fn switch_on_with(
+        &self,
+        ports: &[Port],
+        character: Character,
+        finds: Finds,
+    ) -> Result<Machine, Error> {
+        Machine::start(ports, character, &cd(&self.directory, finds)?, &self.directory)
+    }
+
+    /// Pushes the desired state as metal-core does: these ports are to boot, and no others.
     pub fn push(&self, ports: &[Port]) -> Result<Pushed, Error> {
-        let boot = |port: &Port| (port.name().to_owned(), json!({"state": "boot", "prefix": port.prefix()}));
+        self.push_prefixes(&ports.iter().map(|port| (*port, port.prefix())).collect::<Vec<_>>())
+    }
+
+    /// The same, with other prefixes than the ports' own. A leafboot that has not read CONFIG_DB yet answers 503, and is
+    /// asked again.
+    pub fn push_prefixes(&self, ports: &[(Port, String)]) -> Result<Pushed, Error> {
+        let boot = |(port, prefix): &(Port, String)| {
+            (port.name().to_owned(), json!({"state": "boot", "prefix": prefix}))
+        };
         let document = json!({"ports": ports.iter().map(boot).collect::<serde_json::Map<_, _>>()});
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let pushed = Pushed { at: Instant::now(), wall };

@@ -1,4 +1,4 @@
-//! A machine: QEMU with a CD in its drive, one network card on a port's cable and a serial console.
+//! A machine: QEMU with a CD in its drive, a network card on each of its ports' cables and a serial console.
 //!
 //! It is told nothing about the leaf or the partition.
 
@@ -26,8 +26,14 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Switches a machine on.
-    pub fn start(port: Port, character: Character, cd: &Path, directory: &Path) -> Result<Machine, Error> {
+    /// Switches a machine on. It is the one that hangs on the first of its ports.
+    pub fn start(
+        ports: &[Port],
+        character: Character,
+        cd: &Path,
+        directory: &Path,
+    ) -> Result<Machine, Error> {
+        let port = ports.first().ok_or_else(|| Error::Wrong("a machine hangs on no port".to_owned()))?;
         let console = directory.join(format!("machine-{port}.log"));
         let family = match character {
             Character::Honest => "honest",
@@ -44,10 +50,12 @@ impl Machine {
         option("-serial", format!("file:{}", console.display()));
         option("-cdrom", cd.display().to_string());
         option("-smbios", format!("type=1,uuid={},family={family}", port.machine_uuid()));
-        let tap = network::machine_tap(port);
-        option("-netdev", format!("tap,id=port,ifname={tap},script=no,downscript=no"));
-        // Without `romfile=` the card's own iPXE would run once the CD's has given up.
-        option("-device", format!("virtio-net-pci,romfile=,netdev=port,mac={}", port.machine_mac()));
+        for port in ports {
+            let tap = network::machine_tap(*port);
+            option("-netdev", format!("tap,id={tap},ifname={tap},script=no,downscript=no"));
+            // Without `romfile=` the card's own iPXE would run once the CD's has given up.
+            option("-device", format!("virtio-net-pci,romfile=,netdev={tap},mac={}", port.machine_mac()));
+        }
         let qemu = Process::start("the machine", &argv, &directory.join(format!("qemu-{port}.log")))?;
         Ok(Machine { console, qemu })
     }

@@ -114,7 +114,7 @@ fn image(files: &Path) -> Result<(), Error> {
     writeln!(checksum, "{sum}  img.tar.lz4").map_err(Error::file(&path))
 }
 
-/// A resolver that knows one name and refuses all others.
+/// A resolver that knows two names and refuses all others.
 fn dnsmasq() -> Vec<String> {
     vec![
         "/usr/sbin/dnsmasq".to_owned(),
@@ -126,6 +126,7 @@ fn dnsmasq() -> Vec<String> {
         "--bind-interfaces".to_owned(),
         format!("--listen-address={}", site::RESOLVER),
         format!("--host-record={},{}", site::CACHE_NAME, site::CACHE),
+        format!("--host-record={},{}", site::RELAY_NAME, site::RELAY),
         "--log-queries".to_owned(),
     ]
 }
