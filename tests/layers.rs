@@ -122,7 +122,7 @@ fn each_edges_library_has_one_home() {
         ("netlink_sys::", "netlink.rs"),
         ("netlink_packet", "netlink.rs links.rs neighbours.rs"),
         ("prometheus_client::", "metrics.rs"),
-        ("rustls::", "tls.rs server.rs connection.rs origin.rs"),
+        ("rustls::", "tls.rs server_name.rs server.rs connection.rs origin.rs"),
         ("sd_notify::", "systemd.rs"),
         ("std::fs", "store.rs api.rs main.rs place.rs preview.rs tls.rs"),
         ("use nix::", "socket.rs ears.rs netlink.rs"),

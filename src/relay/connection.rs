@@ -24,13 +24,14 @@ use tracing::{debug, warn};
 use super::account::Work;
 use super::claim::Machine;
 use super::gate::Metered;
-use super::log;
 use super::reader::Reader;
 use super::respond;
 use super::server::{Phase, Service, Stage};
 use super::timer::Timer;
+use super::tls::server_name::Unnamed;
 use super::tls::{HandshakeError, Reloaded};
 use crate::metrics::OneMore;
+use crate::printable::Printable;
 
 /// A request's head must be there in this time, and a TLS handshake too; also how long a silent connection is kept.
 /// iPXE keeps its for 10 s.
@@ -70,15 +71,15 @@ async fn converse_over_tls(
 ) -> Result<(), String> {
     // One thread makes the handshakes of all ports.
     service.gate.wait(service.gate.charge(Work::Handshake)).await;
-    let stream = Metered::new(stream, Arc::clone(&service.gate));
+    let stream = Unnamed::new(Metered::new(stream, Arc::clone(&service.gate)));
     match shake_hands(tls, stream, service.phase.clone()).await {
         Ok(stream) => converse(stream, machine, service).await,
         Err(HandshakeError::PortEnded) => Err(HandshakeError::PortEnded.to_string()),
         Err(failure) => {
-            let (port, reason) = (&service.port, failure.to_string());
+            let (port, reason) = (&service.port, Printable(&failure.to_string()).to_string());
             service.shared.metrics.handshake_failed(port.as_str(), failure.class());
             if service.log.has_room() {
-                warn!(%port, from = %machine.address, reason = log::short(&reason), "a TLS handshake failed");
+                warn!(%port, from = %machine.address, reason, "a TLS handshake failed");
             }
             Err(reason)
         }

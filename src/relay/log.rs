@@ -1,7 +1,6 @@
 //! What the log says of one port's machines: some lines a second, and how many more there would have been.
 //!
-//! Must never: let one port's machines fill the log: journald drops everybody's lines then. Say what a machine chose without
-//! a bound on its length.
+//! Must never: let one port's machines fill the log: journald drops everybody's lines then.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +19,6 @@ const AT_ONCE: u32 = 30;
 const LINE: Duration = Duration::from_millis(500);
 /// Lines that were left out are told of after this time.
 const TELL: Duration = Duration::from_secs(5);
-/// What a machine chose is said up to this length, in bytes.
-const TEXT_MAX: usize = 200;
 
 /// One port's share of the log.
 #[derive(Clone)]
@@ -70,12 +67,6 @@ impl Log {
     }
 }
 
-/// As much of a text as is said in the log.
-pub fn short(text: &str) -> &str {
-    let end = (0..=TEXT_MAX.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
-    text.get(..end.unwrap_or(0)).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,12 +83,5 @@ mod tests {
         assert_eq!(untold(), left_out.get());
         sleep(TELL * 2).await;
         assert_eq!(untold(), 0);
-    }
-
-    #[test]
-    fn a_text_is_cut_between_characters() {
-        assert_eq!(short("/boot.ipxe"), "/boot.ipxe");
-        assert_eq!(short(&"ä".repeat(300)), "ä".repeat(100));
-        assert_eq!(short(&format!("x{}", "ä".repeat(300))).len(), 199);
     }
 }

@@ -29,12 +29,12 @@ use super::claim::{self, Claim, Machine, RequestId};
 use super::decide;
 use super::image::{ImageRequest, PortImages};
 use super::intake::{self, Head};
-use super::log;
 use super::reply;
 use super::route::Kind;
 use super::script::{self, Trouble};
 use super::server::{Service, Stage};
 use super::upstream::Repeat;
+use crate::printable::Printable;
 
 /// metal-hammer gives its configuration request 5 s and has no second try; the answer must be back before that.
 const TOKEN_DEADLINE: Duration = Duration::from_millis(4500);
@@ -320,7 +320,7 @@ impl Asked<'_> {
 
     fn warn(&self, kind: Kind, reason: &str) {
         if self.service.log.has_room() {
-            let reason = log::short(reason);
+            let reason = Printable(reason).to_string();
             warn!(port = %self.claim.port, request = %self.id, %kind, reason, "cannot be relayed");
         }
     }
@@ -337,10 +337,10 @@ impl Asked<'_> {
     /// Ends a request that was relayed.
     fn relayed(&self, kind: Kind, response: Response<Body>) -> Answered {
         let (Claim { port, session, .. }, request) = (&*self.claim, self.id);
-        let (method, path) = (self.parts.method.as_str(), log::short(self.parts.uri.path()));
-        let (status, ms) = (response.status().as_u16(), || self.began.elapsed().as_millis());
         if enabled!(Level::INFO) && self.service.log.has_room() {
-            info!(%port, %session, %request, %kind, method, path, status, ms = ms(), "relayed");
+            let (method, path) = (self.parts.method.as_str(), Printable(self.parts.uri.path()).to_string());
+            let (status, ms) = (response.status().as_u16(), self.began.elapsed().as_millis());
+            info!(%port, %session, %request, %kind, method, path, status, ms, "relayed");
         }
         self.answered(Some(kind), response)
     }

@@ -18,6 +18,8 @@ use tracing::{info, warn};
 
 use crate::config::relay::{CacheMode, Identity, Relay};
 
+pub mod server_name;
+
 /// Why TLS cannot be spoken.
 #[derive(Debug, Error)]
 pub enum TlsError {
@@ -139,7 +141,7 @@ pub fn server(identity: &Identity) -> Result<Reloaded<ServerConfig>, TlsError> {
     let identity = identity.clone();
     Reloaded::new(files, move || {
         let (chain, key) = read(&identity)?;
-        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = ServerConfig::builder_with_provider(Arc::new(server_name::provider()));
         let mut config = builder
             .with_safe_default_protocol_versions()
             .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -168,6 +169,59 @@ fn a_port_that_shakes_hands_too_often_waits_and_is_served() {
         "a handshake costs as ten requests: {:?}",
         begun.elapsed()
     );
+}
+
+#[test]
+fn a_machine_may_ask_for_an_address_as_ipxe_does() {
+    let directory = tempfile::tempdir().unwrap();
+    Authority::new(directory.path()).issue(directory.path(), "relay", "leaf.example");
+    let relayed = relayed(directory.path(), "");
+    let session = directory.path().join("session");
+    let (ca, session) = (directory.path().join("ca.crt"), session.to_str().unwrap().to_owned());
+    let ask = |name: &str, further: &[&str]| {
+        let mut all = vec![
+            "s_client",
+            "-connect",
+            "[2001:db8:b007::1]:443",
+            "-servername",
+            name,
+            "-verify_return_error",
+            "-CAfile",
+            ca.to_str().unwrap(),
+            "-ign_eof",
+        ];
+        all.extend(further);
+        let mut command = relayed.cable.command("openssl");
+        let mut child = command
+            .args(&all)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let request = b"GET /metal-os/x HTTP/1.1\r\nHost: leaf\r\nConnection: close\r\n\r\n";
+        child.stdin.take().unwrap().write_all(request).unwrap();
+        String::from_utf8_lossy(&child.wait_with_output().unwrap().stdout).into_owned()
+    };
+    let long = "x".repeat(255);
+    for name in ["[2001:db8:b007::1]", "[fe80::1%25net0]", "2001:db8:b007::1", "leaf.example", "a b", &long] {
+        // P-521 first: the server asks for another key, and there is a second ClientHello.
+        for further in [["-tls1_2", "-no_ticket"], ["-tls1_3", "-no_ticket"], ["-groups", "P-521:X25519"]] {
+            let answer = ask(name, &further);
+            assert!(answer.contains("HTTP/1.1 307 "), "{name} {further:?}: {answer}");
+        }
+    }
+    // iPXE may know nothing of the root but its fingerprint: what is appended is sent.
+    let certificate = directory.path().join("relay.crt");
+    let chain = [std::fs::read(&certificate).unwrap(), std::fs::read(&ca).unwrap()].concat();
+    std::fs::write(&certificate, chain).unwrap();
+    eventually("the root is sent, too", || {
+        ask("leaf.example", &["-showcerts"]).matches("BEGIN CERTIFICATE").count() == 2
+    });
+    // A session that is taken up again is proven by a hash of the ClientHello.
+    assert!(ask("[2001:db8:b007::1]", &["-sess_out", &session]).contains("HTTP/1.1 307 "));
+    let again = ask("[2001:db8:b007::1]", &["-sess_in", &session]);
+    assert!(again.contains("Reused, TLSv1.3") && again.contains("HTTP/1.1 307 "), "{again}");
 }
 
 #[test]

@@ -59,6 +59,11 @@ impl Cable {
         self.machine.run(program, arguments)
     }
 
+    /// A program on the machine's side, to be given arguments and started.
+    pub fn command(&self, program: &str) -> std::process::Command {
+        self.machine.command(program)
+    }
+
     /// Does something in the machine's namespace, on a thread of its own.
     pub fn inside<T: Send + 'static>(&self, doing: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         self.machine.inside(doing)
