@@ -41,7 +41,9 @@ enum Command {
     /// `redis-cli PUBLISH sonic-model "reload PATH"` is a config reload from that file: a config_db.json, or redis
     /// commands, one a line; `"reload-n PATH"` is the same without a restart of swss, as `config reload -n` has it.
     /// `redis-cli PUBLISH sonic-model "watch VRF ACL RULE…"` has it log every isolation gap, and how long it was open.
-    /// `redis-cli PUBLISH sonic-model "ip link set Ethernet0 nomaster"`, or another command of `ip`, changes its kernel.
+    /// `redis-cli PUBLISH sonic-model "ip link set Ethernet0 nomaster"`, or another command of `ip`, changes its kernel;
+    /// `"neighbour add Ethernet0 2001:db8::5 3000"` has a neighbour hold a router interface for 3000 ms, without a number
+    /// until `"neighbour del Ethernet0 2001:db8::5"`.
     SonicModel(sonic::Args),
     /// The partition's servers.
     Partition(PartitionArgs),

@@ -12,6 +12,8 @@ mod acl;
 mod acl_order;
 #[path = "sonic_model/drift.rs"]
 mod drift;
+#[path = "sonic_model/interfaces.rs"]
+mod interfaces;
 #[path = "sonic_model/leaf.rs"]
 mod leaf;
 #[path = "sonic_model/members.rs"]

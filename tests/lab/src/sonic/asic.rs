@@ -9,6 +9,8 @@ use super::database::{Database, Error, Fields};
 
 /// The object of a router interface.
 pub const ROUTER_INTERFACE: &str = "SAI_OBJECT_TYPE_ROUTER_INTERFACE";
+/// The port of a router interface.
+pub const PORT_OF_ROUTER_INTERFACE: &str = "SAI_ROUTER_INTERFACE_ATTR_PORT_ID";
 /// The object of a port.
 pub const PORT: &str = "SAI_OBJECT_TYPE_PORT";
 /// The object of a rule of an ACL.

@@ -23,10 +23,10 @@ pub enum ByHand {
         /// Up, and not down?
         up: bool,
     },
-    /// `ip link del VRF`. Its ports stay, without a master.
-    DeleteVrf {
-        /// The VRF.
-        vrf: String,
+    /// `ip link del DEVICE`: a VRF, whose ports stay without a master, or a loopback.
+    DeleteDevice {
+        /// The device.
+        device: String,
     },
     /// `ip link add VRF type vrf table TABLE`, and up. It has another index than one of that name had before.
     AddVrf {
@@ -89,7 +89,7 @@ impl FromStr for ByHand {
             }
             ["ip", "link", "set", device, "up"] => Self::up(device),
             ["ip", "link", "set", device, "down"] => Self::down(device),
-            ["ip", "link", "del", vrf] => Self::DeleteVrf { vrf: text(vrf) },
+            ["ip", "link", "del", device] => Self::DeleteDevice { device: text(device) },
             ["ip", "link", "add", vrf, "type", "vrf", "table", table] => Self::AddVrf {
                 vrf: text(vrf),
                 table: table.parse().map_err(|error| format!("{table}: {error}"))?,

@@ -16,7 +16,8 @@ use super::orchagent::Orchagent;
 use super::ports::Portsyncd;
 use super::subscription::Subscription;
 use super::switch::Switch;
-use super::vlanmgrd::{Teammgrd, Vlanmgrd};
+use super::teammgrd::Teammgrd;
+use super::vlanmgrd::Vlanmgrd;
 use super::vrfmgrd::Vrfmgrd;
 use super::wake::Wake;
 

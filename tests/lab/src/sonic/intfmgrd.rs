@@ -3,6 +3,8 @@
 //! Owns: the master and the configured addresses of every port and loopback, APPL_DB INTF_TABLE, STATE_DB INTERFACE_TABLE.
 //! Must never: be kinder than SONiC's. It forgets what it drops, and says `ok` for what it only asked for.
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 use redis::Msg;
 
@@ -25,12 +27,15 @@ pub struct Intfmgrd {
     port_queue: Queue,
     loopbacks: Subscription,
     loopback_queue: Queue,
+    /// The loopbacks that it has made. It makes none of them twice, whatever became of the device.
+    made: BTreeSet<String>,
 }
 
 impl Intfmgrd {
     /// A daemon that has done nothing yet.
     pub fn new(ports: Subscription, loopbacks: Subscription) -> Self {
-        Self { ports, port_queue: Queue::default(), loopbacks, loopback_queue: Queue::default() }
+        let (port_queue, loopback_queue) = (Queue::default(), Queue::default());
+        Self { ports, port_queue, loopbacks, loopback_queue, made: BTreeSet::new() }
     }
 }
 
@@ -51,11 +56,12 @@ impl Daemon for Intfmgrd {
             self.loopback_queue.add(&key, task);
         }
         let mut progress = false;
+        let made = &mut self.made;
         for queue in [&mut self.port_queue, &mut self.loopback_queue] {
             progress |= queue.drain(
                 |key, reason| eprintln!("intfmgrd: {key}: waiting: {reason}"),
                 |key, task| {
-                    let verdict = handle(switch, key, task)?;
+                    let verdict = handle(switch, made, key, task)?;
                     switch.look(&format!("intfmgrd: {key}"))?;
                     Ok::<_, Error>(verdict)
                 },
@@ -66,11 +72,16 @@ impl Daemon for Intfmgrd {
 }
 
 // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::doTask
-fn handle(switch: &mut Switch, key: &str, task: &Task) -> Result<Verdict, Error> {
+fn handle(
+    switch: &mut Switch,
+    made: &mut BTreeSet<String>,
+    key: &str,
+    task: &Task,
+) -> Result<Verdict, Error> {
     let parts: Vec<&str> = key.split('|').collect();
     match (parts.as_slice(), task) {
-        ([port], Task::Set(row)) => set_base(switch, port, row),
-        ([port], Task::Del) => delete_base(switch, port),
+        ([port], Task::Set(row)) => set_base(switch, made, port, row),
+        ([port], Task::Del) => delete_base(switch, made, port),
         ([port, prefix], task) => {
             // The prefix is parsed before anything else, whatever the task is: a DEL throws as its SET did.
             // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::doIntfAddrTask
@@ -91,7 +102,12 @@ fn handle(switch: &mut Switch, key: &str, task: &Task) -> Result<Verdict, Error>
 }
 
 // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::doIntfGeneralTask (SET)
-fn set_base(switch: &mut Switch, port: &str, row: &Fields) -> Result<Verdict, Error> {
+fn set_base(
+    switch: &mut Switch,
+    made: &mut BTreeSet<String>,
+    port: &str,
+    row: &Fields,
+) -> Result<Verdict, Error> {
     let vrf = row.get("vrf_name").map_or("", String::as_str);
     if !is_ready(switch, port)? {
         return Ok(Verdict::Retry("the port is not ready".to_owned()));
@@ -105,7 +121,7 @@ fn set_base(switch: &mut Switch, port: &str, row: &Fields) -> Result<Verdict, Er
         eprintln!("intfmgrd: {port}: can not change to {vrf} directly, skipping");
         return Ok(Verdict::Done);
     }
-    if port.starts_with(LOOPBACK) {
+    if port.starts_with(LOOPBACK) && made.insert(port.to_owned()) {
         // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::addLoopbackIntf
         report(port, switch.kernel.add_loopback(port));
     }
@@ -122,7 +138,7 @@ fn set_base(switch: &mut Switch, port: &str, row: &Fields) -> Result<Verdict, Er
 }
 
 // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::doIntfGeneralTask (DEL)
-fn delete_base(switch: &mut Switch, port: &str) -> Result<Verdict, Error> {
+fn delete_base(switch: &mut Switch, made: &mut BTreeSet<String>, port: &str) -> Result<Verdict, Error> {
     // Any address counts, also one that no row asked for.
     let addresses = switch.kernel.addresses(port).unwrap_or_default();
     if !addresses.is_empty() {
@@ -132,6 +148,7 @@ fn delete_base(switch: &mut Switch, port: &str) -> Result<Verdict, Error> {
     if port.starts_with(LOOPBACK) {
         // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::delLoopbackIntf
         report(port, switch.kernel.delete_loopback(port));
+        made.remove(port);
     }
     switch.intf_table.delete(&mut switch.appl, port)?;
     switch.state.delete("INTERFACE_TABLE", port)?;

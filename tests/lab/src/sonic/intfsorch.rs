@@ -4,10 +4,11 @@
 //! Must never: move a router interface. Its virtual router is given at its creation and stays.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use super::asic::ROUTER_INTERFACE;
+use super::asic::{PORT_OF_ROUTER_INTERFACE, ROUTER_INTERFACE};
 use super::database::Fields;
 use super::kernel::LOOPBACK;
 use super::queue::{Task, Verdict};
@@ -17,11 +18,20 @@ use super::{Error, fields, parse_prefix, throw};
 
 const ROUTE: &str = "SAI_OBJECT_TYPE_ROUTE_ENTRY";
 const FIRST_OID: u64 = 0x6_0000_0000_0600;
+const NAMES: &str = "COUNTERS_RIF_NAME_MAP";
+const TYPES: &str = "COUNTERS_RIF_TYPE_MAP";
+const TYPE_PORT: &str = "SAI_ROUTER_INTERFACE_TYPE_PORT";
+
+/// A timer that rings so often names the new router interfaces in COUNTERS_DB.
+// sonic-swss orchagent/intfsorch.cpp: UPDATE_MAPS_SEC
+const UPDATE_MAPS: Duration = Duration::from_secs(1);
 
 /// The router interfaces by port, and the loopbacks, which have addresses but no such object.
 #[derive(Debug, Default)]
 pub struct IntfsOrch {
     interfaces: BTreeMap<String, Interface>,
+    /// Those without a name in COUNTERS_DB, and since when.
+    nameless: BTreeMap<String, Instant>,
     created: u64,
 }
 
@@ -36,6 +46,22 @@ impl IntfsOrch {
     /// How many router interfaces and loopbacks a virtual router has.
     pub fn count_in(&self, virtual_router: &str) -> usize {
         self.interfaces.values().filter(|interface| interface.virtual_router == virtual_router).count()
+    }
+
+    /// Names the router interfaces that were made a while ago, and says whether there were any.
+    // sonic-swss orchagent/intfsorch.cpp: IntfsOrch::doTask (SelectableTimer), addRifToFlexCounter
+    pub fn name_new(&mut self, switch: &mut Switch, now: Instant) -> Result<bool, Error> {
+        let is_due = |since: &Instant| switch.hurries || now.duration_since(*since) >= UPDATE_MAPS;
+        let due: Vec<String> =
+            self.nameless.iter().filter(|(_, since)| is_due(since)).map(|(port, _)| port.clone()).collect();
+        for port in &due {
+            self.nameless.remove(port);
+            if let Some(oid) = self.interfaces.get(port).and_then(|interface| interface.oid.as_ref()) {
+                switch.counters.set(NAMES, "", &fields(&[(port, oid)]))?;
+                switch.counters.set(TYPES, "", &fields(&[(oid, TYPE_PORT)]))?;
+            }
+        }
+        Ok(!due.is_empty())
     }
 
     /// Does one task.
@@ -95,6 +121,9 @@ impl IntfsOrch {
         };
         eprintln!("orchagent: {port}: router interface {oid:?} created in {virtual_router}");
         let virtual_router = virtual_router.to_owned();
+        if oid.is_some() {
+            self.nameless.insert(port.to_owned(), Instant::now());
+        }
         self.interfaces
             .insert(port.to_owned(), Interface { oid, virtual_router, addresses: BTreeSet::new() });
         Ok(Verdict::Done)
@@ -105,8 +134,8 @@ impl IntfsOrch {
         let oid = format!("oid:{:#x}", FIRST_OID + self.created);
         self.created += 1;
         let attributes = fields(&[
-            ("SAI_ROUTER_INTERFACE_ATTR_PORT_ID", port_oid),
-            ("SAI_ROUTER_INTERFACE_ATTR_TYPE", "SAI_ROUTER_INTERFACE_TYPE_PORT"),
+            (PORT_OF_ROUTER_INTERFACE, port_oid),
+            ("SAI_ROUTER_INTERFACE_ATTR_TYPE", TYPE_PORT),
             ("SAI_ROUTER_INTERFACE_ATTR_VIRTUAL_ROUTER_ID", virtual_router),
         ]);
         switch.asic.set(ROUTER_INTERFACE, &oid, &attributes)?;
@@ -121,8 +150,11 @@ impl IntfsOrch {
         if interface.addresses.contains(&address) {
             return Ok(Verdict::Done);
         }
-        // No error row tells of this anywhere: the address is on the port, and the ASIC never hears of it.
-        if let Some(reason) = self.overlap(&interface.virtual_router, address) {
+        // No error row tells of this anywhere: the address is on the port, and the ASIC never hears of it. A loopback's
+        // own address is not compared with anybody's.
+        if interface.oid.is_some()
+            && let Some(reason) = self.overlap(&interface.virtual_router, address)
+        {
             return Ok(Verdict::Retry(reason));
         }
         switch.asic.set(
@@ -145,7 +177,14 @@ impl IntfsOrch {
         if !interface.addresses.is_empty() {
             return Ok(Verdict::Retry("addresses are left, cannot remove".to_owned()));
         }
+        if switch.neighbours.hold(port) {
+            return Ok(Verdict::Retry("the router interface is still referenced".to_owned()));
+        }
         if let Some(oid) = &interface.oid {
+            if self.nameless.remove(port).is_none() {
+                switch.counters.delete_field(NAMES, "", port)?;
+                switch.counters.delete_field(TYPES, "", oid)?;
+            }
             switch.asic.delete(ROUTER_INTERFACE, oid)?;
         }
         eprintln!("orchagent: {port}: router interface {:?} removed", interface.oid);

@@ -79,6 +79,16 @@ impl Kernel {
         Ok(())
     }
 
+    /// Makes the bridge for VLANs anew. On paper it is always there.
+    // sonic-swss cfgmgr/vlanmgr.cpp: VlanMgr::VlanMgr
+    pub fn renew_bridge(&mut self) -> Result<(), Error> {
+        let Self::Real = self else { return Ok(()) };
+        if ip(&["link", "show", BRIDGE]).is_ok() {
+            ip(&["link", "del", BRIDGE])?;
+        }
+        ip(&["link", "add", BRIDGE, "up", "type", "bridge"]).map(drop)
+    }
+
     /// The names of the VRF devices.
     pub fn vrfs(&mut self) -> Result<Vec<String>, Error> {
         match self {
@@ -222,7 +232,7 @@ impl Kernel {
         match by_hand {
             ByHand::SetMaster { port, master } => self.set_master(port, master.as_deref()),
             ByHand::SetUp { device, up } => self.set_up(device, *up),
-            ByHand::DeleteVrf { vrf } => self.delete_vrf(vrf),
+            ByHand::DeleteDevice { device } => self.delete_device(device),
             ByHand::AddVrf { vrf, table } => self.add_vrf(vrf, *table),
             ByHand::AddAddress { port, address } => self.add_address(port, *address),
             ByHand::DeleteAddress { port, address } => self.delete_address(port, *address),

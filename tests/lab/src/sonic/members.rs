@@ -3,7 +3,7 @@
 //! Owns: bridge ports, VLAN members and LAG members in ASIC_DB.
 //! Must never: make a bridge port of a port with a router interface. (The other way round nobody checks.)
 
-use super::asic::{BRIDGE_PORT, LAG_MEMBER, ROUTER_INTERFACE};
+use super::asic::{BRIDGE_PORT, LAG_MEMBER, PORT_OF_ROUTER_INTERFACE, ROUTER_INTERFACE};
 use super::database::Fields;
 use super::queue::{Queue, Task, Verdict};
 use super::switch::Switch;
@@ -13,7 +13,6 @@ const VLAN_MEMBER: &str = "SAI_OBJECT_TYPE_VLAN_MEMBER";
 const BRIDGE_PORT_OF_MEMBER: &str = "SAI_VLAN_MEMBER_ATTR_BRIDGE_PORT_ID";
 const PORT_OF_BRIDGE_PORT: &str = "SAI_BRIDGE_PORT_ATTR_PORT_ID";
 const PORT_OF_LAG_MEMBER: &str = "SAI_LAG_MEMBER_ATTR_PORT_ID";
-const PORT_OF_ROUTER_INTERFACE: &str = "SAI_ROUTER_INTERFACE_ATTR_PORT_ID";
 
 /// The memberships.
 #[derive(Debug, Default)]

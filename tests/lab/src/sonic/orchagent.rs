@@ -3,7 +3,7 @@
 //! Owns: the queues of VRFs and interfaces, and the order in which the orchs are tried.
 //! Must never: touch the kernel or CONFIG_DB. It knows only what the managers tell it, but for ACLs.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::Msg;
 
@@ -74,19 +74,24 @@ impl Daemon for Orchagent {
             self.acls.run(switch)?;
             return Ok(true);
         }
+        switch.news_for_orchagent = false;
         for (vrf, task) in switch.vrf_table.pop(&mut switch.appl)? {
             self.vrf_queue.add(&vrf, task);
         }
         for (key, task) in switch.intf_table.pop(&mut switch.appl)? {
             self.intf_queue.add(&key, task);
         }
-        let mut progress = self.run_vrfs(switch)?;
+        let mut progress = self.intfs.name_new(switch, Instant::now())?;
+        progress |= self.run_vrfs(switch)?;
         progress |= self.members.run(switch)?;
         if !switch.acls_wait {
             progress |= self.acls.run(switch)?;
             if self.acls.is_under_way() {
                 return Ok(true);
             }
+        }
+        if switch.interfaces_wait || switch.interfaces_late {
+            return Ok(progress);
         }
         let Self { vrfs, intfs, .. } = self;
         progress |= self.intf_queue.drain(

@@ -13,6 +13,7 @@ use super::caclmgrd::HostFirewall;
 use super::database::{Database, Databases, Error as DatabaseError};
 use super::isolation::Isolation;
 use super::kernel::{Kernel, LOOPBACK, Link};
+use super::neighbours::Neighbours;
 use super::ports::Ports;
 
 /// The rows of STATE_DB that a cold start deletes, of those that we write.
@@ -58,6 +59,16 @@ pub struct Switch {
     pub lag_member_table: ApplTable,
     /// orchagent has not come to its ACL consumers yet.
     pub acls_wait: bool,
+    /// orchagent has not come to INTF_TABLE yet.
+    pub interfaces_wait: bool,
+    /// orchagent has just started, and is not through with what is before INTF_TABLE.
+    pub interfaces_late: bool,
+    /// What only time holds up is due now.
+    pub hurries: bool,
+    /// orchagent has a reason to try again what it has pending.
+    pub news_for_orchagent: bool,
+    /// Who was seen on the ports.
+    pub neighbours: Neighbours,
     /// The host's ip6tables.
     pub host_firewall: HostFirewall,
     /// The observer.
@@ -83,6 +94,11 @@ impl Switch {
             vlan_member_table: ApplTable::new("VLAN_MEMBER_TABLE"),
             lag_member_table: ApplTable::new("LAG_MEMBER_TABLE"),
             acls_wait: false,
+            interfaces_wait: false,
+            interfaces_late: false,
+            hurries: false,
+            news_for_orchagent: false,
+            neighbours: Neighbours::default(),
             host_firewall: HostFirewall::default(),
             isolation: Isolation::default(),
             links: None,
@@ -107,7 +123,11 @@ impl Switch {
         for table in self.appl_tables() {
             table.forget();
         }
+        self.neighbours = Neighbours::default();
         self.kernel.look_up_vrfs_first()?;
+        if let Err(error) = self.kernel.renew_bridge() {
+            eprintln!("vlanmgrd: no VLANs: {error}");
+        }
         for vrf in self.kernel.vrfs()?.iter().filter(|vrf| *vrf != "mgmt") {
             eprintln!("vrfmgrd: {vrf}: left over, deleted");
             self.kernel.delete_vrf(vrf)?;
@@ -126,7 +146,7 @@ impl Switch {
 
     /// Has a manager written anything that orchagent has not read yet?
     pub fn has_news_for_orchagent(&mut self) -> bool {
-        self.appl_tables().iter().any(|table| table.has_changed())
+        self.news_for_orchagent || self.appl_tables().iter().any(|table| table.has_changed())
     }
 
     /// A manager did something: are the ports still isolated?

@@ -4,6 +4,7 @@
 //! Must never: end because SONiC is restarted, or sleep when a test asks for everything that can be done now.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -16,9 +17,13 @@ use super::database::Databases;
 use super::events::{CONTROL, Events};
 use super::isolation::{Gap, Watch};
 use super::kernel::{Kernel, Link, Paper};
+use super::neighbours::Neighbours;
 use super::reload;
 use super::switch::Switch;
 use super::{Args, Error, WhichKernel};
+
+/// Nobody sleeps longer.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 const POLL_CONFIG_DB: Duration = Duration::from_millis(100);
 
@@ -58,6 +63,7 @@ impl Swss {
     pub fn run_once(&mut self, timeout: Duration) -> Result<(), Error> {
         let mut until = Instant::now() + timeout;
         if self.boot()? {
+            until = until.min(self.let_time_pass()?);
             if let Some(daemons) = &mut self.daemons {
                 daemons.run_due(&mut self.switch)?;
                 until = daemons.due().map_or(until, |due| until.min(due));
@@ -75,10 +81,14 @@ impl Swss {
         Ok(())
     }
 
-    /// Runs until nothing is left that can be done: every event is there, and every retry is due now. Nothing sleeps.
+    /// Runs until nothing is left that can be done: every event is there, and every retry, every answer of syncd and
+    /// every timer of orchagent is due now. Nothing sleeps. Only neighbours keep their own time.
     pub fn run_until_idle(&mut self) -> Result<(), Error> {
         loop {
             self.boot()?;
+            self.switch.hurries = true;
+            self.switch.interfaces_late = false;
+            Neighbours::expire(&mut self.switch, Instant::now())?;
             let arrived = self.events.arrived()?;
             let mut progress = !arrived.is_empty();
             for message in &arrived {
@@ -92,6 +102,19 @@ impl Swss {
                 return Ok(());
             }
         }
+    }
+
+    /// Does what only time brings, and says when there is more of it.
+    fn let_time_pass(&mut self) -> Result<Instant, Error> {
+        let now = Instant::now();
+        self.switch.hurries = false;
+        Neighbours::expire(&mut self.switch, now)?;
+        let due = self.booted + self.switch.behaviour.interfaces_after();
+        let late = now < due;
+        self.switch.news_for_orchagent |= self.switch.interfaces_late && !late;
+        self.switch.interfaces_late = late;
+        let others = self.switch.neighbours.due().into_iter().chain(late.then_some(due));
+        Ok(others.min().unwrap_or(now + LONGEST_SLEEP))
     }
 
     /// `systemctl restart swss`: VRF devices, masters, addresses and every fact are gone, ports come with new indexes,
@@ -161,6 +184,33 @@ impl Swss {
         self.switch.acls_wait = wait;
     }
 
+    /// From now on orchagent does not come to INTF_TABLE, or comes to it again: router interfaces and their addresses stay
+    /// as they are, while the kernel, ACLs and VRFs go on. After a restart of swss it is like that for seconds
+    /// ([`Behaviour::interfaces_after_ms`] does the same by time, but for [`Self::run_until_idle`]).
+    ///
+    /// [`Behaviour::interfaces_after_ms`]: super::behaviour::Behaviour::interfaces_after_ms
+    pub fn let_interfaces_wait(&mut self, wait: bool) {
+        self.switch.interfaces_wait = wait;
+        self.switch.news_for_orchagent |= !wait;
+    }
+
+    /// The switch has learnt a neighbour on a port. As long as it is known, and the port had a router interface when it
+    /// was learnt, that router interface stays, whatever CONFIG_DB says. It goes by itself after `stays`, or when
+    /// [`Self::remove_neighbour`] is called, or with a restart. (The kernel's neighbours are not touched.)
+    pub fn add_neighbour(
+        &mut self,
+        port: &str,
+        address: IpAddr,
+        stays: Option<Duration>,
+    ) -> Result<(), Error> {
+        Neighbours::add(&mut self.switch, port, address, stays)
+    }
+
+    /// A neighbour goes, if it is known: what it held up is done in the runs that follow.
+    pub fn remove_neighbour(&mut self, port: &str, address: IpAddr) -> Result<(), Error> {
+        Neighbours::remove(&mut self.switch, port, address)
+    }
+
     /// Looks after every step from now on whether a port of the boot VRF is open without its ACL.
     pub fn watch_isolation(&mut self, watch: Watch) {
         self.switch.isolation.watch(watch);
@@ -212,6 +262,24 @@ impl Swss {
         }
     }
 
+    fn obey_about_neighbour(&mut self, words: &str) -> Result<(), Error> {
+        let words: Vec<&str> = words.split(' ').collect();
+        match words.as_slice() {
+            ["add", port, address, rest @ ..] => match (address.parse(), rest.first().map(|ms| ms.parse())) {
+                (Ok(address), None) => self.add_neighbour(port, address, None),
+                (Ok(address), Some(Ok(ms))) => {
+                    self.add_neighbour(port, address, Some(Duration::from_millis(ms)))
+                }
+                _ => refuse(&format!("neighbour {words:?}: not an address and milliseconds")),
+            },
+            ["del", port, address] => match address.parse() {
+                Ok(address) => self.remove_neighbour(port, address),
+                Err(error) => refuse(&error),
+            },
+            _ => refuse(&format!("neighbour {words:?}: not an order")),
+        }
+    }
+
     /// What the process is asked for on the channel [`CONTROL`].
     fn obey(&mut self, order: &str) -> Result<(), Error> {
         match order.split_once(' ').unwrap_or((order, "")) {
@@ -233,6 +301,7 @@ impl Swss {
                 Ok(rows) => self.reload_without_restart(&rows),
                 Err(error) => refuse(&error),
             },
+            ("neighbour", words) => self.obey_about_neighbour(words),
             ("ip" | "sysctl", _) => match order.parse() {
                 Ok(by_hand) => self.meddle_kernel(&by_hand).or_else(|error| refuse(&error)),
                 Err(error) => refuse(&error),

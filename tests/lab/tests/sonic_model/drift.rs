@@ -94,7 +94,7 @@ fn a_vrf_that_is_down_stays_down_whatever_row_is_written() {
 fn a_vrf_device_deleted_by_hand_is_not_made_again_and_its_ports_wait_for_another() {
     let (mut leaf, mut swss) = settled();
     let index = link(&mut swss, "Vrfboot").index;
-    swss.meddle_kernel(&ByHand::DeleteVrf { vrf: "Vrfboot".to_owned() }).unwrap();
+    swss.meddle_kernel(&ByHand::DeleteDevice { device: "Vrfboot".to_owned() }).unwrap();
     leaf.set("VRF|Vrfboot", &[]);
     leaf.set(BASE, &BOOT);
     swss.run_until_idle().unwrap();
@@ -117,7 +117,7 @@ fn what_the_kernel_refuses_changes_nothing() {
         ByHand::AddAddress { port: "Ethernet0".to_owned(), address: prefix() },
         ByHand::DeleteAddress { port: "Ethernet4".to_owned(), address: prefix() },
         ByHand::SetMaster { port: "Ethernet0".to_owned(), master: Some("Vrfnone".to_owned()) },
-        ByHand::DeleteVrf { vrf: "Vrfnone".to_owned() },
+        ByHand::DeleteDevice { device: "Vrfnone".to_owned() },
         ByHand::down("Vrfnone"),
     ] {
         assert!(swss.meddle_kernel(&refused).is_err(), "{refused:?}");
