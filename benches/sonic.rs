@@ -18,7 +18,7 @@ use leafboot::db::Db;
 use leafboot::desired::{Desired, Provenance};
 use leafboot::net::{BootPrefix, PortName};
 use leafboot::observed::Observed;
-use leafboot::plan::Plan;
+use leafboot::plan::{Facts, Plan, Remedies};
 use leafboot::rows;
 use leafboot::serving::RaStates;
 use leafboot_lab::sonic::database::{Database, Databases, Fields};
@@ -120,7 +120,15 @@ fn leafboot(ports: u16) -> Cost {
             let snapshot = runtime.block_on(db.snapshot()).unwrap();
             let observed = Observed::new(&snapshot, &world.config);
             let (links, ra) = (links(&observed), RaStates::new());
-            let plan = Plan::new(Some(&world.desired), &observed, &links, &ra, &world.config);
+            let remedies = Remedies::default();
+            let facts = Facts {
+                desired: Some(&world.desired),
+                observed: &observed,
+                links: &links,
+                ra: &ra,
+                remedies: &remedies,
+            };
+            let plan = Plan::new(facts, &world.config);
             runtime.block_on(db.apply(&plan.steps)).unwrap();
             // STATE_DB then ASIC_DB: keys and rows of each, and meanwhile everything else; then one write.
             (4 + u64::from(!plan.steps.is_empty()), plan)

@@ -3,6 +3,7 @@
 //! Must never: change anything in the kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
 
 use futures_util::FutureExt;
 use ipnet::IpNet;
@@ -154,10 +155,15 @@ impl Kernel {
     fn links(&self) -> Links {
         let vrf = |device: &&Device| device.is_vrf;
         let vrfs = self.devices.values().filter(vrf).map(|device| (device.name.clone(), device.is_up));
-        let port = |(ifindex, device): (&u32, &Device)| {
+        Links { ports: self.named(), loopbacks: self.named(), vrfs: vrfs.collect() }
+    }
+
+    /// The devices whose names are of a kind.
+    fn named<N: FromStr + Ord>(&self) -> BTreeMap<N, Link> {
+        let named = |(ifindex, device): (&u32, &Device)| {
             Some((device.name.parse().ok()?, self.link(*ifindex, device)?))
         };
-        Links { ports: self.devices.iter().filter_map(port).collect(), vrfs: vrfs.collect() }
+        self.devices.iter().filter_map(named).collect()
     }
 
     fn link(&self, ifindex: u32, device: &Device) -> Option<Link> {

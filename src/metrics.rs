@@ -35,6 +35,11 @@ struct StateLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RepairLabel {
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     port: String,
     kind: &'static str,
@@ -111,6 +116,7 @@ pub struct Metrics {
     ports_advertising: Gauge,
     settled: Gauge,
     state_saved: Gauge,
+    repairs: Family<RepairLabel, Counter>,
     requests: Family<RequestLabels, Counter>,
     sent: Family<PortLabel, Counter>,
     connections: Family<PortLabel, Gauge>,
@@ -140,6 +146,7 @@ impl Default for Metrics {
             ports_advertising: Gauge::default(),
             settled: Gauge::default(),
             state_saved: Gauge::default(),
+            repairs: Family::default(),
             requests: Family::default(),
             sent: Family::default(),
             connections: Family::default(),
@@ -226,6 +233,11 @@ impl Metrics {
             "settled",
             "1 while a document is there, SONiC's databases can be read and every port is settled",
             self.settled.clone(),
+        );
+        registry.register(
+            "repairs",
+            "Attempts to bring back what SONiC's databases promise and the kernel or the ASIC does not have",
+            self.repairs.clone(),
         );
         registry.register(
             "state_saved",
@@ -323,6 +335,12 @@ impl Metrics {
         }
         self.ports_advertising.set(count(&|port| port.advertising));
         self.settled.set(i64::from(status.is_settled()));
+    }
+
+    /// A repair has begun: the subject goes out and comes again, or only its row is written again.
+    pub fn repaired(&self, is_renewal: bool) {
+        let kind = if is_renewal { "renew" } else { "rewrite" };
+        self.repairs.get_or_create(&RepairLabel { kind }).inc();
     }
 
     /// Whether the last document is kept.

@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv6Net};
 
 use crate::config::Config;
 use crate::desired::{PortRow, PortRows};
-use crate::net::{BootPrefix, Mac, PortName, VrfName};
+use crate::net::{BootPrefix, LoopbackName, Mac, PortName, VrfName};
 use crate::rows::{self, AsicRow, Fields, Row, Rows};
 
 /// The rows of one pass, as they were read.
@@ -42,6 +42,9 @@ pub struct Observed {
     pub loopback: Loopback,
     /// Every front-panel port, and what was one while something of ours is on it.
     pub ports: BTreeMap<PortName, Port>,
+    /// CONFIG_DB: the first `INTERFACE` row whose address cannot be read. intfmgrd does its work in the order of the keys,
+    /// and does not get past it (`cfgmgr/intfmgr.cpp: IntfMgr::doIntfAddrTask`, swss e6b0c5b5d).
+    pub unreadable: Option<String>,
 }
 
 /// The boot VRF's row and facts.
@@ -73,8 +76,6 @@ pub struct Acl {
     /// back its word then (`orchagent/aclorch.cpp: AclOrch::init`), and names the ports last
     /// (`orchagent/portsorch.cpp: PortsOrch::initPort`).
     pub has_ports: bool,
-    /// ASIC_DB: every ACL table's object with the priorities of its entries. The ASIC knows no names.
-    pub asic_tables: BTreeMap<String, BTreeSet<u32>>,
     /// ASIC_DB and COUNTERS_DB: the rules that the ASIC has an entry of now, by name, with the ACL table's object that the
     /// entry is in. A rule whose row is written again is absent for a moment: orchagent removes the entry and its counter
     /// and creates others, and says nothing of it in STATE_DB (`orchagent/aclorch.cpp: AclTable::add`).
@@ -173,6 +174,8 @@ pub struct Link {
 pub struct Links {
     /// The devices that carry a port's name.
     pub ports: BTreeMap<PortName, Link>,
+    /// The loopbacks.
+    pub loopbacks: BTreeMap<LoopbackName, Link>,
     /// The VRF devices by name; true: administratively up. Nothing is routed in one that is down.
     pub vrfs: BTreeMap<String, bool>,
 }
@@ -288,12 +291,17 @@ impl Observed {
             Some(Row::LoopbackAddress(name, address)) if name == names.loopback => {
                 self.loopback.addresses.insert(address.to_owned());
             }
-            Some(Row::Address(name, address)) => self.with_port(name, |port| {
-                match rows::gateway_row(address) {
-                    Some(prefix) => port.addresses.insert(prefix),
-                    None => port.other_addresses.insert(address.to_owned()),
-                };
-            }),
+            Some(Row::Address(name, address)) => {
+                if !rows::is_address(address) {
+                    self.unreadable.get_or_insert_with(|| key.to_owned());
+                }
+                self.with_port(name, |port| {
+                    match rows::gateway_row(address) {
+                        Some(prefix) => port.addresses.insert(prefix),
+                        None => port.other_addresses.insert(address.to_owned()),
+                    };
+                });
+            }
             Some(Row::VlanMember(vlan, name)) => self.with_port(name, |port| {
                 port.vlans.insert(vlan.to_owned());
             }),
@@ -347,8 +355,6 @@ impl Observed {
         for row in &seen {
             if let AsicRow::GroupMember(group, table) = row {
                 members.entry(group).or_default().insert((*table).to_owned());
-            } else if let AsicRow::AclEntry { table, priority, .. } = row {
-                self.acl.asic_tables.entry((*table).to_owned()).or_default().insert(*priority);
             }
         }
         let names: BTreeMap<&str, &str> =

@@ -9,7 +9,9 @@ mod acl_rules;
 mod anycast;
 mod enter;
 mod leave;
+mod repair;
 mod retire;
+mod rewrite;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +25,7 @@ use crate::rows::{Fields, RowKey};
 use crate::serving::RaStates;
 
 use self::acl::Guard;
+pub use self::repair::{Attempt, Remedies, Repairs, Subject};
 pub use self::retire::Retirement;
 pub use self::waiting::Waiting;
 
@@ -37,6 +40,25 @@ pub struct Plan {
     pub anycast: Option<(LoopbackName, Waiting)>,
     /// Desired ports that have all they need.
     pub unchanged: BTreeSet<PortName>,
+    /// The facts that are missing and that a repair may bring back, or that keep ports isolated.
+    pub missing: BTreeMap<Subject, Waiting>,
+    /// What was taken out to come again, and is out.
+    pub renewed: BTreeSet<Subject>,
+}
+
+/// All that a plan follows from but the settings.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// What metal-core wants; none: nothing was ever pushed.
+    pub desired: Option<&'a Desired>,
+    /// What SONiC's databases say.
+    pub observed: &'a Observed,
+    /// What the kernel has.
+    pub links: &'a Links,
+    /// How far the advertisements are.
+    pub ra: &'a RaStates,
+    /// What is to be repaired.
+    pub remedies: &'a Remedies,
 }
 
 /// One write of one row.
@@ -48,6 +70,8 @@ pub enum Step {
     Clear(RowKey, BTreeSet<String>),
     /// Deletes the row.
     Delete(RowKey),
+    /// Has Redis announce once more that the row is gone, unless it is there: nobody hears of rows that FLUSHDB takes away.
+    DeleteAgain(RowKey),
 }
 
 /// What one port needs: the next step, a fact, or nothing.
@@ -60,37 +84,30 @@ enum Need {
 impl Plan {
     /// The plan for what `config` names. Without a desired state nothing is done: an agent that knows of no order
     /// leaves the isolation as it is, and says what SONiC still has of ports that were on their way out.
-    pub fn new(
-        desired: Option<&Desired>,
-        observed: &Observed,
-        links: &Links,
-        ra: &RaStates,
-        config: &Config,
-    ) -> Self {
-        match desired {
-            Some(desired) => Self::of(desired, observed, links, ra, config),
+    pub fn new(facts: Facts<'_>, config: &Config) -> Self {
+        match facts.desired {
+            Some(desired) => Self::of(desired, facts, config),
             None => {
-                let plan = Self::of(&Desired::unknown(), observed, links, ra, config);
+                let plan = Self::of(&Desired::unknown(), facts, config);
                 Self { waiting: plan.waiting, ..Self::default() }
             }
         }
     }
 
-    fn of(desired: &Desired, observed: &Observed, links: &Links, ra: &RaStates, config: &Config) -> Self {
+    fn of(desired: &Desired, facts: Facts<'_>, config: &Config) -> Self {
         let mut plan = Self::default();
+        let Facts { observed, remedies, .. } = facts;
         if !observed.initialized {
             plan.waiting = desired.ports.keys().map(|port| (port.clone(), Waiting::ConfigDb)).collect();
             return plan;
         }
-        let (guard, steps) = Guard::new(desired, observed, config);
+        let (guard, steps) = Guard::new(desired, observed, remedies, config);
         plan.steps = steps;
-        let view = View { observed, links, ra, config, desired, guard };
-        plan.steps.extend(view.vrf_step());
-        match view.anycast() {
-            Need::Steps(steps) => plan.steps.extend(steps),
-            Need::Fact(waiting) => plan.anycast = Some((config.boot.loopback.clone(), waiting)),
-            Need::Nothing => {}
-        }
+        plan.missing.clone_from(&guard.missing);
+        plan.renewed.clone_from(&guard.renewed);
+        let view = View { facts, config, desired, guard };
+        view.plan_vrf(&mut plan);
+        view.plan_anycast(&mut plan);
         for (name, port) in &observed.ports {
             let want = desired.ports.get(name).copied();
             let need = match want {
@@ -102,7 +119,11 @@ impl Plan {
             };
             match need {
                 Need::Steps(steps) => plan.steps.extend(steps),
-                Need::Fact(waiting) => {
+                Need::Fact(fact) => {
+                    let fact = view.unless_blocked(name, fact);
+                    let subject = Subject::Port(name.clone());
+                    let rewrite = view.rewrite(name, &fact);
+                    let waiting = plan.await_fact(subject, fact, rewrite, remedies);
                     plan.waiting.insert(name.clone(), waiting);
                 }
                 Need::Nothing if want.is_some() => {
@@ -110,10 +131,33 @@ impl Plan {
                 }
                 Need::Nothing => {}
             }
+            if view.is_renewed(name, port) {
+                plan.renewed.insert(Subject::Port(name.clone()));
+            }
         }
         let unknown = desired.ports.keys().filter(|name| !observed.ports.contains_key(name));
         plan.waiting.extend(unknown.map(|name| (name.clone(), Waiting::PortRow)));
         plan
+    }
+
+    /// Notes that a fact is missing which `rewrite` may bring back, and writes that if it is due; what to say of it.
+    fn await_fact(
+        &mut self,
+        subject: Subject,
+        fact: Waiting,
+        rewrite: Option<Step>,
+        remedies: &Remedies,
+    ) -> Waiting {
+        let Some(step) = rewrite else { return fact };
+        if remedies.rewrite.contains(&subject) {
+            self.steps.push(step);
+        }
+        let attempt = remedies.attempts.get(&subject).copied();
+        self.missing.insert(subject, fact.clone());
+        match attempt {
+            Some(attempt) => Waiting::Repairing { attempt, fact: Box::new(fact) },
+            None => fact,
+        }
     }
 
     /// Whether a step of the plan is about this port.
@@ -125,7 +169,7 @@ impl Plan {
 impl Step {
     /// The row that the step is about.
     pub fn key(&self) -> &RowKey {
-        let (Self::Set(key, _) | Self::Clear(key, _) | Self::Delete(key)) = self;
+        let (Self::Set(key, _) | Self::Clear(key, _) | Self::Delete(key) | Self::DeleteAgain(key)) = self;
         key
     }
 
@@ -138,7 +182,7 @@ impl Step {
     pub fn needs(&self) -> Option<RowKey> {
         match self {
             Self::Set(key, _) => key.needs(),
-            Self::Clear(..) | Self::Delete(_) => None,
+            Self::Clear(..) | Self::Delete(_) | Self::DeleteAgain(_) => None,
         }
     }
 }
@@ -156,9 +200,7 @@ fn has_traces(port: &Port) -> bool {
 
 /// Everything a port's need is judged by.
 struct View<'a> {
-    observed: &'a Observed,
-    links: &'a Links,
-    ra: &'a RaStates,
+    facts: Facts<'a>,
     config: &'a Config,
     desired: &'a Desired,
     guard: Guard<'a>,
@@ -169,18 +211,63 @@ impl View<'_> {
         &self.config.boot.vrf
     }
 
+    /// What the VRF needs: its row, or its repair.
+    fn plan_vrf(&self, plan: &mut Plan) {
+        let Facts { observed, remedies, .. } = self.facts;
+        plan.steps.extend(self.vrf_step());
+        if self.desired.ports.is_empty() {
+            return;
+        }
+        let row = || RowKey::Vrf(self.vrf().clone());
+        let vrf = &observed.vrf;
+        // vrfmgrd withdraws VRF_TABLE when it begins to delete (`cfgmgr/vrfmgr.cpp: VrfMgr::doTask`): it has not heard yet.
+        let is_unheard = !vrf.row && vrf.in_kernel && vrf.in_asic;
+        if is_unheard {
+            let rewrite = Some(Step::DeleteAgain(row()));
+            plan.await_fact(Subject::Vrf, Waiting::VrfGone(self.vrf().clone()), rewrite, remedies);
+        } else if vrf.row && self.is_vrf_down() {
+            let rewrite = Some(Step::Set(row(), Fields::new()));
+            plan.await_fact(Subject::Vrf, Waiting::KernelVrfDown(self.vrf().clone()), rewrite, remedies);
+        }
+        if remedies.renew.contains(&Subject::Vrf) {
+            let holds_any = observed.ports.values().any(|port| holds(port, self.vrf()));
+            let is_empty = !holds_any && observed.loopback.bound.as_deref() != Some(self.vrf().as_str());
+            if vrf.row && is_empty {
+                plan.steps.push(Step::Delete(row()));
+            } else if !vrf.row && !vrf.in_kernel && !vrf.in_asic {
+                plan.renewed.insert(Subject::Vrf);
+            }
+        }
+    }
+
+    /// Says what keeps intfmgrd from a port's rows, if a row before them does.
+    fn unless_blocked(&self, name: &PortName, fact: Waiting) -> Waiting {
+        let row = RowKey::Interface(name.clone()).to_string();
+        match &self.facts.observed.unreadable {
+            Some(before) if *before < row && fact.is_of_intfmgrd() => {
+                Waiting::IntfmgrdBlocked(before.clone())
+            }
+            Some(_) | None => fact,
+        }
+    }
+
+    /// Whether vrfmgrd has made the VRF's device and the kernel does not have it up.
+    fn is_vrf_down(&self) -> bool {
+        self.facts.observed.vrf.in_kernel && !self.facts.links.is_vrf_up(self.vrf())
+    }
+
     /// The VRF's row, as soon as a port wants it.
     ///
     /// `cfgmgr/vrfmgr.cpp: VrfMgr::doTask` puts a SET behind a pending DEL first and runs the DEL later, so a VRF
     /// that is still going must be gone before it is written again. A base row that already names the VRF, perhaps from
     /// an old save, takes effect the moment that the VRF is there: its port must be under the ACL before.
     fn vrf_step(&self) -> Option<Step> {
-        let vrf = &self.observed.vrf;
+        let vrf = &self.facts.observed.vrf;
         let is_wanted = !self.desired.ports.is_empty() && !vrf.row && !vrf.in_kernel && !vrf.in_asic;
         let is_open = |(name, port): (&PortName, &Port)| {
             port.base == Base::Ours && self.guard.why_unguarded(name, port).is_some()
         };
-        let opens_a_port = self.observed.ports.iter().any(is_open);
+        let opens_a_port = self.facts.observed.ports.iter().any(is_open);
         (is_wanted && !opens_a_port).then(|| Step::Set(RowKey::Vrf(self.vrf().clone()), Fields::new()))
     }
 }
@@ -197,6 +284,7 @@ impl fmt::Display for Step {
                 fields.iter().try_for_each(|name| write!(f, " {name}"))
             }
             Self::Delete(key) => write!(f, "delete {key}"),
+            Self::DeleteAgain(key) => write!(f, "announce that {key} is gone"),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::desired::{self, Desired, Document, DocumentError, PortRows, Provenanc
 use crate::links::{self, LinksError};
 use crate::net::PortName;
 use crate::observed::Observed;
-use crate::plan::{Plan, Step};
+use crate::plan::{Facts, Plan, Remedies, Step};
 use crate::serving::RaStates;
 use crate::store::{Store, StoreError};
 
@@ -73,7 +73,10 @@ pub async fn run(config: &Config, document: Option<&Path>) -> Result<Preview, Pr
     let desired = Desired { provenance: Provenance::Pushed, ..desired };
     let links = links::now()?;
     // Whether a machine was told is known to the running agent only: a port that still has to cease says so.
-    let plan = Plan::new(Some(&desired), &observed, &links, &RaStates::new(), config);
+    let (ra, remedies) = (RaStates::new(), Remedies::default());
+    let facts =
+        Facts { desired: Some(&desired), observed: &observed, links: &links, ra: &ra, remedies: &remedies };
+    let plan = Plan::new(facts, config);
     let foreign = observed.foreign(&snapshot, config).into_iter().map(str::to_owned).collect();
     Ok(Preview { plan, rejected: desired.rejected, foreign })
 }
@@ -100,6 +103,7 @@ impl Preview {
             Step::Set(key, fields) => json!({ "set": key.to_string(), "fields": fields }),
             Step::Clear(key, fields) => json!({ "clear": key.to_string(), "fields": fields }),
             Step::Delete(key) => json!({ "delete": key.to_string() }),
+            Step::DeleteAgain(key) => json!({ "announce_gone": key.to_string() }),
         };
         let rejected = |(name, rejection): (&str, &Rejection)| {
             let Rejection { reason, message } = rejection;

@@ -18,7 +18,7 @@ use crate::desired::{self, Desired, PortRows};
 use crate::metrics::Metrics;
 use crate::net::PortName;
 use crate::observed::{Links, Observed};
-use crate::plan::{Plan, Step};
+use crate::plan::{Attempt, Facts, Plan, Repairs, Step};
 use crate::refusals::Refusals;
 use crate::rows::RowKey;
 use crate::serving::RaStates;
@@ -69,15 +69,32 @@ enum Woke {
 }
 
 /// What was written last.
+#[derive(Default)]
 struct Written {
     steps: Vec<Step>,
-    at: Instant,
+    /// None: nothing was written yet.
+    at: Option<Instant>,
+}
+
+/// What outlives a pass, and a connection too.
+#[derive(Default)]
+struct Memory {
+    written: Written,
+    refusals: Refusals,
+    repairs: Repairs,
+}
+
+impl Memory {
+    /// When something may be tried that may not be tried now.
+    fn next(&self) -> Option<std::time::Instant> {
+        [self.refusals.next(), self.repairs.next()].into_iter().flatten().min()
+    }
 }
 
 impl Written {
     /// Whether steps are to be written now.
     fn is_due(&self, steps: &[Step]) -> bool {
-        !steps.is_empty() && (self.steps != steps || self.at.elapsed() >= WRITE_AGAIN)
+        !steps.is_empty() && (self.steps != steps || self.at.is_none_or(|at| at.elapsed() >= WRITE_AGAIN))
     }
 }
 
@@ -106,17 +123,17 @@ impl Writer<'_> {
         for step in &steps {
             info!(%step, ?woke, "wrote CONFIG_DB");
         }
-        *self.written = Written { steps, at: now };
+        *self.written = Written { steps, at: Some(now) };
         Ok(())
     }
 }
 
 /// Reconciles until the process ends.
 pub async fn run(config: &Config, mut inputs: Inputs, outputs: Outputs) {
-    let mut refusals = Refusals::default();
+    let mut memory = Memory::default();
     loop {
         let error = match Db::connect(&config.database_config).await {
-            Ok(db) => match follow(db, config, &mut inputs, &outputs, &mut refusals).await {
+            Ok(db) => match follow(db, config, &mut inputs, &outputs, &mut memory).await {
                 Ok(()) => "the connection to SONiC's databases was lost".to_owned(),
                 Err(error) => error.to_string(),
             },
@@ -139,15 +156,13 @@ async fn follow(
     config: &Config,
     inputs: &mut Inputs,
     outputs: &Outputs,
-    refusals: &mut Refusals,
+    memory: &mut Memory,
 ) -> Result<(), DbError> {
     info!(database_config = %Path::display(&config.database_config), "connected to SONiC's databases");
     let mut woke = Woke::Connected;
-    let mut written = Written { steps: Vec::new(), at: Instant::now() };
     while woke != Woke::Lost {
-        let writer = Writer { db: &mut db, refusals, written: &mut written };
-        pass(writer, config, inputs, outputs, woke).await?;
-        let sooner = refusals.next().map(|again| again.saturating_duration_since(std::time::Instant::now()));
+        pass(&mut db, config, inputs, outputs, memory, woke).await?;
+        let sooner = memory.next().map(|again| again.saturating_duration_since(std::time::Instant::now()));
         woke = wake(&mut db, inputs, LOOK_AGAIN.min(sooner.unwrap_or(LOOK_AGAIN))).await;
     }
     Ok(())
@@ -167,20 +182,28 @@ async fn wake(db: &mut Db, inputs: &mut Inputs, look_again: Duration) -> Woke {
 
 /// Observe, plan, apply, publish.
 async fn pass(
-    mut writer: Writer<'_>,
+    db: &mut Db,
     config: &Config,
     inputs: &mut Inputs,
     outputs: &Outputs,
+    memory: &mut Memory,
     woke: Woke,
 ) -> Result<(), DbError> {
     let vrf = &config.boot.vrf;
     // The rows are gone before the plan is made: on a large leaf they are the largest thing that this process holds.
-    let observed = Observed::new(&writer.db.snapshot().await?, config);
+    let observed = Observed::new(&db.snapshot().await?, config);
     let desired = inputs.desired.borrow_and_update().clone();
     let links = inputs.links.borrow_and_update().clone();
     let ra = inputs.ra.borrow_and_update().clone();
-    let plan = Plan::new(desired.as_ref(), &observed, &links, &ra, config);
-    writer.write(&plan.steps, woke).await?;
+    let remedies = memory.repairs.remedies(Instant::now().into_std());
+    let facts =
+        Facts { desired: desired.as_ref(), observed: &observed, links: &links, ra: &ra, remedies: &remedies };
+    let plan = Plan::new(facts, config);
+    Writer { db, refusals: &mut memory.refusals, written: &mut memory.written }
+        .write(&plan.steps, woke)
+        .await?;
+    let attempts = memory.repairs.follow(&plan, &remedies, Instant::now().into_std());
+    say_repairs(&attempts, &outputs.metrics);
     let ports = observed.initialized.then(|| observed.port_rows());
     if let (Some(ports), None) = (&ports, outputs.ports.borrow().as_ref()) {
         warn_of_unknown(&config.boot, ports);
@@ -189,9 +212,21 @@ async fn pass(
     let unrouted = unrouted(desired.as_ref(), &observed);
     outputs.unrouted.send_if_modified(|before| std::mem::replace(before, unrouted.clone()) != unrouted);
     publish(outputs, |before| {
-        Status::new(desired.as_ref(), &observed, &plan, &ra, vrf, before).with_refusals(writer.refusals)
+        Status::new(desired.as_ref(), &observed, &plan, &ra, vrf, before).with_refusals(&memory.refusals)
     });
     Ok(())
+}
+
+/// Logs which repairs have begun, and counts them.
+fn say_repairs(attempts: &[Attempt], metrics: &Metrics) {
+    for Attempt { subject, number, fact, is_renewal } in attempts {
+        let fact = fact.as_ref().map(ToString::to_string).unwrap_or_default();
+        match is_renewal {
+            false => warn!(%subject, attempt = number, fact, "repairing: the row is written again"),
+            true => warn!(%subject, attempt = number, fact, "repairing: out of the boot VRF and in again"),
+        }
+        metrics.repaired(*is_renewal);
+    }
 }
 
 /// The desired ports that the ASIC has no router interface on.
@@ -234,7 +269,7 @@ mod tests {
     #[test]
     fn the_same_steps_are_written_again_only_after_a_while() {
         let step = |name: &str| vec![Step::Delete(RowKey::Interface(name.parse().unwrap()))];
-        let written = |at| Written { steps: step("Ethernet0"), at };
+        let written = |at| Written { steps: step("Ethernet0"), at: Some(at) };
         let now = written(Instant::now());
         assert!(!now.is_due(&step("Ethernet0")) && now.is_due(&step("Ethernet4")) && !now.is_due(&[]));
         if let Some(earlier) = Instant::now().checked_sub(WRITE_AGAIN) {

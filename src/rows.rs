@@ -5,8 +5,9 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 
-use ipnet::Ipv6Net;
+use ipnet::{IpNet, Ipv6Net};
 use litemap::LiteMap;
 
 use crate::acl::{Action, Rule};
@@ -64,10 +65,7 @@ pub mod patterns {
         // All: of one that has no ACL, it must be known that it is there.
         ("ASIC_STATE:SAI_OBJECT_TYPE_PORT:*", &[]),
         ("ASIC_STATE:SAI_OBJECT_TYPE_ACL_TABLE_GROUP_MEMBER:*", &[super::MEMBER_GROUP, super::MEMBER_TABLE]),
-        (
-            "ASIC_STATE:SAI_OBJECT_TYPE_ACL_ENTRY:*",
-            &[super::ENTRY_TABLE, super::ENTRY_PRIORITY, super::ENTRY_COUNTER],
-        ),
+        ("ASIC_STATE:SAI_OBJECT_TYPE_ACL_ENTRY:*", &[super::ENTRY_TABLE, super::ENTRY_COUNTER]),
     ];
 }
 
@@ -78,7 +76,6 @@ const INGRESS_ACL: &str = "SAI_PORT_ATTR_INGRESS_ACL";
 const MEMBER_GROUP: &str = "SAI_ACL_TABLE_GROUP_MEMBER_ATTR_ACL_TABLE_GROUP_ID";
 const MEMBER_TABLE: &str = "SAI_ACL_TABLE_GROUP_MEMBER_ATTR_ACL_TABLE_ID";
 const ENTRY_TABLE: &str = "SAI_ACL_ENTRY_ATTR_TABLE_ID";
-const ENTRY_PRIORITY: &str = "SAI_ACL_ENTRY_ATTR_PRIORITY";
 const ENTRY_COUNTER: &str = "SAI_ACL_ENTRY_ATTR_ACTION_COUNTER";
 
 /// CONFIG_DB: `1` once the configuration is loaded; `0` while it is not (`docker_image_ctl.j2`).
@@ -353,8 +350,6 @@ pub enum AsicRow<'a> {
     AclEntry {
         /// The table's object.
         table: &'a str,
-        /// The entry's priority.
-        priority: u32,
         /// The object of the counter that counts what the entry matches.
         counter: Option<&'a str>,
     },
@@ -379,7 +374,6 @@ impl<'a> AsicRow<'a> {
             "ACL_TABLE_GROUP_MEMBER" => Some(Self::GroupMember(get(MEMBER_GROUP)?, get(MEMBER_TABLE)?)),
             "ACL_ENTRY" => Some(Self::AclEntry {
                 table: get(ENTRY_TABLE)?,
-                priority: get(ENTRY_PRIORITY)?.parse().ok()?,
                 counter: get(ENTRY_COUNTER).and_then(action_object),
             }),
             _ => None,
@@ -398,6 +392,12 @@ fn action_object(action: &str) -> Option<&str> {
 pub fn rules_by_counter<'a>(map: &'a Fields, table: &str) -> BTreeMap<&'a str, &'a str> {
     let rule = |name: &'a str| name.strip_prefix(table)?.strip_prefix(':');
     map.iter().filter_map(|(name, counter)| Some((counter.as_str(), rule(name)?))).collect()
+}
+
+/// Whether an address row carries an address as SONiC reads one: without a length it is a host's (swss-common
+/// `common/ipprefix.cpp: IpPrefix::IpPrefix`).
+pub fn is_address(text: &str) -> bool {
+    text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok()
 }
 
 /// The boot prefix whose gateway an address row carries, if it is spelled as leafboot spells it.
@@ -458,9 +458,9 @@ mod tests {
             ("disabled", None),
             ("oid:0x0", None),
         ] {
-            let row = [(ENTRY_TABLE, "oid:0x7"), (ENTRY_PRIORITY, "5"), (ENTRY_COUNTER, action)];
+            let row = [(ENTRY_TABLE, "oid:0x7"), (ENTRY_COUNTER, action)];
             let row = fields(row.map(|(name, value)| (name, value.to_owned())));
-            let entry = AsicRow::AclEntry { table: "oid:0x7", priority: 5, counter };
+            let entry = AsicRow::AclEntry { table: "oid:0x7", counter };
             assert_eq!(AsicRow::parse(key, &row), Some(entry), "{action}");
         }
     }

@@ -13,7 +13,7 @@ use leafboot::config::Config;
 use leafboot::desired::{self, Desired, Document, Judged, PortRows, Provenance};
 use leafboot::net::{BootPrefix, Mac, PortName};
 use leafboot::observed::{Link, Links, Observed, Snapshot};
-use leafboot::plan::Plan;
+use leafboot::plan::{Facts, Plan, Remedies, Subject};
 use leafboot::rows::{self, Fields, Rows};
 use leafboot::serving::{RaState, RaStates};
 use serde::Deserialize;
@@ -68,6 +68,45 @@ struct ObservedCase {
     links: BTreeMap<PortName, LinkCase>,
     /// Ports that advertise or have ceased.
     ra: BTreeMap<PortName, String>,
+    /// What is to be repaired.
+    #[serde(default)]
+    remedies: RemediesCase,
+    /// The boot VRF's device is down.
+    #[serde(default)]
+    vrf_down: bool,
+}
+
+/// Subjects are spelled `vrf`, `table`, `loopback`, `rule <name>` or by the port's name.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RemediesCase {
+    #[serde(default)]
+    rewrite: Vec<String>,
+    #[serde(default)]
+    renew: Vec<String>,
+    #[serde(default)]
+    attempts: BTreeMap<String, u32>,
+    #[serde(default)]
+    is_shut: bool,
+}
+
+fn subject(text: &str) -> Subject {
+    match text.split_once(' ').unwrap_or((text, "")) {
+        ("vrf", "") => Subject::Vrf,
+        ("table", "") => Subject::AclTable,
+        ("loopback", "") => Subject::Loopback,
+        ("rule", name) => Subject::AclRule(name.to_owned()),
+        _ => Subject::Port(text.parse().unwrap()),
+    }
+}
+
+fn remedies(case: &RemediesCase) -> Remedies {
+    Remedies {
+        rewrite: case.rewrite.iter().map(|text| subject(text)).collect(),
+        renew: case.renew.iter().map(|text| subject(text)).collect(),
+        attempts: case.attempts.iter().map(|(text, attempts)| (subject(text), *attempts)).collect(),
+        is_shut: case.is_shut,
+    }
 }
 
 /// The boot ACL with every static rule, and the gateway rules of these ports.
@@ -104,6 +143,12 @@ struct AclCase {
 struct LinkCase {
     vrf: Option<String>,
     addresses: Vec<ipnet::Ipv6Net>,
+    /// Addresses that are there and cannot be used.
+    #[serde(default)]
+    tentative: Vec<ipnet::IpNet>,
+    /// Those of them that the machine has too.
+    #[serde(default)]
+    duplicates: Vec<ipnet::IpNet>,
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> T {
@@ -239,11 +284,27 @@ fn links(case: &ObservedCase) -> Links {
         vrf: case.vrf.clone(),
         link_local: Some("fe80::5054:ff:fe00:1".parse().unwrap()),
         addresses: case.addresses.iter().copied().collect(),
-        assigned: case.addresses.iter().map(|net| (*net).into()).collect(),
-        duplicates: BTreeSet::new(),
+        assigned: case
+            .addresses
+            .iter()
+            .map(|net| (*net).into())
+            .chain(case.tentative.iter().copied())
+            .collect(),
+        duplicates: case.duplicates.iter().copied().collect(),
     };
     let ports = case.links.iter().map(|(port, case)| (port.clone(), link(case))).collect();
-    Links { ports, vrfs: BTreeMap::from([("Vrfboot".to_owned(), true)]) }
+    // The anycast address's loopback is in the kernel as intfmgrd says it is.
+    let anycast = "Loopback64".parse().unwrap();
+    let bound = case.state.get("INTERFACE_TABLE|Loopback64").and_then(|row| row.get("vrf")).cloned();
+    let addresses = case.state.keys().filter_map(|key| key.strip_prefix("INTERFACE_TABLE|Loopback64|"));
+    let loopback = LinkCase {
+        vrf: bound,
+        addresses: addresses.filter_map(|text| text.parse().ok()).collect(),
+        tentative: Vec::new(),
+        duplicates: Vec::new(),
+    };
+    let loopbacks = BTreeMap::from([(anycast, link(&loopback))]);
+    Links { ports, loopbacks, vrfs: BTreeMap::from([("Vrfboot".to_owned(), !case.vrf_down)]) }
 }
 
 fn advertisements(case: &ObservedCase) -> RaStates {
@@ -273,7 +334,10 @@ fn every_case_has_its_plan() {
         let seen = Observed::new(&snapshot(&observed), &config);
         let desired = desired(&case, &seen.port_rows(), &config);
         let (links, ra) = (links(&observed), advertisements(&observed));
-        let plan = Plan::new(desired.as_ref(), &seen, &links, &ra, &config);
+        let remedies = remedies(&observed.remedies);
+        let facts =
+            Facts { desired: desired.as_ref(), observed: &seen, links: &links, ra: &ra, remedies: &remedies };
+        let plan = Plan::new(facts, &config);
         let rejected = desired.map(|desired| desired.rejected).unwrap_or_default();
         let said = format!("{plan}{rejected}");
         for step in &plan.steps {

@@ -53,6 +53,7 @@ fn wish(ports: &[&str]) -> Option<Desired> {
 fn only(link: Link) -> Links {
     Links {
         ports: BTreeMap::from([("Ethernet0".parse().unwrap(), link)]),
+        loopbacks: BTreeMap::new(),
         vrfs: BTreeMap::from([("Vrfboot".to_owned(), true)]),
     }
 }

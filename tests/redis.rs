@@ -13,7 +13,7 @@ use leafboot::db::Db;
 use leafboot::desired::{Desired, Provenance};
 use leafboot::net::{BootPrefix, PortName};
 use leafboot::observed::Observed;
-use leafboot::plan::Plan;
+use leafboot::plan::{Facts, Plan, Repairs};
 use leafboot::serving::RaStates;
 use leafboot_lab::sonic;
 use leafboot_lab::sonic::yang::{self, Release};
@@ -27,6 +27,9 @@ struct Bench {
     runtime: Runtime,
     db: Db,
     config: Config,
+    repairs: Repairs,
+    /// A second goes by with each pass.
+    now: Instant,
 }
 
 impl Bench {
@@ -51,7 +54,8 @@ impl Bench {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let db = runtime.block_on(Db::connect(&database_config)).unwrap();
         let settings = std::fs::read_to_string(support::agent::settings(&switch)).unwrap();
-        Self { switch, runtime, db, config: Config::parse(&settings).unwrap() }
+        let config = Config::parse(&settings).unwrap();
+        Self { switch, runtime, db, config, repairs: Repairs::default(), now: Instant::now() }
     }
 
     fn observe(&mut self) -> Observed {
@@ -64,7 +68,17 @@ impl Bench {
         let observed = self.observe();
         let links = links(&observed);
         // No machine is there to be told, so no port waits for its final advertisement.
-        let plan = Plan::new(Some(desired), &observed, &links, &RaStates::new(), &self.config);
+        self.now += Duration::from_secs(1);
+        let (ra, remedies) = (RaStates::new(), self.repairs.remedies(self.now));
+        let facts = Facts {
+            desired: Some(desired),
+            observed: &observed,
+            links: &links,
+            ra: &ra,
+            remedies: &remedies,
+        };
+        let plan = Plan::new(facts, &self.config);
+        self.repairs.follow(&plan, &remedies, self.now);
         self.runtime.block_on(self.db.apply(&plan.steps)).unwrap();
         (plan, observed)
     }
@@ -265,10 +279,10 @@ fn rules_that_orchagent_has_lost_come_back_although_state_db_says_active() {
     let wish = desired(&[("Ethernet0", A)]);
     bench.settle(&wish);
     let before = bench.observe().acl;
-    let entries = |acl: &leafboot::observed::Acl| acl.asic_tables.values().cloned().collect::<Vec<_>>();
+    let entries = |acl: &leafboot::observed::Acl| acl.asic_entries.keys().cloned().collect::<Vec<_>>();
     for stage in ["egress", "ingress"] {
         bench.switch.cli(CONFIG_DB, &["HSET", "ACL_TABLE|LEAFBOOT", "stage", stage]);
-        eventually("orchagent has made the table again", || bench.observe().acl.asic_tables.is_empty());
+        eventually("orchagent has made the table again", || bench.observe().acl.asic_entries.is_empty());
     }
     assert_eq!(bench.observe().acl.active_rules, before.active_rules, "STATE_DB is not told");
     let steps = bench.settle(&wish);
@@ -278,9 +292,11 @@ fn rules_that_orchagent_has_lost_come_back_although_state_db_says_active() {
     };
     assert!(steps.iter().all(|step| step.contains(" ACL_RULE|LEAFBOOT|")), "{steps:?}");
     assert!(
-        before.rules.keys().all(|rule| (writes(rule, "delete"), writes(rule, "set")) == (1, 1)),
+        before.rules.keys().all(|rule| (writes(rule, "delete"), writes(rule, "set")) == (0, 1)),
         "{steps:?}"
     );
+    let denies = steps.iter().map(|step| step.contains("PACKET_ACTION=DROP")).collect::<Vec<_>>();
+    assert!(denies.is_sorted_by(|first, second| first >= second), "those that deny come first: {steps:?}");
     assert_eq!(entries(&bench.observe().acl), entries(&before));
 }
 
@@ -295,7 +311,7 @@ fn the_rules_that_the_asic_has_are_known_by_name() {
     let names: Vec<&String> = acl.asic_entries.keys().collect();
     assert_eq!(names, acl.rules.keys().collect::<Vec<_>>());
     let tables: BTreeSet<&String> = acl.asic_entries.values().collect();
-    assert_eq!(tables, acl.asic_tables.keys().collect());
+    assert_eq!(tables.len(), 1, "all are in one table");
 
     let counter = bench.switch.cli("2", &["HGET", "ACL_COUNTER_RULE_MAP", "LEAFBOOT:DEFAULT_RULE"]);
     let entries = bench.switch.cli("1", &["KEYS", "ASIC_STATE:SAI_OBJECT_TYPE_ACL_ENTRY:*"]);

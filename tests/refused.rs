@@ -109,21 +109,21 @@ fn pauses_between_refused_writes_hold_across_lost_connections() {
 #[test]
 fn one_refused_row_is_named_and_the_others_are_written() {
     let switch = Switch::start();
-    switch.cli(CONFIG_DB, &["SET", "ACL_RULE|LEAFBOOT|ECHO_REPLY", "no row"]);
+    switch.cli(CONFIG_DB, &["SET", "ACL_RULE|LEAFBOOT|DENY_REDIRECT", "no row"]);
     let agent = Agent::start_ready(&switch);
     agent.put("/v1/ports", r#"{"ports": {"Ethernet0": {"state": "boot"}}}"#);
-    let refused = "Redis refuses to write ACL_RULE|LEAFBOOT|ECHO_REPLY: WRONGTYPE ";
+    let refused = "Redis refuses to write ACL_RULE|LEAFBOOT|DENY_REDIRECT: WRONGTYPE ";
     let error = || agent.get("/v1/ports").1["error"].as_str().unwrap_or_default().to_owned();
     eventually("the refusal is shown", || error().starts_with(refused));
     let rows = switch.dump(CONFIG_DB);
-    assert!(rows.contains("VRF|Vrfboot") && rows.contains("ACL_RULE|LEAFBOOT|GATEWAY_ETHERNET0"), "{rows}");
+    assert!(rows.contains("VRF|Vrfboot") && rows.contains("ACL_RULE|LEAFBOOT|DEFAULT_RULE"), "{rows}");
     let round = refusals(&switch);
     eventually("it is tried again", || refusals(&switch) > round);
     assert_eq!(count(&agent.log(), refused), 1, "{}", agent.log());
 
-    switch.cli(CONFIG_DB, &["DEL", "ACL_RULE|LEAFBOOT|ECHO_REPLY"]);
+    switch.cli(CONFIG_DB, &["DEL", "ACL_RULE|LEAFBOOT|DENY_REDIRECT"]);
     eventually("it is written", || {
-        switch.cli(CONFIG_DB, &["TYPE", "ACL_RULE|LEAFBOOT|ECHO_REPLY"]) == "hash\n"
+        switch.cli(CONFIG_DB, &["TYPE", "ACL_RULE|LEAFBOOT|DENY_REDIRECT"]) == "hash\n"
     });
 }
 

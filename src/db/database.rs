@@ -15,6 +15,13 @@ use crate::rows::{self, Fields, NULL, Rows};
 /// Keys looked at per SCAN step: a switch's whole database in one step, and a few milliseconds of a huge one.
 const SCAN_COUNT: usize = 5000;
 
+/// Makes a row that is not there, and deletes it: whoever reads it at the first event finds nothing, and the second says that
+/// it is gone (swss-common `common/subscriberstatetable.cpp: SubscriberStateTable::pops`).
+const ANNOUNCE_GONE: &str = "if redis.call('EXISTS', KEYS[1]) == 0 then
+    redis.call('HSET', KEYS[1], ARGV[1], ARGV[1])
+    redis.call('DEL', KEYS[1])
+end";
+
 /// One of SONiC's databases.
 pub(super) struct Database {
     name: &'static str,
@@ -73,6 +80,9 @@ impl Database {
                 }
                 Step::Clear(key, fields) => pipeline.hdel(key.to_string(), fields.iter().collect::<Vec<_>>()),
                 Step::Delete(key) => pipeline.del(key.to_string()),
+                Step::DeleteAgain(key) => {
+                    pipeline.cmd("EVAL").arg(ANNOUNCE_GONE).arg(1).arg(key.to_string()).arg(NULL)
+                }
             };
         }
         let answers: Vec<RedisResult<redis::Value>> = self.run_all(pipeline).await?;

@@ -1,11 +1,12 @@
 //! The boot ACL comes before everything else of a port, and goes after everything else.
 //!
-//! Must never: list a port that somebody else has, or drop one that the boot VRF still has.
+//! Must never: list a port that somebody else has, drop one that the boot VRF still has, or write a rule that permits while
+//! one that denies is missing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::acl_rules::{WantedRule, WantedRules};
-use super::{Step, Waiting, has_traces, holds};
+use super::{Remedies, Step, Subject, Waiting, has_traces, holds};
 use crate::acl;
 use crate::config::Config;
 use crate::desired::{self, Desired, Provenance};
@@ -16,14 +17,20 @@ use crate::rows::{self, Fields, RowKey};
 /// How far the boot ACL is, for every port.
 pub(super) struct Guard<'a> {
     name: &'a AclName,
+    desired: &'a Desired,
     acl: &'a Acl,
+    remedies: &'a Remedies,
     /// The ports that the table's row lists now.
     listed: BTreeSet<PortName>,
     rules: WantedRules,
-    /// The rules that orchagent says it has, and the ASIC does not.
-    absent: BTreeSet<String>,
+    /// The ASIC's tables that have the rules of all ports.
+    whole: BTreeSet<&'a String>,
     /// What all ports wait for.
     waiting: Option<Waiting>,
+    /// The facts that are missing of the table and of its rules.
+    pub missing: BTreeMap<Subject, Waiting>,
+    /// The rules that were taken out to come again, and are out.
+    pub renewed: BTreeSet<Subject>,
 }
 
 impl<'a> Guard<'a> {
@@ -31,11 +38,19 @@ impl<'a> Guard<'a> {
     ///
     /// Table before rules: caclmgrd dies of a rule whose table has no row (`scripts/caclmgrd: run`), and each change of
     /// a table's row makes it rebuild the leaf's ip6tables, so all ports that come and go now are one change.
-    pub(super) fn new(desired: &Desired, observed: &'a Observed, config: &'a Config) -> (Self, Vec<Step>) {
+    pub(super) fn new(
+        desired: &'a Desired,
+        observed: &'a Observed,
+        remedies: &'a Remedies,
+        config: &'a Config,
+    ) -> (Self, Vec<Step>) {
         let (name, acl) = (&config.acl.table, &observed.acl);
         let rules = WantedRules::new(desired, config);
         let listed = acl.table.as_ref().map(listed_ports).unwrap_or_default();
-        let mut guard = Self { name, acl, listed, absent: rules.absent(acl), rules, waiting: None };
+        let (missing, renewed) = (BTreeMap::new(), BTreeSet::new());
+        let whole = rules.whole_tables(acl);
+        let mut guard =
+            Self { name, desired, acl, remedies, listed, rules, whole, waiting: None, missing, renewed };
         if acl.table.as_ref().is_some_and(|row| !rows::is_our_acl_table(row)) {
             guard.waiting = Some(Waiting::AclForeign(name.clone()));
             return (guard, Vec::new());
@@ -52,17 +67,18 @@ impl<'a> Guard<'a> {
         let is_inside = |name: &&PortName| holds(&observed.ports[*name], &config.boot.vrf);
         let inside = ports.iter().filter(is_inside).cloned().collect();
         let mut steps = guard.table_steps(&ports, &inside);
-        steps.extend(guard.rule_steps(desired));
+        steps.extend(guard.rule_steps());
+        steps.extend(guard.repair());
         (guard, steps)
     }
 
     /// Why a port may not go a step further into the boot VRF: nothing, when the ACL stands before it in the ASIC.
     pub(super) fn why_open(&self, name: &PortName, port: &Port) -> Option<Waiting> {
-        let own = || self.rules.own(name).iter().find_map(|rule| self.why_inactive(rule));
+        let own = || self.rules.own(name).iter().find_map(|rule| rule.missing(self.name, self.acl));
         self.why_unguarded(name, port).or_else(own)
     }
 
-    /// Why a port is not isolated. Its own rule does not count: it only permits, so a port without it is shut too far.
+    /// Why a port is not isolated. Its own rules do not count: they only permit, so a port without them is shut too far.
     pub(super) fn why_unguarded(&self, name: &PortName, port: &Port) -> Option<Waiting> {
         if let Some(waiting) = &self.waiting {
             return Some(waiting.clone());
@@ -70,21 +86,16 @@ impl<'a> Guard<'a> {
         if !self.listed.contains(name) {
             return Some(Waiting::AclRows(self.name.clone()));
         }
-        let is_bound = self.is_bound(port, WantedRules::are_in);
+        let is_bound = port.acl_tables.iter().any(|table| self.whole.contains(table));
         (!is_bound).then(|| Waiting::AclBound(self.name.clone()))
     }
 
-    /// Why a port is not rid of the ACL: the table's row lists it, or the ASIC has not let go of it yet.
+    /// Why a port is not rid of the ACL: the table's row lists it, or the ASIC has not let go of it yet. A table of which
+    /// something is missing denies a tenant no less.
     pub(super) fn why_guarded(&self, name: &PortName, port: &Port) -> Option<Waiting> {
-        // One with which something is wrong denies a tenant no less.
-        let is_guarded = self.listed.contains(name) || self.is_bound(port, WantedRules::are_mostly_in);
+        let is_bound = self.acl.asic_entries.values().any(|table| port.acl_tables.contains(table));
+        let is_guarded = self.listed.contains(name) || is_bound;
         is_guarded.then(|| Waiting::AclUnbound(self.name.clone()))
-    }
-
-    /// Whether the ASIC has bound a table to a port that our rules are in.
-    fn is_bound(&self, port: &Port, are_in: fn(&WantedRules, &BTreeSet<u32>) -> bool) -> bool {
-        let has_rules = |table| self.acl.asic_tables.get(table).is_some_and(|has| are_in(&self.rules, has));
-        port.acl_tables.iter().any(has_rules)
     }
 
     /// The table's row. It lists no further port until the rules of all ports stand; a new one lists those that are in the
@@ -94,46 +105,112 @@ impl<'a> Guard<'a> {
         let Some(row) = &self.acl.table else {
             return vec![Step::Set(key, rows::acl_table_fields(inside))];
         };
-        let stand = self.rules.shared.iter().all(|rule| self.is_written(rule));
-        let table = rows::acl_table_fields(if stand { ports } else { &self.listed });
-        mended(key, row, table, rows::is_same_acl_table)
+        let mut list = ports.clone();
+        if !self.rules.shared().all(|rule| rule.is_written(self.acl)) {
+            list.retain(|port| self.listed.contains(port));
+        }
+        mended(key, row, rows::acl_table_fields(&list), rows::is_same_acl_table)
     }
 
-    fn rule_steps(&self, desired: &Desired) -> Vec<Step> {
-        let key = |rule: &str| RowKey::AclRule(self.name.clone(), rule.to_owned());
-        // The ports' own rules first: as long as one of all ports is lost, it is known that these may be lost too.
-        let own_first = self.rules.gateways().chain(&self.rules.shared);
-        let lost = own_first.filter(|rule| self.is_lost(rule));
-        let mut steps: Vec<Step> = lost.map(|rule| Step::Delete(key(&rule.name))).collect();
-        for rule in self.rules.all().filter(|rule| !self.is_lost(rule)) {
-            steps.extend(match self.acl.rules.get(&rule.name) {
-                // orchagent has not heard yet that the row is gone; what is written now would be one rule with it.
-                None if self.absent.contains(&rule.name) => Vec::new(),
-                None => vec![Step::Set(key(&rule.name), rule.row.clone())],
-                // What was refused is tried again once there is a table: that may have been another one then, or the ASIC
-                // may have been full.
-                Some(row) if *row == rule.row => {
-                    let is_refused = self.acl.table_active && self.acl.refused_rules.contains(&rule.name);
-                    is_refused.then(|| Step::Set(key(&rule.name), rule.row.clone())).into_iter().collect()
-                }
-                Some(row) => mended(key(&rule.name), row, rule.row.clone(), Fields::eq),
-            });
+    /// The rules' rows. Those that deny come first and alone: the others wait until the ASIC has them. orchagent takes a
+    /// batch of rows in an order of its own, by key or by priority depending on the release (`orchagent/aclorch.cpp:
+    /// AclOrch::doAclRuleTask`), and one that permits must not come before one that denies.
+    fn rule_steps(&self) -> Vec<Step> {
+        let denies = |rule: &WantedRule| rule.missing(self.name, self.acl).is_none();
+        let mut steps: Vec<Step> = self.rules.denying.iter().flat_map(|rule| self.rule_step(rule)).collect();
+        if self.rules.denying.iter().all(denies) {
+            steps.extend(self.rules.all_permitting().flat_map(|rule| self.rule_step(rule)));
         }
         // A rule that nobody wants any more may be a memory's: only an order takes it away.
-        if desired.provenance == Provenance::Pushed {
-            let is_rejected =
-                |rule: &str| desired.rejected.ports.keys().any(|port| acl::is_own_rule(rule, port));
-            let is_wanted =
-                |name: &String| self.rules.all().any(|rule| rule.name == *name) || is_rejected(name);
-            let stale = self.acl.rules.keys().filter(|rule| !is_wanted(rule));
-            steps.extend(stale.map(|rule| Step::Delete(key(rule))));
+        if self.desired.provenance == Provenance::Pushed {
+            let stale = self.acl.rules.keys().filter(|rule| !self.is_wanted(rule));
+            steps.extend(stale.map(|rule| Step::Delete(self.rule_key(rule))));
         }
         steps
     }
 
+    /// What one rule's row lacks.
+    fn rule_step(&self, rule: &WantedRule) -> Vec<Step> {
+        let key = self.rule_key(&rule.name);
+        let is_renewing = self.remedies.renew.contains(&Subject::AclRule(rule.name.clone()));
+        match self.acl.rules.get(&rule.name) {
+            Some(_) if is_renewing => vec![Step::Delete(key)],
+            Some(row) => mended(key, row, rule.row.clone(), Fields::eq),
+            // orchagent has not heard yet that the row is gone; what is written now would be one rule with it.
+            None if is_renewing && self.has_state(&rule.name) => Vec::new(),
+            None => vec![Step::Set(key, rule.row.clone())],
+        }
+    }
+
+    /// Notes what is missing in spite of its row, and writes again what is due. Before orchagent has made ports, the ASIC has
+    /// nothing and STATE_DB a former run's word: then nothing is missing that does not come by itself.
+    fn repair(&mut self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if !self.acl.has_ports {
+            return steps;
+        }
+        let denial = self.rules.denying.iter().any(|rule| rule.missing(self.name, self.acl).is_some());
+        if denial {
+            self.missing.insert(Subject::AclDenials, Waiting::AclDenials(self.name.clone()));
+        }
+        for rule in self.rules.all() {
+            let subject = Subject::AclRule(rule.name.clone());
+            let is_gone = !self.acl.rules.contains_key(&rule.name) && !self.has_state(&rule.name);
+            if is_gone && self.remedies.renew.contains(&subject) {
+                self.renewed.insert(subject.clone());
+            }
+            // One that was refused is taken once its table is there.
+            let is_refusal = |fact: &Waiting| matches!(fact, Waiting::AclRuleRefused(..));
+            let may_come = |fact: &Waiting| self.acl.table_active || !is_refusal(fact);
+            let fact = rule.missing(self.name, self.acl);
+            let fact = fact.filter(|fact| fact.lateness().is_some() && may_come(fact));
+            // One that permits is repaired when those that deny are there.
+            let is_next = !denial || self.rules.denying.iter().any(|denying| denying.name == rule.name);
+            if let Some(fact) = fact.filter(|_| is_next) {
+                if self.remedies.rewrite.contains(&subject) {
+                    steps.push(Step::Set(self.rule_key(&rule.name), rule.row.clone()));
+                }
+                self.missing.insert(subject, fact);
+            }
+        }
+        let unheard = self.acl.active_rules.iter();
+        let unheard = unheard.filter(|rule| !self.is_wanted(rule) && !self.acl.rules.contains_key(*rule));
+        for rule in unheard.cloned().collect::<Vec<_>>() {
+            let subject = Subject::AclRule(rule.clone());
+            if self.remedies.rewrite.contains(&subject) {
+                steps.push(Step::DeleteAgain(self.rule_key(&rule)));
+            }
+            self.missing.insert(subject, Waiting::AclRuleGone(self.name.clone(), rule));
+        }
+        steps.extend(self.repair_table());
+        steps
+    }
+
+    /// A table that orchagent has refused is taken only when its row is written again: what was wrong with it may be over.
+    fn repair_table(&mut self) -> Option<Step> {
+        let row = self.acl.table.as_ref().filter(|_| !self.acl.table_active)?;
+        self.missing.insert(Subject::AclTable, Waiting::AclTable(self.name.clone()));
+        let is_due = self.remedies.rewrite.contains(&Subject::AclTable);
+        is_due.then(|| Step::Set(RowKey::AclTable(self.name.clone()), row.clone()))
+    }
+
+    fn rule_key(&self, rule: &str) -> RowKey {
+        RowKey::AclRule(self.name.clone(), rule.to_owned())
+    }
+
+    /// Whether a rule is to stand; those of a rejected port stay as they are.
+    fn is_wanted(&self, name: &str) -> bool {
+        let is_rejected = |port: &PortName| acl::is_own_rule(name, port);
+        self.rules.all().any(|rule| rule.name == name) || self.desired.rejected.ports.keys().any(is_rejected)
+    }
+
+    /// Whether orchagent says anything of a rule.
+    fn has_state(&self, rule: &str) -> bool {
+        self.acl.active_rules.contains(rule) || self.acl.refused_rules.contains(rule)
+    }
+
     /// The ports that the table is to list: those that nothing else claims any more and that are to boot, and those
-    /// that are still on their way out. One that has become a LAG member would take the table from all of them, and need
-    /// not be guarded unless the boot VRF has it still.
+    /// that are still on their way out. A LAG member would take the table from all of them.
     fn wanted_ports(&self, desired: &Desired, observed: &Observed, config: &Config) -> BTreeSet<PortName> {
         let vrf = &config.boot.vrf;
         let wants = |(name, port): &(&PortName, &Port)| {
@@ -141,48 +218,23 @@ impl<'a> Guard<'a> {
             let is_protected = desired::is_protected(name, port.row.as_ref(), &config.boot);
             let to_boot = is_there && is_desired && is_unclaimed(port) && !is_protected;
             let kept = is_there && !desired.releases(name);
-            let leaving = self.listed.contains(*name) && port.lag.is_none() && (kept || has_traces(port));
-            to_boot || leaving || holds(port, vrf)
+            let leaving = self.listed.contains(*name) && (kept || has_traces(port));
+            port.lag.is_none() && (to_boot || leaving || holds(port, vrf))
         };
         observed.ports.iter().filter(wants).map(|(name, _)| name.clone()).collect()
     }
 
     /// Why the table and the rules of all ports do not stand.
     fn why_unready(&self) -> Option<Waiting> {
-        let inactive = || self.rules.shared.iter().find_map(|rule| self.why_inactive(rule));
         // But for its ports the row is as it is to be.
         let stands = self.table_steps(&self.listed, &self.listed).is_empty();
-        if !stands || !self.rules.shared.iter().all(|rule| self.is_written(rule)) {
+        if !stands || !self.rules.shared().all(|rule| rule.is_written(self.acl)) {
             Some(Waiting::AclRows(self.name.clone()))
         } else if !self.acl.table_active {
             Some(Waiting::AclTable(self.name.clone()))
         } else {
-            inactive()
+            self.rules.shared().find_map(|rule| rule.missing(self.name, self.acl))
         }
-    }
-
-    /// Why a rule does not stand.
-    fn why_inactive(&self, rule: &WantedRule) -> Option<Waiting> {
-        if !self.is_written(rule) {
-            return Some(Waiting::AclRows(self.name.clone()));
-        }
-        let is_active = self.acl.active_rules.contains(&rule.name);
-        (!is_active).then(|| Waiting::AclRule(self.name.clone(), rule.name.clone()))
-    }
-
-    /// Whether nothing is to be written of a rule: its row says it, and orchagent has not lost it.
-    fn is_written(&self, rule: &WantedRule) -> bool {
-        self.says(rule) && !self.is_lost(rule)
-    }
-
-    fn says(&self, rule: &WantedRule) -> bool {
-        self.acl.rules.get(&rule.name) == Some(&rule.row)
-    }
-
-    /// Whether orchagent has lost a rule. Its row must go and come: a write over a row that is there makes orchagent take
-    /// the rule out and put it in again, which looks the same as a loss (`orchagent/aclorch.cpp: AclTable::add`).
-    fn is_lost(&self, rule: &WantedRule) -> bool {
-        self.says(rule) && self.rules.are_active(self.acl) && self.absent.contains(&rule.name)
     }
 }
 

@@ -1,100 +1,98 @@
-//! The rules that the boot ACL is to have, and which of them orchagent has lost without saying so.
+//! The rules that the boot ACL is to have, and what each of them lacks.
 //!
-//! Must never: judge by what orchagent says alone: it does not say what it has lost.
+//! Must never: take orchagent's word for a rule: it does not say what it has lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Waiting;
 use crate::acl::{self, Action, Rule};
 use crate::config::Config;
 use crate::desired::Desired;
-use crate::net::{BootPrefix, PortName};
+use crate::net::{AclName, BootPrefix, PortName};
 use crate::observed::Acl;
 use crate::rows::{self, Fields};
 
 /// Every rule that is to stand.
 pub(super) struct WantedRules {
-    /// The rules of all ports. Those that deny come first, so that a table which has lost its rules is shut first.
-    pub shared: Vec<WantedRule>,
-    /// Each port's own rules.
-    gateways: BTreeMap<PortName, Vec<WantedRule>>,
+    /// The rules of all ports that deny.
+    pub denying: Vec<WantedRule>,
+    /// The rules of all ports that permit.
+    pub permitting: Vec<WantedRule>,
+    /// Each port's own rules. They only permit.
+    own: BTreeMap<PortName, Vec<WantedRule>>,
 }
 
 /// One rule and its row.
 pub(super) struct WantedRule {
     pub name: String,
-    priority: u32,
     pub row: Fields,
 }
 
 impl WantedRules {
     pub fn new(desired: &Desired, config: &Config) -> Self {
-        let mut shared = acl::rules(config);
-        shared.sort_by_key(|rule| rule.action == Action::Forward);
         let wanted = |rules: &[Rule]| rules.iter().map(WantedRule::new).collect();
         let own = |(port, prefix): (&PortName, &BootPrefix)| {
             (port.clone(), wanted(&acl::gateway_rules(config, port, *prefix)))
         };
-        Self { gateways: desired.ports.iter().map(own).collect(), shared: wanted(&shared) }
+        let (denying, permitting): (Vec<Rule>, Vec<Rule>) =
+            acl::rules(config).into_iter().partition(|rule| rule.action == Action::Drop);
+        Self {
+            denying: wanted(&denying),
+            permitting: wanted(&permitting),
+            own: desired.ports.iter().map(own).collect(),
+        }
+    }
+
+    /// The rules of all ports.
+    pub fn shared(&self) -> impl Iterator<Item = &WantedRule> {
+        self.denying.iter().chain(&self.permitting)
     }
 
     /// The rules of one port.
     pub fn own(&self, port: &PortName) -> &[WantedRule] {
-        self.gateways.get(port).map_or(&[], Vec::as_slice)
+        self.own.get(port).map_or(&[], Vec::as_slice)
     }
 
-    /// Every port's rules.
-    pub fn gateways(&self) -> impl Iterator<Item = &WantedRule> {
-        self.gateways.values().flatten()
+    /// All rules that permit.
+    pub fn all_permitting(&self) -> impl Iterator<Item = &WantedRule> {
+        self.permitting.iter().chain(self.own.values().flatten())
     }
 
     pub fn all(&self) -> impl Iterator<Item = &WantedRule> {
-        self.shared.iter().chain(self.gateways())
+        self.denying.iter().chain(self.all_permitting())
     }
 
-    /// Whether all shared rules are among the entries of a table of the ASIC.
-    pub fn are_in(&self, entries: &BTreeSet<u32>) -> bool {
-        self.count_in(entries) == self.shared.len()
-    }
-
-    /// Whether a table of the ASIC is ours, whatever it lacks. The ASIC knows no names, and other tables may have some of
-    /// our priorities: ours has most of them.
-    pub fn are_mostly_in(&self, entries: &BTreeSet<u32>) -> bool {
-        2 * self.count_in(entries) > self.shared.len()
-    }
-
-    fn count_in(&self, entries: &BTreeSet<u32>) -> usize {
-        self.shared.iter().filter(|rule| entries.contains(&rule.priority)).count()
-    }
-
-    /// The rules that STATE_DB shows Active and the ASIC does not have.
-    ///
-    /// Whoever changes a table's type or stage, or deletes its row, makes orchagent delete the table with its rules; a
-    /// table that is made again comes without them, and STATE_DB is not told (`orchagent/aclorch.cpp:
-    /// AclOrch::removeAclTable`).
-    pub fn absent(&self, acl: &Acl) -> BTreeSet<String> {
-        // A starting orchagent has lost nothing, and makes its rules out of the rows that are there.
-        if !acl.has_ports {
-            return BTreeSet::new();
-        }
-        let none = BTreeSet::new();
-        let ours = acl.asic_tables.values().find(|entries| self.are_mostly_in(entries)).unwrap_or(&none);
-        let is_absent =
-            |rule: &&WantedRule| acl.active_rules.contains(&rule.name) && !ours.contains(&rule.priority);
-        let shared: Vec<&WantedRule> = self.shared.iter().filter(is_absent).collect();
-        // The ports' own rules share a priority, so nobody can tell which of them are there.
-        let is_known = shared.is_empty();
-        let gateways = self.gateways().filter(|rule| is_absent(rule) || !is_known);
-        shared.iter().copied().chain(gateways).map(|rule| rule.name.clone()).collect()
-    }
-
-    /// Whether STATE_DB shows every rule of all ports Active.
-    pub fn are_active(&self, acl: &Acl) -> bool {
-        self.shared.iter().all(|rule| acl.active_rules.contains(&rule.name))
+    /// The ASIC's tables that have the rules of all ports, every one.
+    pub fn whole_tables<'a>(&self, acl: &'a Acl) -> BTreeSet<&'a String> {
+        let table = |rule: &WantedRule| acl.asic_entries.get(&rule.name);
+        let tables: BTreeSet<&String> = acl.asic_entries.values().collect();
+        tables.into_iter().filter(|whole| self.shared().all(|rule| table(rule) == Some(whole))).collect()
     }
 }
 
 impl WantedRule {
     fn new(rule: &Rule) -> Self {
-        Self { name: rule.name.clone(), priority: rule.priority, row: rows::acl_rule_fields(rule) }
+        Self { name: rule.name.clone(), row: rows::acl_rule_fields(rule) }
+    }
+
+    /// What the rule lacks; none: its row stands, orchagent has it, and so has the ASIC.
+    pub fn missing(&self, table: &AclName, acl: &Acl) -> Option<Waiting> {
+        let (table, name) = (table.clone(), self.name.clone());
+        if !self.is_written(acl) {
+            Some(Waiting::AclRows(table))
+        } else if acl.refused_rules.contains(&name) {
+            Some(Waiting::AclRuleRefused(table, name))
+        } else if !acl.active_rules.contains(&name) {
+            Some(Waiting::AclRule(table, name))
+        } else if !acl.asic_entries.contains_key(&name) {
+            Some(Waiting::AclEntry(table, name))
+        } else {
+            None
+        }
+    }
+
+    /// Whether the row stands as it is to be.
+    pub fn is_written(&self, acl: &Acl) -> bool {
+        acl.rules.get(&self.name) == Some(&self.row)
     }
 }

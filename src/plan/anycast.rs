@@ -2,24 +2,51 @@
 //!
 //! Must never: write on a loopback that is somebody else's.
 
-use super::{Need, Step, View, Waiting};
+use super::{Need, Plan, Step, Subject, View, Waiting};
 use crate::net::{AnycastNet, LoopbackName, VrfName};
 use crate::observed::{Base, Loopback};
 use crate::rows::{self, Fields, RowKey};
+use crate::serving;
 
 impl View<'_> {
+    /// What the anycast address needs, or its repair.
+    pub(super) fn plan_anycast(&self, plan: &mut Plan) {
+        let name = &self.config.boot.loopback;
+        let remedies = self.facts.remedies;
+        match self.anycast() {
+            Need::Steps(steps) => plan.steps.extend(steps),
+            Need::Fact(fact) => {
+                let rewrite = self.rewrite_loopback(&fact);
+                let waiting = plan.await_fact(Subject::Loopback, fact, rewrite, remedies);
+                plan.anycast = Some((name.clone(), waiting));
+            }
+            Need::Nothing => {}
+        }
+        let loopback = &self.facts.observed.loopback;
+        if remedies.renew.contains(&Subject::Loopback)
+            && loopback.base != Base::Ours
+            && loopback.bound.is_none()
+        {
+            plan.renewed.insert(Subject::Loopback);
+        }
+    }
+
     /// What the anycast address needs. It comes with the first port that boots and goes when it is retired; another
     /// address takes the place of the one before.
-    pub(super) fn anycast(&self) -> Need {
+    fn anycast(&self) -> Need {
         let boot = &self.config.boot;
         let (Some(wanted), false) = (boot.anycast, self.desired.ports.is_empty()) else {
             return Need::Nothing;
         };
-        let (name, loopback) = (&boot.loopback, &self.observed.loopback);
+        let (name, loopback) = (&boot.loopback, &self.facts.observed.loopback);
         let is_bound = loopback.bound.as_deref() == Some(boot.vrf.as_str());
+        let stays = !self.is_vrf_leaving() && !self.facts.remedies.renew.contains(&Subject::Loopback);
         match (&loopback.base, &loopback.bound) {
             (Base::Foreign(vrf), _) => Need::Fact(Waiting::ForeignLoopback(vrf.clone())),
-            (Base::Ours, Some(_)) if is_bound && !self.is_vrf_going() => set_address(name, loopback, wanted),
+            (Base::Ours, Some(_)) if is_bound && stays => match set_address(name, loopback, wanted) {
+                Need::Nothing => self.why_no_anycast(wanted).map_or(Need::Nothing, Need::Fact),
+                need @ (Need::Steps(_) | Need::Fact(_)) => need,
+            },
             // The change of a live interface's VRF is dropped (`cfgmgr/intfmgr.cpp: IntfMgr::doIntfGeneralTask`), and before
             // swss #3461 a loopback kept its route in the old one: the way is through «gone».
             (Base::Ours, Some(_)) => withdraw(name, loopback, &boot.vrf),
@@ -30,9 +57,22 @@ impl View<'_> {
         }
     }
 
+    /// What the kernel lacks although intfmgrd has asked for all of it.
+    fn why_no_anycast(&self, wanted: AnycastNet) -> Option<Waiting> {
+        let link = self.facts.links.loopbacks.get(&self.config.boot.loopback);
+        match link.filter(|link| serving::is_in(link, self.vrf())) {
+            None => Some(Waiting::KernelVrf),
+            Some(link) if !link.assigned.contains(&wanted.net().into()) => {
+                Some(Waiting::KernelAnycast(wanted.to_string()))
+            }
+            Some(_) => None,
+        }
+    }
+
     fn set_base(&self, wanted: AnycastNet) -> Need {
         let name = &self.config.boot.loopback;
-        let other = self.observed.loopback.addresses.iter().find(|address| **address != wanted.to_string());
+        let other =
+            self.facts.observed.loopback.addresses.iter().find(|address| **address != wanted.to_string());
         if let Some(address) = other {
             let row = RowKey::LoopbackAddress(name.clone(), address.clone()).to_string();
             return Need::Fact(Waiting::ForeignAddress(row));

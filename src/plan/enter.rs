@@ -3,7 +3,7 @@
 //! Must never: write a row before the facts of the one before it are there.
 
 use super::leave::withdraw_order;
-use super::{Need, Step, View, Waiting};
+use super::{Need, Step, Subject, View, Waiting, holds};
 use crate::desired::{self, Provenance};
 use crate::net::{BootPrefix, PortName};
 use crate::observed::{Base, Port};
@@ -16,13 +16,19 @@ impl View<'_> {
         if let Some(need) = self.claims(name, port) {
             return need;
         }
+        let is_renewing = self.facts.remedies.renew.contains(&Subject::Port(name.clone()));
+        // A denying rule of the ACL stays away: what the ASIC routes on the port may reach too much.
+        let is_open = self.facts.remedies.is_shut && port.router_interface;
+        if holds(port, self.vrf()) && (is_renewing || is_open) {
+            return self.withdraw(name, port);
+        }
         match port.bound.as_deref() {
             bound if port.base == Base::Absent => self.enter_without_base(name, port, bound),
             None => {
                 let unready = self.guard.why_open(name, port).or_else(|| self.why_unready(port));
                 Need::Fact(unready.unwrap_or(Waiting::InterfaceBound))
             }
-            Some(bound) if bound == self.vrf().as_str() && !self.is_vrf_going() => {
+            Some(bound) if bound == self.vrf().as_str() && !self.is_vrf_leaving() => {
                 self.enter_bound(name, port, prefix)
             }
             // `cfgmgr/intfmgr.cpp: IntfMgr::doIntfGeneralTask` drops a change of vrf_name for good («can not change
@@ -43,7 +49,12 @@ impl View<'_> {
             return Some(Need::Fact(Waiting::PortRow));
         }
         if let Some(lag) = &port.lag {
-            return Some(Need::Fact(Waiting::LagMember(lag.clone())));
+            // The ASIC hands what comes in on a LAG member to the LAG: nothing of ours is of use on it, and its place in the
+            // ACL's list would make the table Inactive for all ports (`orchagent/aclorch.cpp: processAclTablePorts`).
+            return Some(match holds(port, self.vrf()) {
+                true => self.withdraw(name, port),
+                false => Need::Fact(Waiting::LagMember(lag.clone())),
+            });
         }
         if let Some(name) = port.sub_interfaces.first() {
             return Some(Need::Fact(Waiting::SubInterface(name.clone())));
@@ -103,7 +114,7 @@ impl View<'_> {
         // A SET before STATE_DB's row is gone is dropped (`IntfMgr::doIntfGeneralTask`); one before the router
         // interface is gone merges with its DEL, and that stays in the old VRF (`consumer_state_table_pops.lua`).
         if let Some(bound) = bound {
-            return Need::Fact(Waiting::InterfaceGone(bound.to_owned()));
+            return Need::Fact(self.why_bound(name, bound));
         }
         if port.router_interface {
             return Need::Fact(Waiting::RouterInterfaceGone);
@@ -122,8 +133,14 @@ impl View<'_> {
         if port.addresses.iter().any(|address| *address != prefix) {
             return self.withdraw_addresses(name, port, Some(prefix));
         }
+        if let Some(need) = self.clear_other_addresses(name, port) {
+            return need;
+        }
         if let Some(old) = port.bound_addresses.iter().find(|address| **address != prefix) {
             return Need::Fact(Waiting::AddressGone(*old));
+        }
+        if let Some(other) = port.other_bound_addresses.first() {
+            return Need::Fact(Waiting::OtherAddressGone(other.clone()));
         }
         if !port.addresses.contains(&prefix) {
             return match self.why_no_address(name, port, prefix) {
@@ -155,19 +172,24 @@ impl View<'_> {
         if !port.router_interface {
             return Some(Waiting::RouterInterface);
         }
-        // intfmgrd writes «ok» for what it asked for, not for what the kernel did (`IntfMgr::doIntfAddrTask`).
-        match self.links.get(name) {
-            Some(link) if serving::is_in(link, self.vrf()) => {
-                (!serving::has_gateway(link, prefix)).then_some(Waiting::KernelGateway(prefix))
-            }
-            Some(_) | None => Some(Waiting::KernelVrf),
+        if self.is_vrf_down() {
+            return Some(Waiting::KernelVrfDown(self.vrf().clone()));
         }
+        // intfmgrd writes «ok» for what it asked for, not for what the kernel did (`IntfMgr::doIntfAddrTask`).
+        let link = self.facts.links.get(name).filter(|link| serving::is_in(link, self.vrf()));
+        let Some(link) = link else { return Some(Waiting::KernelVrf) };
+        let gateway = prefix.gateway_net().into();
+        if link.duplicates.contains(&gateway) {
+            return Some(Waiting::KernelDuplicate(prefix));
+        }
+        // On a port without a carrier the address stays tentative, and is there.
+        (!link.assigned.contains(&gateway)).then_some(Waiting::KernelGateway(prefix))
     }
 
     /// Another port that has the prefix: in one VRF orchagent retries the second of two overlapping addresses for ever
     /// (`orchagent/intfsorch.cpp: IntfsOrch::setIntf`), and for a while two machines would be one.
     fn other_with(&self, name: &PortName, prefix: BootPrefix) -> Option<&PortName> {
-        let mut others = self.observed.ports.iter().filter(|(other, _)| *other != name);
+        let mut others = self.facts.observed.ports.iter().filter(|(other, _)| *other != name);
         let has = |port: &Port| port.addresses.contains(&prefix) || port.bound_addresses.contains(&prefix);
         others.find(|(_, port)| has(port)).map(|(other, _)| other)
     }
@@ -180,15 +202,20 @@ impl View<'_> {
     /// Whether SONiC still has the VRF although its row is gone (`cfgmgr/vrfmgr.cpp: VrfMgr::doTask`: a DEL stays pending
     /// until orchagent has let go, and a SET behind it does not cancel it).
     pub(super) fn is_vrf_going(&self) -> bool {
-        let vrf = &self.observed.vrf;
+        let vrf = &self.facts.observed.vrf;
         !vrf.row && (vrf.in_kernel || vrf.in_asic)
+    }
+
+    /// Whether the VRF is on its way out, for good or to come again.
+    pub(super) fn is_vrf_leaving(&self) -> bool {
+        self.is_vrf_going() || self.facts.remedies.renew.contains(&Subject::Vrf)
     }
 
     /// Why nothing can go into the VRF yet.
     pub(super) fn why_no_vrf(&self) -> Option<Waiting> {
-        let vrf = &self.observed.vrf;
+        let vrf = &self.facts.observed.vrf;
         let name = || self.vrf().clone();
-        if self.is_vrf_going() {
+        if self.is_vrf_leaving() {
             Some(Waiting::VrfGone(name()))
         } else if !vrf.in_kernel || !vrf.in_asic {
             Some(Waiting::VrfReady(name()))

@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 
 use super::enter::why_addressed;
-use super::{Need, Step, View, Waiting, has_traces, holds};
+use super::{Need, Step, Subject, View, Waiting, has_traces, holds};
+use crate::desired::Provenance;
 use crate::net::{BootPrefix, PortName};
 use crate::observed::{Base, Port};
 use crate::rows::RowKey;
@@ -53,17 +54,42 @@ impl View<'_> {
         if !port.addresses.is_empty() {
             return self.withdraw_addresses(name, port, None);
         }
-        if let Some(address) = port.other_addresses.first() {
-            let row = RowKey::OtherAddress(name.clone(), address.clone()).to_string();
-            return Need::Fact(Waiting::ForeignAddress(row));
+        if let Some(need) = self.clear_other_addresses(name, port) {
+            return need;
         }
         if let Some(waiting) = why_addressed(port) {
             return Need::Fact(waiting);
         }
         match (&port.base, &port.bound) {
             (Base::Ours, _) => Need::Steps(vec![Step::Delete(RowKey::Interface(name.clone()))]),
-            (_, bound) => Need::Fact(Waiting::InterfaceGone(bound.clone().unwrap_or_default())),
+            (_, bound) => Need::Fact(self.why_bound(name, bound.as_deref().unwrap_or_default())),
         }
+    }
+
+    /// Deletes the address rows on a port of the boot VRF that leafboot would not have written, IPv4 or IPv6: intfmgrd
+    /// lets no port go that has an address. A memory deletes nothing that is not ours.
+    pub(super) fn clear_other_addresses(&self, name: &PortName, port: &Port) -> Option<Need> {
+        let row = |address: &String| RowKey::OtherAddress(name.clone(), address.clone());
+        let first = port.other_addresses.first()?;
+        Some(match self.desired.provenance {
+            Provenance::Pushed => {
+                Need::Steps(port.other_addresses.iter().map(|address| Step::Delete(row(address))).collect())
+            }
+            Provenance::Restored => Need::Fact(Waiting::ForeignAddress(row(first).to_string())),
+        })
+    }
+
+    /// What keeps intfmgrd from letting a port go whose base row is gone: an address in the kernel that no row names
+    /// (`cfgmgr/intfmgr.cpp: IntfMgr::getIntfIpCount`), or nothing but time.
+    pub(super) fn why_bound(&self, name: &PortName, vrf: &str) -> Waiting {
+        let address = self.facts.links.get(name).and_then(|link| link.assigned.first());
+        address.map_or_else(|| Waiting::InterfaceGone(vrf.to_owned()), |net| Waiting::KernelAddress(*net))
+    }
+
+    /// Whether a port that was taken out to come again is out.
+    pub(super) fn is_renewed(&self, name: &PortName, port: &Port) -> bool {
+        let is_renewing = self.facts.remedies.renew.contains(&Subject::Port(name.clone()));
+        is_renewing && !holds(port, self.vrf()) && !port.router_interface
     }
 
     /// Deletes the port's address rows but `keep`, once its machine has been told.
@@ -79,8 +105,8 @@ impl View<'_> {
     /// A port that goes only to come again with the same prefix serves until then.
     fn must_cease(&self, name: &PortName) -> bool {
         // Whether the ASIC routes for the port says nothing of what its machine has been told.
-        let order = serving::order(Some(self.desired), name, self.links, &BTreeSet::new(), self.vrf());
-        match (order, self.ra.get(name)) {
+        let order = serving::order(Some(self.desired), name, self.facts.links, &BTreeSet::new(), self.vrf());
+        match (order, self.facts.ra.get(name)) {
             (Some(Order::Serve(_)), _) | (_, Some(RaState::Ceased)) => false,
             (Some(Order::Cease(_)), _) | (None, Some(RaState::Advertising)) => true,
             (None, None) => false,

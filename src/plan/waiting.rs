@@ -2,9 +2,18 @@
 //!
 //! Must never: decide: a wait is a value.
 
+use std::time::Duration;
+
+use ipnet::IpNet;
 use thiserror::Error;
 
 use crate::net::{AclName, BootPrefix, PortName, VrfName};
+
+/// The kernel shows what a daemon has done to it within a moment.
+const KERNEL: Duration = Duration::from_secs(2);
+/// SONiC's daemons look at what they have put off each second (`cfgmgr/intfmgrd.cpp: SELECT_TIMEOUT`), and the ASIC follows
+/// some seconds behind the kernel when SONiC has just started.
+const DAEMON: Duration = Duration::from_secs(10);
 
 /// The fact that a port waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -66,6 +75,18 @@ pub enum Waiting {
     /// orchagent does not have a rule of the boot ACL.
     #[error("orchagent does not have the ACL rule {0}|{1} (STATE_DB ACL_RULE_TABLE is not Active)")]
     AclRule(AclName, String),
+    /// orchagent has refused a rule of the boot ACL: it forgets the row (`orchagent/aclorch.cpp: AclOrch::doAclRuleTask`).
+    #[error("orchagent has refused the ACL rule {0}|{1} (STATE_DB ACL_RULE_TABLE is Inactive)")]
+    AclRuleRefused(AclName, String),
+    /// orchagent says that it has a rule, and the ASIC does not have it.
+    #[error("the ASIC does not have the ACL rule {0}|{1} (ASIC_DB)")]
+    AclEntry(AclName, String),
+    /// orchagent still has a rule of the boot ACL that no row names.
+    #[error("orchagent still has the ACL rule {0}|{1} (STATE_DB ACL_RULE_TABLE), whose row is gone")]
+    AclRuleGone(AclName, String),
+    /// A rule that denies is missing.
+    #[error("a denying rule of the ACL {0} is missing")]
+    AclDenials(AclName),
     /// The ASIC has not bound the boot ACL to the port.
     #[error("the ASIC has not bound the ACL {0} to it (ASIC_DB)")]
     AclBound(AclName),
@@ -108,10 +129,113 @@ pub enum Waiting {
     /// The kernel does not have the port in the VRF.
     #[error("the kernel does not have it in the boot VRF")]
     KernelVrf,
+    /// The boot VRF's device is gone or administratively down.
+    #[error("the kernel has no device {0} that is up: nothing is routed in the boot VRF")]
+    KernelVrfDown(VrfName),
     /// The kernel does not have the gateway's address.
     #[error("the kernel does not have the gateway {} on it", .0.gateway_net())]
     KernelGateway(BootPrefix),
+    /// Duplicate address detection has found the gateway's address on the link.
+    #[error("its machine uses the gateway's address {} itself (duplicate address detection)", .0.gateway())]
+    KernelDuplicate(BootPrefix),
+    /// The kernel does not have the anycast address.
+    #[error("the kernel does not have the anycast address {0} on it")]
+    KernelAnycast(String),
+    /// The kernel has an address that intfmgrd waits for (`cfgmgr/intfmgr.cpp: IntfMgr::getIntfIpCount`).
+    #[error("the kernel still has the address {0} on it, which no row names")]
+    KernelAddress(IpNet),
+    /// intfmgrd stumbles over somebody's row and does not come to the rows behind it.
+    #[error(
+        "intfmgrd does not get past the row {0}, whose address it cannot read: delete that row, then restart swss"
+    )]
+    IntfmgrdBlocked(String),
     /// The machine has not been told that the router goes.
     #[error("its machine has not been told that the router goes (final Router Advertisement)")]
     FinalAdvertisement,
+    /// A fact stays away, and its row has been written again.
+    #[error("repairing, attempt {attempt}: {fact}")]
+    Repairing {
+        /// How many attempts were made.
+        attempt: u32,
+        /// What is missing.
+        fact: Box<Waiting>,
+    },
+}
+
+impl Waiting {
+    /// How long the fact may stay away, once everything before it is there, until something is wrong. None: writing its row
+    /// again would not help, or could harm.
+    pub fn lateness(&self) -> Option<Duration> {
+        Some(match self {
+            Self::KernelVrf
+            | Self::KernelVrfDown(_)
+            | Self::KernelGateway(_)
+            | Self::KernelDuplicate(_)
+            | Self::KernelAddress(_)
+            | Self::KernelAnycast(_)
+            | Self::AclEntry(..)
+            | Self::AclRuleRefused(..) => KERNEL,
+            Self::AclTable(_)
+            | Self::AclRuleGone(..)
+            | Self::AddressBound(_)
+            | Self::AddressGone(_)
+            | Self::AnycastBound(_)
+            | Self::InterfaceBound
+            | Self::InterfaceGone(_)
+            | Self::OtherAddressGone(_)
+            | Self::RouterInterface
+            | Self::VlanGone(_)
+            | Self::VrfGone(_) => DAEMON,
+            Self::AclBound(_)
+            | Self::AclDenials(_)
+            | Self::AclForeign(_)
+            | Self::AclRows(_)
+            | Self::AclRule(..)
+            | Self::AclUnbound(_)
+            | Self::BridgePortGone
+            | Self::ConfigDb
+            | Self::FinalAdvertisement
+            | Self::ForeignAddress(_)
+            | Self::ForeignInterface(_)
+            | Self::ForeignLoopback(_)
+            | Self::IntfmgrdBlocked(_)
+            | Self::LagMember(_)
+            | Self::PortReady
+            | Self::PortRow
+            | Self::PrefixTaken(..)
+            | Self::Protected
+            | Self::Repairing { .. }
+            | Self::RouterInterfaceGone
+            | Self::SubInterface(_)
+            | Self::SubInterfaceGone
+            | Self::VlanMember(_)
+            | Self::VrfReady(_) => return None,
+        })
+    }
+
+    /// Whether something is to go, and not to come.
+    pub fn is_departure(&self) -> bool {
+        matches!(
+            self,
+            Self::AclRuleGone(..)
+                | Self::AddressGone(_)
+                | Self::InterfaceGone(_)
+                | Self::KernelAddress(_)
+                | Self::OtherAddressGone(_)
+                | Self::VlanGone(_)
+                | Self::VrfGone(_)
+        )
+    }
+
+    /// Whether intfmgrd has to do something for it.
+    pub fn is_of_intfmgrd(&self) -> bool {
+        matches!(
+            self,
+            Self::AddressBound(_)
+                | Self::AddressGone(_)
+                | Self::InterfaceBound
+                | Self::InterfaceGone(_)
+                | Self::OtherAddressGone(_)
+        )
+    }
 }

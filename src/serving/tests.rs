@@ -26,6 +26,7 @@ fn link() -> Link {
 fn links(link: &Link) -> Links {
     Links {
         ports: BTreeMap::from([("Ethernet0".parse().unwrap(), link.clone())]),
+        loopbacks: BTreeMap::new(),
         vrfs: BTreeMap::from([("Vrfboot".to_owned(), true)]),
     }
 }

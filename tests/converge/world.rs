@@ -3,6 +3,7 @@
 //! Owns: what can stand and happen, and which isolation gaps are leafboot's. Must never: wait for time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use leafboot::acl;
 use leafboot::config::Config;
@@ -10,9 +11,10 @@ use leafboot::db::Db;
 use leafboot::desired::{Desired, Provenance};
 use leafboot::net::{Mac, PortName};
 use leafboot::observed::{Link, Links, Observed};
-use leafboot::plan::Plan;
+use leafboot::plan::{Facts, Plan, Repairs};
 use leafboot::serving::{self, Order, RaState, RaStates};
 use leafboot_lab::sonic::isolation::{Gap, Opening, Watch};
+use leafboot_lab::sonic::kernel;
 use leafboot_lab::sonic::{Args, Swss, WhichKernel};
 use tokio::runtime::Runtime;
 
@@ -23,6 +25,9 @@ use super::support::{
 
 /// The ports that may boot.
 pub const PORTS: [&str; 4] = ["Ethernet0", "Ethernet4", "Ethernet8", "Ethernet12"];
+
+/// How far apart two passes are, as the agent counts time.
+const PASS: Duration = Duration::from_secs(1);
 
 /// More than any way in or out has waits: a plan that is not done by then never is.
 const PASSES: usize = 120;
@@ -95,6 +100,9 @@ pub struct World {
     pub config: Config,
     pub desired: Option<Desired>,
     ra: RaStates,
+    repairs: Repairs,
+    /// Time goes on with each pass, and with nothing else.
+    now: Instant,
     saved: String,
     pushed: BTreeSet<&'static str>,
     /// The isolation gaps that somebody's meddling has made.
@@ -136,8 +144,24 @@ impl World {
         let saved = saved(&switch);
         swss.watch_isolation(Watch { vrf: "Vrfboot".to_owned(), acl_table: "LEAFBOOT".to_owned(), rules });
         let (desired, ra, pushed) = (None, RaStates::new(), BTreeSet::new());
+        let (repairs, now) = (Repairs::default(), Instant::now());
         let (forgiven, meddled, is_orphaned) = (BTreeSet::new(), BTreeSet::new(), false);
-        Self { switch, swss, runtime, db, config, desired, ra, saved, pushed, forgiven, meddled, is_orphaned }
+        Self {
+            switch,
+            swss,
+            runtime,
+            db,
+            config,
+            desired,
+            ra,
+            repairs,
+            now,
+            saved,
+            pushed,
+            forgiven,
+            meddled,
+            is_orphaned,
+        }
     }
 
     pub fn happen(&mut self, event: &Event) {
@@ -201,6 +225,7 @@ impl World {
 
     fn kill(&mut self) {
         self.ra.clear();
+        self.repairs = Repairs::default();
         if let Some(desired) = &mut self.desired {
             desired.provenance = Provenance::Restored;
         }
@@ -256,7 +281,17 @@ impl World {
         let links = self.links();
         let snapshot = self.runtime.block_on(self.db.snapshot()).unwrap();
         let observed = Observed::new(&snapshot, &self.config);
-        let plan = Plan::new(self.desired.as_ref(), &observed, &links, &self.ra, &self.config);
+        self.now += PASS;
+        let remedies = self.repairs.remedies(self.now);
+        let facts = Facts {
+            desired: self.desired.as_ref(),
+            observed: &observed,
+            links: &links,
+            ra: &self.ra,
+            remedies: &remedies,
+        };
+        let plan = Plan::new(facts, &self.config);
+        self.repairs.follow(&plan, &remedies, self.now);
         self.runtime.block_on(self.db.apply(&plan.steps)).unwrap();
         let orders = serving::orders(self.desired.as_ref(), &links, &BTreeSet::new(), &self.config.boot.vrf);
         let state = |order: &Order| match order {
@@ -268,27 +303,35 @@ impl World {
     }
 
     pub fn links(&mut self) -> Links {
-        let link = |(name, link): (String, leafboot_lab::sonic::kernel::Link)| {
+        let link = |link: &kernel::Link| {
             let addresses = link.addresses.iter().filter_map(|net| match net {
                 ipnet::IpNet::V6(net) => Some(*net),
                 ipnet::IpNet::V4(_) => None,
             });
-            let link = Link {
+            Link {
                 ifindex: link.index,
                 mac: Mac([2, 0, 0, 0, 0, 1]),
                 mtu: 9100,
                 up: true,
                 carriers: 0,
-                vrf: link.master,
+                vrf: link.master.clone(),
                 link_local: Some("fe80::1".parse().unwrap()),
                 addresses: addresses.collect(),
-                assigned: link.addresses,
+                assigned: link.addresses.clone(),
                 duplicates: BTreeSet::new(),
-            };
-            Some((name.parse().ok()?, link))
+            }
         };
-        let ports = self.swss.links().unwrap().into_iter().filter_map(link).collect();
-        Links { ports, vrfs: BTreeMap::from([("Vrfboot".to_owned(), true)]) }
+        let seen = self.swss.links().unwrap();
+        let is_vrf = |(name, _): &(&String, &kernel::Link)| name.starts_with("Vrf");
+        let vrfs = seen.iter().filter(is_vrf).map(|(name, link)| (name.clone(), link.up)).collect();
+        Links {
+            ports: seen.iter().filter_map(|(name, seen)| Some((name.parse().ok()?, link(seen)))).collect(),
+            loopbacks: seen
+                .iter()
+                .filter_map(|(name, seen)| Some((name.parse().ok()?, link(seen))))
+                .collect(),
+            vrfs,
+        }
     }
 
     /// Passes until nothing is left to do or to wait for.

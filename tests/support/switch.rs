@@ -171,8 +171,14 @@ pub fn links(observed: &Observed) -> Links {
         assigned: port.bound_addresses.iter().map(|prefix| prefix.gateway_net().into()).collect(),
         duplicates: BTreeSet::new(),
     };
-    let vrfs = BTreeMap::from([("Vrfboot".to_owned(), true)]);
-    Links { ports: observed.ports.iter().map(|(name, port)| (name.clone(), link(port))).collect(), vrfs }
+    let loopback = Port { bound: observed.loopback.bound.clone(), ..Port::default() };
+    let mut loopback = link(&loopback);
+    loopback.assigned = observed.loopback.bound_addresses.iter().filter_map(|net| net.parse().ok()).collect();
+    Links {
+        ports: observed.ports.iter().map(|(name, port)| (name.clone(), link(port))).collect(),
+        loopbacks: BTreeMap::from([("Loopback64".parse().unwrap(), loopback)]),
+        vrfs: BTreeMap::from([("Vrfboot".to_owned(), true)]),
+    }
 }
 
 impl Drop for Switch {

@@ -1,0 +1,97 @@
+//! Repairs over invented time: when each attempt comes, what it does, and when it is forgotten.
+
+use super::*;
+
+/// A plan that misses this of Ethernet0.
+fn missing(fact: Option<Waiting>) -> Plan {
+    let subject = || Subject::Port("Ethernet0".parse().unwrap());
+    Plan { missing: fact.into_iter().map(|fact| (subject(), fact)).collect(), ..Plan::default() }
+}
+
+/// Passes each second over what is missing then; what was done, and at which second.
+fn story(
+    repairs: &mut Repairs,
+    seconds: u64,
+    fact: impl Fn(u64) -> Option<Waiting>,
+) -> Vec<(u64, &'static str)> {
+    let start = Instant::now();
+    let mut done = Vec::new();
+    for second in 0..seconds {
+        let now = start + Duration::from_secs(second);
+        let remedies = repairs.remedies(now);
+        if !remedies.rewrite.is_empty() {
+            done.push((second, "rewrite"));
+        }
+        let mut plan = missing(fact(second));
+        if !remedies.renew.is_empty() {
+            done.push((second, "renew"));
+            plan.renewed = remedies.renew.clone();
+        }
+        repairs.follow(&plan, &remedies, now);
+    }
+    done
+}
+
+#[test]
+fn a_row_is_written_again_and_then_the_port_goes_out_and_in_with_longer_and_longer_pauses() {
+    let done = story(&mut Repairs::default(), 70, |_| Some(Waiting::KernelVrf));
+    let expected = [(2, "rewrite"), (4, "renew"), (8, "renew"), (16, "renew"), (32, "renew"), (64, "renew")];
+    assert_eq!(done, expected);
+}
+
+#[test]
+fn what_comes_in_time_is_not_repaired() {
+    let late = |second| (second < 9).then_some(Waiting::InterfaceBound);
+    assert_eq!(story(&mut Repairs::default(), 60, late), []);
+    let advances = |second| Some(if second % 2 == 0 { Waiting::KernelVrf } else { Waiting::InterfaceBound });
+    assert_eq!(story(&mut Repairs::default(), 60, advances), [], "each fact counts from its own beginning");
+}
+
+#[test]
+fn another_writer_is_not_fought_in_a_tight_loop() {
+    // Each repair helps at once, and somebody undoes it again and again.
+    let mut repairs = Repairs::default();
+    let start = Instant::now();
+    let (mut is_broken, mut done) = (true, Vec::new());
+    for second in 0..200 {
+        let now = start + Duration::from_secs(second);
+        let remedies = repairs.remedies(now);
+        assert!(remedies.renew.is_empty(), "the row alone has helped");
+        repairs.follow(&missing(is_broken.then_some(Waiting::KernelVrf)), &remedies, now);
+        // The row that was written in this pass has helped by the next one, and that is undone by the one after it.
+        is_broken = remedies.rewrite.is_empty();
+        if !is_broken {
+            done.push(second);
+        }
+    }
+    let pauses: Vec<u64> = done.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(pauses.is_sorted() && pauses.last() == Some(&60), "{pauses:?}");
+}
+
+#[test]
+fn a_minute_without_trouble_is_a_new_beginning() {
+    let mut repairs = Repairs::default();
+    let trouble = |second| matches!(second, 0..=2 | 70..=72).then_some(Waiting::KernelVrf);
+    assert_eq!(story(&mut repairs, 80, trouble), [(2, "rewrite"), (72, "rewrite")]);
+    assert_eq!(repairs.0.values().map(|repair| repair.attempts).collect::<Vec<_>>(), [1]);
+}
+
+#[test]
+fn what_is_to_go_is_announced_again_and_nothing_more() {
+    let done = story(&mut Repairs::default(), 30, |_| Some(Waiting::InterfaceGone("Vrfboot".to_owned())));
+    assert_eq!(done, [(10, "rewrite"), (12, "rewrite"), (16, "rewrite"), (24, "rewrite")]);
+}
+
+#[test]
+fn a_denying_rule_that_stays_away_shuts_the_ports_and_nothing_sooner() {
+    let mut repairs = Repairs::default();
+    let start = Instant::now();
+    let fact = Waiting::AclDenials("LEAFBOOT".parse().unwrap());
+    let plan = Plan { missing: BTreeMap::from([(Subject::AclDenials, fact)]), ..Plan::default() };
+    repairs.follow(&plan, &Remedies::default(), start);
+    assert_eq!(repairs.next(), Some(start + OPEN_MAX));
+    assert!(!repairs.remedies(start + OPEN_MAX - Duration::from_millis(1)).is_shut);
+    assert!(repairs.remedies(start + OPEN_MAX).is_shut);
+    repairs.follow(&Plan::default(), &Remedies::default(), start + OPEN_MAX);
+    assert_eq!(repairs.remedies(start + OPEN_MAX), Remedies::default(), "it is there again");
+}
