@@ -18,7 +18,21 @@ pub struct Behaviour {
     pub interfaces_after_ms: u64,
 }
 
+/// The words of an order.
+#[derive(clap::Parser)]
+#[command(no_binary_name = true)]
+struct Words {
+    #[command(flatten)]
+    behaviour: Behaviour,
+}
+
 impl Behaviour {
+    /// Reads the model's own arguments, as `--release r202511 --sai-delay-ms 60`. What is not named has its default.
+    pub fn from_words(words: &str) -> Result<Self, clap::Error> {
+        let words = <Words as clap::Parser>::try_parse_from(words.split_whitespace())?;
+        Ok(words.behaviour)
+    }
+
     /// How long one SAI call of an ACL rule takes.
     pub fn sai_delay(self) -> Duration {
         Duration::from_millis(self.sai_delay_ms)
@@ -58,5 +72,19 @@ impl SonicRelease {
     // sonic-swss orchagent/aclorch.cpp: AclOrch::doAclRuleTask, since 8b5508b6a (#4209, 2026-07-09)
     pub fn sorts_rules_by_priority(self) -> bool {
         self >= Self::Head
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_the_arguments_of_the_command() {
+        let read = Behaviour::from_words("--release r202511 --sai-delay-ms 60").unwrap();
+        let expected = Behaviour { release: SonicRelease::R202511, sai_delay_ms: 60, interfaces_after_ms: 0 };
+        assert_eq!(read, expected);
+        assert_eq!(Behaviour::from_words("").unwrap(), Behaviour::default());
+        assert!(Behaviour::from_words("--release r1999").is_err());
     }
 }

@@ -4,13 +4,15 @@
 //! ever, leaves a router interface in the old VRF, or exits.
 //!
 //! Owns: how it is started, and of what it ends.
-//! Must never: repair what a rule of SONiC breaks, or write CONFIG_DB, but for the operator's part in a `config reload`.
+//! Must never: repair what a rule of SONiC breaks, or write CONFIG_DB, but for an operator's part (`config reload`,
+//! `acl-loader`).
 //!
 //! Not played: VLANs and LAGs beyond their members, VNETs, subports, neighbours and next hops (so nothing but addresses
 //! and loopbacks keeps a virtual router), EVPN (a `vni` is accepted as if there were a VTEP), warm start, ports that come
 //! later, ACLs from APPL_DB, ACL_TABLE_TYPE rows, a full TCAM, and what caclmgrd does to ip6tables. A real kernel's ports
 //! keep their index over a restart unless they can be made again; caclmgrd restarts with swss.
 
+pub mod acl_loader;
 mod acl_rows;
 mod acl_table;
 mod aclorch;

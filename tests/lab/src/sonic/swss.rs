@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use redis::Msg;
 
+use super::behaviour::Behaviour;
 use super::by_hand::ByHand;
 use super::caclmgrd::HostFirewall;
 use super::daemons::Daemons;
@@ -150,6 +151,11 @@ impl Swss {
         reload::fill(&mut self.switch.config, &commands)
     }
 
+    /// From now on the switch behaves like this.
+    pub fn behave(&mut self, behaviour: Behaviour) {
+        self.switch.behaviour = behaviour;
+    }
+
     /// The first half of [`Self::reload_without_restart`]: CONFIG_DB is empty, CONFIG_DB_INITIALIZED is gone with it, and
     /// the daemons run on.
     pub fn flush_config(&mut self) -> Result<(), Error> {
@@ -187,8 +193,6 @@ impl Swss {
     /// From now on orchagent does not come to INTF_TABLE, or comes to it again: router interfaces and their addresses stay
     /// as they are, while the kernel, ACLs and VRFs go on. After a restart of swss it is like that for seconds
     /// ([`Behaviour::interfaces_after_ms`] does the same by time, but for [`Self::run_until_idle`]).
-    ///
-    /// [`Behaviour::interfaces_after_ms`]: super::behaviour::Behaviour::interfaces_after_ms
     pub fn let_interfaces_wait(&mut self, wait: bool) {
         self.switch.interfaces_wait = wait;
         self.switch.news_for_orchagent |= !wait;
@@ -223,8 +227,6 @@ impl Swss {
 
     /// How long the longest of them was. Only with [`Behaviour::sai_delay_ms`] and [`Self::run_once`] does time pass
     /// between the steps as it does on a switch.
-    ///
-    /// [`Behaviour::sai_delay_ms`]: super::behaviour::Behaviour::sai_delay_ms
     pub fn longest_gap(&self) -> Duration {
         self.isolation_gaps().iter().map(Gap::duration).max().unwrap_or_default()
     }
@@ -299,6 +301,13 @@ impl Swss {
             },
             ("reload-n", path) => match reload::read(Path::new(path)) {
                 Ok(rows) => self.reload_without_restart(&rows),
+                Err(error) => refuse(&error),
+            },
+            ("behave", words) => match Behaviour::from_words(words) {
+                Ok(behaviour) => {
+                    self.behave(behaviour);
+                    Ok(())
+                }
                 Err(error) => refuse(&error),
             },
             ("neighbour", words) => self.obey_about_neighbour(words),

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use leafboot_lab::sonic::Swss;
+use leafboot_lab::sonic::acl_loader::{self, Rules, Update};
 use leafboot_lab::sonic::behaviour::SonicRelease;
 use leafboot_lab::sonic::isolation::Watch;
 
@@ -216,5 +217,29 @@ fn a_priority_that_is_no_number_is_inactive_or_without_a_word() {
         set_rule(&mut leaf, "odd", "1000000");
         swss.run_until_idle().unwrap();
         assert_eq!(leaf.status("ACL_RULE_TABLE", "boot|odd").as_deref(), Some("Inactive"), "{release:?}");
+    }
+}
+
+#[test]
+fn acl_loader_deletes_everybodys_rules_but_incrementally_not_those_of_the_control_plane() {
+    let services = [("PRIORITY", "9"), ("PACKET_ACTION", "ACCEPT"), ("SRC_IPV6", "::/0")];
+    for (update, kept) in [(Update::Full, false), (Update::Incremental, true)] {
+        let (mut leaf, mut swss) = guarded(SonicRelease::Head, &[("deny", "1"), ("other", "2")]);
+        leaf.set("ACL_TABLE|SSH", &[("type", "CTRLPLANE"), ("services@", "SSH")]);
+        leaf.set("ACL_RULE|SSH|RULE_1", &services);
+        swss.run_until_idle().unwrap();
+        let loaded = |rule: &str, row: &[(&str, &str)]| {
+            let (table, rule) = rule.split_once('|').unwrap();
+            ((table.to_owned(), rule.to_owned()), crate::leaf::fields(row))
+        };
+        let data = [("PRIORITY", "5"), ("PACKET_ACTION", "DROP"), ("IP_TYPE", "IPV6ANY")];
+        let rules: Rules = [loaded("SSH|RULE_1", &services), loaded("boot|RULE_5", &data)].into();
+        let before = leaf.deletions();
+        acl_loader::update(&mut leaf.config, update, &rules).unwrap();
+        assert_eq!(leaf.deletions() - before, if kept { 2 } else { 3 }, "{update:?}");
+        swss.run_until_idle().unwrap();
+        assert_eq!(rules_on(&swss, "Ethernet0"), "RULE_5", "{update:?}");
+        assert!(leaf.config.row("ACL_RULE", "SSH|RULE_1").unwrap().is_some());
+        assert!(leaf.config.row("ACL_TABLE", "boot").unwrap().is_some());
     }
 }

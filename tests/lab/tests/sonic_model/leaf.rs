@@ -117,9 +117,19 @@ impl Leaf {
 
     /// How often anybody has read a plain key.
     pub fn reads_of_plain_keys(&mut self) -> usize {
+        self.calls("get")
+    }
+
+    /// How often anybody has deleted a key.
+    pub fn deletions(&mut self) -> usize {
+        self.calls("del")
+    }
+
+    fn calls(&mut self, command: &str) -> usize {
         let info: String = redis::cmd("INFO").arg("commandstats").query(self.config.connection()).unwrap();
-        let get = info.lines().find_map(|line| line.strip_prefix("cmdstat_get:calls="));
-        get.map_or(0, |calls| calls.split(',').next().unwrap().parse().unwrap())
+        let name = format!("cmdstat_{command}:calls=");
+        let calls = info.lines().find_map(|line| line.strip_prefix(&name));
+        calls.map_or(0, |calls| calls.split(',').next().unwrap().parse().unwrap())
     }
 
     pub fn set(&mut self, name: &str, pairs: &[(&str, &str)]) {
