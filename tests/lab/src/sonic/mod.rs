@@ -7,10 +7,24 @@
 //! Must never: repair what a rule of SONiC breaks, or write CONFIG_DB, but for an operator's part (`config reload`,
 //! `acl-loader`).
 //!
-//! Not played: VLANs and LAGs beyond their members, VNETs, subports, neighbours and next hops (so nothing but addresses
-//! and loopbacks keeps a virtual router), EVPN (a `vni` is accepted as if there were a VTEP), warm start, ports that come
-//! later, ACLs from APPL_DB, ACL_TABLE_TYPE rows, a full TCAM, and what caclmgrd does to ip6tables. A real kernel's ports
-//! keep their index over a restart unless they can be made again; caclmgrd restarts with swss.
+//! What it does is taken from swss's source at e6b0c5b5d; [`behaviour::SonicRelease`] says what other releases do otherwise.
+//!
+//! Not played:
+//!
+//! * Rows: VLANs and LAGs beyond their members (a LAG is there when it is named), VNETs, subports, EVPN (a `vni` is
+//!   accepted as if there were a VTEP), ACL_TABLE_TYPE rows, ACLs from APPL_DB, ports that come or go later, warm start.
+//! * The kernel: neighbours and routes; a port's carrier, MTU and speed; `disable_ipv6` that stays. A real kernel's ports
+//!   keep their index over a restart unless they can be made again. teammgrd looks at a port's master, where SONiC's waits
+//!   for an event about the port.
+//! * orchagent: the SAI calls of ACL tables and their ports are one step that takes no time, as are those of VRFs and
+//!   router interfaces; only those of a table's rules are steps when it goes, and only those of an ACL rule's own row take
+//!   [`behaviour::Behaviour::sai_delay_ms`]. Next hops, and routes but for those to the switch itself, so that a virtual
+//!   router is kept by addresses, loopbacks and neighbours' router interfaces alone. Refusals of SAI: a full TCAM, a
+//!   platform without an attribute. A table that is still bound to a LAG member is `Pending removal` for ever.
+//! * COUNTERS_DB: the values; only the maps of names are there. The ids of objects do not tell their type. In ASIC_DB an
+//!   ACL entry's matches and action are spelt as CONFIG_DB has them; its table, counter and priority are as SAI has them.
+//! * caclmgrd: what it does to ip6tables. It restarts with swss, where SONiC's is a service of its own.
+//! * Redis: a refused write (`OOM`, `READONLY`, `WRONGTYPE`).
 
 pub mod acl_loader;
 mod acl_rows;
