@@ -50,6 +50,7 @@ const PURE: &[&str] = &[
     "relay/claim.rs",
     "relay/decide.rs",
     "relay/intake.rs",
+    "relay/heads.rs",
     "relay/route.rs",
     "relay/script.rs",
     "relay/upstream/health.rs",
@@ -125,7 +126,7 @@ fn each_edges_library_has_one_home() {
         ("rustls::", "tls.rs server_name.rs server.rs connection.rs origin.rs"),
         ("sd_notify::", "systemd.rs"),
         ("std::fs", "store.rs api.rs main.rs place.rs preview.rs tls.rs"),
-        ("use nix::", "socket.rs ears.rs netlink.rs"),
+        ("use nix::", "socket.rs ears.rs netlink.rs line.rs"),
         ("pnet_datalink", "socket.rs"),
     ];
     for path in files(&source()) {

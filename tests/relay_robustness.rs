@@ -6,6 +6,8 @@
 
 #[path = "relay_robustness/answer.rs"]
 mod answer;
+#[path = "relay_robustness/api.rs"]
+mod api;
 #[path = "relay_robustness/body.rs"]
 mod body;
 #[path = "relay_robustness/framing.rs"]
@@ -32,7 +34,15 @@ use support::front::{self, Pair, Peer};
 const FIRST_PORT: u16 = 8000;
 
 fn cases() -> Vec<&'static Case> {
-    let all = [header::CASES, framing::CASES, target::CASES, upstream::CASES, answer::CASES, body::CASES];
+    let all = [
+        header::CASES,
+        framing::CASES,
+        target::CASES,
+        upstream::CASES,
+        answer::CASES,
+        body::CASES,
+        api::CASES,
+    ];
     all.into_iter().flatten().collect()
 }
 
@@ -66,7 +76,7 @@ fn judge<T>(front: &str, start: impl FnOnce(&[Pair]) -> T) -> Vec<&'static str> 
 fn there_are_as_many_checks_as_promised_and_no_two_have_one_name() {
     let names: std::collections::BTreeSet<&str> = cases().iter().map(|case| case.what).collect();
     assert_eq!(names.len(), cases().len());
-    assert_eq!(names.len(), 228, "CONTRIBUTING.md says how many there are");
+    assert_eq!(names.len(), 251, "CONTRIBUTING.md says how many there are");
 }
 
 #[test]

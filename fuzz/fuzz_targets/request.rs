@@ -14,8 +14,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
     let first_two = [lines.first().copied(), lines.get(1).copied()];
     for (hosts, lengths) in [(first_two, [None; 2]), ([Some(&b"leaf"[..]), None], first_two)] {
-        let head =
-            Head { is_1_1: true, hosts, transfer_encoding: false, lengths, expect: false, connection: 0 };
+        let head = Head { is_1_1: true, hosts, lengths, ..Head::default() };
         if intake::check(&head).is_ok() {
             assert_eq!(lines.len(), 1, "two readers may choose different ones");
             let _ = intake::check_body(Kind::Api, &head, 1 << 20);

@@ -10,8 +10,6 @@ use super::route::Kind;
 use crate::net::{BootPrefix, PortName};
 use crate::session::SessionId;
 
-/// Every name that leafboot vouches for begins so.
-const OWN: &str = "leafboot-";
 /// Header with the leaf's name.
 pub const LEAF: &str = "leafboot-leaf";
 /// Header with the port's SONiC name.
@@ -107,17 +105,16 @@ fn hex(number: u64) -> [u8; 16] {
     std::array::from_fn(|place| b"0123456789abcdef"[(number >> (60 - 4 * place)) as usize & 15])
 }
 
-/// Whether a machine's header goes on. `connection` is the machine's `Connection` field.
+/// Whether a machine's header goes on. `connection` is the machine's `Connection` field. Only what is known to mean nothing
+/// but the request itself does: a server could take any other name for the word of a proxy (`X-Client-IP`, `Remote-User`).
 pub fn passes(kind: Kind, header: &str, connection: &str) -> bool {
     let known = match kind {
-        // Allow-lists: nothing can be forgotten in them.
         Kind::Script | Kind::Token => matches!(header, "accept" | "accept-language" | "user-agent"),
         Kind::Image => matches!(
             header,
             "accept" | "user-agent" | "range" | "if-range" | "if-none-match" | "if-modified-since"
         ),
-        // An API's headers are its own; some are only ours, the server's, or this hop's.
-        Kind::Api => !is_ours(header) && !is_hop_by_hop(header),
+        Kind::Api => is_of_a_call(header),
     };
     known && !is_named(connection, header)
 }
@@ -127,17 +124,33 @@ pub fn is_named(connection: &str, header: &str) -> bool {
     connection.split(',').any(|option| option.trim().eq_ignore_ascii_case(header))
 }
 
-/// Whether a header says where a request comes from, or where it goes: that is for leafboot to say. To some servers
-/// (CGI's) an underscore is a hyphen.
-fn is_ours(header: &str) -> bool {
-    header.contains('_')
-        || header.starts_with(OWN)
-        || header.starts_with("x-forwarded")
-        || header.starts_with("x-real-")
-        || matches!(
-            header,
-            "forwarded" | "via" | "host" | "content-length" | "expect" | TRACEPARENT | TRACESTATE
-        )
+/// Whether a header is one of a call: HTTP's for content and conditions, those of Connect (Connect Protocol Reference, «Unary
+/// Request», «Streaming Request») and of gRPC-Web (gRPC over HTTP2, «Requests»; gRPC Web).
+fn is_of_a_call(header: &str) -> bool {
+    matches!(
+        header,
+        "accept"
+            | "accept-encoding"
+            | "accept-language"
+            | "authorization"
+            | "user-agent"
+            | "content-type"
+            | "content-encoding"
+            | "content-language"
+            | "if-match"
+            | "if-none-match"
+            | "if-modified-since"
+            | "if-unmodified-since"
+            | "connect-protocol-version"
+            | "connect-timeout-ms"
+            | "connect-content-encoding"
+            | "connect-accept-encoding"
+            | "grpc-timeout"
+            | "grpc-encoding"
+            | "grpc-accept-encoding"
+            | "x-grpc-web"
+            | "x-user-agent"
+    )
 }
 
 /// Whether a header is for one connection only (RFC 9110 7.6.1; `keep-alive` and `proxy-connection`: RFC 9112 C.2.2).
@@ -230,6 +243,20 @@ mod tests {
                 "host",
                 "via",
                 "proxy-authorization",
+                "x-client-ip",
+                "x-client-cert",
+                "x-original-url",
+                "x-rewrite-url",
+                "x-http-method-override",
+                "remote-user",
+                "ssl-client-cert",
+                "true-client-ip",
+                "cookie",
+                "te",
+                "upgrade",
+                "expect",
+                "content-length",
+                "transfer-encoding",
             ] {
                 assert!(!passes(kind, name, ""), "{kind} {name}");
             }
@@ -237,6 +264,9 @@ mod tests {
             assert!(!passes(kind, "user-agent", "close, User-Agent"), "{kind}: named in Connection");
         }
         assert!(passes(Kind::Api, "authorization", "") && !passes(Kind::Script, "authorization", ""));
+        for name in ["connect-protocol-version", "connect-timeout-ms", "content-type", "x-grpc-web"] {
+            assert!(passes(Kind::Api, name, "") && !passes(Kind::Token, name, ""), "{name}");
+        }
         assert!(passes(Kind::Image, "range", "") && !passes(Kind::Token, "range", ""));
     }
 

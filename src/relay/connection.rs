@@ -24,6 +24,7 @@ use tracing::{debug, warn};
 use super::account::Work;
 use super::claim::Machine;
 use super::gate::Metered;
+use super::line::Line;
 use super::reader::Reader;
 use super::respond;
 use super::server::{Phase, Service, Stage};
@@ -51,10 +52,13 @@ pub(super) async fn run(
     place: OwnedSemaphorePermit,
 ) {
     let open = (OneMore::of(&service.connections), service.shared.open.subscribe(), place);
+    // Where the kernel has no room to look after a machine it is served all the same.
+    let line = service.shared.api.as_ref().and_then(|_| Line::of(&stream).ok());
+    let line = Arc::new(line.unwrap_or_default());
     let end = match machine.tls.then_some(service.shared.tls.as_ref()).flatten() {
-        None => converse(Metered::new(stream, Arc::clone(&service.gate)), machine, &service).await,
+        None => converse(Metered::new(stream, Arc::clone(&service.gate)), machine, &service, &line).await,
         // Boxed: most have no TLS, and are not to have the room for it.
-        Some(tls) => Box::pin(converse_over_tls(tls, stream, machine, &service)).await,
+        Some(tls) => Box::pin(converse_over_tls(tls, stream, machine, &service, &line)).await,
     };
     if let Err(reason) = end {
         debug!(port = %service.port, reason, "a machine's connection broke");
@@ -68,12 +72,13 @@ async fn converse_over_tls(
     stream: TcpStream,
     machine: Machine,
     service: &Arc<Service>,
+    line: &Arc<Line>,
 ) -> Result<(), String> {
     // One thread makes the handshakes of all ports.
     service.gate.wait(service.gate.charge(Work::Handshake)).await;
     let stream = Unnamed::new(Metered::new(stream, Arc::clone(&service.gate)));
     match shake_hands(tls, stream, service.phase.clone()).await {
-        Ok(stream) => converse(stream, machine, service).await,
+        Ok(stream) => converse(stream, machine, service, line).await,
         Err(HandshakeError::PortEnded) => Err(HandshakeError::PortEnded.to_string()),
         Err(failure) => {
             let (port, reason) = (&service.port, Printable(&failure.to_string()).to_string());
@@ -106,22 +111,31 @@ async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Answers requests until the machine, the port or the process ends it.
-async fn converse<S>(stream: S, machine: Machine, service: &Arc<Service>) -> Result<(), String>
+async fn converse<S>(
+    stream: S,
+    machine: Machine,
+    service: &Arc<Service>,
+    line: &Arc<Line>,
+) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let settings = &service.shared.settings;
     let least = settings.min_rate.unwrap_or_default();
     let (sent, cut) = (service.sent.clone(), service.cut.clone());
-    let stream = Reader::new(stream, least, settings.patience, sent, cut);
-    let handle = service_fn(|request| respond::respond(service, machine, request));
+    let mut stream = Reader::new(stream, least, settings.patience, sent, cut);
+    // What only an API takes is refused without a look where there is none.
+    if service.shared.api.is_some() {
+        stream = stream.telling(line);
+    }
+    let handle = service_fn(|request| respond::respond(service, machine, line, request));
     let mut http = http1::Builder::new();
     http.timer(Timer::default()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MAX);
     // GRUB looks for `Content-Length: ` to the letter (grub-core/net/http.c: parse_line).
     http.title_case_headers(true);
-    // Who has said all may wait for its answer, which comes in time or not at all. An API's stream may be silent for ever:
-    // nobody else would see that its machine has gone.
-    http.half_close(service.shared.api.is_none());
+    // Who has said all may wait for its answer, which comes in time or not at all; who waits for an API's stream, which may
+    // be silent for ever, is looked after (`Watch`).
+    http.half_close(true);
     let http = http.serve_connection(TokioIo::new(stream), handle);
     let mut http = pin!(http);
     let (mut phase, mut news) = (service.phase.clone(), service.phase.clone());

@@ -11,8 +11,12 @@ pub struct Head<'a> {
     pub is_1_1: bool,
     /// The values of its first two `Host` fields.
     pub hosts: [Option<&'a [u8]>; 2],
-    /// Whether it has a `Transfer-Encoding`.
-    pub transfer_encoding: bool,
+    /// How often its `Transfer-Encoding`s say `chunked`.
+    pub chunked: usize,
+    /// Whether they say something else.
+    pub coded: bool,
+    /// Whether there was a `Content-Length` beside them on its connection: the HTTP library does not give both.
+    pub has_both: bool,
     /// Its first two `Content-Length`s.
     pub lengths: [Option<&'a [u8]>; 2],
     /// Whether it has an `Expect`.
@@ -27,7 +31,12 @@ impl<'a> Head<'a> {
         match name {
             "host" => put(&mut self.hosts, value),
             "content-length" => put(&mut self.lengths, value),
-            "transfer-encoding" => self.transfer_encoding = true,
+            "transfer-encoding" => {
+                let codings = || value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+                let chunked = codings().filter(|coding| coding.eq_ignore_ascii_case(b"chunked")).count();
+                self.chunked += chunked;
+                self.coded |= chunked < codings().count();
+            }
             "expect" => self.expect = true,
             "connection" => self.connection += value.len(),
             _ => {}
@@ -60,8 +69,15 @@ pub fn check(head: &Head) -> Result<(), Fault> {
         [Some(_), None] => return Err(Fault(400, "Host is not a host (RFC 9112 3.2)")),
     }
     let [length, another] = head.lengths;
-    if head.transfer_encoding && length.is_some() {
+    let is_coded = head.coded || head.chunked > 0;
+    if head.has_both || (is_coded && length.is_some()) {
         return Err(Fault(400, "Content-Length and Transfer-Encoding exclude each other (RFC 9112 6.3)"));
+    }
+    if head.coded {
+        return Err(Fault(501, "no Transfer-Encoding is understood here but chunked (RFC 9112 6.1)"));
+    }
+    if head.chunked > 1 {
+        return Err(Fault(400, "chunked is said more than once (RFC 9112 6.1)"));
     }
     if another.is_some() || length.is_some_and(|length| length_of(length).is_none()) {
         return Err(Fault(400, "Content-Length is not one number (RFC 9112 6.3)"));
@@ -79,7 +95,7 @@ pub fn check_body(kind: Kind, head: &Head, most: u64) -> Result<(), Fault> {
     match kind {
         Kind::Api if length > most => Err(Fault(413, "the body is too long")),
         Kind::Api => Ok(()),
-        Kind::Script | Kind::Token | Kind::Image if head.transfer_encoding || length > 0 => {
+        Kind::Script | Kind::Token | Kind::Image if head.chunked > 0 || length > 0 => {
             Err(Fault(400, "this path takes no body"))
         }
         Kind::Script | Kind::Token | Kind::Image => Ok(()),
@@ -141,7 +157,9 @@ mod tests {
     const GOOD: Head<'static> = Head {
         is_1_1: true,
         hosts: [Some(b"leaf"), None],
-        transfer_encoding: false,
+        chunked: 0,
+        coded: false,
+        has_both: false,
         lengths: [None; 2],
         expect: false,
         connection: 0,
@@ -166,7 +184,9 @@ mod tests {
         let expected = Head {
             is_1_1: true,
             hosts: [Some(b"a"), Some(b"b")],
-            transfer_encoding: true,
+            chunked: 1,
+            coded: false,
+            has_both: false,
             lengths: [Some(b"0"), None],
             expect: true,
             connection: 7,
@@ -225,10 +245,22 @@ mod tests {
         assert_eq!(check(&Head { hosts: [None; 2], ..GOOD }).unwrap_err().0, 400);
         assert_eq!(check(&Head { hosts: [None; 2], is_1_1: false, ..GOOD }), Ok(()));
         assert_eq!(check(&Head { hosts: [Some(b"a"); 2], ..GOOD }).unwrap_err().0, 400);
-        assert_eq!(
-            check(&Head { transfer_encoding: true, lengths: [Some(b"0"), None], ..GOOD }).unwrap_err().0,
-            400
-        );
+        assert_eq!(check(&Head { chunked: 1, lengths: [Some(b"0"), None], ..GOOD }).unwrap_err().0, 400);
+        assert_eq!(check(&Head { chunked: 1, has_both: true, ..GOOD }).unwrap_err().0, 400);
+        for (codings, fault) in [
+            (&["chunked"][..], None),
+            (&["Chunked"], None),
+            (&["gzip, chunked"], Some(501)),
+            (&["gzip", "chunked"], Some(501)),
+            (&["chunked;q=1"], Some(501)),
+            (&[""], Some(501)),
+            (&["chunked, chunked"], Some(400)),
+            (&["chunked", " chunked"], Some(400)),
+        ] {
+            let mut head = GOOD;
+            codings.iter().for_each(|coding| head.take("transfer-encoding", coding.as_bytes()));
+            assert_eq!(check(&head).err().map(|fault| fault.0), fault, "{codings:?}");
+        }
         assert_eq!(check(&Head { lengths: [Some(b"1"); 2], ..GOOD }).unwrap_err().0, 400);
         for length in ["+1", "", "1, 1", "99999999999999999999"] {
             let lengths = [Some(length.as_bytes()), None];
@@ -242,7 +274,7 @@ mod tests {
     #[test]
     fn only_the_api_takes_a_body() {
         let five = Head { lengths: [Some(b"5"), None], ..GOOD };
-        let chunked = Head { transfer_encoding: true, ..GOOD };
+        let chunked = Head { chunked: 1, ..GOOD };
         for kind in [Kind::Script, Kind::Token, Kind::Image] {
             assert!(
                 check_body(kind, &five, 10).is_err() && check_body(kind, &chunked, 10).is_err(),

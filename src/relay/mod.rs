@@ -1,7 +1,8 @@
 //! The relay: boot script, token and image requests of the machines, port by port.
 //!
 //! `task` runs a `server` on each port that serves a machine; each `connection` of it (over a `reader` with `patience`, with
-//! a `timer`, whose `alarm` others have, too) hands its requests to `respond`.
+//! a `timer`, whose `alarm` others have, too) hands its requests to `respond`. What HTTP does not tell of it `heads` and `line`
+//! see.
 //! What becomes of it `intake`, `route` and `decide` say; what it costs stands in the port's `account`, and waits at its `gate`
 //! when that is too much; `log` bounds what is said of it. `claim` is what leafboot vouches for
 //! (`vouched`: ready to be sent), `script` what iPXE is told while something is wrong, `reply` everybody. `upstream` asks
@@ -15,8 +16,10 @@ pub mod claim;
 pub mod connection;
 pub mod decide;
 pub mod gate;
+mod heads;
 pub mod image;
 pub mod intake;
+mod line;
 pub mod log;
 pub mod patience;
 mod reader;
@@ -28,5 +31,6 @@ pub mod server;
 pub mod task;
 mod timer;
 pub mod tls;
+mod upload;
 pub mod upstream;
 mod vouched;

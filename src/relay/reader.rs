@@ -5,6 +5,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::alarm::Alarm;
+use super::heads::Heads;
+use super::line::Line;
 use super::patience::Patience;
 use crate::metrics::Counter;
 
@@ -29,6 +32,8 @@ pub struct Reader<S> {
     begun: Instant,
     /// Rings when it has had no room for too long.
     alarm: Alarm,
+    /// The heads of its requests, and who is told of them; none: nobody looks at them.
+    heads: Option<(Heads, Arc<Line>)>,
 }
 
 impl<S> Reader<S> {
@@ -36,7 +41,13 @@ impl<S> Reader<S> {
     /// counts the bytes that the connection takes, and `cut` that the machine was too slow.
     pub fn new(stream: S, rate: u64, window: Duration, sent: Counter, cut: Counter) -> Self {
         let patience = Patience::new(rate, window);
-        Self { stream, patience, sent, cut, begun: Instant::now(), alarm: Alarm::default() }
+        Self { stream, patience, sent, cut, begun: Instant::now(), alarm: Alarm::default(), heads: None }
+    }
+
+    /// The same, which tells `line` of what the HTTP library does not tell of requests.
+    pub fn telling(mut self, line: &Arc<Line>) -> Self {
+        self.heads = Some((Heads::default(), Arc::clone(line)));
+        self
     }
 
     fn judge(
@@ -71,7 +82,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Reader<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if let Some((heads, line)) = &mut self.heads
+            && heads.take(buffer.filled().get(before..).unwrap_or_default())
+        {
+            line.is_read_in_two_ways();
+        }
+        read
     }
 }
 

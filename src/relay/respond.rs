@@ -12,7 +12,6 @@ use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::Either;
-use http_body_util::Limited;
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{
     CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
@@ -24,15 +23,17 @@ use tokio::time::sleep;
 use tracing::{Level, debug, enabled, info, warn};
 
 use super::account::Work;
-use super::body::{self, Body, Patient};
+use super::body::{self, Body};
 use super::claim::{self, Claim, Machine, RequestId};
 use super::decide;
 use super::image::{ImageRequest, PortImages};
 use super::intake::{self, Head};
+use super::line::{self, Line, Watch};
 use super::reply;
 use super::route::Kind;
 use super::script::{self, Trouble};
 use super::server::{Service, Stage};
+use super::upload::{self, Upload};
 use super::upstream::Repeat;
 use crate::printable::Printable;
 
@@ -46,8 +47,6 @@ const LAST_WORD: Duration = Duration::from_secs(4);
 const ANSWER_MAX: usize = 256 * 1024;
 /// A request to metal-apiserver is some kilobytes.
 const REQUEST_MAX: u64 = 4 * 1024 * 1024;
-/// A machine that sends nothing more of its request for so long is not going to.
-const REQUEST_IDLE: Duration = Duration::from_secs(30);
 const REQUEST: HeaderName = HeaderName::from_static(claim::REQUEST);
 const TRACEPARENT: HeaderName = HeaderName::from_static(claim::TRACEPARENT);
 const TRACESTATE: HeaderName = HeaderName::from_static(claim::TRACESTATE);
@@ -59,6 +58,7 @@ struct Asked<'a> {
     service: &'a Service,
     claim: Arc<Claim>,
     machine: Machine,
+    line: &'a Arc<Line>,
     id: RequestId,
     /// Of a trace that starts here: the same whenever the request is sent.
     random: u64,
@@ -72,24 +72,34 @@ type Answer<'a> = Either<Ready<Answered>, Pin<Box<dyn Future<Output = Answered> 
 type Answered = Result<Response<Body>, Infallible>;
 
 /// Answers one request, when its port's account has paid for it.
-pub(super) fn respond(service: &Service, machine: Machine, request: Request<Incoming>) -> Answer<'_> {
+pub(super) fn respond<'a>(
+    service: &'a Service,
+    machine: Machine,
+    line: &'a Arc<Line>,
+    request: Request<Incoming>,
+) -> Answer<'a> {
     match service.gate.charge(Work::Request) {
-        None => answer(service, machine, request),
+        None => answer(service, machine, line, request),
         due => Either::Right(Box::pin(async move {
             service.gate.wait(due).await;
-            answer(service, machine, request).await
+            answer(service, machine, line, request).await
         })),
     }
 }
 
-fn answer(service: &Service, machine: Machine, request: Request<Incoming>) -> Answer<'_> {
+fn answer<'a>(
+    service: &'a Service,
+    machine: Machine,
+    line: &'a Arc<Line>,
+    request: Request<Incoming>,
+) -> Answer<'a> {
     let (claim, stage) = {
         let phase = service.phase.borrow();
         (Arc::clone(&phase.claim), phase.stage)
     };
     let (parts, incoming) = request.into_parts();
     let (id, random) = (RequestId::new(fastrand::u64(..)), fastrand::u64(..));
-    let mut asked = Asked { service, claim, machine, id, random, parts, began: Instant::now() };
+    let mut asked = Asked { service, claim, machine, line, id, random, parts, began: Instant::now() };
     let at_once = |answered| Either::Left(future::ready(answered));
     let kind = match asked.judge() {
         Ok(kind) => kind,
@@ -115,7 +125,8 @@ fn answer(service: &Service, machine: Machine, request: Request<Incoming>) -> An
 impl Asked<'_> {
     /// What the request is relayed as, or why it is turned away.
     fn judge(&self) -> Result<Kind, Box<Response<Body>>> {
-        let mut head = Head { is_1_1: self.parts.version == Version::HTTP_11, ..Head::default() };
+        let (is_1_1, has_both) = (self.parts.version == Version::HTTP_11, self.line.is_ambiguous());
+        let mut head = Head { is_1_1, has_both, ..Head::default() };
         for (name, value) in &self.parts.headers {
             head.take(name.as_str(), value.as_bytes());
         }
@@ -209,18 +220,33 @@ impl Asked<'_> {
         let Some(api) = &self.service.shared.api else {
             return reply::refused(&self.service.shared.settings.routes, decide::Refusal::Path);
         };
-        let most = usize::try_from(REQUEST_MAX).unwrap_or(usize::MAX);
-        let body = match incoming.is_end_stream() {
-            true => Body::empty(),
-            false => Body::coming(Patient::new(Limited::new(incoming, most), Some(REQUEST_IDLE))),
+        let (body, reason) = self.upload(incoming);
+        let mut watch = Watch::begin();
+        let answer = tokio::select! {
+            biased;
+            answer = api.send(Repeat::Once(self.forwarded(Kind::Api, body)), None) => answer,
+            () = watch.gone(self.line) => return reply::closing(self.trouble(Kind::Api, "the machine has gone")),
         };
-        match api.send(Repeat::Once(self.forwarded(Kind::Api, body)), None).await {
-            Ok(mut answer) => {
+        match (answer, reason.get()) {
+            (Ok(mut answer), _) => {
                 drop_hop_by_hop(answer.headers_mut());
-                answer
+                answer.map(|body| line::watched(body, self.line, watch))
             }
-            Err(error) => self.failed(Kind::Api, "metal-apiserver", &error, error.is_of_an_answer()),
+            (Err(_), Some(fault)) => reply::faulty(fault),
+            (Err(error), None) => self.failed(Kind::Api, "metal-apiserver", &error, error.is_of_an_answer()),
         }
+    }
+
+    /// What the machine sends after its request's head, and where it is said why it was not taken.
+    fn upload(&self, incoming: Incoming) -> (Body, upload::Reason) {
+        if incoming.is_end_stream() {
+            return (Body::empty(), upload::Reason::default());
+        }
+        let settings = &self.service.shared.settings;
+        let most = usize::try_from(REQUEST_MAX).unwrap_or(usize::MAX);
+        let upload = Upload::new(incoming, most, settings.min_rate.unwrap_or_default(), settings.patience);
+        let reason = upload.reason();
+        (Body::coming(upload), reason)
     }
 
     /// An image of the partition cache, for sites whose machines cannot reach it.

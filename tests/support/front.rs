@@ -56,12 +56,13 @@ pub fn relays_on(
     });
 }
 
-/// leafboot's settings with a boot service and a cache that is proxied, on these TCP ports of `::1`.
+/// leafboot's settings with a boot service, an API and a cache that is proxied, on these TCP ports of `::1`.
 pub fn settings(upstreams: &[u16]) -> String {
     let origins: Vec<String> = upstreams.iter().map(|port| format!("\"http://[::1]:{port}\"")).collect();
     let origins = origins.join(", ");
     format!(
         "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n\
+         [relay.routes]\napi = [\"/api/*\"]\n[relay.api]\norigins = [{origins}]\n\
          [relay.boot_service]\norigins = [{origins}]\n\
          [relay.cache]\nname = \"http://images.metal-stack.io\"\norigins = [{origins}]\n\
          mode = \"proxy\"\nfirst_byte_timeout = \"4s\"\nidle_timeout = \"4s\"\n",
@@ -125,8 +126,11 @@ fn nginx_settings(directory: &Path, pairs: &[Pair]) -> String {
         let _ = writeln!(
             text,
             "upstream u{machines} {{ server [::1]:{upstream} max_fails=0; keepalive 4; }}\n\
-             server {{ listen [::]:{machines}; if ($request_method !~ ^(GET|HEAD)$) {{ return 405; }}\n\
+             server {{ listen [::]:{machines};\n\
+               set $asked \"$request_method $uri\";\n\
+               if ($asked !~ \"^(GET|HEAD) |^POST /api/\") {{ return 405; }}\n\
                location / {{ return 404; }}\n\
+               location /api/ {{ client_max_body_size 4m; proxy_pass http://u{machines}; }}\n\
                location ~ \"{ROUTES}\" {{ proxy_pass http://u{machines}; }} }}"
         );
     }
@@ -142,9 +146,9 @@ fn haproxy_settings(pairs: &[Pair]) -> String {
     for Pair { machines, upstream } in pairs {
         let _ = writeln!(
             text,
-            "frontend f{machines}\n bind :::{machines}\n acl known path_reg {ROUTES}\n \
-             http-request deny deny_status 405 unless {{ method GET HEAD }}\n \
-             http-request deny deny_status 404 unless known\n \
+            "frontend f{machines}\n bind :::{machines}\n acl known path_reg {ROUTES}\n acl api path_beg /api/\n \
+             http-request deny deny_status 405 unless {{ method GET HEAD }} or api {{ method POST }}\n \
+             http-request deny deny_status 404 unless known or api\n \
              http-request set-header Host upstream\n http-request del-header accept-encoding\n \
              http-request set-header {leaf} leaf01\n http-request set-header {port} Ethernet0\n \
              http-request set-header {prefix} 2001:db8:b007::/64\n \
