@@ -9,6 +9,8 @@
 
 #[path = "relay/client.rs"]
 mod client;
+#[path = "relay/flood.rs"]
+mod flood;
 #[path = "relay/measure.rs"]
 mod measure;
 #[path = "relay/peer.rs"]
@@ -22,17 +24,24 @@ use leafboot::config::Config;
 use leafboot::relay::server::Shared;
 use support::port;
 
-/// leafboot's relay on one port, with the settings in `file`, until it is killed. Without a log.
-fn serve(file: &str, device: &str) {
+/// leafboot's relay on these ports, with the settings in `file`, until it is killed. Without a log.
+fn serve(file: &str, devices: &[&str]) {
     leafboot::ra::socket::raise_descriptor_limit();
     let settings = Config::parse(&std::fs::read_to_string(file).unwrap()).unwrap().relay;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let tcp_port = settings.port;
         let shared = Arc::new(Shared::new(&settings, &Arc::default()).unwrap());
-        let phase = port::phase(device, "2001:db8:b007::/64");
-        let error = port::serve(port::service(&shared, phase.subscribe()), tcp_port, false).await;
-        eprintln!("{error}");
+        let mut phases = Vec::new();
+        for device in devices {
+            let phase = port::phase(device, "2001:db8:b007::/64");
+            let service = port::service(&shared, phase.subscribe());
+            if let Some(tls) = &settings.tls {
+                tokio::spawn(port::serve(Arc::clone(&service), tls.port, true));
+            }
+            tokio::spawn(port::serve(service, settings.port, false));
+            phases.push(phase);
+        }
+        std::future::pending::<()>().await;
     });
 }
 
@@ -40,8 +49,15 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
-        ["serve", file, device] => serve(file, device),
-        [] => measure::all(None),
-        [only, ..] => measure::all(Some(only)),
+        ["serve", file, devices @ ..] => serve(file, devices),
+        parts => {
+            measure::settle();
+            if parts != ["flood"] {
+                measure::all(parts.first().copied());
+            }
+            if matches!(parts, [] | ["flood"]) {
+                flood::all();
+            }
+        }
     }
 }

@@ -35,8 +35,8 @@ struct Leaf {
 }
 
 impl Leaf {
-    /// So many ports; `further` are keys of `[relay]`.
-    fn start(count: usize, further: &str) -> Self {
+    /// So many ports; `further` are keys of `[relay]`. With `mode = "proxy"` there is no cache.
+    fn start(count: usize, further: &str, mode: &str) -> Self {
         let ports = Ports::plug(count);
         let listener = TcpListener::bind("[::1]:0").unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
@@ -52,7 +52,8 @@ impl Leaf {
         let tls = certificate(directory.path());
         let text = format!(
             "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n[relay]\n{further}{tls}\
-             [relay.boot_service]\norigins = [\"{origin}\"]\n[relay.cache]\nname = \"http://images.metal-stack.io\"\n"
+             [relay.boot_service]\norigins = [\"{origin}\"]\n[relay.cache]\nname = \"http://images.metal-stack.io\"\n\
+             origins = [\"http://[::1]:9\"]\nmode = \"{mode}\"\n"
         );
         let (log_out, log) = channel();
         let metrics = Arc::new(Metrics::default());
@@ -156,7 +157,7 @@ impl Write for Log {
 
 #[test]
 fn floods_of_every_kind_are_paid_by_their_ports_and_leave_another_alone() {
-    let leaf = Leaf::start(Kind::ALL.len() + 1, "");
+    let leaf = Leaf::start(Kind::ALL.len() + 1, "", "redirect");
     let honest = Kind::ALL.len();
     let idle = leaf.scripts(honest, Instant::now() + Duration::from_secs(1));
     let (waited, seconds) = (leaf.counted("waited_seconds", honest), 4);
@@ -180,7 +181,7 @@ fn floods_of_every_kind_are_paid_by_their_ports_and_leave_another_alone() {
 
 #[test]
 fn who_goes_on_is_muted_and_a_machine_boots_soon_after() {
-    let leaf = Leaf::start(1, "");
+    let leaf = Leaf::start(1, "", "redirect");
     let ends = Instant::now() + Duration::from_secs(9);
     let answers: u64 = leaf.flood(0, Kind::NotFound, ends).into_iter().map(|one| one.join().unwrap()).sum();
     assert!(answers <= REQUESTS * 9, "{answers}");
@@ -203,20 +204,28 @@ fn who_goes_on_is_muted_and_a_machine_boots_soon_after() {
 #[test]
 fn a_port_has_its_share_of_the_log_and_no_more() {
     // As many requests as it likes: the log is bounded by itself.
-    let leaf = Leaf::start(2, "requests = 0\n");
+    let leaf = Leaf::start(3, "requests = 0\n", "proxy");
     leaf.said();
     let ends = Instant::now() + Duration::from_secs(3);
-    let flood = leaf.flood(0, Kind::Unavailable, ends);
-    let scripts = leaf.scripts(1, ends).len();
-    let answers: u64 = flood.into_iter().map(|one| one.join().unwrap()).sum();
-    assert!(answers > 500, "{answers}");
+    let floods = [(1, leaf.flood(1, Kind::Unavailable, ends)), (2, leaf.flood(2, Kind::Image, ends))];
+    let scripts = leaf.scripts(0, ends).len();
     let mut said = leaf.said();
-    support::eventually("the log says how many lines it has left out", || {
-        said.extend(leaf.said());
-        said.iter().any(|line| line.contains("left out") && line.contains("lines="))
-    });
-    println!("{answers} answers, {} lines", of(0, &said));
-    assert!(of(0, &said) <= 60, "{} lines for {answers} answers", of(0, &said));
-    assert!(leaf.counted("log_lines_left_out", 0) > 100.0);
-    assert!(of(1, &said) >= 30, "{scripts} scripts of the other port, {} lines", of(1, &said));
+    for (port, flood) in floods {
+        let answers: u64 = flood.into_iter().map(|one| one.join().unwrap()).sum();
+        assert!(answers > 500, "{answers}");
+        assert!(leaf.counted("log_lines_left_out", port) > 100.0);
+        support::eventually("the log says how many lines it has left out", || {
+            said.extend(leaf.said());
+            said.iter().any(|line| {
+                line.contains("left out")
+                    && line.contains("lines=")
+                    && of(port, std::slice::from_ref(line)) == 1
+            })
+        });
+        println!("{answers} answers, {} lines", of(port, &said));
+        assert!(of(port, &said) <= 60, "{} lines for {answers} answers", of(port, &said));
+    }
+    let unnamed = said.iter().filter(|line| !line.contains("port=") && line.contains("/metal-os/")).count();
+    assert_eq!(unnamed, 0, "every line is some port's: {said:?}");
+    assert!(of(0, &said) >= 30, "{scripts} scripts of the other port, {} lines", of(0, &said));
 }

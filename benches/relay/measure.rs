@@ -29,12 +29,16 @@ const WARM_UP: Duration = Duration::from_millis(100);
 /// Connections that one thread asks over: the relay is what is waited for, and never the clients.
 const TOGETHER: usize = 8;
 
-/// Runs every measurement, or the one that is named.
-pub fn all(only: Option<&str>) {
+/// Gives this process the second CPU, and as many descriptors as it may have.
+pub fn settle() {
     leafboot::ra::socket::raise_descriptor_limit();
     let mut second = CpuSet::new();
     second.set(1).unwrap();
     sched_setaffinity(Pid::from_raw(0), &second).expect("the bench needs two CPUs");
+}
+
+/// Runs every measurement, or the one that is named.
+pub fn all(only: Option<&str>) {
     let measurements: [(&str, fn()); 10] = [
         ("flight", || flight(0, 3)),
         ("slow-upstream", || flight(8_000_000, 5)),
@@ -68,7 +72,7 @@ fn none() -> String {
 }
 
 /// The value that `part` of the figures do not exceed.
-fn quantile(figures: &mut [f64], part: f64) -> f64 {
+pub fn quantile(figures: &mut [f64], part: f64) -> f64 {
     figures.sort_by(f64::total_cmp);
     let last = figures.len().saturating_sub(1);
     figures.get((last as f64 * part).round() as usize).copied().unwrap_or(f64::NAN)

@@ -44,6 +44,11 @@ impl Log {
         Self(Arc::new(Inner { port, lines, left_out }))
     }
 
+    /// The port.
+    pub fn port(&self) -> &PortName {
+        &self.0.port
+    }
+
     /// Whether one more line may be said. Those that may not are told of soon, by their number. Needs a runtime.
     pub fn has_room(&self) -> bool {
         let (has_room, is_first) = self.0.lines.with(|lines| {

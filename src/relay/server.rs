@@ -166,12 +166,13 @@ impl Service {
     /// The service of one port, from its first machine on.
     pub fn new(shared: &Arc<Shared>, ifindex: u32, phase: watch::Receiver<Phase>) -> Self {
         let port = phase.borrow().claim.port.clone();
+        let log = Log::new(port.clone(), shared.metrics.lines_left_out(port.as_str()));
         Self {
             ifindex,
             gate: Arc::new(Gate::new(&shared.settings, &shared.metrics, phase.clone())),
-            log: Log::new(port.clone(), shared.metrics.lines_left_out(port.as_str())),
             phase,
-            images: shared.images.as_ref().map(|images| images.for_port(&port)),
+            images: shared.images.as_ref().map(|images| images.for_port(&port, &log)),
+            log,
             kept: Held::new(Kept { requests: shared.metrics.requests(port.as_str()), vouched: None }),
             places: Arc::new(Semaphore::new(usize::from(shared.settings.connections))),
             sent: shared.metrics.sent(port.as_str()),

@@ -17,6 +17,8 @@ pub enum Kind {
     NotAllowed,
     /// Asks for a token while no boot service is there.
     Unavailable,
+    /// Asks for an image: it is sent elsewhere, or there is no cache.
+    Image,
     /// Sends no HTTP, over a new connection each time.
     Malformed,
     /// Sends hundreds of requests at once.
@@ -31,10 +33,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::NotFound,
         Self::NotAllowed,
         Self::Unavailable,
+        Self::Image,
         Self::Malformed,
         Self::Pipelined,
         Self::Fresh,
@@ -48,6 +51,7 @@ impl Kind {
             Self::NotFound | Self::Fresh => not_found.into(),
             Self::NotAllowed => "DELETE /boot.ipxe HTTP/1.1\r\nHost: leaf\r\n\r\n".into(),
             Self::Unavailable => "GET /certs HTTP/1.1\r\nHost: leaf\r\n\r\n".into(),
+            Self::Image => "GET /metal-os/x HTTP/1.1\r\nHost: leaf\r\n\r\n".into(),
             Self::Malformed => "G\u{1}T / HTTP/1.1\r\n\r\n".into(),
             Self::Pipelined => not_found.repeat(500).into(),
             Self::Handshake => hello(),
@@ -57,10 +61,7 @@ impl Kind {
 
     /// Whether one connection serves again and again.
     fn keeps(self) -> bool {
-        matches!(
-            self,
-            Self::NotFound | Self::NotAllowed | Self::Unavailable | Self::Pipelined | Self::Trickle
-        )
+        !matches!(self, Self::Malformed | Self::Fresh | Self::Handshake)
     }
 }
 

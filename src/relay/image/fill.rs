@@ -24,6 +24,7 @@ use super::object::{BLOCK, Filler, Object, overhead};
 use super::room::Room;
 use super::shelf::{Outcome, Shelf, Told};
 use crate::relay::body::Body;
+use crate::relay::log::Log;
 
 /// A broken transfer is taken up again at once, and after these pauses while nothing comes of it: a cache that is
 /// restarted is there again within seconds.
@@ -44,7 +45,7 @@ const GATHER: Duration = Duration::from_secs(1);
 
 /// Asks the cache for `path`, tells what came of it, and fetches the object if there is one to fetch. `known`: what
 /// the path was before. `place`: the caller's to fetch, free again when the cache has nothing more to do; none: it may
-/// only ask.
+/// only ask. `log`: the caller's.
 pub async fn run(
     cache: Cache,
     shelf: Arc<Shelf>,
@@ -52,12 +53,15 @@ pub async fn run(
     known: Option<Arc<Object>>,
     told: Told,
     place: Option<OwnedSemaphorePermit>,
+    log: Log,
 ) {
     let answer = match confirmed(&cache, &path, known.clone()).await {
         Ok(answer) => answer,
         Err(outcome) => {
-            if let Outcome::Failed(reason) | Outcome::Unusable(reason) = &outcome {
-                warn!(path, %reason, "an image cannot be fetched");
+            if let Outcome::Failed(reason) | Outcome::Unusable(reason) = &outcome
+                && log.has_room()
+            {
+                warn!(port = %log.port(), path, %reason, "an image cannot be fetched");
             }
             if matches!(outcome, Outcome::Other(_) | Outcome::Failed(_) | Outcome::Unusable(_)) {
                 shelf.take_back(&path, &told, known);
@@ -86,7 +90,7 @@ pub async fn run(
     told.send_replace(Some(Outcome::Shared(Arc::clone(&object))));
     // It holds the object, too.
     drop(told);
-    Transfer { cache, shelf, path, whole: room.whole }.run(object, filler, body, place).await;
+    Transfer { cache, shelf, path, whole: room.whole, log }.run(object, filler, body, place).await;
 }
 
 /// What is told of an object, and its body. Nothing else is kept of its answer's head, which would keep the buffer that it
@@ -184,6 +188,8 @@ struct Transfer {
     path: String,
     /// Whether everything is kept, or the last bytes only.
     whole: bool,
+    /// Of the port that has begun it.
+    log: Log,
 }
 
 impl Transfer {
@@ -193,23 +199,28 @@ impl Transfer {
         let fetched = tokio::select! {
             fetched = self.fetch(&mut filler, body) => fetched,
             () = object.abandoned(UNREAD_MAX) => Err(io::Error::other("nobody reads it")),
-            () = object.displaced() => return info!(path, "the room of an image's transfer was needed for others"),
+            () = object.displaced() => {
+                if self.log.has_room() {
+                    info!(port = %self.log.port(), path, "the room of an image's transfer was needed for others");
+                }
+                return;
+            }
         };
         drop(place);
+        let bytes = filler.filled();
         let end = match fetched {
-            Ok(()) => {
-                let bytes = filler.filled();
-                filler
-                    .finish()
-                    .map(|()| info!(path, bytes, ms = begun.elapsed().as_millis(), "fetched an image"))
-            }
+            Ok(()) => filler.finish(),
             Err(error) => {
                 filler.fail(&error.to_string());
                 Err(error)
             }
         };
-        if let Err(error) = &end {
-            warn!(path, %error, "an image's transfer failed");
+        if self.log.has_room() {
+            let (port, ms) = (self.log.port(), begun.elapsed().as_millis());
+            match &end {
+                Ok(()) => info!(%port, path, bytes, ms, "fetched an image"),
+                Err(error) => warn!(%port, path, %error, "an image's transfer failed"),
+            }
         }
         if end.is_err() || !self.whole {
             self.shelf.forget(path, &object);

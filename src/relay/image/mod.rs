@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
 use super::body::{self, Body};
+use super::log::Log;
 use super::tls::TlsError;
 use super::upstream::{Buffers, Manner, Upstream, UpstreamError};
 use crate::config::relay;
@@ -104,6 +105,8 @@ pub struct PortImages {
     /// The port begins one transfer for everybody at a time: a machine that asks and goes, again and again, could fill
     /// the shelf and take the cache's packets with what nobody wants.
     place: Arc<Semaphore>,
+    /// What is said of the transfers that it begins.
+    log: Log,
     /// The port's machines that are sent a shared image, and one of their own.
     sharing: Gauge,
     alone: Gauge,
@@ -137,13 +140,14 @@ impl Images {
     }
 
     /// They, with a budget and counts of a port's own.
-    pub fn for_port(&self, port: &PortName) -> PortImages {
+    pub fn for_port(&self, port: &PortName, log: &Log) -> PortImages {
         let readers = |source| self.metrics.image_readers(port.as_str(), source);
         PortImages {
             cache: Cache { budget: self.cache.budget.for_port(port), ..self.cache.clone() },
             shelf: Arc::clone(&self.shelf),
             port: port.clone(),
             place: Arc::new(Semaphore::new(1)),
+            log: log.clone(),
             sharing: readers("shared"),
             alone: readers("alone"),
         }
@@ -197,8 +201,8 @@ impl PortImages {
             Found::Asked(telling) => telling,
             Found::Ask(told, known) => {
                 let telling = told.subscribe();
-                let shelf = Arc::clone(&self.shelf);
-                tokio::spawn(fill::run(self.cache.clone(), shelf, path.to_owned(), known, told, place));
+                let (shelf, log) = (Arc::clone(&self.shelf), self.log.clone());
+                tokio::spawn(fill::run(self.cache.clone(), shelf, path.to_owned(), known, told, place, log));
                 telling
             }
             Found::Nothing => return Outcome::NoRoom,
