@@ -1,26 +1,32 @@
 //! The Redis edge: reads one pass's rows, writes a plan's steps, and wakes the reconciler when a row changes.
 //!
-//! `place` says where SONiC's databases are and connects, `database` reads and writes one. Redis is imported here and there only.
+//! `place` says where SONiC's databases are and connects; `database` reads and writes one, and `events` hears its changes;
+//! `index` knows which of its keys matter, `walk` when the next step of its scan is due, and `watched` is all of that for
+//! one database. Redis is imported in `place`, `database`, `events` and here only.
 //!
 //! Must never: decide anything, or write anything but a plan's steps.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use futures_util::stream::{self, SelectAll};
-use futures_util::{FutureExt, StreamExt};
 use redis::RedisError;
 use thiserror::Error;
 
 use crate::observed::Snapshot;
 use crate::plan::Step;
 use crate::refusals::Refused;
-use crate::rows::{self, RowKey, patterns};
+use crate::rows::{self, RowKey, tables};
 use database::Database;
-use place::{Event, Events, Places};
+use place::Places;
+pub use walk::{Pace, Paces};
+use watched::Watched;
 
 mod database;
+mod events;
+mod index;
 mod place;
+mod walk;
+mod watched;
 
 /// Why SONiC's databases cannot be used now.
 #[derive(Debug, Error)]
@@ -71,52 +77,50 @@ pub enum DbError {
 
 /// Connections to the databases that leafboot uses.
 pub struct Db {
-    config: Database,
-    state: Database,
-    asic: Database,
+    config: Watched,
+    state: Watched,
+    asic: Watched,
     counters: Database,
-    events: SelectAll<Events>,
 }
 
 impl Db {
-    /// Connects to the databases that `database_config` names and subscribes to their changes.
+    /// Connects to the databases that `database_config` names, subscribes to their changes, and looks for the rows that matter:
+    /// on a leaf with full routing tables that takes seconds.
     pub async fn connect(database_config: &Path) -> Result<Self, DbError> {
+        Self::connect_at(database_config, Paces::default()).await
+    }
+
+    /// The same at another pace than the usual one.
+    pub async fn connect_at(database_config: &Path, paces: Paces) -> Result<Self, DbError> {
         let places = Places::read(database_config)?;
         let config = places.find("CONFIG_DB", "|")?;
         let state = places.find("STATE_DB", "|")?;
         let asic = places.find("ASIC_DB", ":")?;
         let counters = places.find("COUNTERS_DB", ":")?;
-        // Subscribe first, read later: what changes in between wakes us once more
-        // (`common/subscriberstatetable.cpp` does it in this order too).
-        let events = stream::select_all([
-            config.subscribe(&[&patterns::CONFIG[..], &[rows::CONFIG_DB_INITIALIZED]].concat()).await?,
-            state.subscribe(&patterns::STATE).await?,
-            asic.subscribe(&patterns::ASIC.map(|(keys, _)| keys)).await?,
-        ]);
-        Ok(Self {
-            config: config.connect().await?,
-            state: state.connect().await?,
-            asic: asic.connect().await?,
-            counters: counters.connect().await?,
-            events,
-        })
+        // One after the other, so that what is wrong is said of the same one each time.
+        let loaded = Some(rows::CONFIG_DB_INITIALIZED);
+        let mut config = Watched::connect(&config, &tables::CONFIG, loaded, paces).await?;
+        let mut state = Watched::connect(&state, &tables::STATE, None, paces).await?;
+        let mut asic = Watched::connect(&asic, &tables::ASIC, None, paces).await?;
+        let counters = counters.connect().await?;
+        tokio::try_join!(config.fill(), state.fill(), asic.fill())?;
+        Ok(Self { config, state, asic, counters })
     }
 
-    /// Reads everything that a pass needs: four round trips one after the other, unless a database has more than
-    /// `database::SCAN_COUNT` keys, however many ports there are.
+    /// Reads everything that a pass needs: for each database, a round trip for `database::ROWS_AT_ONCE` rows.
     pub async fn snapshot(&mut self) -> Result<Snapshot, DbError> {
-        let Self { config, state, asic, counters, .. } = self;
+        let Self { config, state, asic, counters } = self;
         let (config, (state, asic), (port_objects, rule_counters)) = tokio::try_join!(
             async {
                 // Before and after: `config reload` may empty CONFIG_DB, or end, while its rows are read.
-                let before = config.is_initialized().await?;
-                let rows = config.rows(&patterns::CONFIG).await?;
-                Ok((before && config.is_initialized().await?, rows))
+                let before = config.database().is_initialized().await?;
+                let rows = config.rows().await?;
+                Ok((before && config.database().is_initialized().await?, rows))
             },
             async {
                 // In this order: what orchagent says of an ACL's rules is compared with what the ASIC has afterwards.
-                let state = state.rows(&patterns::STATE).await?;
-                Ok((state, asic.fields(&patterns::ASIC).await?))
+                let state = state.rows().await?;
+                Ok((state, asic.rows().await?))
             },
             async {
                 Ok((counters.row(rows::PORT_NAME_MAP).await?, counters.row(rows::RULE_COUNTER_MAP).await?))
@@ -132,24 +136,24 @@ impl Db {
         let needed: BTreeSet<RowKey> = steps.iter().filter_map(Step::needs).collect();
         let (first, rest): (Vec<&Step>, Vec<&Step>) =
             steps.iter().partition(|step| needed.contains(step.key()));
-        let mut refused = self.config.write(&first).await?;
+        let mut refused = self.config.database().write(&first).await?;
         let lacks = |step: &&Step| step.needs().is_some_and(|key| refused.iter().any(|row| row.key == key));
         let (lacking, rest): (Vec<&Step>, Vec<&Step>) = rest.into_iter().partition(lacks);
         let reason = "the row of its table was refused";
         refused.extend(
             lacking.iter().map(|step| Refused { key: step.key().clone(), reason: reason.to_owned() }),
         );
-        refused.extend(self.config.write(&rest).await?);
+        refused.extend(self.config.database().write(&rest).await?);
         Ok(refused)
     }
 
-    /// Waits until a row changes; what has changed until now is one change. Returns false when a subscription has
-    /// ended: its connection is lost. Cancel-safe. FLUSHDB emits no event: the caller also needs a timer.
+    /// Waits until a row changes. Returns false when a subscription has ended: its connection is lost. Cancel-safe. FLUSHDB
+    /// emits no event: the caller also needs a timer.
     pub async fn changed(&mut self) -> bool {
-        let mut alive = self.events.next().await == Some(Event::Changed);
-        while alive && let Some(more) = self.events.next().now_or_never() {
-            alive = more == Some(Event::Changed);
+        tokio::select! {
+            alive = self.config.changed() => alive,
+            alive = self.state.changed() => alive,
+            alive = self.asic.changed() => alive,
         }
-        alive
     }
 }

@@ -1,6 +1,8 @@
-//! SONiC's database vocabulary: the only file with the names of its tables, keys and fields.
+//! SONiC's database vocabulary: the names of its tables, keys and fields stand here and in `rows/tables` only.
 //!
 //! Must never: talk to a database, or decide what should stand in one.
+
+pub mod tables;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,42 +34,6 @@ const ACL_PORTS: &str = "ports@";
 
 /// `ACL_TABLE` field by which our table is known, whatever else somebody has made of it.
 const ACL_DESCRIPTION: (&str, &str) = ("policy_desc", "machines that boot (leafboot)");
-
-/// What is read of each database in one pass: glob patterns of keys, and in ASIC_DB, whose rows have dozens of fields, the
-/// fields that [`AsicRow::parse`] looks at.
-pub mod patterns {
-    /// CONFIG_DB: the ports, our tables, and the tables in which others claim a port.
-    pub const CONFIG: [&str; 9] = [
-        "PORT|*",
-        "VRF|*",
-        "INTERFACE|*",
-        "LOOPBACK_INTERFACE|*",
-        "ACL_TABLE|*",
-        "ACL_RULE|*",
-        "VLAN_MEMBER|*",
-        "PORTCHANNEL_MEMBER|*",
-        "VLAN_SUB_INTERFACE|*",
-    ];
-    /// STATE_DB: what vrfmgrd, intfmgrd, vlanmgrd, portsyncd and orchagent have done.
-    pub const STATE: [&str; 7] = [
-        "PORT_TABLE|*",
-        "VRF_TABLE|*",
-        "VRF_OBJECT_TABLE|*",
-        "INTERFACE_TABLE|*",
-        "VLAN_MEMBER_TABLE|*",
-        "ACL_TABLE_TABLE|*",
-        "ACL_RULE_TABLE|*",
-    ];
-    /// ASIC_DB: the router interfaces, bridge ports and ACL bindings that the ASIC really has.
-    pub const ASIC: [(&str, &[&str]); 5] = [
-        ("ASIC_STATE:SAI_OBJECT_TYPE_ROUTER_INTERFACE:*", &[super::RIF_PORT, super::RIF_TYPE]),
-        ("ASIC_STATE:SAI_OBJECT_TYPE_BRIDGE_PORT:*", &[super::BRIDGED_PORT]),
-        // All: of one that has no ACL, it must be known that it is there.
-        ("ASIC_STATE:SAI_OBJECT_TYPE_PORT:*", &[]),
-        ("ASIC_STATE:SAI_OBJECT_TYPE_ACL_TABLE_GROUP_MEMBER:*", &[super::MEMBER_GROUP, super::MEMBER_TABLE]),
-        ("ASIC_STATE:SAI_OBJECT_TYPE_ACL_ENTRY:*", &[super::ENTRY_TABLE, super::ENTRY_COUNTER]),
-    ];
-}
 
 const RIF_PORT: &str = "SAI_ROUTER_INTERFACE_ATTR_PORT_ID";
 const RIF_TYPE: &str = "SAI_ROUTER_INTERFACE_ATTR_TYPE";
@@ -408,103 +374,4 @@ pub fn gateway_row(address: &str) -> Option<BootPrefix> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_spelled_as_sonic_reads_them() {
-        let port: PortName = "Ethernet0".parse().unwrap();
-        let vrf: VrfName = "Vrfboot".parse().unwrap();
-        let prefix: BootPrefix = "2001:db8:b007::/64".parse().unwrap();
-        assert_eq!(RowKey::Vrf(vrf.clone()).to_string(), "VRF|Vrfboot");
-        assert_eq!(RowKey::Interface(port.clone()).to_string(), "INTERFACE|Ethernet0");
-        assert_eq!(configured_vrf(&interface_fields(&vrf)), "Vrfboot");
-        assert_eq!(RowKey::Address(port, prefix).to_string(), "INTERFACE|Ethernet0|2001:db8:b007::1/64");
-    }
-
-    #[test]
-    fn keys_are_read_back_and_foreign_shapes_are_not_guessed() {
-        assert_eq!(Row::parse("INTERFACE|Ethernet0"), Some(Row::Interface("Ethernet0")));
-        assert_eq!(
-            Row::parse("INTERFACE|Ethernet0|10.0.0.1/31"),
-            Some(Row::Address("Ethernet0", "10.0.0.1/31"))
-        );
-        assert_eq!(
-            Row::parse("VLAN_MEMBER|Vlan4000|Ethernet0"),
-            Some(Row::VlanMember("Vlan4000", "Ethernet0"))
-        );
-        for other in ["MIRROR_SESSION|X", "PORT|a|b", "VLAN_MEMBER|Vlan1", "INTERFACE", ""] {
-            assert_eq!(Row::parse(other), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn only_our_own_spelling_of_a_gateway_is_a_gateway_row() {
-        assert!(gateway_row("2001:db8:b007::1/64").is_some());
-        for other in
-            ["2001:DB8:b007::1/64", "2001:db8:b007:0::1/64", "2001:db8:b007::2/64", "10.0.0.1/31", ""]
-        {
-            assert_eq!(gateway_row(other), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn an_acl_entry_names_its_counter_in_either_spelling() {
-        let key = "ASIC_STATE:SAI_OBJECT_TYPE_ACL_ENTRY:oid:0x8";
-        for (action, counter) in [
-            ("oid:0x9", Some("oid:0x9")),
-            ("true:oid:0x9", Some("oid:0x9")),
-            ("false:oid:0x9", None),
-            ("disabled", None),
-            ("oid:0x0", None),
-        ] {
-            let row = [(ENTRY_TABLE, "oid:0x7"), (ENTRY_COUNTER, action)];
-            let row = fields(row.map(|(name, value)| (name, value.to_owned())));
-            let entry = AsicRow::AclEntry { table: "oid:0x7", counter };
-            assert_eq!(AsicRow::parse(key, &row), Some(entry), "{action}");
-        }
-    }
-
-    #[test]
-    fn rules_are_known_by_their_counters_and_by_their_tables_name() {
-        let map = fields([
-            ("LEAFBOOT:DEFAULT_RULE", "oid:0x9".to_owned()),
-            ("LEAFBOOT2:DEFAULT_RULE", "oid:0xa".to_owned()),
-            ("LEAFBOOT", "oid:0xb".to_owned()),
-        ]);
-        assert_eq!(rules_by_counter(&map, "LEAFBOOT"), BTreeMap::from([("oid:0x9", "DEFAULT_RULE")]));
-    }
-
-    #[test]
-    fn an_acl_tables_ports_are_a_list_and_an_empty_one_is_parked() {
-        let ports = BTreeSet::from(["Ethernet0".parse().unwrap(), "Ethernet4".parse().unwrap()]);
-        let row = acl_table_fields(&ports);
-        assert_eq!(row.get(ACL_PORTS).unwrap(), "Ethernet0,Ethernet4");
-        assert!(is_our_acl_table(&row));
-        assert_eq!(acl_table_ports(&row).len(), 2);
-        let parked = acl_table_fields(&BTreeSet::new());
-        assert_eq!((parked.get(ACL_PORTS).unwrap().as_str(), acl_table_ports(&parked).len()), ("", 0));
-    }
-
-    #[test]
-    fn a_rule_is_spelled_as_yang_and_aclorch_take_it() {
-        let rule = Rule {
-            name: "X".to_owned(),
-            priority: 6990,
-            action: Action::Forward,
-            matches: crate::acl::Match {
-                protocol: Some(17),
-                source: Some("2001:db8:b000::/36".parse().unwrap()),
-                destination_port: Some(53),
-                ..Default::default()
-            },
-        };
-        let text: Vec<String> =
-            acl_rule_fields(&rule).iter().map(|(name, value)| format!("{name}={value}")).collect();
-        assert_eq!(
-            text.join(" "),
-            "IP_PROTOCOL=17 IP_TYPE=IPV6ANY L4_DST_PORT=53 PACKET_ACTION=FORWARD PRIORITY=6990 \
-             SRC_IPV6=2001:db8:b000::/36"
-        );
-    }
-}
+mod tests;

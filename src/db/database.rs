@@ -2,18 +2,17 @@
 //!
 //! Must never: block Redis for the switch's daemons, or let one odd byte or key hide the rows beside it.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisError, RedisResult};
 
 use super::DbError;
 use crate::plan::Step;
 use crate::refusals::Refused;
-use crate::rows::{self, Fields, NULL, Rows};
+use crate::rows::tables::{ALL, FieldNames};
+use crate::rows::{self, Fields, NULL};
 
-/// Keys looked at per SCAN step: a switch's whole database in one step, and a few milliseconds of a huge one.
-const SCAN_COUNT: usize = 5000;
+/// How many rows are read in one round trip.
+const ROWS_AT_ONCE: usize = 64;
 
 /// Makes a row that is not there, and deletes it: whoever reads it at the first event finds nothing, and the second says that
 /// it is gone (swss-common `common/subscriberstatetable.cpp: SubscriberStateTable::pops`).
@@ -45,27 +44,64 @@ impl Database {
         Ok(row(ALL, self.run(redis::Cmd::hgetall(key)).await?).unwrap_or_default())
     }
 
-    /// All rows whose keys match, in one round trip behind the scan.
-    pub(super) async fn rows(&mut self, patterns: &[&'static str]) -> Result<Rows, DbError> {
-        self.fields(&patterns.iter().map(|keys| (*keys, ALL)).collect::<Vec<_>>()).await
+    /// What stands under each key, in the keys' order. Several round trips, each of so few rows that no daemon of the switch
+    /// waits long for Redis.
+    pub(super) async fn rows(&mut self, keys: &[(&str, FieldNames)]) -> Result<Vec<Found>, DbError> {
+        let mut rows = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(ROWS_AT_ONCE) {
+            let mut pipeline = redis::pipe();
+            for (key, names) in keys {
+                match *names {
+                    ALL => pipeline.hgetall(key),
+                    names => pipeline.hmget(key, names),
+                };
+            }
+            for ((_, names), answer) in keys.iter().zip(self.run_all(pipeline).await?) {
+                rows.push(match answer {
+                    Ok(hash) => row(names, hash).map_or(Found::Nothing, Found::Row),
+                    Err(error) if error.code() == Some("WRONGTYPE") => Found::NoRow,
+                    Err(error) => return Err(self.failed(&error)),
+                });
+            }
+        }
+        self.tell_empty_rows(keys, &mut rows).await?;
+        Ok(rows)
     }
 
-    /// The same, with some of the rows' fields only.
-    pub(super) async fn fields(&mut self, patterns: &[(&'static str, FieldNames)]) -> Result<Rows, DbError> {
-        let keys: Vec<&str> = patterns.iter().map(|(keys, _)| *keys).collect();
-        let keys = self.keys(&keys).await?.into_iter().zip(patterns);
-        let keys: BTreeMap<String, FieldNames> =
-            keys.flat_map(|(keys, (_, names))| keys.into_iter().map(|key| (key, *names))).collect();
+    /// A row that has none of the fields that were asked for reads like one that is gone: some of ASIC_DB's are so.
+    async fn tell_empty_rows(
+        &mut self,
+        keys: &[(&str, FieldNames)],
+        rows: &mut [Found],
+    ) -> Result<(), DbError> {
+        let is_unclear =
+            |((_, names), row): &(&(&str, FieldNames), &mut Found)| *names != ALL && **row == Found::Nothing;
+        let unclear: Vec<_> = keys.iter().zip(rows).filter(is_unclear).collect();
         let mut pipeline = redis::pipe();
-        for (key, names) in &keys {
-            match *names {
-                ALL => pipeline.hgetall(key),
-                names => pipeline.hmget(key, names),
-            };
+        for ((key, _), _) in &unclear {
+            pipeline.exists(key);
         }
-        let found = self.hashes(pipeline).await?;
-        let rows = keys.into_iter().zip(found);
-        Ok(rows.filter_map(|((key, names), hash)| Some((key, row(names, hash?)?))).collect())
+        for ((_, row), answer) in unclear.into_iter().zip(self.run_all(pipeline).await?) {
+            if answer.map_err(|error| self.failed(&error))? {
+                *row = Found::Row(Fields::new());
+            }
+        }
+        Ok(())
+    }
+
+    /// One step of a scan: about `count` keys from `cursor` on. Returns the cursor for the next step, which is 0 at the end,
+    /// and those of the keys that match. KEYS would block Redis for every daemon of the switch.
+    pub(super) async fn scan(
+        &mut self,
+        cursor: u64,
+        pattern: &str,
+        count: usize,
+    ) -> Result<(u64, Vec<String>), DbError> {
+        let mut command = redis::cmd("SCAN");
+        command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(count);
+        let (next, keys): (u64, Vec<Vec<u8>>) = self.run(command).await?;
+        // A key that is no text is none of SONiC's.
+        Ok((next, keys.into_iter().filter_map(|key| String::from_utf8(key).ok()).collect()))
     }
 
     /// Writes steps, in their order, in one round trip, and returns what was refused. One row is one HSET: SONiC's readers
@@ -93,9 +129,7 @@ impl Database {
     }
 
     async fn run<T: redis::FromRedisValue>(&mut self, command: redis::Cmd) -> Result<T, DbError> {
-        let database = self.name;
-        let answer = command.query_async(&mut self.connection).await;
-        answer.map_err(|error| DbError::Command { database, reason: one_line(&error) })
+        command.query_async(&mut self.connection).await.map_err(|error| self.failed(&error))
     }
 
     /// The answers to a pipeline's commands. That a command is refused is its answer; an error here is the connection's.
@@ -106,49 +140,17 @@ impl Database {
         if pipeline.is_empty() {
             return Ok(Vec::new());
         }
-        let database = self.name;
         let answers = pipeline.ignore_errors().query_async(&mut self.connection).await;
-        answers.map_err(|error| DbError::Command { database, reason: one_line(&error) })
+        answers.map_err(|error| self.failed(&error))
     }
 
-    /// What each command of a pipeline says of a hash; none: it is none, so no row of SONiC's.
-    async fn hashes(&mut self, pipeline: Pipeline) -> Result<Vec<Option<Hash>>, DbError> {
-        let found: Vec<RedisResult<Hash>> = self.run_all(pipeline).await?;
-        let hash = |found: RedisResult<Hash>| match found {
-            Ok(hash) => Ok(Some(hash)),
-            Err(error) if error.code() == Some("WRONGTYPE") => Ok(None),
-            Err(error) => Err(DbError::Command { database: self.name, reason: one_line(&error) }),
-        };
-        found.into_iter().map(hash).collect()
-    }
-
-    /// The keys that match each pattern, by one SCAN a pattern in each round trip: KEYS would block Redis for every
-    /// daemon of the switch.
-    async fn keys(&mut self, patterns: &[&str]) -> Result<Vec<BTreeSet<String>>, DbError> {
-        let mut keys = vec![BTreeSet::new(); patterns.len()];
-        let mut cursors: Vec<(usize, u64)> = (0..patterns.len()).map(|pattern| (pattern, 0)).collect();
-        while !cursors.is_empty() {
-            let mut pipeline = redis::pipe();
-            for (pattern, cursor) in &cursors {
-                let pattern = patterns[*pattern];
-                pipeline.cmd("SCAN").arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
-            }
-            let found: Vec<RedisResult<(u64, Vec<Vec<u8>>)>> = self.run_all(pipeline).await?;
-            let found: RedisResult<Vec<_>> = found.into_iter().collect();
-            let found = found.map_err(|e| DbError::Command { database: self.name, reason: one_line(&e) })?;
-            for ((pattern, cursor), (next, found)) in cursors.iter_mut().zip(found) {
-                *cursor = next;
-                // A key that is no text is none of SONiC's.
-                keys[*pattern].extend(found.into_iter().filter_map(|key| String::from_utf8(key).ok()));
-            }
-            cursors.retain(|(_, cursor)| *cursor != 0);
-        }
-        Ok(keys)
+    fn failed(&self, error: &RedisError) -> DbError {
+        DbError::Command { database: self.name, reason: one_line(error) }
     }
 }
 
 /// What Redis, or the way to it, says of a command: it is shown, so it is one line, and no longer than that.
-fn one_line(error: &RedisError) -> String {
+pub(super) fn one_line(error: &RedisError) -> String {
     const LONGEST: usize = 200;
     let text = match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
@@ -157,21 +159,27 @@ fn one_line(error: &RedisError) -> String {
     text.chars().take(LONGEST).map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
-/// Which fields of rows are read.
-type FieldNames = &'static [&'static str];
-
-/// Every field of a row.
-const ALL: FieldNames = &[];
+/// What stands under a key.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// A row, or those of its fields that were asked for.
+    Row(Fields),
+    /// Something that is no hash, so no row of SONiC's.
+    NoRow,
+    /// Nothing.
+    Nothing,
+}
 
 /// A hash as Redis gives it: names and values in turns, in no order; or the values of fields that were named.
 type Hash = Vec<Option<Vec<u8>>>;
 
-/// A row of a hash; none: it went in between, and reads as empty.
+/// A row of a hash; none: it is gone, and reads as empty.
 fn row(names: FieldNames, hash: Hash) -> Option<Fields> {
     let mut texts = hash.into_iter().map(|bytes| bytes.map(text));
     if names != ALL {
         let named = names.iter().zip(texts);
-        return Some(named.filter_map(|(name, value)| Some(((*name).to_owned(), value?))).collect());
+        let fields: Fields = named.filter_map(|(name, value)| Some(((*name).to_owned(), value?))).collect();
+        return (!fields.is_empty()).then_some(fields);
     }
     let mut pairs = Vec::with_capacity(texts.len() / 2);
     while let (Some(Some(name)), Some(Some(value))) = (texts.next(), texts.next()) {

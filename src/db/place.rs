@@ -6,17 +6,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::{self, BoxStream};
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisError, RedisResult};
 use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::DbError;
 use super::database::Database;
+use super::events::Events;
 
 /// Redis answers on the switch itself within a millisecond; one that needs longer is not well.
-const TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// SONiC's `database_config.json`, the parts that are needed.
 #[derive(Deserialize)]
@@ -56,18 +55,6 @@ struct GlobalConfig {
 struct Include {
     #[serde(default)]
     namespace: String,
-}
-
-/// One database's changes, and at the end that it has no more to tell: its connection is lost.
-pub(super) type Events = BoxStream<'static, Event>;
-
-/// What a database tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Event {
-    /// A row is another than it was, or gone.
-    Changed,
-    /// What changes now is not heard of.
-    Lost,
 }
 
 /// `database_config.json`, read.
@@ -168,20 +155,19 @@ impl Place {
         Ok(Database::new(self.name, connection.map_err(|e| self.unreachable(e))?))
     }
 
-    /// Subscribes to the keyspace events of rows whose keys match.
-    pub(super) async fn subscribe(&self, patterns: &[&str]) -> Result<Events, DbError> {
+    /// Subscribes to the keyspace events of keys that match.
+    pub(super) async fn subscribe(&self, patterns: &[String]) -> Result<Events, DbError> {
         let client = self.client()?;
-        let channels: Vec<String> =
-            patterns.iter().map(|pattern| format!("__keyspace@{}__:{pattern}", self.id)).collect();
+        let prefix = format!("__keyspace@{}__:", self.id);
+        let channels: Vec<String> = patterns.iter().map(|pattern| format!("{prefix}{pattern}")).collect();
         let subscribing = async {
             let (mut sink, stream) = client.get_async_pubsub().await?.split();
             sink.psubscribe(channels).await?;
-            Ok(stream)
+            Ok(Events::new(self.name, prefix, sink, stream))
         };
         let late = |_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
         let subscribed: RedisResult<_> = timeout(TIMEOUT, subscribing).await.unwrap_or_else(late);
-        let changes = subscribed.map_err(|e| self.unreachable(e))?.map(|_| Event::Changed);
-        Ok(changes.chain(stream::once(std::future::ready(Event::Lost))).boxed())
+        subscribed.map_err(|e| self.unreachable(e))
     }
 
     fn unreachable(&self, source: RedisError) -> DbError {
