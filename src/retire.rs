@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::Config;
 use crate::db::{Db, DbError};
@@ -21,6 +21,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// caclmgrd gathers events for half a second before it reads the rows that they are about (`scripts/caclmgrd: run`); what
 /// it reads then must not be half gone.
 const CACLMGRD: Duration = Duration::from_secs(2);
+
+/// A daemon that has not let go after this time has not heard that a row is gone.
+const UNHEARD: Duration = Duration::from_secs(5);
 
 /// Why they are still there.
 #[derive(Debug, Error)]
@@ -70,6 +73,7 @@ pub async fn run(config: &Config, wait: Duration) -> Result<(), RetireError> {
 /// `left` says what the last look has found.
 async fn remove(config: &Config, vrf: &VrfName, left: &mut String) -> Result<(), RetireError> {
     let mut db = Db::connect(&config.database_config).await?;
+    let mut announced = Instant::now();
     loop {
         let observed = Observed::new(&db.snapshot().await?, config);
         if !observed.initialized {
@@ -86,8 +90,12 @@ async fn remove(config: &Config, vrf: &VrfName, left: &mut String) -> Result<(),
                 }
                 sleep(CACLMGRD).await;
             }
-            Retirement::Going(things) => {
+            Retirement::Going { things, announce } => {
                 *left = things.join(", ");
+                if announced.elapsed() >= UNHEARD {
+                    announced = Instant::now();
+                    db.apply(&announce).await?;
+                }
                 // Whether a row has changed or the time is over: look again.
                 let _ = timeout(LOOK_AGAIN, db.changed()).await;
                 // A burst of changes is one look.

@@ -114,7 +114,7 @@ impl View<'_> {
         // A SET before STATE_DB's row is gone is dropped (`IntfMgr::doIntfGeneralTask`); one before the router
         // interface is gone merges with its DEL, and that stays in the old VRF (`consumer_state_table_pops.lua`).
         if let Some(bound) = bound {
-            return Need::Fact(self.why_bound(name, bound));
+            return Need::Fact(why_addressed(port).unwrap_or_else(|| self.why_bound(name, bound)));
         }
         if port.router_interface {
             return Need::Fact(Waiting::RouterInterfaceGone);

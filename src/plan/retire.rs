@@ -18,8 +18,14 @@ pub enum Retirement {
     InUse(BTreeSet<PortName>),
     /// These rows may go now.
     Delete(Vec<Step>),
-    /// Their rows are gone; SONiC still has these things.
-    Going(Vec<String>),
+    /// Their rows are gone; SONiC still has something.
+    Going {
+        /// What, in words.
+        things: Vec<String>,
+        /// What makes SONiC's daemons hear of it once more, should they not let go: rows that FLUSHDB took away are gone
+        /// without a word.
+        announce: Vec<Step>,
+    },
     /// Nothing of them is left in SONiC's databases.
     Gone,
 }
@@ -76,6 +82,37 @@ impl Retirement {
         ];
         let left: Vec<String> =
             left.into_iter().filter_map(|(is_left, what)| is_left.then_some(what)).collect();
-        if left.is_empty() { Self::Gone } else { Self::Going(left) }
+        if left.is_empty() {
+            Self::Gone
+        } else {
+            Self::Going { things: left, announce: announcements(observed, config) }
+        }
     }
+}
+
+/// What SONiC's daemons have and no row names. A rule's row is announced only beside its table's: caclmgrd dies of it
+/// otherwise.
+fn announcements(observed: &Observed, config: &Config) -> Vec<Step> {
+    let Observed { vrf, acl, loopback, .. } = observed;
+    let mut rows = Vec::new();
+    if loopback.base == Base::Absent && loopback.bound.as_deref() == Some(config.boot.vrf.as_str()) {
+        let address = |text: &String| RowKey::LoopbackAddress(config.boot.loopback.clone(), text.clone());
+        rows.extend(loopback.bound_addresses.iter().map(address));
+        rows.extend(rows.is_empty().then(|| RowKey::Loopback(config.boot.loopback.clone())));
+    } else if !vrf.row && vrf.in_kernel && vrf.in_asic {
+        rows.push(RowKey::Vrf(config.boot.vrf.clone()));
+    }
+    let table = || RowKey::AclTable(config.acl.table.clone());
+    match &acl.table {
+        Some(row) if rows::is_our_acl_table(row) => {
+            let rule = |rule: &String| RowKey::AclRule(config.acl.table.clone(), rule.clone());
+            rows.extend(acl.active_rules.iter().map(rule));
+        }
+        None if !acl.active_rules.is_empty() => {
+            return vec![Step::Set(table(), rows::acl_table_fields(&BTreeSet::new()))];
+        }
+        None if acl.table_active => rows.push(table()),
+        Some(_) | None => {}
+    }
+    rows.into_iter().map(Step::DeleteAgain).collect()
 }

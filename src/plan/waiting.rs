@@ -14,6 +14,8 @@ const KERNEL: Duration = Duration::from_secs(2);
 /// SONiC's daemons look at what they have put off each second (`cfgmgr/intfmgrd.cpp: SELECT_TIMEOUT`), and the ASIC follows
 /// some seconds behind the kernel when SONiC has just started.
 const DAEMON: Duration = Duration::from_secs(10);
+/// What is to go goes within some of those seconds, and to announce it once more does no harm.
+const DEPARTURE: Duration = Duration::from_secs(5);
 
 /// The fact that a port waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -176,16 +178,16 @@ impl Waiting {
             | Self::AclEntry(..)
             | Self::AclRuleRefused(..) => KERNEL,
             Self::AclTable(_)
-            | Self::AclRuleGone(..)
             | Self::AddressBound(_)
-            | Self::AddressGone(_)
             | Self::AnycastBound(_)
             | Self::InterfaceBound
+            | Self::RouterInterface => DAEMON,
+            Self::AclRuleGone(..)
+            | Self::AddressGone(_)
             | Self::InterfaceGone(_)
             | Self::OtherAddressGone(_)
-            | Self::RouterInterface
             | Self::VlanGone(_)
-            | Self::VrfGone(_) => DAEMON,
+            | Self::VrfGone(_) => DEPARTURE,
             Self::AclBound(_)
             | Self::AclDenials(_)
             | Self::AclForeign(_)
