@@ -9,11 +9,12 @@ mod support;
 mod world;
 
 use leafboot::net::PortName;
+use leafboot::observed::Links;
 use leafboot::serving;
 use leafboot_lab::sonic::yang::{self, Release};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use world::{Claim, Event, Meddling, PORTS, World, own_gaps};
+use world::{Claim, Drift, Event, Meddling, PORTS, World, own_gaps};
 
 fn claims() -> impl Strategy<Value = [Claim; 4]> {
     let claim = prop_oneof![
@@ -42,6 +43,15 @@ fn meddlings() -> impl Strategy<Value = Meddling> {
         Just(Meddling::RulesGone),
         Just(Meddling::RuleNarrowed),
         Just(Meddling::RuleHalved),
+        Just(Meddling::RuleExtended),
+    ]
+}
+
+fn drifts() -> impl Strategy<Value = Drift> {
+    prop_oneof![
+        (0usize..4).prop_map(Drift::NoMaster),
+        (0usize..4).prop_map(Drift::NoAddress),
+        Just(Drift::VrfDown),
     ]
 }
 
@@ -59,6 +69,10 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => (0usize..5, any::<bool>()).prop_map(|(port, base)| Event::Delete(port, base)),
         1 => Just(Event::DeleteVrf),
         2 => meddlings().prop_map(Event::Meddle),
+        3 => drifts().prop_map(Event::Drift),
+        1 => Just(Event::ReloadWithoutRestart),
+        1 => (0usize..4, any::<bool>()).prop_map(|(port, joins)| Event::Lag(port, joins)),
+        1 => any::<u8>().prop_map(Event::RefusedPass),
     ];
     proptest::collection::vec(event, 0..40)
 }
@@ -106,7 +120,8 @@ proptest! {
             prop_assert_eq!(in_boot, desired.ports.contains_key(&port), "{}", port);
         }
         let own = own_gaps(&world, &claims);
-        prop_assert!(own.is_empty(), "isolation gaps: {own:?}");
+        let in_ms: Vec<_> = own.iter().map(|gap| (gap.duration().as_millis(), gap)).collect();
+        prop_assert!(own.is_empty(), "isolation gaps, in milliseconds: {in_ms:?}");
         let deaths = &world.swss.host_firewall().deaths;
         prop_assert!(deaths.is_empty() || world.is_orphaned, "caclmgrd died: {deaths:?}");
         for release in Release::ALL {
@@ -120,6 +135,69 @@ proptest! {
             prop_assert!(ours.is_empty(), "{release:?}: {ours:?}");
         }
     }
+}
+
+#[test]
+fn what_the_kernel_has_lost_comes_back_and_no_other_port_notices() {
+    for drift in [Drift::NoMaster(0), Drift::NoAddress(0), Drift::VrfDown] {
+        let mut world = World::new(&[Claim::Nothing; 4]);
+        world.push(&[Some(1), Some(2), None, None]);
+        world.settle();
+        let before = world.links();
+        world.happen(&Event::Drift(drift));
+        world.settle();
+        let after = world.links();
+        for port in PORTS {
+            let port: PortName = port.parse().unwrap();
+            let has = |links: &Links| (links.ports[&port].vrf.clone(), links.ports[&port].assigned.clone());
+            assert_eq!(has(&after), has(&before), "{port} after {drift:?}");
+        }
+        assert!(after.is_vrf_up(&world.config.boot.vrf), "{drift:?}");
+    }
+}
+
+#[test]
+fn what_a_reload_without_a_restart_took_away_is_announced_and_comes_back() {
+    let mut world = World::new(&[Claim::Nothing; 4]);
+    // The save is older than the first push, so it has none of our rows.
+    world.happen(&Event::Save);
+    world.push(&[Some(1), Some(2), None, None]);
+    world.settle();
+    world.happen(&Event::ReloadWithoutRestart);
+    world.settle();
+    let rows = world.switch.config_rows();
+    assert!(rows.contains_key("VRF|Vrfboot") && rows.contains_key("INTERFACE|Ethernet0"));
+    // Nor is a port kept that the document does not name any more.
+    world.happen(&Event::ReloadWithoutRestart);
+    world.push(&[None, Some(2), None, None]);
+    world.settle();
+    let links = world.links();
+    let port: PortName = "Ethernet0".parse().unwrap();
+    assert!(links.ports[&port].vrf.is_none() && links.ports[&port].assigned.is_empty(), "{links:?}");
+}
+
+#[test]
+fn a_port_that_joins_a_lag_leaves_and_holds_nobody_back() {
+    let mut world = World::new(&[Claim::Nothing; 4]);
+    world.push(&[Some(1), None, None, None]);
+    world.settle();
+    world.happen(&Event::AclsWait(false));
+    world.happen(&Event::Lag(0, true));
+    world.push(&[Some(1), Some(2), None, None]);
+    let (lag, other): (PortName, PortName) = ("Ethernet0".parse().unwrap(), "Ethernet4".parse().unwrap());
+    let mut last = String::new();
+    for _ in 0..40 {
+        let plan = world.pass();
+        last = plan.to_string();
+        if plan.unchanged.contains(&other) && plan.steps.is_empty() {
+            assert_eq!(plan.waiting.keys().collect::<Vec<_>>(), [&lag], "{plan}");
+            let links = world.links();
+            assert!(!serving::is_in(&links.ports[&lag], &world.config.boot.vrf));
+            return;
+        }
+        world.happen(&Event::Sonic);
+    }
+    panic!("Ethernet4 waits for Ethernet0's LAG: {last}");
 }
 
 #[test]

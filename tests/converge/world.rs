@@ -5,14 +5,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use leafboot::acl;
 use leafboot::config::Config;
 use leafboot::db::Db;
 use leafboot::desired::{Desired, Provenance};
 use leafboot::net::{Mac, PortName};
 use leafboot::observed::{Link, Links, Observed};
-use leafboot::plan::{Facts, Plan, Repairs};
+use leafboot::plan::{Facts, Plan, Repairs, Step};
 use leafboot::serving::{self, Order, RaState, RaStates};
+use leafboot_lab::sonic::by_hand::ByHand;
 use leafboot_lab::sonic::isolation::{Gap, Opening, Watch};
 use leafboot_lab::sonic::kernel;
 use leafboot_lab::sonic::{Args, Swss, WhichKernel};
@@ -70,6 +72,25 @@ pub enum Event {
     DeleteVrf,
     /// Somebody changes the boot ACL's rows, and SONiC follows.
     Meddle(Meddling),
+    /// Somebody changes the kernel behind SONiC's back.
+    Drift(Drift),
+    /// `config reload -n` of what was saved last: no daemon hears of the rows that are not in it.
+    ReloadWithoutRestart,
+    /// Somebody makes a port a member of a LAG, or takes it out.
+    Lag(usize, bool),
+    /// The agent looks once, and Redis refuses some of its writes: those whose bit is set, of eight in turn.
+    RefusedPass(u8),
+}
+
+/// What somebody does to the kernel.
+#[derive(Debug, Clone, Copy)]
+pub enum Drift {
+    /// `ip link set PORT nomaster`.
+    NoMaster(usize),
+    /// `ip address del` of all that a port has.
+    NoAddress(usize),
+    /// `ip link set Vrfboot down`.
+    VrfDown,
 }
 
 /// What somebody does to the boot ACL.
@@ -89,6 +110,8 @@ pub enum Meddling {
     RuleNarrowed,
     /// Deletes half of a rule's row.
     RuleHalved,
+    /// Writes a field that means nothing new into a rule's row: orchagent removes the rule and creates it again.
+    RuleExtended,
 }
 
 /// The switch, and leafboot beside it.
@@ -138,7 +161,8 @@ impl World {
         let settings = std::fs::read_to_string(support::agent::settings(&switch)).unwrap();
         let anycast = "anycast = \"2001:db8:ffff:1::1/127\"\nprotected";
         let config = Config::parse(&settings.replace("protected", anycast)).unwrap();
-        let rules = acl::rules(&config).into_iter().map(|rule| rule.name).collect();
+        let denies = |rule: &acl::Rule| rule.action == acl::Action::Drop;
+        let rules = acl::rules(&config).into_iter().filter(denies).map(|rule| rule.name).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let db = runtime.block_on(Db::connect(&database_config)).unwrap();
         let saved = saved(&switch);
@@ -189,11 +213,61 @@ impl World {
             },
             Event::DeleteVrf => drop(self.switch.cli(CONFIG_DB, &["DEL", "VRF|Vrfboot"])),
             Event::Meddle(meddling) => self.meddle(*meddling),
+            Event::Drift(drift) => self.drift(*drift),
+            Event::ReloadWithoutRestart => self.reload_without_restart(),
+            Event::Lag(port, joins) => self.set_lag(PORTS[*port], *joins),
+            Event::RefusedPass(mask) => drop(self.pass_refused(*mask)),
         }
+    }
+
+    fn drift(&mut self, drift: Drift) {
+        let vrf = self.config.boot.vrf.to_string();
+        let commands: Vec<ByHand> = match drift {
+            Drift::NoMaster(port) => vec![ByHand::no_master(PORTS[port])],
+            Drift::NoAddress(port) => {
+                let links = self.swss.links().unwrap();
+                let addresses = links.get(PORTS[port]).into_iter().flat_map(|link| &link.addresses);
+                let delete =
+                    |net: &IpNet| ByHand::DeleteAddress { port: PORTS[port].to_owned(), address: *net };
+                addresses.map(delete).collect()
+            }
+            Drift::VrfDown => vec![ByHand::down(&vrf)],
+        };
+        let before = self.swss.isolation_gaps().len();
+        for command in commands {
+            // There may be no such device yet.
+            let _ = self.swss.meddle_kernel(&command);
+        }
+        self.forgiven.extend(before..self.swss.isolation_gaps().len());
+    }
+
+    fn reload_without_restart(&mut self) {
+        self.swss.let_acls_wait(false);
+        self.swss.run_until_idle().unwrap();
+        let before = self.swss.isolation_gaps().len();
+        self.swss.flush_config().unwrap();
+        self.pass();
+        self.swss.reload_without_restart(&self.saved.clone()).unwrap();
+        self.swss.run_until_idle().unwrap();
+        // An older save may list other ports in the ACL than are in the boot VRF.
+        self.forgiven.extend(before..self.swss.isolation_gaps().len());
+        self.meddled.extend(PORTS.map(str::to_owned));
+        self.is_orphaned = true;
+    }
+
+    fn set_lag(&mut self, port: &str, joins: bool) {
+        let row = format!("PORTCHANNEL_MEMBER|PortChannel1|{port}");
+        match joins {
+            true => self.switch.cli(CONFIG_DB, &["HSET", &row, "NULL", "NULL"]),
+            false => self.switch.cli(CONFIG_DB, &["DEL", &row]),
+        };
+        // The ASIC hands the port's packets to the LAG.
+        self.meddled.insert(port.to_owned());
     }
 
     /// The last push of all: something else, or what was pushed before.
     pub fn push_again(&mut self, wishes: Option<&[Option<u8>; 4]>) {
+        PORTS.iter().for_each(|port| self.set_lag(port, false));
         match (wishes, &mut self.desired) {
             (None, Some(desired)) => desired.provenance = Provenance::Pushed,
             (wishes, _) => self.push(wishes.unwrap_or(&[Some(1), None, Some(2), None])),
@@ -259,6 +333,9 @@ impl World {
                 vec![vec!["HSET", table, "stage", "egress"], vec!["HSET", table, "stage", "ingress"]]
             }
             Meddling::OtherType => vec![vec!["HSET", table, "type", "L3"]],
+            Meddling::RuleExtended => {
+                vec![vec!["HSET", "ACL_RULE|LEAFBOOT|DEFAULT_RULE", "PACKET_ACTION", "DROP"]]
+            }
             Meddling::StrangeField => vec![vec!["HSET", table, "owner", "me"]],
             Meddling::TableGone => vec![vec!["DEL", table]],
             Meddling::RulesGone => vec![["DEL"].into_iter().chain(rules).collect()],
@@ -278,6 +355,11 @@ impl World {
 
     /// One pass of the reconciler, with a kernel and advertisements that follow at once.
     pub fn pass(&mut self) -> Plan {
+        self.pass_refused(0)
+    }
+
+    /// One pass, of which Redis refuses the writes whose bit is set, of eight in turn.
+    fn pass_refused(&mut self, mask: u8) -> Plan {
         let links = self.links();
         let snapshot = self.runtime.block_on(self.db.snapshot()).unwrap();
         let observed = Observed::new(&snapshot, &self.config);
@@ -292,7 +374,15 @@ impl World {
         };
         let plan = Plan::new(facts, &self.config);
         self.repairs.follow(&plan, &remedies, self.now);
-        self.runtime.block_on(self.db.apply(&plan.steps)).unwrap();
+        let is_refused = |number: usize| mask & (1 << (number % 8)) != 0;
+        let (refused, taken): (Vec<_>, Vec<_>) =
+            plan.steps.iter().cloned().enumerate().partition(|(number, _)| is_refused(*number));
+        // A row that needs a refused one is not written.
+        let lacks = |step: &Step| {
+            step.needs().is_some_and(|needed| refused.iter().any(|(_, step)| *step.key() == needed))
+        };
+        let taken: Vec<Step> = taken.into_iter().map(|(_, step)| step).filter(|step| !lacks(step)).collect();
+        self.runtime.block_on(self.db.apply(&taken)).unwrap();
         let orders = serving::orders(self.desired.as_ref(), &links, &BTreeSet::new(), &self.config.boot.vrf);
         let state = |order: &Order| match order {
             Order::Serve(_) => RaState::Advertising,
