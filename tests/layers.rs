@@ -56,6 +56,7 @@ const PURE: &[&str] = &[
     "relay/heads.rs",
     "relay/route.rs",
     "relay/script.rs",
+    "relay/upstream/addresses.rs",
     "relay/upstream/health.rs",
 ];
 

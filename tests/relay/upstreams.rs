@@ -1,16 +1,18 @@
 //! Several origins: who is asked, who is asked next, and who is not.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use leafboot::held::Held;
+use nix::sched::{CloneFlags, unshare};
+use socket2::{Domain, Socket, Type};
 
 use super::TOKEN;
 use super::partition::{Relayed, Server, boot_service_of, nobody, ok};
 use super::support::cable::Cable;
-use super::support::eventually;
+use super::support::{eventually, run};
 
 #[test]
 fn a_dead_origin_costs_nothing_but_a_look() {
@@ -319,4 +321,41 @@ fn a_silent_api_stream_ends_with_its_machine() {
     let gone = relayed.curl(&["-m", "1", "-N", "/api"]);
     assert!(gone.contains("first") && gone.contains("timed out"), "{gone}");
     assert!(ended.recv_timeout(Duration::from_secs(60)).unwrap(), "nobody saw that its machine has gone");
+}
+
+/// A listener that takes no connection, and whose kernel answers nobody who asks for one: as a host that is down.
+fn dead(address: &str, port: u16) -> (Socket, Vec<TcpStream>) {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+    let at: SocketAddr = format!("[{address}]:{port}").parse().unwrap();
+    socket.bind(&at.into()).unwrap();
+    socket.listen(0).unwrap();
+    let waiting = std::iter::from_fn(|| TcpStream::connect_timeout(&at, Duration::from_millis(200)).ok());
+    (socket, waiting.collect())
+}
+
+#[test]
+fn every_address_of_a_name_has_its_turn() {
+    const NAME: &str = "boot.partition.example";
+    // A name's addresses come from a file that this test's threads alone see.
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    run("mount", &["--make-rprivate", "/"]);
+    let hosts = tempfile::NamedTempFile::new().unwrap();
+    let address = |number: usize| format!("2001:db8:ffff::{number}");
+    let lines: String = (1..=6).map(|number| format!("{} {NAME}\n", address(number))).collect();
+    std::fs::write(hosts.path(), lines).unwrap();
+    run("mount", &["--bind", hosts.path().to_str().unwrap(), "/etc/hosts"]);
+    let cable = Cable::plug();
+    for number in 1..=6 {
+        run("ip", &["address", "add", &format!("{}/128", address(number)), "dev", "lo", "nodad"]);
+    }
+    let _dead: Vec<_> = (1..=5).map(|number| dead(&address(number), 8080)).collect();
+    let listener = TcpListener::bind(format!("[{}]:8080", address(6))).unwrap();
+    let _server = Server::start(listener, |mut stream, _| {
+        let _ = stream.write_all(&ok("#!ipxe\n"));
+    });
+    let relayed = Relayed::with(cable, &boot_service_of(&[&format!("http://{NAME}:8080")]));
+    for _ in 0..3 {
+        let answer = relayed.curl(&[TOKEN]);
+        assert!(answer.starts_with("200"), "{answer}");
+    }
 }

@@ -1,6 +1,6 @@
 //! The relay's client side: asks one of an upstream's origins, the next one where the first cannot be reached.
 //!
-//! `queue` says when, `health` which origin is asked, `standing` keeps it, `origin` connects, `connection` is what
+//! `queue` says when, `health` which origin is asked, `standing` keeps it, `origin` connects to one of its `addresses`, `connection` is what
 //! stands then, `exchange` asks over it, `answer` is what comes back.
 //!
 //! Must never: send a request twice that may be sent only once, or wait without a bound where one is set.
@@ -30,6 +30,7 @@ use standing::Standing;
 
 pub use origin::Buffers;
 
+pub mod addresses;
 mod answer;
 mod bell;
 mod connection;

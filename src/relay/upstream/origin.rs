@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{StreamExt, TryFutureExt};
 use hyper::header::HeaderValue;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,6 +22,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::super::tls::Reloaded;
 use super::Manner;
+use super::addresses::{self, Addresses};
 use super::connection::Connection;
 use crate::config::relay;
 use crate::held::Held;
@@ -33,10 +34,6 @@ const IDLE_MAX: usize = 512;
 const IDLE_AGE: Duration = Duration::from_secs(8);
 /// A name's addresses are asked for anew when they are older than this.
 const RESOLVED_AGE: Duration = Duration::from_secs(1);
-/// The next address is tried beside the last one after this (RFC 8305 5).
-const STAGGER: Duration = Duration::from_millis(250);
-/// A name with more addresses than this has some that are never tried.
-const ADDRESSES_MAX: usize = 4;
 /// What may be held of an answer that nobody takes yet, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Buffers {
@@ -90,7 +87,7 @@ struct Idle {
 /// What is known of a name.
 #[derive(Debug, Default)]
 struct Resolved {
-    addresses: Vec<IpAddr>,
+    addresses: Addresses,
     at: Option<Instant>,
     error: Option<String>,
 }
@@ -159,20 +156,32 @@ impl Origin {
     /// A new connection, TLS included, within the connect timeout.
     pub(super) async fn connect(self: &Arc<Self>) -> io::Result<Box<Connection>> {
         let connecting = async {
-            let stream = self.tcp().await?;
-            match &self.tls {
+            let (stream, address) = self.tcp().await?;
+            let connection = match &self.tls {
                 None => self.speak(stream).await,
                 Some(tls) => {
                     let name = ServerName::try_from(self.at.host().to_owned()).map_err(io::Error::other)?;
                     let stream = TlsConnector::from(tls.get()).connect(name, stream).await?;
                     self.speak(stream).await
                 }
-            }
+            };
+            connection.map(|connection| (connection, address))
         };
-        timeout(self.connect_timeout, connecting).await.unwrap_or_else(|_| {
+        let connected = timeout(self.connect_timeout, connecting).await.unwrap_or_else(|_| {
             let reason = self.resolved.borrow().error.clone();
             Err(io::Error::new(io::ErrorKind::TimedOut, reason.unwrap_or("no connection in time".to_owned())))
-        })
+        });
+        let worked = connected.as_ref().ok().map(|(_, address)| *address);
+        self.learn(|addresses| addresses.took(worked));
+        connected.map(|(connection, _)| connection)
+    }
+
+    /// Keeps news of the name's addresses. Nobody waits for them.
+    fn learn(&self, news: impl FnOnce(&mut Addresses)) {
+        self.resolved.send_if_modified(|resolved| {
+            news(&mut resolved.addresses);
+            false
+        });
     }
 
     /// Speaks HTTP/1.1 over a stream.
@@ -185,23 +194,27 @@ impl Origin {
         Connection::begin(stream, buffer, large).await
     }
 
-    /// Tries the name's addresses one beside the other (RFC 8305): a dead one does not hold up the next.
-    async fn tcp(self: &Arc<Self>) -> io::Result<TcpStream> {
-        let mut addresses = self.addresses().await?.into_iter();
+    /// Tries the name's addresses one beside the other (RFC 8305): a dead one does not hold up the next. Returns which took
+    /// the connection, too.
+    async fn tcp(self: &Arc<Self>) -> io::Result<(TcpStream, IpAddr)> {
+        let addresses = self.addresses().await?;
+        let stagger = addresses::stagger(self.connect_timeout, addresses.len());
+        let mut addresses = addresses.into_iter();
         let mut attempts = FuturesUnordered::new();
         let mut last = io::Error::other("its name has no address that the source address can reach");
         loop {
             if let Some(address) = addresses.next() {
-                attempts.push(self.tcp_to(address));
+                self.learn(|addresses| addresses.tries(address));
+                attempts.push(self.tcp_to(address).map_ok(move |stream| (stream, address)));
             } else if attempts.is_empty() {
                 return Err(last);
             }
             tokio::select! {
                 Some(attempt) = attempts.next() => match attempt {
-                    Ok(stream) => return Ok(stream),
+                    Ok(connected) => return Ok(connected),
                     Err(error) => last = error,
                 },
-                () = sleep(STAGGER) => {}
+                () = sleep(stagger) => {}
             }
         }
     }
@@ -226,19 +239,18 @@ impl Origin {
         socket.connect(address).await
     }
 
-    /// The addresses of the origin's host that the source address can reach.
+    /// The addresses of the origin's host that are tried now: of those that the source address can reach.
     async fn addresses(self: &Arc<Self>) -> io::Result<Vec<IpAddr>> {
-        let all = match self.at.host().parse::<IpAddr>() {
-            Ok(address) => vec![address],
-            Err(_) => self.resolve().await?,
-        };
         let fits = |address: &IpAddr| self.source.is_none_or(|source| source.is_ipv6() == address.is_ipv6());
-        Ok(all.into_iter().filter(fits).take(ADDRESSES_MAX).collect())
+        match self.at.host().parse::<IpAddr>() {
+            Ok(address) => Ok(Some(address).into_iter().filter(fits).collect()),
+            Err(_) => Ok(self.resolve().await?.turn(fits)),
+        }
     }
 
     /// Asks for the name's addresses, in a task of its own: it may take longer than the request can wait. The last
     /// known addresses are better than none.
-    async fn resolve(self: &Arc<Self>) -> io::Result<Vec<IpAddr>> {
+    async fn resolve(self: &Arc<Self>) -> io::Result<Addresses> {
         let mut resolved = self.resolved.subscribe();
         if let Some(fresh) = resolved.borrow_and_update().fresh() {
             return Ok(fresh);
@@ -262,7 +274,7 @@ impl Origin {
 }
 
 impl Resolved {
-    fn fresh(&self) -> Option<Vec<IpAddr>> {
+    fn fresh(&self) -> Option<Addresses> {
         let fresh = self.at.is_some_and(|at| at.elapsed() < RESOLVED_AGE);
         fresh.then(|| self.addresses.clone()).filter(|addresses| !addresses.is_empty())
     }
@@ -271,12 +283,7 @@ impl Resolved {
         self.at = Some(Instant::now());
         match found {
             Ok(found) => {
-                self.addresses.clear();
-                for address in found {
-                    if !self.addresses.contains(&address.ip()) {
-                        self.addresses.push(address.ip());
-                    }
-                }
+                self.addresses.found(found.map(|address| address.ip()));
                 self.error = None;
             }
             Err(error) => self.error = Some(error.to_string()),
