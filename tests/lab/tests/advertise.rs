@@ -1,7 +1,8 @@
 //! Router Advertisements through a real VRF, to machines of every kind: rdisc6, Linux with rdnssd, iPXE, UEFI firmware; and
 //! what is left of them after 1,000 times that the port went down and up.
 
-use std::net::{TcpStream, ToSocketAddrs};
+mod another_machine;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,9 +11,9 @@ use leafboot_lab::host::machine::Character;
 use leafboot_lab::host::process::{Process, run};
 use leafboot_lab::host::{Error, network, until};
 use leafboot_lab::site::{self, Port};
-use nix::unistd::gettid;
 
-const SOON: Duration = Duration::from_secs(20);
+use another_machine::{DEFAULT_ROUTE, Network, SOON, plugged_in, shows};
+
 /// In software, on a busy computer, firmware takes its time.
 const FIRMWARE: Duration = Duration::from_secs(120);
 /// Unsolicited advertisements so seldom that none comes just before a machine would solicit: it would take that one,
@@ -22,16 +23,8 @@ const SELDOM: &str = "interval_min = \"20m\"\ninterval_max = \"30m\"\n";
 const INITIAL: (usize, Duration) = (3, Duration::from_secs(40));
 const OVMF: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"];
 /// What this needs beside the laboratory, and the Debian package that has it.
-const PREREQUISITES: [(&str, &str); 4] = [
-    ("/usr/bin/tcpdump", "tcpdump"),
-    ("/usr/sbin/rdnssd", "rdnssd"),
-    (IPTABLES, "iptables"),
-    (OVMF[0], "ovmf"),
-];
-/// What guards the leaf's own services.
-const GUARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../sonic/guard");
-/// The leaf's kernel has these iptables and no others; they are called by the name that the link to them has.
-const IPTABLES: &str = "/usr/sbin/xtables-legacy-multi";
+const PREREQUISITES: [(&str, &str); 3] =
+    [("/usr/bin/tcpdump", "tcpdump"), ("/usr/sbin/rdnssd", "rdnssd"), (OVMF[0], "ovmf")];
 
 #[test]
 fn machines_of_every_kind_are_answered_through_the_vrf() -> Result<(), String> {
@@ -54,7 +47,6 @@ fn machines_of_every_kind_are_answered_through_the_vrf() -> Result<(), String> {
         let _machine = firmware(Port::Ethernet4, directory.path())?;
         ipxe(lab, &wires[0])?;
         linux(Port::Ethernet0, directory.path())?;
-        guarded(lab, Port::Ethernet0, directory.path())?;
         flaps(lab, Port::Ethernet0)?;
         uefi(&wires[1], Port::Ethernet4)?;
         Ok(())
@@ -115,7 +107,7 @@ fn ipxe(lab: &Lab, wire: &Wire) -> Result<(), Error> {
 /// A Linux as it comes: SLAAC address, default route, and the resolver as rdnssd hears of it.
 fn linux(port: Port, directory: &Path) -> Result<(), Error> {
     let file = directory.join("resolv.conf");
-    plugged_in(port, || {
+    plugged_in(&Network::of_this_thread(), port, || {
         let (text, pid) = (file.display().to_string(), directory.join("rdnssd.pid").display().to_string());
         let argv = ["rdnssd", "-f", "-u", "root", "-r", &text, "-p", &pid].map(str::to_owned);
         let _rdnssd = Process::start_family("rdnssd", &argv, &directory.join("rdnssd.log"))?;
@@ -128,72 +120,6 @@ fn linux(port: Port, directory: &Path) -> Result<(), Error> {
             Ok(std::fs::read_to_string(&file).is_ok_and(|text| text.contains(&resolver)).then_some(()))
         })
     })
-}
-
-/// What the leaf is for a Linux.
-const DEFAULT_ROUTE: [&str; 5] = ["ip", "-6", "route", "show", "default"];
-
-/// Waits until a command prints this.
-fn shows(words: &[&str], wanted: &str) -> Result<(), Error> {
-    until(wanted, SOON, || Ok(run(words)?.contains(wanted).then_some(())))
-}
-
-/// Does something as another machine on a port's cable, whose device `client` is still down.
-fn plugged_in(port: Port, work: impl FnOnce() -> Result<(), Error> + Send) -> Result<(), Error> {
-    let cable = format!("cable{}", port.number());
-    run(&["ip", "link", "add", "client", "type", "veth", "peer", "name", "clientb"])?;
-    run(&["ip", "link", "set", "clientb", "mtu", "9100", "master", &cable, "up"])?;
-    let here = format!("--net=/proc/{}/task/{}/ns/net", std::process::id(), gettid());
-    network::in_own_network(|| {
-        run(&["nsenter", &here, "ip", "link", "set", "client", "netns", &gettid().to_string()])?;
-        run(&["ip", "link", "set", "lo", "up"])?;
-        work()
-    })?;
-    // With its namespace it goes, a little later.
-    until("it is unplugged", SOON, || Ok(run(&["ip", "link", "show", "clientb"]).is_err().then_some(())))
-}
-
-/// With the guard a machine that turns on the leaf reaches the relay, and no other service, at whatever address.
-fn guarded(lab: &Lab, port: Port, directory: &Path) -> Result<(), Error> {
-    const SERVICE: u16 = 2222;
-    let service =
-        ["redis-server", "--port", "2222", "--bind", "*", "-::*", "--protected-mode", "no", "--save", ""];
-    let pid = lab.leaf.start_program(&service, lab.log("service"))?;
-    let reaches = |address: &str, port: u16| {
-        let mut to = (address, port).to_socket_addrs().into_iter().flatten();
-        to.any(|to| TcpStream::connect_timeout(&to, Duration::from_secs(2)).is_ok())
-    };
-    let all = |is_guarded: bool| {
-        plugged_in(port, || {
-            run(&["ip", "link", "set", "client", "up"])?;
-            run(&["ip", "address", "add", "198.51.100.2/24", "dev", "client"])?;
-            shows(&DEFAULT_ROUTE, "default via fe80::")?;
-            let route = run(&DEFAULT_ROUTE)?;
-            let link_local = route.split(' ').nth(2).unwrap_or_default();
-            for address in [port.gateway().to_string(), format!("{link_local}%client")] {
-                let reached = || [80, SERVICE].map(|port| reaches(&address, port));
-                until(&format!("{address} is reached"), SOON, || Ok(reached()[0].then_some(())))?;
-                assert_eq!(reached(), [true, !is_guarded], "the relay and another service at {address}");
-            }
-            assert_eq!(reaches("198.51.100.1", SERVICE), !is_guarded, "a service over IPv4");
-            Ok(())
-        })
-    };
-    // SONiC gives a port in the boot VRF none: this is somebody's by mistake.
-    let address = |what| lab.leaf.run(&["ip", "address", what, "198.51.100.1/24", "dev", &port.to_string()]);
-    address("add")?;
-    all(false)?;
-    for name in ["iptables", "ip6tables", "iptables-restore", "ip6tables-restore"] {
-        std::os::unix::fs::symlink(IPTABLES, directory.join(name))?;
-    }
-    let path = format!("PATH={}:/usr/sbin:/usr/bin:/sbin:/bin", directory.display());
-    // Twice: it takes its own place.
-    for _ in 0..2 {
-        lab.leaf.run(&["env", &path, GUARD, site::BOOT_VRF, "80"])?;
-    }
-    all(true)?;
-    address("del")?;
-    lab.leaf.kill(pid)
 }
 
 /// A port of the leaf that goes down and up is another carrier each time.

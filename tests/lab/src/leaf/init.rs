@@ -97,6 +97,10 @@ fn modules() -> Result<(), Error> {
         "net/ipv4/netfilter/iptable_mangle.ko",
         "net/ipv6/netfilter/ip6_tables.ko",
         "net/ipv6/netfilter/ip6table_mangle.ko",
+        "net/ipv4/netfilter/nf_defrag_ipv4.ko",
+        "net/ipv6/netfilter/nf_defrag_ipv6.ko",
+        "net/netfilter/nf_conntrack.ko",
+        "net/netfilter/xt_conntrack.ko",
     ] {
         let path = Path::new("/usr/lib/uml/modules").join(release.trim()).join("kernel").join(name);
         nix::kmod::finit_module(&file(path.clone())?, c"", nix::kmod::ModuleInitFlags::empty())
