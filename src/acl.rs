@@ -13,8 +13,8 @@ use ipnet::Ipv6Net;
 use crate::config::Config;
 use crate::net::{BootPrefix, PortName};
 
-/// IANA protocol numbers.
-const TCP: u8 = 6;
+/// IANA protocol numbers; TCP's.
+pub const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 
@@ -150,6 +150,18 @@ pub fn gateway_rules(config: &Config, port: &PortName, prefix: BootPrefix) -> Ve
     };
     let relay = relay_ports(config).map(|(tls, port)| rule(tls, TCP, Some(prefix.net()), Some(port)));
     relay.chain([rule("ICMPV6_", ICMPV6, None, None)]).collect()
+}
+
+/// The rule that lets a TCP or UDP packet through, of `rules` that stand in the order of their priorities.
+pub fn permits(rules: &[Rule], protocol: u8, from: Ipv6Addr, to: Ipv6Addr, port: u16) -> Option<&Rule> {
+    let is = |matches: &Match| {
+        matches.icmpv6_type.is_none()
+            && matches.protocol.is_none_or(|wanted| wanted == protocol)
+            && matches.source.is_none_or(|net| net.contains(&from))
+            && matches.destination.is_none_or(|net| net.contains(&to))
+            && matches.destination_port.is_none_or(|wanted| wanted == port)
+    };
+    rules.iter().find(|rule| is(&rule.matches)).filter(|rule| rule.action == Action::Forward)
 }
 
 /// Whether a rule's name is one of a port's own.

@@ -3,7 +3,7 @@
 //!
 //! Must never: read a file, or let a setting through that an RFC or SONiC forbids.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -121,31 +121,6 @@ impl Config {
         let raw: RawConfig =
             toml::from_str(text).map_err(|e| ConfigError::Toml(e.to_string().trim_end().to_owned()))?;
         Checker { text }.config(raw)
-    }
-
-    /// What is legal, and yet no machine would boot with it.
-    pub fn doubts(&self) -> Vec<String> {
-        let relay::Cache { name, mode, .. } = &self.relay.cache;
-        if *mode == relay::CacheMode::Proxy {
-            return Vec::new();
-        }
-        let mut doubts = Vec::new();
-        let permitted = || self.acl.cache.iter().chain(&self.acl.control_plane);
-        let is_permitted = match name.host().parse::<Ipv6Addr>() {
-            Ok(address) => permitted().any(|net| net.contains(&address)),
-            Err(_) => permitted().next().is_some(),
-        };
-        if !is_permitted {
-            doubts.push(format!(
-                "relay.cache.mode redirects machines to {name}, and neither acl.cache nor acl.control_plane lets them there"
-            ));
-        }
-        if name.host().parse::<IpAddr>().is_err() && self.ra.dns.is_empty() {
-            doubts.push(format!(
-                "relay.cache.mode redirects machines to {name}, and ra.dns names no server that resolves it"
-            ));
-        }
-        doubts
     }
 }
 

@@ -30,6 +30,7 @@ pub mod cli;
 pub mod config;
 pub mod db;
 pub mod desired;
+pub mod doubts;
 pub mod held;
 pub mod keeper;
 pub mod links;

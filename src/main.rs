@@ -15,6 +15,7 @@ use leafboot::api::{self, Api};
 use leafboot::cli::{Cli, Command};
 use leafboot::config::Config;
 use leafboot::desired::Desired;
+use leafboot::doubts::doubts;
 use leafboot::keeper::Keeper;
 use leafboot::metrics::Metrics;
 use leafboot::reconcile::{self, Inputs, Outputs};
@@ -50,8 +51,8 @@ fn main() -> ExitCode {
         Command::Acl { config } => read(&config).map(|config| print!("{}", acl::table(&acl::rules(&config)))),
         Command::Check { config } => read(&config).and_then(|checked| {
             relay::tls::check(&checked.relay)?;
-            for doubt in checked.doubts() {
-                println!("{}: no machine may boot with it: {doubt}", config.display());
+            for doubt in doubts(&checked) {
+                println!("{}: warning: {doubt}", config.display());
             }
             println!("{}: ok", config.display());
             Ok(())
@@ -84,8 +85,8 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
     let socket = api::bind(&config.socket)?;
     info!(version = env!("CARGO_PKG_VERSION"), leaf = config.leaf, socket = %config.socket.display(), "starts");
 
-    for doubt in config.doubts() {
-        warn!(doubt, "no machine may boot with these settings");
+    for doubt in doubts(&config) {
+        warn!(%doubt, "the settings are doubtful");
     }
 
     let config = Arc::new(config);

@@ -55,8 +55,9 @@ fn check_doubts_settings_with_which_no_machine_boots() {
     let switch = Switch::start();
     let (code, said) = start("check", &settings(&switch));
     let lines: Vec<&str> =
-        said.lines().map(|line| line.split_once("boot with it: ").map_or("", |(_, doubt)| doubt)).collect();
-    let to = "relay.cache.mode redirects machines to http://images.metal-stack.io, and";
+        said.lines().map(|line| line.split_once(": warning: ").map_or("", |(_, doubt)| doubt)).collect();
+    let to =
+        "machines may fail to boot: relay.cache.mode redirects machines to http://images.metal-stack.io, and";
     let acl = format!("{to} neither acl.cache nor acl.control_plane lets them there");
     let dns = format!("{to} ra.dns names no server that resolves it");
     assert_eq!((code, lines), (0, vec![acl.as_str(), &dns, ""]), "{said}");

@@ -27,6 +27,7 @@ const PURE: &[&str] = &[
     "db/walk.rs",
     "desired.rs",
     "desired/document.rs",
+    "doubts.rs",
     "desired/judge.rs",
     "desired/kept.rs",
     "net.rs",
