@@ -110,7 +110,7 @@ impl Repairs {
                 remedies.renew.insert(subject.clone());
             }
             if repair.due_at().is_some_and(|at| at <= now) {
-                let remedy = if repair.renews(subject) { &mut remedies.renew } else { &mut remedies.rewrite };
+                let remedy = if repair.renews() { &mut remedies.renew } else { &mut remedies.rewrite };
                 remedy.insert(subject.clone());
             }
             let is_open = *subject == Subject::AclDenials && repair.fact.is_some();
@@ -177,11 +177,9 @@ impl Repair {
         Some(self.tried_at.map_or(late, |at| late.max(at + pause)))
     }
 
-    /// Whether the next attempt takes the subject out. What goes already is only announced again, and a table is not taken
-    /// from under its ports.
-    fn renews(&self, subject: &Subject) -> bool {
-        let is_coming = self.fact.as_ref().is_some_and(|fact| !fact.is_departure());
-        self.is_rewritten && is_coming && !matches!(subject, Subject::AclTable | Subject::AclDenials)
+    /// Whether the next attempt takes the subject out.
+    fn renews(&self) -> bool {
+        self.is_rewritten && self.fact.as_ref().is_some_and(Waiting::is_contradiction)
     }
 }
 

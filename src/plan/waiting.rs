@@ -215,17 +215,18 @@ impl Waiting {
         })
     }
 
-    /// Whether something is to go, and not to come.
-    pub fn is_departure(&self) -> bool {
+    /// Whether the kernel or the ASIC contradicts what a daemon has said: then the thing may go out and come again, if its
+    /// row alone does not help. A daemon that has said nothing may be slow: 63 ports at once take it more than a minute.
+    pub fn is_contradiction(&self) -> bool {
         matches!(
             self,
-            Self::AclRuleGone(..)
-                | Self::AddressGone(_)
-                | Self::InterfaceGone(_)
-                | Self::KernelAddress(_)
-                | Self::OtherAddressGone(_)
-                | Self::VlanGone(_)
-                | Self::VrfGone(_)
+            Self::AclEntry(..)
+                | Self::AclRuleRefused(..)
+                | Self::KernelAnycast(_)
+                | Self::KernelDuplicate(_)
+                | Self::KernelGateway(_)
+                | Self::KernelVrf
+                | Self::KernelVrfDown(_)
         )
     }
 

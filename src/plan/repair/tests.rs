@@ -77,6 +77,12 @@ fn a_minute_without_trouble_is_a_new_beginning() {
 }
 
 #[test]
+fn a_slow_daemon_has_its_row_written_again_and_no_port_taken_out() {
+    let done = story(&mut Repairs::default(), 30, |_| Some(Waiting::RouterInterface));
+    assert_eq!(done, [(10, "rewrite"), (12, "rewrite"), (16, "rewrite"), (24, "rewrite")]);
+}
+
+#[test]
 fn what_is_to_go_is_announced_again_and_nothing_more() {
     let done = story(&mut Repairs::default(), 30, |_| Some(Waiting::InterfaceGone("Vrfboot".to_owned())));
     assert_eq!(done, [(5, "rewrite"), (7, "rewrite"), (11, "rewrite"), (19, "rewrite")]);
