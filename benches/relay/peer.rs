@@ -234,7 +234,7 @@ impl Running {
     /// Nothing else on this computer takes its CPU away.
     pub fn prefer(&self) {
         for pid in self.pids() {
-            crate::support::run("renice", &["-n", "-20", "-p", &pid.to_string()]);
+            crate::support::run("chrt", &["--fifo", "--all-tasks", "--pid", "50", &pid.to_string()]);
         }
     }
 
