@@ -28,8 +28,6 @@ struct Bench {
     db: Db,
     config: Config,
     repairs: Repairs,
-    /// A second goes by with each pass.
-    now: Instant,
 }
 
 impl Bench {
@@ -55,7 +53,7 @@ impl Bench {
         let db = runtime.block_on(Db::connect(&database_config)).unwrap();
         let settings = std::fs::read_to_string(support::agent::settings(&switch)).unwrap();
         let config = Config::parse(&settings).unwrap();
-        Self { switch, runtime, db, config, repairs: Repairs::default(), now: Instant::now() }
+        Self { switch, runtime, db, config, repairs: Repairs::default() }
     }
 
     fn observe(&mut self) -> Observed {
@@ -68,8 +66,8 @@ impl Bench {
         let observed = self.observe();
         let links = links(&observed);
         // No machine is there to be told, so no port waits for its final advertisement.
-        self.now += Duration::from_secs(1);
-        let (ra, remedies) = (RaStates::new(), self.repairs.remedies(self.now));
+        let now = Instant::now();
+        let (ra, remedies) = (RaStates::new(), self.repairs.remedies(now));
         let facts = Facts {
             desired: Some(desired),
             observed: &observed,
@@ -78,7 +76,7 @@ impl Bench {
             remedies: &remedies,
         };
         let plan = Plan::new(facts, &self.config);
-        self.repairs.follow(&plan, &remedies, self.now);
+        self.repairs.follow(&plan, &remedies, now);
         self.runtime.block_on(self.db.apply(&plan.steps)).unwrap();
         (plan, observed)
     }
