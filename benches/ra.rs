@@ -85,7 +85,7 @@ fn serve(ports: usize, interval: (u32, u32)) {
         };
         let settings = leafboot_settings(Settings { interval });
         tokio::select! {
-            () = leafboot(&settings, desired_in, states) => {}
+            () = leafboot(&settings, Default::default(), desired_in, states) => {}
             () = release => {}
         }
     });

@@ -19,7 +19,7 @@ use ra::RawRa;
 use relay::RawRelay;
 
 pub use acl::Acl;
-pub use ra::{Ra, Route};
+pub use ra::{Ra, Route, domain_name, nat64_prefix};
 pub use relay::Relay;
 
 mod acl;

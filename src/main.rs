@@ -90,6 +90,7 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
     }
 
     let config = Arc::new(config);
+    let told = Arc::new(ra::memory::remember(&config.state_directory, &config.ra));
     let store = Store::new(&config.state_directory);
     let (desired_out, desired) = watch::channel(restored(&store));
     let (links_out, links) = watch::channel(Default::default());
@@ -146,7 +147,7 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
         end = stopping => Ok(end?),
         end = links::run(links_out) => Err(failed("links", end)),
         () = reconcile::run(&config, inputs, outputs) => Err("the reconciler ended".into()),
-        () = ra::task::run(Arc::clone(&config), desired, links, unrouted, ra_out) => {
+        () = ra::task::run(Arc::clone(&config), told, desired, links, unrouted, ra_out) => {
             Err("the advertisements' task ended".into())
         }
         never = scraping => match never {},

@@ -57,36 +57,38 @@ impl Store {
         }
     }
 
-    /// Keeps a document: written aside, synced and renamed, so that a crash leaves the old one or the new one.
+    /// Keeps a document; a crash leaves the old one or the new one.
     pub fn keep(&self, desired: &Desired) -> Result<(), StoreError> {
         let path = self.path();
-        self.write(&path, desired.to_kept(now()).as_bytes()).map_err(|source| {
-            // Half a document would take what room there is, and there may be none.
-            let _ = fs::remove_file(self.aside());
-            StoreError::Io { path, source }
-        })
+        replace(&path, desired.to_kept(now()).as_bytes()).map_err(|source| StoreError::Io { path, source })
     }
 
     fn path(&self) -> PathBuf {
         self.directory.join("desired.json")
     }
-
-    fn aside(&self) -> PathBuf {
-        self.directory.join("desired.json.new")
-    }
-
-    fn write(&self, path: &Path, text: &[u8]) -> io::Result<()> {
-        fs::create_dir_all(&self.directory)?;
-        let aside = self.aside();
-        let mut file = File::create(&aside)?;
-        file.write_all(text)?;
-        file.sync_all()?;
-        fs::rename(&aside, path)?;
-        File::open(&self.directory)?.sync_all()
-    }
 }
 
-fn now() -> Now {
+/// Writes a file of the state directory, which is made when it is not there: aside, synced and renamed, so that a crash
+/// leaves the old text or the new one. `path` is absolute.
+pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let directory = path.parent().ok_or(ErrorKind::InvalidInput)?;
+    fs::create_dir_all(directory)?;
+    let aside = path.with_added_extension("new");
+    write_aside(&aside, text)
+        .and_then(|()| fs::rename(&aside, path))
+        // Half a text would take what room there is, and there may be none.
+        .inspect_err(|_| drop(fs::remove_file(&aside)))?;
+    File::open(directory)?.sync_all()
+}
+
+fn write_aside(aside: &Path, text: &[u8]) -> io::Result<()> {
+    let mut file = File::create(aside)?;
+    file.write_all(text)?;
+    file.sync_all()
+}
+
+/// This moment, as what is kept over restarts counts it.
+pub fn now() -> Now {
     let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Now { instant: Instant::now(), unix }
 }

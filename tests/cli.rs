@@ -5,6 +5,7 @@
 mod support;
 
 use support::agent::{Agent, leafboot, settings, write};
+use support::eventually;
 use support::switch::Switch;
 
 /// Runs the binary with a settings file; returns its exit code and what it said.
@@ -119,6 +120,33 @@ fn a_dead_agents_socket_is_taken_over_and_a_file_is_not() {
     assert_eq!(code, 1);
     assert!(said.contains("leafboot.sock: exists and is not a socket"), "{said}");
     assert_eq!(std::fs::read_to_string(switch.path("leafboot.sock")).unwrap(), "a file");
+}
+
+/// The state directory remembers what `[ra]` advertised; a file that cannot be read is said, and keeps nothing from working.
+#[test]
+fn a_restart_withdraws_what_earlier_settings_advertised() {
+    let switch = Switch::start();
+    let dns = |server: &str| format!("[ra]\ndns = [\"{server}\"]\n");
+    let first = Agent::start_with(&switch, &dns("2001:db8:ffff::53"));
+    let kept = switch.path("state/advertised.json");
+    eventually("what is advertised is remembered", || kept.exists());
+    assert!(!first.log().contains("withdraws"), "{}", first.log());
+    first.kill();
+    for _ in 0..2 {
+        let restarted = Agent::start_with(&switch, &dns("2001:db8:ffff::54"));
+        let said = "withdraws what earlier settings advertised withdrawn=\"ra.dns 2001:db8:ffff::53\"";
+        eventually("the old resolver is withdrawn", || restarted.log().contains(said));
+        restarted.kill();
+    }
+    write(&kept, "{\"version\": 1, \"advert");
+    let last = Agent::start_with(&switch, "");
+    eventually("the damage is named", || {
+        last.log().contains("advertised.json error=not what was advertised")
+    });
+    eventually("and mended", || {
+        std::fs::read_to_string(&kept).is_ok_and(|text| text.ends_with("\"version\":1}"))
+    });
+    assert_eq!(last.get("/v1/ports").0, 200);
 }
 
 #[test]

@@ -44,6 +44,7 @@ const PURE: &[&str] = &[
     "ra/frame.rs",
     "ra/options.rs",
     "ra/packet.rs",
+    "ra/told.rs",
     "session.rs",
     "allowance.rs",
     "relay/account.rs",
@@ -130,7 +131,7 @@ fn each_edges_library_has_one_home() {
         ("prometheus_client::", "metrics.rs"),
         ("rustls::", "tls.rs server_name.rs server.rs connection.rs origin.rs"),
         ("sd_notify::", "systemd.rs"),
-        ("std::fs", "store.rs api.rs main.rs place.rs preview.rs tls.rs"),
+        ("std::fs", "store.rs memory.rs api.rs main.rs place.rs preview.rs tls.rs"),
         ("use nix::", "socket.rs ears.rs netlink.rs line.rs"),
         ("pnet_datalink", "socket.rs"),
     ];

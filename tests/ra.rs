@@ -12,9 +12,11 @@ use leafboot::config::Config;
 use leafboot::desired::{Desired, Provenance};
 use leafboot::observed::{Link, Links};
 use leafboot::ra;
+use leafboot::ra::memory;
 use leafboot::ra::socket::RaSocket;
+use leafboot::ra::told::Told;
 use leafboot::serving::{RaState, RaStates};
-use support::advertiser::all_routed;
+use support::advertiser::{Daemon, all_routed};
 use support::cable::Cable;
 use tokio::sync::watch;
 
@@ -66,11 +68,23 @@ impl Port {
     fn start_with(settings: &str, links: impl FnOnce(Link) -> Links) -> Self {
         let cable = Cable::plug();
         cable.boot();
+        Self::serve(cable, settings, Told::default(), links)
+    }
+
+    /// Starts on a cable that is there, after what its machine was told before.
+    fn serve(cable: Cable, settings: &str, told: Told, links: impl FnOnce(Link) -> Links) -> Self {
         let config = Arc::new(Config::parse(settings).unwrap());
         let (desired, desired_in) = watch::channel(wish(&["Ethernet0"]));
         let (links, links_in) = watch::channel(links(cable.link()));
         let (states_out, states) = watch::channel(RaStates::new());
-        let task = tokio::spawn(ra::task::run(config, desired_in, links_in, all_routed(), states_out));
+        let task = tokio::spawn(ra::task::run(
+            config,
+            Arc::new(told),
+            desired_in,
+            links_in,
+            all_routed(),
+            states_out,
+        ));
         Self { cable, desired, links, states, task }
     }
 
@@ -260,6 +274,35 @@ async fn a_device_that_was_made_again_while_nobody_told_is_heard_at_once() {
         port.eventually("the new device's machine has a router", || default().contains("proto ra")).await;
         assert!(port.solicit(1).await.contains("2001:db8:b007::/64"), "it is heard and answered at once");
     }
+    port.task.abort();
+}
+
+/// RFC 8106 5.1, 5.2: a resolver that new settings do not name is gone from a running machine's resolv.conf with the first
+/// advertisement after the restart, and not when its lifetime is over.
+#[tokio::test]
+async fn a_running_machine_forgets_a_resolver_that_the_settings_name_no_more() {
+    let state = tempfile::tempdir().unwrap();
+    let told = |settings: &str| memory::remember(state.path(), &Config::parse(settings).unwrap().ra);
+    let cable = Cable::plug();
+    cable.boot();
+    let resolv_conf = state.path().join("resolv.conf");
+    // It has a second process, which is to end with the test; its own hook would change this computer's resolv.conf.
+    let mut rdnssd = cable.command("unshare");
+    rdnssd.args(["--pid", "--fork", "--kill-child", "rdnssd", "--foreground"]);
+    rdnssd.args(["--merge-hook", "/bin/true", "--user", "root", "--resolv-file"]);
+    rdnssd.arg(&resolv_conf).arg("--pidfile").arg(state.path().join("rdnssd.pid"));
+    let _rdnssd = Daemon(rdnssd.spawn().unwrap());
+    let knows = |server: &str| std::fs::read_to_string(&resolv_conf).is_ok_and(|text| text.contains(server));
+
+    let before = SETTINGS.replace("[ra]", "[ra]\nsearch = [\"old.example\"]");
+    let port = Port::serve(cable, &before, told(&before), only);
+    port.eventually("it knows the resolver", || knows("2001:db8:ffff::53") && knows("old.example")).await;
+    port.task.abort();
+    let after = SETTINGS.replace("::53", "::54");
+    let port = Port::serve(port.cable, &after, told(&after), only);
+    port.eventually("it knows the new one", || knows("2001:db8:ffff::54")).await;
+    let old = || knows("2001:db8:ffff::53") || knows("old.example");
+    port.eventually("it knows the old one no more", || !old()).await;
     port.task.abort();
 }
 

@@ -11,7 +11,7 @@ use toml::Spanned;
 
 use super::{Checker, ConfigError, duration, or_default, unwritten};
 use crate::net::{never_forwarded, without_host_bits};
-use crate::ra::packet::{self, Preference};
+use crate::ra::packet::{self, Preference, ROOM};
 
 /// Short, because a machine that boots must not wait, and its port has nobody else to disturb.
 const DEFAULT_INTERVAL: (u64, &str) = (4, "10s");
@@ -25,8 +25,6 @@ const DEFAULT_HOP_LIMIT: u8 = 64;
 const UNSPECIFIED: &str = "0s";
 /// RFC 4861 4.6.2, RFC 4191 2.3: all bits set mean infinity.
 const FOR_EVER: u64 = u32::MAX as u64;
-/// RFC 8200 5: every IPv6 link carries packets of 1280 bytes; 40 of them are the IPv6 header.
-const ROOM: usize = 1280 - 40;
 
 /// Router Advertisement settings (RFC 4861 6.2.1), the same for every port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,9 +184,14 @@ impl Checker<'_> {
                 }
             })?,
             dns: self.value("ra.dns", &list(raw.dns), |dns| dns_servers(dns))?,
-            search: self.value("ra.search", &list(raw.search), |names| search_list(names))?,
+            search: self.value("ra.search", &list(raw.search), |names| {
+                names.iter().map(|name| domain_name(name)).collect()
+            })?,
             routes: self.value("ra.routes", &list(raw.routes), |list| routes(list))?,
-            pref64: raw.pref64.map(|raw| self.value("ra.pref64", &raw, |text| pref64(text))).transpose()?,
+            pref64: raw
+                .pref64
+                .map(|raw| self.value("ra.pref64", &raw, |text| nat64_prefix(text)))
+                .transpose()?,
             captive_portal: raw
                 .captive_portal
                 .map(|raw| self.value("ra.captive_portal", &raw, |text| captive_portal(text)))
@@ -325,23 +328,18 @@ fn dns_server(text: &str) -> Result<Ipv6Addr, String> {
     }
 }
 
-/// RFC 8106 5.2: names as RFC 1035 3.1 encodes them, labels of 1 to 63 bytes, 255 bytes in all.
-fn search_list(names: &[String]) -> Result<Vec<String>, String> {
-    names
-        .iter()
-        .map(|written| {
-            let name = written.strip_suffix('.').unwrap_or(written);
-            let label = |label: &str| {
-                (1..=63).contains(&label.len())
-                    && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-            };
-            if name.len() <= 253 && name.split('.').all(label) {
-                Ok(name.to_owned())
-            } else {
-                Err(format!("{written:?} is not a domain name (RFC 8106 5.2, RFC 1035 2.3.4)"))
-            }
-        })
-        .collect()
+/// A name without its final dot. RFC 8106 5.2: as RFC 1035 3.1 encodes it, labels of 1 to 63 bytes, 255 bytes in all.
+pub fn domain_name(written: &str) -> Result<String, String> {
+    let name = written.strip_suffix('.').unwrap_or(written);
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    if name.len() <= 253 && name.split('.').all(label) {
+        Ok(name.to_owned())
+    } else {
+        Err(format!("{written:?} is not a domain name (RFC 8106 5.2, RFC 1035 2.3.4)"))
+    }
 }
 
 /// RFC 4191 2.3, 4: never the same prefix twice, and at most 17 routes.
@@ -379,7 +377,7 @@ fn destinations(text: &str) -> Result<Ipv6Net, String> {
 }
 
 /// RFC 8781 4: a NAT64 prefix has one of six lengths. RFC 6052 2.2: the bits 64 to 71 of an address in it are 0.
-fn pref64(text: &str) -> Result<Ipv6Net, String> {
+pub fn nat64_prefix(text: &str) -> Result<Ipv6Net, String> {
     let net = destinations(text)?;
     if !matches!(net.prefix_len(), 32 | 40 | 48 | 56 | 64 | 96) {
         Err(format!("/{} is not /96, /64, /56, /48, /40 or /32 (RFC 8781 4)", net.prefix_len()))

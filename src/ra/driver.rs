@@ -16,6 +16,7 @@ use tracing::{debug, error, info};
 use super::ears::{Bell, Ears};
 use super::port::Port;
 use super::socket::LARGEST;
+use super::told::Told;
 use crate::config::Config;
 use crate::net::PortName;
 use crate::serving::{Order, RaState, RaStates};
@@ -34,6 +35,7 @@ impl Driver {
     /// Starts the thread, which publishes in `states` how far the ports are. What comes out second is that it has ended.
     pub fn start(
         config: Arc<Config>,
+        told: Arc<Told>,
         states: watch::Sender<RaStates>,
     ) -> io::Result<(Self, oneshot::Receiver<()>)> {
         let ears = Ears::new()?;
@@ -42,7 +44,7 @@ impl Driver {
         let (ended_out, ended) = oneshot::channel();
         thread::Builder::new().name("advertisements".to_owned()).spawn(move || {
             let _ended = ended_out;
-            let ports = Ports::new(config, ears);
+            let ports = Ports::new(config, told, ears);
             if let Err(error) = ports.run(&orders, &states) {
                 error!(%error, "cannot wait for solicitations");
             }
@@ -70,6 +72,7 @@ impl Drop for Driver {
 
 struct Ports {
     config: Arc<Config>,
+    told: Arc<Told>,
     /// All ports' engines count their slots from here.
     epoch: Instant,
     /// Every port that has ever had an order; its key is its place.
@@ -82,9 +85,10 @@ struct Ports {
 }
 
 impl Ports {
-    fn new(config: Arc<Config>, ears: Ears) -> Self {
+    fn new(config: Arc<Config>, told: Arc<Told>, ears: Ears) -> Self {
         Self {
             config,
+            told,
             epoch: Instant::now(),
             ports: Vec::new(),
             keys: BTreeMap::new(),
@@ -124,7 +128,7 @@ impl Ports {
         let now = Instant::now();
         for name in orders.keys().filter(|name| !self.keys.contains_key(*name)).cloned().collect::<Vec<_>>() {
             self.keys.insert(name.clone(), self.ports.len());
-            self.ports.push(Port::new(name, self.ports.len(), &self.config.ra, self.epoch));
+            self.ports.push(Port::new(name, self.ports.len(), &self.config.ra, &self.told, self.epoch));
         }
         let mut changed = Vec::new();
         for key in 0..self.ports.len() {

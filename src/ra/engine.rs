@@ -18,10 +18,12 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::frame::{self, Neighbour};
-use super::packet::Advertisement;
+use super::packet::{Advertisement, ROOM};
+use super::told::Told;
 use crate::allowance::Allowance;
 use crate::config::Ra;
 use crate::net::BootPrefix;
@@ -76,11 +78,14 @@ struct Former {
 #[derive(Debug, Clone)]
 pub struct Engine {
     settings: Ra,
+    told: Arc<Told>,
     epoch: Instant,
     phase: Phase,
     /// As last ordered.
     serving: Option<Serving>,
     last_multicast: Option<Instant>,
+    /// Counts what is sent to all nodes: what does not fit beside the rest takes turns.
+    turn: usize,
     /// Answers that wait for their random delay.
     answers: BTreeMap<Neighbour, Instant>,
     former: Option<Former>,
@@ -89,14 +94,16 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// A silent port. `epoch` is the same for every port, and now or before.
-    pub fn new(settings: &Ra, epoch: Instant) -> Self {
+    /// A silent port. `told` and `epoch` are the same for every port, and the latter now or before.
+    pub fn new(settings: &Ra, told: &Arc<Told>, epoch: Instant) -> Self {
         Self {
             settings: settings.clone(),
+            told: Arc::clone(told),
             epoch,
             phase: Phase::Silent,
             serving: None,
             last_multicast: None,
+            turn: 0,
             answers: BTreeMap::new(),
             former: None,
             allowance: Allowance::new(PERIOD, BURST),
@@ -190,16 +197,21 @@ impl Engine {
         match self.phase {
             Phase::Advertising { initial_left, next } if now >= next => {
                 self.phase = self.after_multicast(initial_left.saturating_sub(1), now, random);
-                self.last_multicast = Some(now);
+                self.multicasts(now);
                 Some(Send::Current)
             }
             Phase::Ceasing { left: left @ 1.., next } if now >= next => {
                 self.phase = Phase::Ceasing { left: left - 1, next: now + MIN_DELAY_BETWEEN_RAS };
-                self.last_multicast = Some(now);
+                self.multicasts(now);
                 Some(Send::Final)
             }
             Phase::Silent | Phase::Advertising { .. } | Phase::Ceasing { .. } => None,
         }
+    }
+
+    fn multicasts(&mut self, now: Instant) {
+        self.last_multicast = Some(now);
+        self.turn = self.turn.wrapping_add(1);
     }
 
     /// RFC 4861 6.2.4: the next one at a time uniform in [MinRtrAdvInterval, MaxRtrAdvInterval], the initial ones at
@@ -297,12 +309,22 @@ impl Engine {
         // RFC 9096 3.5: for as long as a machine may have an address in it.
         let old = serving.old.iter().filter(|old| old.until > now).map(|old| old.prefix);
         let old: Vec<BootPrefix> = old.collect();
-        let current = Advertisement::new(&self.settings, serving, &old);
+        let mut current = Advertisement::new(&self.settings, serving, &old);
+        self.withdraw(&mut current, now);
         Some(match send {
             Send::Current | Send::Answer(_) => (serving.link_local, current),
             Send::Final => (serving.link_local, current.ceasing()),
             Send::Former(address) => (address, Advertisement { options: Vec::new(), ..current.ceasing() }),
         })
+    }
+
+    /// Ends what only earlier settings told, behind all else: iPXE takes the first resolver that it sees, whatever its
+    /// lifetime (`ndp.c: ndp_fetch`).
+    fn withdraw(&self, advertisement: &mut Advertisement, now: Instant) {
+        if self.told.withdrawn(now).next().is_some() {
+            let room = ROOM.saturating_sub(advertisement.encode().len());
+            advertisement.options.extend(self.told.options(now, self.turn, room));
+        }
     }
 }
 

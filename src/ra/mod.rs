@@ -2,13 +2,16 @@
 //!
 //! `frame`, `packet` and `options` are the wire format, `engine` decides when and to whom, `socket` sends and receives,
 //! `port` is one port of them, `driver` the thread that drives all, waiting with its `ears`; `task` gives it its orders.
+//! `told` is what earlier settings told machines, which `memory` keeps.
 
 pub mod driver;
 pub mod ears;
 pub mod engine;
 pub mod frame;
+pub mod memory;
 pub mod options;
 pub mod packet;
 pub mod port;
 pub mod socket;
 pub mod task;
+pub mod told;

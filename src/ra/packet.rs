@@ -34,6 +34,9 @@ pub const ROUTER_SOLICITATION: u8 = 133;
 pub const ROUTER_ADVERTISEMENT: u8 = 134;
 /// Old prefixes that an advertisement has room for (RFC 9096 3.5).
 pub const OLD_PREFIXES_MAX: usize = 4;
+/// The most bytes of an advertisement. RFC 8200 5: every IPv6 link carries packets of 1280 bytes, 40 of them the IPv6
+/// header; RFC 6980 5: neighbour discovery is never fragmented.
+pub const ROOM: usize = 1280 - 40;
 
 /// RFC 4861 4.2, RFC 6275 7.1.
 const FLAG_M: u8 = 0x80;
@@ -305,7 +308,7 @@ impl Advertisement {
 }
 
 /// The options that do not depend on the port.
-fn same_on_every_port(settings: &Ra) -> Vec<NdOption> {
+pub fn same_on_every_port(settings: &Ra) -> Vec<NdOption> {
     let lifetime = seconds(settings.route_lifetime);
     // As long as there is a way to what it names; RFC 8106 5.1, RFC 8781 4: at least three times MaxRtrAdvInterval.
     let way = lifetime.max(seconds(settings.router_lifetime));

@@ -3,6 +3,7 @@
 //! Must never: answer a message that is not a valid solicitation, or end over an error.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{trace, warn};
@@ -12,6 +13,7 @@ use super::engine::Engine;
 use super::frame;
 use super::packet::{self, Advertisement, Envelope, ROUTER_ADVERTISEMENT};
 use super::socket::{LARGEST, RaSocket, is_down};
+use super::told::Told;
 use crate::config::Ra;
 use crate::net::PortName;
 use crate::serving::Order;
@@ -39,9 +41,9 @@ pub struct Port {
 }
 
 impl Port {
-    /// A silent port. `epoch` is the same for every port.
-    pub fn new(name: PortName, key: usize, settings: &Ra, epoch: Instant) -> Self {
-        let engine = Engine::new(settings, epoch);
+    /// A silent port. `told` and `epoch` are the same for every port.
+    pub fn new(name: PortName, key: usize, settings: &Ra, told: &Arc<Told>, epoch: Instant) -> Self {
+        let engine = Engine::new(settings, told, epoch);
         Self {
             name,
             key,
@@ -228,7 +230,7 @@ mod tests {
                     boot_service = { origins = [\"http://a\"] }\ncache = { name = \"http://c\" }\n";
         let settings = Config::parse(text).unwrap().ra;
         let now = Instant::now();
-        let mut port = Port::new("Ethernet0".parse().unwrap(), 0, &settings, now);
+        let mut port = Port::new("Ethernet0".parse().unwrap(), 0, &settings, &Arc::default(), now);
         port.deaf_until = Some(now + RETRY.0 / 2);
         assert_eq!(port.wake(), port.deaf_until);
         // `act` does nothing before, so an earlier time would come again and again.

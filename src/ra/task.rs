@@ -11,22 +11,25 @@ use tokio::sync::watch;
 use tracing::error;
 
 use super::driver::Driver;
+use super::told::Told;
 use crate::config::Config;
 use crate::desired::Desired;
 use crate::net::PortName;
 use crate::observed::Links;
 use crate::serving::{self, RaStates};
 
-/// Follows the ports' orders until the process or the thread ends. Dropped, it ends the thread.
+/// Follows the ports' orders until the process or the thread ends, and withdraws what was `told` before. Dropped, it ends
+/// the thread.
 pub async fn run(
     config: Arc<Config>,
+    told: Arc<Told>,
     mut desired: watch::Receiver<Option<Desired>>,
     mut links: watch::Receiver<Links>,
     mut unrouted: watch::Receiver<BTreeSet<PortName>>,
     states: watch::Sender<RaStates>,
 ) {
     let vrf = config.boot.vrf.clone();
-    let (driver, mut ended) = match Driver::start(config, states) {
+    let (driver, mut ended) = match Driver::start(config, told, states) {
         Ok(started) => started,
         Err(error) => return error!(%error, "cannot advertise"),
     };

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use leafboot::config::Config;
+use leafboot::ra::memory;
 use leafboot::ra::options::NdOption;
 use leafboot::ra::packet::{Advertisement, Envelope, Preference};
 use leafboot::serving::RaState;
@@ -137,6 +139,78 @@ fn a_renumbered_port_withdraws_its_old_prefix() {
     assert_eq!(
         prefixes(&machine.advertisement(SOON).expect("the first one of the restarted leafboot")),
         both
+    );
+}
+
+/// RFC 8106 5.1 and 5.2, RFC 4191 4, RFC 8781 4: what changed settings tell no more is advertised with lifetime 0 beside
+/// the rest, multicast and in answers, over a second restart, too; and a leaf that is no default router any more says so
+/// (RFC 4861 6.2.5).
+#[test]
+fn what_earlier_settings_advertised_is_withdrawn() {
+    let panel = Panel::plug(1);
+    let machine = Solicitor::open(&panel, 0);
+    let directory = tempfile::tempdir().unwrap();
+    let started = |settings: &str| {
+        let ra = Config::parse(settings).unwrap().ra;
+        let told = memory::remember(directory.path(), &ra);
+        Leafboot::start_after(settings.to_owned(), told, wish([(0, prefix(0))].into_iter()))
+    };
+    let first = leafboot_settings(LONG).replace("search =", "pref64 = \"64:ff9b::/96\"\nsearch =");
+    let second = leafboot_settings(LONG)
+        .replace("preference = \"high\"\n", "router_lifetime = \"0s\"\n")
+        .replace("2001:db8:ffff::53", "2001:db8:ffff::54")
+        .replace("\"boot.example\"", "\"new.example\"")
+        .replace(", \"2001:db8:aaaa:b::/80\"", "");
+    drop(started(&first));
+    machine.drain();
+    let is_gone = |option: &NdOption| match option {
+        NdOption::Route { lifetime, .. }
+        | NdOption::Rdnss { lifetime, .. }
+        | NdOption::Dnssl { lifetime, .. } => *lifetime == 0,
+        NdOption::Pref64 { lifetime, .. } => *lifetime == 0,
+        NdOption::SourceLinkLayerAddress(_)
+        | NdOption::Prefix(_)
+        | NdOption::Mtu(_)
+        | NdOption::CaptivePortal(_) => false,
+    };
+    let expected = [
+        NdOption::Route {
+            prefix: "2001:db8:aaaa:b::/80".parse().unwrap(),
+            preference: Preference::Medium,
+            lifetime: 0,
+        },
+        NdOption::Pref64 { lifetime: 0, prefix: "64:ff9b::/96".parse().unwrap() },
+        NdOption::Rdnss { lifetime: 0, servers: vec!["2001:db8:ffff::53".parse().unwrap()] },
+        NdOption::Dnssl { lifetime: 0, names: vec!["boot.example".to_owned()] },
+    ];
+    for restart in ["the first", "the second"] {
+        machine.drain();
+        let _leafboot = started(&second);
+        for solicits in [false, true] {
+            if solicits {
+                machine.send(&machine.good());
+            }
+            let seen = machine.advertisement(SOON).expect("an advertisement");
+            assert!(seen.is_multicast() != solicits);
+            let said = decoded(&seen);
+            assert_eq!((said.router_lifetime, said.preference), (0, Preference::Medium));
+            let (gone, rest): (Vec<NdOption>, Vec<NdOption>) = said.options.into_iter().partition(is_gone);
+            assert!(expected.iter().all(|option| gone.contains(option)), "{restart} restart: {gone:?}");
+            assert_eq!(gone.len(), expected.len(), "{restart} restart: {gone:?}");
+            let new = vec!["2001:db8:ffff::54".parse().unwrap()];
+            assert!(rest.contains(&NdOption::Rdnss { lifetime: 5400, servers: new }), "{rest:?}");
+        }
+    }
+    machine.drain();
+    let _leafboot = started(&first);
+    let said = decoded(&machine.advertisement(SOON).expect("an advertisement"));
+    let gone: Vec<NdOption> = said.options.into_iter().filter(is_gone).collect();
+    let servers = vec!["2001:db8:ffff::54".parse().unwrap()];
+    let names = vec!["new.example".to_owned()];
+    assert_eq!(
+        gone,
+        [NdOption::Rdnss { lifetime: 0, servers }, NdOption::Dnssl { lifetime: 0, names }],
+        "what is back is told, and not withdrawn"
     );
 }
 

@@ -12,6 +12,7 @@ use leafboot::config::Config;
 use leafboot::desired::{Desired, Provenance};
 use leafboot::net::PortName;
 use leafboot::observed::Links;
+use leafboot::ra::told::Told;
 use leafboot::serving::RaStates;
 use leafboot::{links, ra};
 use tokio::sync::watch;
@@ -187,6 +188,7 @@ pub fn wish_after(before: &Option<Desired>, ports: impl Iterator<Item = (usize, 
 /// leafboot's own tasks: the kernel's view and the advertisements.
 pub async fn leafboot(
     settings: &str,
+    told: Arc<Told>,
     desired: watch::Receiver<Option<Desired>>,
     states: watch::Sender<RaStates>,
 ) {
@@ -194,7 +196,7 @@ pub async fn leafboot(
     let (links_out, links_in) = watch::channel(Links::default());
     tokio::select! {
         () = in_boot_vrf(links_out) => {}
-        () = ra::task::run(config, desired, links_in, all_routed(), states) => {}
+        () = ra::task::run(config, told, desired, links_in, all_routed(), states) => {}
     }
 }
 
@@ -240,6 +242,12 @@ impl Leafboot {
 
     /// Starts them with a document.
     pub fn start_with(settings: String, desired: Option<Desired>) -> Self {
+        Self::start_after(settings, Told::default(), desired)
+    }
+
+    /// Starts them with what machines have been told before.
+    pub fn start_after(settings: String, told: Told, desired: Option<Desired>) -> Self {
+        let told = Arc::new(told);
         let (desired, desired_in) = watch::channel(desired);
         let (states_out, states) = watch::channel(RaStates::new());
         let (stop, stopped) = tokio::sync::oneshot::channel();
@@ -247,7 +255,7 @@ impl Leafboot {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 tokio::select! {
-                    () = leafboot(&settings, desired_in, states_out) => {}
+                    () = leafboot(&settings, told, desired_in, states_out) => {}
                     _ = stopped => {}
                 }
             });

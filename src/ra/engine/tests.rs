@@ -69,7 +69,7 @@ fn serve(serving: Serving) -> Option<Order> {
 
 /// An engine that was ordered to serve at `now`, and has sent nothing yet.
 fn started(settings: &Ra, now: Instant) -> Engine {
-    let mut engine = Engine::new(settings, now);
+    let mut engine = Engine::new(settings, &Arc::default(), now);
     engine.order(serve(serving()).as_ref(), now);
     engine
 }
@@ -136,7 +136,7 @@ fn the_transition_table() {
     assert_eq!(table.len(), 4 * 8);
     for (before, event, at_once, afterwards, answers) in table {
         let mut now = Instant::now();
-        let mut engine = Engine::new(&settings(7, 10), now);
+        let mut engine = Engine::new(&settings(7, 10), &Arc::default(), now);
         if before != "silent" {
             engine.order(serve(serving()).as_ref(), now);
             assert_eq!(all_due(&mut engine, now), [ALL]);
@@ -163,6 +163,53 @@ fn the_transition_table() {
         let answered = all_due(&mut engine, end).contains(&Send::Answer(machine()));
         assert_eq!(answered, answers, "{before}, {event:?}: answers");
     }
+}
+
+/// RFC 8106 5.1, RFC 4191 4, RFC 8781 4; RFC 6980 5: in one piece. iPXE takes the first resolver, whatever its lifetime.
+#[test]
+fn what_earlier_settings_told_is_withdrawn_behind_what_these_tell_and_fits() {
+    let now = Instant::now();
+    let full = |third: u16| {
+        let address = |n: u16| Ipv6Addr::new(0x2001, 0xdb8, third, n, 0, 0, 0, 0x53);
+        let route = |n| crate::config::Route {
+            prefix: ipnet::Ipv6Net::new_assert(address(n), 128),
+            preference: Preference::High,
+        };
+        Ra {
+            dns: (0..8).map(address).collect(),
+            search: (0..8).map(|n| format!("{}{n}.example{third}", "x".repeat(35))).collect(),
+            routes: (0..17).map(route).collect(),
+            ..settings(4, 10)
+        }
+    };
+    let before = Told::after(&Told::default(), &full(1), now);
+    let told = Arc::new(Told::after(&before, &full(2), now));
+    assert_eq!(told.withdrawn(now).count(), 8 + 8 + 17);
+    let mut engine = Engine::new(&full(2), &told, now);
+    engine.order(serve(serving()).as_ref(), now);
+    let mut withdrawn = std::collections::BTreeSet::new();
+    for _ in 0..16 {
+        let at = engine.deadline().unwrap();
+        assert_eq!(engine.due(at, MOST), Some(ALL));
+        assert!(engine.frame(ALL, at).unwrap().len() <= 14 + 1280);
+        let (_, advertisement) = engine.advertisement(ALL, at).unwrap();
+        let mut lifetimes = Vec::new();
+        for option in &advertisement.options {
+            if let NdOption::Rdnss { lifetime, servers } = option {
+                lifetimes.push(*lifetime);
+                withdrawn.extend(servers.iter().filter(|_| *lifetime == 0).map(ToString::to_string));
+            } else if let NdOption::Dnssl { lifetime: 0, names } = option {
+                withdrawn.extend(names.clone());
+            } else if let NdOption::Route { lifetime: 0, prefix, .. } = option {
+                withdrawn.insert(prefix.to_string());
+            }
+        }
+        assert_eq!(lifetimes[0], 1800, "the current resolvers stand first");
+    }
+    assert_eq!(withdrawn.len(), 8 + 8 + 17, "by turns: {withdrawn:?}");
+    assert_eq!(engine.contradictions(&engine.advertisement(ALL, now).unwrap().1, now), [""; 0]);
+    engine.order(Some(Order::Cease(serving())).as_ref(), now);
+    assert!(engine.frame(Send::Final, now).unwrap().len() <= 14 + 1280);
 }
 
 /// RFC 4861 6.2.4: of whoever is on the port when its device is up again nobody knows what it has seen.
