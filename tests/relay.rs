@@ -6,6 +6,8 @@ mod support;
 
 #[path = "relay/dead_ends.rs"]
 mod dead_ends;
+#[path = "relay/grub.rs"]
+mod grub;
 #[path = "relay/partition.rs"]
 mod partition;
 #[path = "relay/tls.rs"]
