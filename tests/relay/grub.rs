@@ -8,7 +8,8 @@ const COMMANDS: &str = "insmod net\ninsmod http\ninsmod emunet\n\
     net_add_addr here emu0 2001:db8:b007::9\nnet_add_route port 2001:db8:b007::/64 here\nsleep 2\n\
     cat (http,[2001:db8:b007::1])/boot.ipxe\necho That was all.\nhalt\n";
 /// Plugs GRUB's device in beside the machine's, and runs GRUB, which waits for ever for a header that it does not know.
-const RUN: &str = "ip link add br0 type bridge mcast_snooping 0 && ip link set br0 up && ip link set eth0 master br0 &&
+const RUN: &str =
+    "ip link add br0 type bridge mcast_snooping 0 && ip link set br0 up && ip link set eth0 master br0 &&
     { for _ in $(seq 100); do ip link set tap0 master br0 up 2>/dev/null && break; sleep 0.05; done & } &&
     TERM=dumb timeout 30 grub-emu --directory=\"$0\" </dev/null";
 
