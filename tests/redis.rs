@@ -280,7 +280,13 @@ fn rules_that_orchagent_has_lost_come_back_although_state_db_says_active() {
     let entries = |acl: &leafboot::observed::Acl| acl.asic_entries.keys().cloned().collect::<Vec<_>>();
     for stage in ["egress", "ingress"] {
         bench.switch.cli(CONFIG_DB, &["HSET", "ACL_TABLE|LEAFBOOT", "stage", stage]);
-        eventually("orchagent has made the table again", || bench.observe().acl.asic_entries.is_empty());
+        // The first change has taken the entries already: the table itself says when the second is through.
+        let stage = format!("SAI_ACL_STAGE_{}\n", stage.to_uppercase());
+        eventually("orchagent has made the table again", || {
+            let table = bench.switch.cli("1", &["KEYS", "ASIC_STATE:SAI_OBJECT_TYPE_ACL_TABLE:*"]);
+            let made = ["HGET", table.trim(), "SAI_ACL_TABLE_ATTR_ACL_STAGE"];
+            bench.switch.cli("1", &made) == stage && bench.observe().acl.asic_entries.is_empty()
+        });
     }
     assert_eq!(bench.observe().acl.active_rules, before.active_rules, "STATE_DB is not told");
     let steps = bench.settle(&wish);

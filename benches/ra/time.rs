@@ -215,5 +215,5 @@ fn release() {
     figures_row("release, last of 256 ports' first final RA", &all, 1.0, "≤ 6", met);
     let of = |peer| finals.iter().find(|(of, _)| *of == peer).map(|(_, count)| *count);
     let cell = |peer| of(peer).map(|count: usize| count.to_string());
-    row("final RAs per port, its gateway kept", cell, "up to 3", of(Peer::Leafboot) == Some(3));
+    row("final RAs per port", cell, "up to 3", of(Peer::Leafboot) == Some(3));
 }

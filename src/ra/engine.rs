@@ -10,7 +10,7 @@
 //!
 //! ```text
 //!              Serve                       Cease
-//!   Silent ───────────▶ Advertising ───────────────▶ Ceasing: a final one at once, and 2 more if it lasts
+//!   Silent ───────────▶ Advertising ───────────────▶ Ceasing: up to 3 final ones, the first at once
 //!     ▲  ▲ ◀── None ──────┘   ▲                       │   │
 //!     │  └────────────────────┼───────── None ────────┘   │
 //!     └── Cease: Ceasing      └───────── Serve ───────────┘

@@ -90,7 +90,10 @@ pub fn read_rule(kind: &str, row: &Fields) -> Result<Fields, String> {
                 format!("SAI_ACL_ENTRY_ATTR_FIELD_{}", field.ok_or_else(invalid)?)
             }
         };
-        attributes.insert(attribute, value.clone());
+        let is_action = attribute.contains("_ACTION_");
+        let sai =
+            if is_action { format!("SAI_PACKET_ACTION_{}", value.to_uppercase()) } else { value.clone() };
+        attributes.insert(attribute, sai);
     }
     match (priority, matches, actions) {
         // aclorch takes a rule without a priority as one with 0; SONiC's YANG refuses the row.

@@ -27,6 +27,8 @@ pub struct AclOrch {
     batch: VecDeque<(String, Task)>,
     /// The rule that is being worked on.
     current: Option<Current>,
+    /// SAI calls about tables that were made and not waited for.
+    unanswered: u32,
     tables: BTreeMap<String, Table>,
     /// Tables that are caclmgrd's business.
     control_plane: BTreeSet<String>,
@@ -53,6 +55,7 @@ impl AclOrch {
             rule_queue: Queue::default(),
             batch: VecDeque::new(),
             current: None,
+            unanswered: 0,
             tables: BTreeMap::new(),
             control_plane: BTreeSet::new(),
         }
@@ -65,16 +68,16 @@ impl AclOrch {
 
     /// Does orchagent wait for syncd? It does nothing else in the meantime.
     pub fn is_under_way(&self) -> bool {
-        self.current.is_some()
+        self.current.is_some() || self.unanswered > 0
     }
 
-    /// How long syncd takes for the call that is under way.
+    /// How long syncd takes for what is under way.
     pub fn busy_for(&self, switch: &Switch) -> Option<Duration> {
-        self.is_under_way().then(|| switch.behaviour.sai_delay())
+        self.is_under_way().then(|| switch.behaviour.sai_delay() * self.unanswered.max(1))
     }
 
-    /// Takes what has changed, and tries everything that is pending, up to the next SAI call about a rule; or takes
-    /// syncd's answer to that call, and goes on from there.
+    /// Takes what has changed, and tries everything that is pending. Where SAI calls are apart, only up to the next of them
+    /// about a rule, or until the tables are through; or it takes syncd's answer, and goes on from there.
     // sonic-swss orchagent/orchdaemon.cpp: OrchDaemon::init (ACL tables come before their rules)
     pub fn run(&mut self, switch: &mut Switch) -> Result<bool, Error> {
         let mut progress = false;
@@ -85,9 +88,17 @@ impl AclOrch {
             for (rule, task) in self.rule_rows.pop(&mut switch.config)? {
                 self.rule_queue.add(&rule, task);
             }
+            let before = switch.asic.calls();
             progress |= self.run_tables(switch)?;
             self.batch = self.sorted(switch);
+            if switch.behaviour.sai_delay_ms > 0 {
+                self.unanswered = switch.asic.calls() - before;
+            }
+            if self.unanswered > 0 {
+                return Ok(true);
+            }
         }
+        self.unanswered = 0;
         Ok(self.run_rules(switch)? || progress)
     }
 
@@ -142,7 +153,8 @@ impl AclOrch {
         let (name, rule) = current.key.split_once('|').unwrap_or((&current.key, ""));
         let Some(table) = self.tables.get_mut(name) else { return Ok(false) };
         while let Some(work) = current.work.front() {
-            if work.is_sai_call() && !current.is_called {
+            let stops = switch.behaviour.stops_in_sai_calls();
+            if stops && work.is_sai_call() && !current.is_called {
                 current.is_called = true;
                 return Ok(true);
             }

@@ -31,12 +31,13 @@ pub struct Asic {
     objects: BTreeMap<String, BTreeMap<String, Fields>>,
     names: BTreeMap<String, String>,
     created: u64,
+    calls: u32,
 }
 
 impl Asic {
     /// The ASIC behind this database.
     pub fn new(database: Database) -> Self {
-        Self { database, objects: BTreeMap::new(), names: BTreeMap::new(), created: 0 }
+        Self { database, objects: BTreeMap::new(), names: BTreeMap::new(), created: 0, calls: 0 }
     }
 
     /// An object id that was never used before.
@@ -47,6 +48,7 @@ impl Asic {
 
     /// Sets attributes of an object, and leaves its others alone.
     pub fn set(&mut self, object: &str, id: &str, attributes: &Fields) -> Result<(), Error> {
+        self.calls += 1;
         let known = self.objects.entry(object.to_owned()).or_default().entry(id.to_owned()).or_default();
         known.extend(attributes.clone());
         self.database.set(TABLE, &format!("{object}:{id}"), attributes)
@@ -54,11 +56,17 @@ impl Asic {
 
     /// Removes an object.
     pub fn delete(&mut self, object: &str, id: &str) -> Result<(), Error> {
+        self.calls += 1;
         if let Some(objects) = self.objects.get_mut(object) {
             objects.remove(id);
         }
         self.names.remove(id);
         self.database.delete(TABLE, &format!("{object}:{id}"))
+    }
+
+    /// How many calls of SAI there were, since power on.
+    pub fn calls(&self) -> u32 {
+        self.calls
     }
 
     /// Says what an object id stands for, in CONFIG_DB's words.

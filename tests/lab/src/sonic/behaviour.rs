@@ -4,18 +4,35 @@
 
 use std::time::Duration;
 
+/// Do others see ASIC_DB between the SAI calls about a rule, if nobody says anything else?
+const SAI_CALLS_APART: bool = false;
+
 /// What the model is asked to behave like. The default is swss's newest code on an ASIC that takes no time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::Args)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
 pub struct Behaviour {
     /// Which release's swss is played
     #[arg(long, value_enum, default_value = "head")]
     pub release: SonicRelease,
-    /// How many milliseconds each SAI call of an ACL rule takes; others see ASIC_DB between the calls
+    /// Whether each SAI call about an ACL rule is a step of its own, after which others see ASIC_DB
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = SAI_CALLS_APART)]
+    pub sai_calls_apart: bool,
+    /// How many milliseconds each SAI call about ACLs takes; with any, they are apart
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub sai_delay_ms: u64,
     /// How many milliseconds after a start of swss orchagent comes to its router interfaces
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub interfaces_after_ms: u64,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            release: SonicRelease::default(),
+            sai_calls_apart: SAI_CALLS_APART,
+            sai_delay_ms: 0,
+            interfaces_after_ms: 0,
+        }
+    }
 }
 
 /// The words of an order.
@@ -33,7 +50,12 @@ impl Behaviour {
         Ok(words.behaviour)
     }
 
-    /// How long one SAI call of an ACL rule takes.
+    /// Does orchagent stop in each SAI call about a rule?
+    pub fn stops_in_sai_calls(self) -> bool {
+        self.sai_calls_apart || self.sai_delay_ms > 0
+    }
+
+    /// How long one SAI call about ACLs takes.
     pub fn sai_delay(self) -> Duration {
         Duration::from_millis(self.sai_delay_ms)
     }
@@ -73,6 +95,12 @@ impl SonicRelease {
     pub fn sorts_rules_by_priority(self) -> bool {
         self >= Self::Head
     }
+
+    /// Does orchagent move a loopback without addresses into another VRF?
+    // sonic-swss orchagent/intfsorch.cpp: IntfsOrch::doTask, since 4e596dc48 (#4758, 2026-07-21)
+    pub fn moves_loopbacks(self) -> bool {
+        self >= Self::R202605
+    }
 }
 
 #[cfg(test)]
@@ -82,9 +110,10 @@ mod tests {
     #[test]
     fn words_are_the_arguments_of_the_command() {
         let read = Behaviour::from_words("--release r202511 --sai-delay-ms 60").unwrap();
-        let expected = Behaviour { release: SonicRelease::R202511, sai_delay_ms: 60, interfaces_after_ms: 0 };
+        let expected = Behaviour { release: SonicRelease::R202511, sai_delay_ms: 60, ..Behaviour::default() };
         assert_eq!(read, expected);
         assert_eq!(Behaviour::from_words("").unwrap(), Behaviour::default());
+        assert!(Behaviour::from_words("--sai-calls-apart true").unwrap().stops_in_sai_calls());
         assert!(Behaviour::from_words("--release r1999").is_err());
     }
 }

@@ -107,6 +107,14 @@ impl IntfsOrch {
                 None => return Ok(Verdict::Retry(format!("{vrf} has no virtual router"))),
             },
         };
+        let moves = port.starts_with(LOOPBACK) && switch.behaviour.release.moves_loopbacks();
+        if let Some(interface) = self.interfaces.get_mut(port).filter(|_| moves) {
+            if interface.virtual_router != virtual_router && !interface.addresses.is_empty() {
+                return Ok(Verdict::Retry("addresses are left, the other VRF has to wait".to_owned()));
+            }
+            virtual_router.clone_into(&mut interface.virtual_router);
+            return Ok(Verdict::Done);
+        }
         // An interface that exists keeps its virtual router, whatever the row says now, and nobody is told.
         // sonic-swss#4737; SAI_ROUTER_INTERFACE_ATTR_VIRTUAL_ROUTER_ID is create-only
         if self.interfaces.contains_key(port) {

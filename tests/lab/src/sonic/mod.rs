@@ -16,13 +16,12 @@
 //! * The kernel: neighbours and routes; a port's carrier, MTU and speed; `disable_ipv6` that stays. A real kernel's ports
 //!   keep their index over a restart unless they can be made again. teammgrd looks at a port's master, where SONiC's waits
 //!   for an event about the port.
-//! * orchagent: the SAI calls of ACL tables and their ports are one step that takes no time, as are those of VRFs and
-//!   router interfaces; only those of a table's rules are steps when it goes, and only those of an ACL rule's own row take
-//!   [`behaviour::Behaviour::sai_delay_ms`]. Next hops, and routes but for those to the switch itself, so that a virtual
+//! * orchagent: the SAI calls of an ACL table and its ports have all their effect at once, and take their time after it;
+//!   those of VRFs and router interfaces take none. Next hops, and routes but for those to the switch itself, so that a virtual
 //!   router is kept by addresses, loopbacks and neighbours' router interfaces alone. Refusals of SAI: a full TCAM, a
 //!   platform without an attribute. A table that is still bound to a LAG member is `Pending removal` for ever.
 //! * COUNTERS_DB: the values; only the maps of names are there. The ids of objects do not tell their type. In ASIC_DB an
-//!   ACL entry's matches and action are spelt as CONFIG_DB has them; its table, counter and priority are as SAI has them.
+//!   ACL entry's matches are spelt as CONFIG_DB has them; all else of it is as SAI has it.
 //! * caclmgrd: what it does to ip6tables. It restarts with swss, where SONiC's is a service of its own.
 //! * Redis: a refused write (`OOM`, `READONLY`, `WRONGTYPE`).
 

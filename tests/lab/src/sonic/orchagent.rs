@@ -78,8 +78,10 @@ impl Daemon for Orchagent {
         for (vrf, task) in switch.vrf_table.pop(&mut switch.appl)? {
             self.vrf_queue.add(&vrf, task);
         }
-        for (key, task) in switch.intf_table.pop(&mut switch.appl)? {
-            self.intf_queue.add(&key, task);
+        if switch.comes_to_interfaces() {
+            for (key, task) in switch.intf_table.pop(&mut switch.appl)? {
+                self.intf_queue.add(&key, task);
+            }
         }
         let mut progress = self.intfs.name_new(switch, Instant::now())?;
         progress |= self.run_vrfs(switch)?;
@@ -90,7 +92,7 @@ impl Daemon for Orchagent {
                 return Ok(true);
             }
         }
-        if switch.interfaces_wait || switch.interfaces_late {
+        if !switch.comes_to_interfaces() {
             return Ok(progress);
         }
         let Self { vrfs, intfs, .. } = self;

@@ -146,7 +146,15 @@ impl Switch {
 
     /// Has a manager written anything that orchagent has not read yet?
     pub fn has_news_for_orchagent(&mut self) -> bool {
-        self.news_for_orchagent || self.appl_tables().iter().any(|table| table.has_changed())
+        let others = [&self.vrf_table, &self.vlan_member_table, &self.lag_member_table];
+        self.news_for_orchagent
+            || others.iter().any(|table| table.has_changed())
+            || (self.comes_to_interfaces() && self.intf_table.has_changed())
+    }
+
+    /// Does orchagent come to INTF_TABLE now?
+    pub fn comes_to_interfaces(&self) -> bool {
+        !self.interfaces_wait && !self.interfaces_late
     }
 
     /// A manager did something: are the ports still isolated?

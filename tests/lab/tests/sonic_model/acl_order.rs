@@ -28,6 +28,7 @@ fn set_rule(leaf: &mut Leaf, name: &str, priority: &str) {
 fn guarded(release: SonicRelease, rules: &[(&str, &str)]) -> (Leaf, Swss) {
     let mut leaf = Leaf::prepare();
     leaf.behaviour.release = release;
+    leaf.behaviour.sai_calls_apart = true;
     set_table(&mut leaf, "Ethernet0");
     for (name, priority) in rules {
         set_rule(&mut leaf, name, priority);
@@ -168,6 +169,21 @@ fn a_rule_deleted_and_written_in_one_batch_is_away_while_all_others_go_on_head()
     let steps = seen(&mut swss, look, |last| *last == ("a b c".to_owned(), true));
     let rules: Vec<&str> = steps.iter().map(|(rules, _)| rules.as_str()).collect();
     assert_eq!(rules, ["a b c", "b c", "c", "", "c", "b c", "a b c"]);
+}
+
+#[test]
+fn without_steps_a_rule_is_never_seen_to_be_away_between_two_runs() {
+    let (mut leaf, mut swss) = guarded(SonicRelease::Head, &[("deny", "1")]);
+    leaf.behaviour.sai_calls_apart = false;
+    swss.behave(leaf.behaviour);
+    let before = leaf.asic_keys(ENTRY);
+    leaf.set("ACL_RULE|boot|deny", &[("L4_DST_PORT", "9")]);
+    until("another entry", || {
+        swss.run_once(Duration::ZERO).unwrap();
+        let now = leaf.asic_keys(ENTRY);
+        assert_eq!(now.len(), 1);
+        (now != before).then_some(())
+    });
 }
 
 #[test]

@@ -136,6 +136,52 @@ fn a_member_that_is_in_a_vrf_by_now_ends_an_older_vlanmgrd() {
     leaf.delete(MEMBER);
     let end = swss.run_until_idle().unwrap_err().to_string();
     assert_eq!(end, "vlanmgrd exits: bridge vlan del dev Ethernet0: rc 255, Operation not supported");
+    // The container is restarted.
+    swss.restart().unwrap();
+    swss.run_until_idle().unwrap();
+    assert_eq!(master(&mut swss).as_deref(), Some("Vrfboot"));
+    assert_eq!(leaf.state.keys("VLAN_MEMBER_TABLE").unwrap(), [""; 0]);
+}
+
+#[test]
+fn a_base_row_that_goes_behind_a_vlan_member_row_takes_the_port_out_of_the_bridge() {
+    let mut leaf = Leaf::prepare();
+    leaf.set("VLAN|Vlan100", &[("vlanid", "100")]);
+    leaf.set("INTERFACE|Ethernet0", &[]);
+    let mut swss = leaf.held();
+    leaf.set(MEMBER, &[("tagging_mode", "untagged")]);
+    swss.run_until_idle().unwrap();
+    assert_eq!(master(&mut swss).as_deref(), Some("Bridge"));
+    leaf.delete("INTERFACE|Ethernet0");
+    swss.run_until_idle().unwrap();
+    assert_eq!(master(&mut swss), None);
+    assert!(leaf.state.row("VLAN_MEMBER_TABLE", "Vlan100|Ethernet0").unwrap().is_some());
+    // It cannot even be taken back.
+    leaf.delete(MEMBER);
+    swss.run_until_idle().unwrap();
+    assert!(leaf.state.row("VLAN_MEMBER_TABLE", "Vlan100|Ethernet0").unwrap().is_some());
+}
+
+#[test]
+fn a_loopback_moves_into_another_vrf_without_its_addresses_or_never() {
+    for (release, moves) in [(SonicRelease::R202511, false), (SonicRelease::Head, true)] {
+        let mut leaf = Leaf::prepare();
+        leaf.behaviour.release = release;
+        leaf.set("VRF|Vrfboot", &[]);
+        leaf.set("LOOPBACK_INTERFACE|Loopback7", &[]);
+        let mut swss = leaf.held();
+        // intfmgrd refuses the change, but for a DEL and a SET that orchagent sees as one.
+        swss.let_interfaces_wait(true);
+        leaf.delete("LOOPBACK_INTERFACE|Loopback7");
+        swss.run_until_idle().unwrap();
+        leaf.set("LOOPBACK_INTERFACE|Loopback7", &[("vrf_name", "Vrfboot")]);
+        swss.run_until_idle().unwrap();
+        swss.let_interfaces_wait(false);
+        swss.run_until_idle().unwrap();
+        leaf.delete("VRF|Vrfboot");
+        swss.run_until_idle().unwrap();
+        assert_eq!(leaf.state.row("VRF_OBJECT_TABLE", "Vrfboot").unwrap().is_some(), moves, "{release:?}");
+    }
 }
 
 #[test]

@@ -3,14 +3,10 @@
 //! Owns: those tests. Must never: run the model on a thread of its own, but where its end is the matter.
 
 use leafboot_lab::sonic::Swss;
-use leafboot_lab::sonic::behaviour::{Behaviour, SonicRelease};
+use leafboot_lab::sonic::behaviour::SonicRelease;
 use leafboot_lab::sonic::by_hand::ByHand;
 
 use crate::leaf::Leaf;
-
-/// A release whose daemons end of a task that throws.
-const FRAIL: Behaviour =
-    Behaviour { release: SonicRelease::R202511, sai_delay_ms: 0, interfaces_after_ms: 0 };
 
 /// A leaf on which all that is pending has been tried.
 fn leaf(release: SonicRelease, rows: &[(&str, &[(&str, &str)])]) -> (Leaf, Swss) {
@@ -57,7 +53,7 @@ fn a_bad_prefix_blocks_every_interface_sorted_behind_it_also_after_its_row_is_go
 #[test]
 fn a_bad_prefix_ends_an_older_intfmgrd() {
     let mut leaf = Leaf::prepare();
-    leaf.behaviour = FRAIL;
+    leaf.behaviour.release = SonicRelease::R202511;
     leaf.initialised("1");
     leaf.start();
     leaf.set("INTERFACE|Ethernet0|2001:db8::1/640", &[]);
@@ -68,7 +64,7 @@ fn a_bad_prefix_ends_an_older_intfmgrd() {
 #[test]
 fn a_vrf_name_that_is_no_device_name_ends_an_older_vrfmgrd() {
     let mut leaf = Leaf::prepare();
-    leaf.behaviour = FRAIL;
+    leaf.behaviour.release = SonicRelease::R202511;
     leaf.initialised("1");
     leaf.start();
     leaf.set("VRF|Vrf1234567890123", &[]);
