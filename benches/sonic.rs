@@ -2,12 +2,16 @@
 //! facts asked for one command at a time and port by port, as metal-core's applier does it (`redis/applier.go`).
 //!
 //! `tests/bench/sonic` runs it. Prints Markdown. SONiC is the laboratory's model on a paper kernel; it answers at once, and
-//! its own time is not counted. Judges nothing: a computer is noisy.
+//! its own time is not counted. What leafboot costs a leaf with full routing tables is in `sonic/full_leaf.rs`, beside its
+//! goals.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench that cannot go on ends")]
 
 #[path = "../tests/support/mod.rs"]
 mod support;
+
+#[path = "sonic/full_leaf.rs"]
+mod full_leaf;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -232,6 +236,8 @@ fn one_by_one(ports: u16) -> Cost {
 }
 
 fn main() {
+    full_leaf::report();
+    println!();
     println!("| | round trips | commands | ms | rebuilt |");
     println!("|---|---|---|---|---|");
     type Way = fn(u16) -> Cost;

@@ -7,7 +7,7 @@
 //!
 //! Must never: hold rows from one pass to the next, or keep Redis from the switch's daemons for longer than a short command.
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
 use super::DbError;
@@ -48,7 +48,7 @@ impl Watched {
     /// Scans for the rows that are there.
     pub(super) async fn fill(&mut self) -> Result<(), DbError> {
         let pace = self.walk.first_pace();
-        let mut cursor = 0;
+        let (mut cursor, mut due) = (0, Instant::now());
         loop {
             let (next, keys) = self.database.scan(cursor, self.tables.pattern, pace.keys).await?;
             for key in keys {
@@ -58,7 +58,9 @@ impl Watched {
                 return Ok(());
             }
             cursor = next;
-            sleep(pace.pause).await;
+            // A timer is late by a millisecond: the steps that were due meanwhile are made one after the other.
+            due += pace.pause;
+            sleep_until(due).await;
         }
     }
 
