@@ -1,6 +1,7 @@
 //! Pure: settings that are legal one by one, and with which machines may fail to boot, or reach what they must not.
 //!
-//! Must never: refuse anything: whoever runs the site may know better. What can never work is refused by `config`.
+//! Must never: refuse anything: a leaf in service must start with the settings that it has, also after an upgrade that has
+//! learned to doubt them. `config` refuses what a setting may not be by itself.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
