@@ -210,16 +210,19 @@ impl<'a> Guard<'a> {
     }
 
     /// The ports that the table is to list: those that nothing else claims any more and that are to boot, and those
-    /// that are still on their way out. A LAG member would take the table from all of them.
+    /// that are still on their way out. A LAG member would take the table from all of them; but a port that has become one
+    /// in CONFIG_DB is none in the ASIC while it is in the boot VRF (`cfgmgr/teammgr.cpp: TeamMgr::addLagMember` passes over
+    /// a port that has a master), and it would be open without the ACL.
     fn wanted_ports(&self, desired: &Desired, observed: &Observed, config: &Config) -> BTreeSet<PortName> {
         let vrf = &config.boot.vrf;
         let wants = |(name, port): &(&PortName, &Port)| {
             let (is_there, is_desired) = (port.row.is_some(), desired.ports.contains_key(*name));
             let is_protected = desired::is_protected(name, port.row.as_ref(), &config.boot);
             let to_boot = is_there && is_desired && is_unclaimed(port) && !is_protected;
-            let kept = is_there && !desired.releases(name);
-            let leaving = self.listed.contains(*name) && (kept || has_traces(port));
-            port.lag.is_none() && (to_boot || leaving || holds(port, vrf))
+            let is_listed = self.listed.contains(*name);
+            let kept = is_listed && is_there && !desired.releases(name) && port.lag.is_none();
+            let leaving = holds(port, vrf) || is_listed && has_traces(port);
+            to_boot || kept || leaving
         };
         observed.ports.iter().filter(wants).map(|(name, _)| name.clone()).collect()
     }

@@ -49,8 +49,8 @@ impl View<'_> {
             return Some(Need::Fact(Waiting::PortRow));
         }
         if let Some(lag) = &port.lag {
-            // The ASIC hands what comes in on a LAG member to the LAG: nothing of ours is of use on it, and its place in the
-            // ACL's list would make the table Inactive for all ports (`orchagent/aclorch.cpp: processAclTablePorts`).
+            // The ASIC hands what comes in on a LAG member to the LAG: nothing of ours is of use on it. It becomes one as soon
+            // as it has left the VRF.
             return Some(match holds(port, self.vrf()) {
                 true => self.withdraw(name, port),
                 false => Need::Fact(Waiting::LagMember(lag.clone())),

@@ -99,6 +99,14 @@ impl Port {
         }
     }
 
+    /// The port that is not this one.
+    pub fn other(self) -> Port {
+        match self {
+            Port::Ethernet0 => Port::Ethernet4,
+            Port::Ethernet4 => Port::Ethernet0,
+        }
+    }
+
     /// The first address of the port's own /64.
     pub fn network(self) -> Ipv6Addr {
         Ipv6Addr::new(0x2001, 0xdb8, 0xb007, self.number(), 0, 0, 0, 0)

@@ -1,0 +1,134 @@
+//! The kernel loses what STATE_DB says is there, and the ASIC loses rules.
+
+use leafboot_lab::host::Error;
+use leafboot_lab::host::lab::Lab;
+use leafboot_lab::host::network;
+use leafboot_lab::host::process;
+use leafboot_lab::site::{self, Port};
+
+use super::ground::{Ground, Mark, Row, config, on_settled_leaf, order, run, sysctl, until};
+
+/// What leafboot says of a port that is not in the boot VRF any more.
+const NO_VRF: &str = "the kernel does not have it in the boot VRF";
+/// What leafboot says of a port that has lost its gateway.
+const NO_GATEWAY: &str = "the kernel does not have the gateway";
+
+/// Something is done to one port. leafboot says what is missing, then that it repairs that, and leaves the other port alone.
+fn loses(
+    ground: &mut Ground<'_>,
+    (name, port, missing): (&str, Port, &str),
+    gaps: &[&str],
+    act: impl FnOnce(&Lab) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let repairing = (1..4).map(|attempt| format!("repairing, attempt {attempt}: {missing}"));
+    let repairing: Vec<String> = repairing.collect();
+    ground.row(&Row { name, told: &[missing], gaps }, |lab, mark| {
+        act(lab)?;
+        until(&format!("leafboot says «repairing, attempt n: {missing}»"), || {
+            let log = mark.leafboot(lab)?;
+            Ok(repairing.iter().any(|text| log.contains(text)).then_some(()))
+        })?;
+        mark.is_untouched(lab, port.other())
+    })
+}
+
+// The ports take turns, for each attempt at one port comes later than the one before.
+#[test]
+fn what_the_kernel_loses_comes_back_by_itself() -> Result<(), String> {
+    on_settled_leaf("", |ground| {
+        let (first, second) = (Port::Ethernet0, Port::Ethernet4);
+        let row = ("a VLAN_MEMBER row, which takes the port out of its VRF", first, NO_VRF);
+        loses(ground, row, &["Ethernet0: BridgePort", "Ethernet0: OutsideVrf"], |lab| {
+            config(lab, &format!("HSET VLAN_MEMBER|Vlan4000|{first} tagging_mode untagged")).map(drop)
+        })?;
+        let row = ("ip link set PORT nomaster", second, NO_VRF);
+        loses(ground, row, &["Ethernet4: OutsideVrf"], |lab| {
+            order(lab, &format!("ip link set {second} nomaster"))
+        })?;
+        loses(ground, ("ip address del of the gateway", first, NO_GATEWAY), &[], |lab| {
+            order(lab, &format!("ip address del {}/64 dev {first}", first.gateway()))
+        })?;
+        loses(ground, ("disable_ipv6 1 and 0", second, NO_GATEWAY), &[], |lab| {
+            sysctl(lab, second.name(), "disable_ipv6", "1")?;
+            sysctl(lab, second.name(), "disable_ipv6", "0")
+        })?;
+        // The laboratory's devices take no MTU above 1500 once they have another one; leafboot is asked of IPv6 alone.
+        loses(ground, ("MTU 1279 and back", first, NO_GATEWAY), &[], |lab| {
+            run(lab, &format!("ip link set {first} mtu 1279"))?;
+            run(lab, &format!("ip link set {first} mtu 1500")).map(drop)
+        })?;
+        loses(ground, ("keep_addr_on_down=0 and a flap", second, NO_GATEWAY), &[], |lab| {
+            sysctl(lab, "all", "keep_addr_on_down", "0")?;
+            sysctl(lab, second.name(), "keep_addr_on_down", "0")?;
+            run(lab, &format!("ip link set {second} down"))?;
+            run(lab, &format!("ip link set {second} up"))?;
+            sysctl(lab, second.name(), "keep_addr_on_down", "1")?;
+            sysctl(lab, "all", "keep_addr_on_down", "1")
+        })?;
+        let row = Row {
+            name: "ip link set Vrfboot down",
+            told: &["the kernel has no device Vrfboot that is up", "repairing: "],
+            gaps: &[],
+        };
+        ground.row(&row, |lab, mark| {
+            order(lab, "ip link set Vrfboot down")?;
+            Port::ALL.into_iter().try_for_each(|port| not_served(lab, mark, port))
+        })?;
+        ground.settles(first)?;
+        relay_answers(first)
+    })
+}
+
+/// leafboot serves a port no more, and says so.
+fn not_served(lab: &Lab, mark: &Mark, port: Port) -> Result<(), Error> {
+    until(&format!("leafboot neither serves {port} nor says so"), || {
+        let log = mark.leafboot(lab)?;
+        let mut lines = log.lines().filter(|line| line.contains(&format!("port={port} ")));
+        Ok(lines.find(|line| line.contains("settled=false advertising=false")).map(drop))
+    })
+}
+
+/// Waits until the relay answers a machine on a port.
+fn relay_answers(port: Port) -> Result<(), Error> {
+    let device = network::listener(port);
+    let address = format!("{}c0de/64", port.network());
+    process::run(&["ip", "-6", "address", "replace", &address, "dev", &device, "nodad"])?;
+    let url = format!("http://[{}]/boot.ipxe", port.gateway());
+    let ask = ["curl", "-sSf", "--max-time", "3", "--interface", &device, &url];
+    until("the relay answers", || Ok(process::run(&ask).ok().filter(|script| script.starts_with("#!ipxe"))))
+        .map(drop)
+}
+
+#[test]
+fn what_acl_loader_deletes_comes_back_and_what_denies_comes_first() -> Result<(), String> {
+    on_settled_leaf("", |ground| {
+        let row = Row {
+            name: "acl-loader update full",
+            told: &["set ACL_RULE|LEAFBOOT|DEFAULT_RULE", "set ACL_RULE|LEAFBOOT|GATEWAY_"],
+            gaps: &["KernelAddress", "RouterInterface"],
+        };
+        ground.row(&row, |lab, mark| {
+            let pattern = format!("ACL_RULE|{}|*", site::BOOT_ACL);
+            let rules = config(lab, &format!("--raw KEYS {pattern}"))?;
+            config(lab, &format!("DEL {}", rules.split_whitespace().collect::<Vec<_>>().join(" ")))?;
+            let first = until("leafboot writes the rules again", || {
+                let log = mark.leafboot(lab)?;
+                let written = |word: &str| {
+                    log.lines().position(|line| line.contains(&format!("set ACL_RULE|LEAFBOOT|{word}")))
+                };
+                Ok(written("GATEWAY_").zip(written("DEFAULT_RULE")))
+            })?;
+            if first.0 < first.1 {
+                return Err(Error::Wrong("a rule that permits came before one that denies".to_owned()));
+            }
+            let open = "isolation closed: Ethernet0: RouterInterface after ";
+            let ms = until("the ASIC has the denying rules again", || {
+                let log = mark.model(lab)?;
+                let line = log.lines().find_map(|line| line.strip_prefix(open));
+                Ok(line.and_then(|line| line.split(' ').next()).map(str::to_owned))
+            })?;
+            println!("acl-loader update full: a denying rule was absent for {ms} ms");
+            Ok(())
+        })
+    })
+}
