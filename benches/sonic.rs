@@ -32,6 +32,7 @@ use support::switch::{CONFIG_DB, Switch, links};
 const SETTINGS: &str = r#"leaf = "leaf01"
 [boot]
 prefix = "2001:db8:b007::/57"
+protected = []
 [relay.boot_service]
 origins = ["http://[2001:db8:ffff::80]:8080"]
 [relay.cache]

@@ -25,7 +25,7 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Say whether a settings file, and the certificates that it names, can be used, and if not, what is wrong where. What can be used and is doubtful is a `warning: machines may fail to boot: …` or a `warning: open: …`, each on a line.
+    /// Say whether a settings file, and the certificates that it names, can be used, and if not, what is wrong where. On the leaf it also says which names of boot.protected nobody there has. What can be used and is doubtful is a `warning: machines may fail to boot: …` or a `warning: open: …`, each on a line.
     /// Exit code 0: it can be used, with or without warnings; 1: it cannot.
     Check {
         /// The settings to check.

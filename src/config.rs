@@ -176,8 +176,7 @@ struct RawBoot {
     vrf: Option<Spanned<String>>,
     prefix: Option<Spanned<String>>,
     supernet: Option<Spanned<String>>,
-    #[serde(default)]
-    protected: Vec<String>,
+    protected: Option<Vec<String>>,
     anycast: Option<Spanned<String>>,
     loopback: Option<Spanned<String>>,
 }
@@ -235,7 +234,10 @@ impl Checker<'_> {
             vrf: self.parsed("boot.vrf", &or_default(raw.vrf, DEFAULT_VRF))?,
             prefix: leaf,
             supernet,
-            protected: raw.protected,
+            protected: raw.protected.ok_or(ConfigError::Missing {
+                key: "boot.protected",
+                hint: "protected = [\"Ethernet120\"], the ports that are never taken, by name or alias: the uplinks; protected = [] where there are none",
+            })?,
             anycast: anycast.transpose()?,
             loopback: self.parsed("boot.loopback", &or_default(raw.loopback, DEFAULT_LOOPBACK))?,
         })

@@ -15,7 +15,7 @@ use thiserror::Error;
 use crate::observed::Snapshot;
 use crate::plan::Step;
 use crate::refusals::Refused;
-use crate::rows::{self, RowKey, tables};
+use crate::rows::{self, RowKey, Rows, tables};
 use database::Database;
 use place::Places;
 pub use walk::{Pace, Paces};
@@ -81,6 +81,15 @@ pub struct Db {
     state: Watched,
     asic: Watched,
     counters: Database,
+}
+
+/// The rows of the leaf's ports, for who needs nothing else; none while CONFIG_DB is not loaded.
+pub async fn ports(database_config: &Path) -> Result<Option<Rows>, DbError> {
+    let place = Places::read(database_config)?.find("CONFIG_DB", "|")?;
+    let mut config = Watched::connect(&place, &tables::PORTS, None, Paces::default()).await?;
+    config.fill().await?;
+    let rows = config.rows().await?;
+    Ok(config.database().is_initialized().await?.then_some(rows))
 }
 
 impl Db {

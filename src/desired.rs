@@ -126,6 +126,26 @@ impl Desired {
         desired
     }
 
+    /// The same, with those of its ports rejected that are uplinks. Who `is_held` stays what it is: a port in the boot VRF
+    /// carries nothing of the leaf's own.
+    pub fn without_uplinks(
+        mut self,
+        uplinks: &BTreeMap<PortName, Rejection>,
+        is_held: impl Fn(&PortName) -> bool,
+    ) -> Self {
+        for (port, rejection) in uplinks.iter().filter(|(port, _)| !is_held(port)) {
+            if self.ports.remove(port).is_some() {
+                self.rejected.ports.insert(port.clone(), rejection.clone());
+            }
+        }
+        self
+    }
+
+    /// Whether a port is rejected for what it carries: then nothing of ours may be on it, unlike with other faults.
+    pub fn is_uplink(&self, port: &PortName) -> bool {
+        self.rejected.ports.get(port).is_some_and(|rejection| rejection.reason == Reason::Uplink)
+    }
+
     /// Whether it is an order to let go of a port: neither a memory nor an entry that cannot be is one.
     pub fn releases(&self, port: &PortName) -> bool {
         let is_named = self.ports.contains_key(port) || self.rejected.ports.contains_key(port);

@@ -226,6 +226,7 @@ mod tests {
 listen = "[2001:db8:ffff::1]:9110"
 [boot]
 prefix = "2001:db8:b007::/57"
+protected = []
 supernet = "2001:db8:b000::/36"
 anycast = "2001:db8:ffff:1::1/127"
 [acl]

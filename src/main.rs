@@ -54,6 +54,9 @@ fn main() -> ExitCode {
             for doubt in doubts(&checked) {
                 println!("{}: warning: {doubt}", config.display());
             }
+            for doubt in protected(&checked)? {
+                println!("{}: warning: {doubt}", config.display());
+            }
             println!("{}: ok", config.display());
             Ok(())
         }),
@@ -192,6 +195,11 @@ fn relay_thread(
         runtime.shutdown_background();
     })?;
     Ok(ended)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn protected(config: &Config) -> Result<Vec<String>, Box<dyn Error>> {
+    Ok(leafboot::check::protected(config).await)
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -40,6 +40,8 @@ pub struct Observed {
     pub acl: Acl,
     /// The loopback that carries the anycast address.
     pub loopback: Loopback,
+    /// STATE_DB: the BGP neighbours of the default VRF whose sessions stand, by address or by interface.
+    pub bgp_neighbours: BTreeSet<String>,
     /// Every front-panel port, and what was one while something of ours is on it.
     pub ports: BTreeMap<PortName, Port>,
     /// CONFIG_DB: the first `INTERFACE` row whose address cannot be read. intfmgrd does its work in the order of the keys,
@@ -196,13 +198,8 @@ impl Observed {
     /// Normalises a snapshot for the boot VRF, the boot ACL and the loopback that `config` names.
     pub fn new(snapshot: &Snapshot, config: &Config) -> Self {
         let mut observed = Self { initialized: snapshot.initialized, ..Self::default() };
-        for (key, fields) in &snapshot.config {
-            if let Some(Row::Port(name)) = Row::parse(key)
-                && let Ok(port) = name.parse()
-            {
-                let row = PortRow { alias: rows::alias(fields).cloned(), index: rows::index(fields) };
-                observed.ports.insert(port, Port { row: Some(row), ..Port::default() });
-            }
+        for (port, row) in port_rows(&snapshot.config) {
+            observed.ports.insert(port, Port { row: Some(row), ..Port::default() });
         }
         let names = Names::of(config);
         observed.add_left_over(snapshot, names);
@@ -262,7 +259,14 @@ impl Observed {
             Some(Row::Interface(name)) => !is_ours(name),
             Some(Row::Address(name, address)) => !is_ours(name) || rows::gateway_row(address).is_none(),
             Some(Row::VlanMember(..) | Row::LagMember(..) | Row::SubInterface(..)) => true,
-            Some(Row::Port(_) | Row::PortState(_) | Row::VrfState(_) | Row::VrfObject(_)) | None => false,
+            Some(
+                Row::Port(_)
+                | Row::PortState(_)
+                | Row::VrfState(_)
+                | Row::VrfObject(_)
+                | Row::BgpNeighbour(_),
+            )
+            | None => false,
         };
         snapshot.config.keys().map(String::as_str).filter(is_foreign).collect()
     }
@@ -331,6 +335,9 @@ impl Observed {
             Some(Row::Address(name, address)) if name == names.loopback => {
                 self.loopback.bound_addresses.insert(address.to_owned());
             }
+            Some(Row::BgpNeighbour(name)) if rows::is_established(fields) => {
+                self.bgp_neighbours.insert(name.to_owned());
+            }
             Some(Row::PortState(name)) => self.with_port(name, |port| port.ready = rows::is_ok(fields)),
             Some(Row::Interface(name)) => {
                 self.with_port(name, |port| port.bound = Some(rows::bound_vrf(fields).to_owned()));
@@ -388,6 +395,18 @@ impl Observed {
             }
         }
     }
+}
+
+/// The front-panel ports among CONFIG_DB's rows.
+pub fn port_rows(config: &Rows) -> PortRows {
+    let row = |(key, fields): (&String, &Fields)| match Row::parse(key) {
+        Some(Row::Port(name)) => {
+            let row = PortRow { alias: rows::alias(fields).cloned(), index: rows::index(fields) };
+            Some((name.parse().ok()?, row))
+        }
+        _ => None,
+    };
+    config.iter().filter_map(row).collect()
 }
 
 /// The names of what is ours.

@@ -17,9 +17,11 @@ use crate::desired::{self, Desired, Document, DocumentError, PortRows, Provenanc
 use crate::links::{self, LinksError};
 use crate::net::PortName;
 use crate::observed::Observed;
-use crate::plan::{Facts, Plan, Remedies, Step};
+use crate::plan::{self, Facts, Plan, Remedies, Step};
+use crate::routes;
 use crate::serving::RaStates;
 use crate::store::{Store, StoreError};
+use crate::uplinks::Uplinks;
 
 /// Why there is no plan.
 #[derive(Debug, Error)]
@@ -71,6 +73,11 @@ pub async fn run(config: &Config, document: Option<&Path>) -> Result<Preview, Pr
         None => Store::new(&config.state_directory).restore()?.ok_or(PreviewError::NoDocument)?,
     };
     let desired = Desired { provenance: Provenance::Pushed, ..desired };
+    // What was an uplink a minute ago is known to the running agent only.
+    let uplinks = Uplinks::default().look(config, &observed, routes::to, Instant::now());
+    let vrf = &config.boot.vrf;
+    let is_held = |port: &PortName| observed.ports.get(port).is_some_and(|port| plan::holds(port, vrf));
+    let desired = desired.without_uplinks(&uplinks, is_held);
     let links = links::now()?;
     // Whether a machine was told is known to the running agent only: a port that still has to cease says so.
     let (ra, remedies) = (RaStates::new(), Remedies::default());

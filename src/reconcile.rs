@@ -18,11 +18,13 @@ use crate::desired::{self, Desired, PortRows};
 use crate::metrics::Metrics;
 use crate::net::PortName;
 use crate::observed::{Links, Observed};
-use crate::plan::{Attempt, Facts, Plan, Repairs, Step};
+use crate::plan::{self, Attempt, Facts, Plan, Repairs, Step};
 use crate::refusals::Refusals;
+use crate::routes;
 use crate::rows::RowKey;
 use crate::serving::RaStates;
 use crate::status::Status;
+use crate::uplinks::Uplinks;
 
 /// FLUSHDB and lost events are found by looking again.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -82,6 +84,7 @@ struct Memory {
     written: Written,
     refusals: Refusals,
     repairs: Repairs,
+    uplinks: Uplinks,
 }
 
 impl Memory {
@@ -192,7 +195,10 @@ async fn pass(
     let vrf = &config.boot.vrf;
     // The rows are gone before the plan is made: on a large leaf they are the largest thing that this process holds.
     let observed = Observed::new(&db.snapshot().await?, config);
+    let uplinks = memory.uplinks.look(config, &observed, routes::to, Instant::now().into_std());
     let desired = inputs.desired.borrow_and_update().clone();
+    let is_held = |port: &PortName| observed.ports.get(port).is_some_and(|port| plan::holds(port, vrf));
+    let desired = desired.map(|desired| desired.without_uplinks(&uplinks, is_held));
     let links = inputs.links.borrow_and_update().clone();
     let ra = inputs.ra.borrow_and_update().clone();
     let remedies = memory.repairs.remedies(Instant::now().into_std());
@@ -253,7 +259,7 @@ fn publish(Outputs { status, metrics, .. }: &Outputs, new: impl FnOnce(&Status) 
     }
     for (port, now) in &new.ports {
         if status.borrow().ports.get(port) != Some(now) {
-            let waiting = now.waiting.as_deref().unwrap_or_default();
+            let waiting = now.waiting.as_deref().or(now.message.as_deref()).unwrap_or_default();
             let state = now.state.as_str();
             info!(%port, state, settled = now.settled, advertising = now.advertising, waiting, "is now");
         }

@@ -226,6 +226,9 @@ pub enum Row<'a> {
     VrfState(&'a str),
     /// STATE_DB `VRF_OBJECT_TABLE`: what orchagent made in the ASIC.
     VrfObject(&'a str),
+    /// STATE_DB `NEIGH_STATE_TABLE`: a BGP neighbour of the default VRF, by its address or, without one, by its interface
+    /// (`sonic-bgpcfgd/bgpmon.py`, which looks every 15 s).
+    BgpNeighbour(&'a str),
 }
 
 impl<'a> Row<'a> {
@@ -258,6 +261,7 @@ impl<'a> Row<'a> {
             ("PORT_TABLE", None) => Some(Self::PortState(first)),
             ("VRF_TABLE", None) => Some(Self::VrfState(first)),
             ("VRF_OBJECT_TABLE", None) => Some(Self::VrfObject(first)),
+            ("NEIGH_STATE_TABLE", None) => Some(Self::BgpNeighbour(first)),
             _ => None,
         }
     }
@@ -276,6 +280,11 @@ pub fn bound_vrf(fields: &Fields) -> &str {
 /// Whether a STATE_DB row says that its thing is there.
 pub fn is_ok(fields: &Fields) -> bool {
     fields.get("state").is_some_and(|state| state == "ok")
+}
+
+/// Whether a BGP neighbour's session stands (`bgpmon.py` has FRR's word for it).
+pub fn is_established(fields: &Fields) -> bool {
+    fields.get("state").is_some_and(|state| state == "Established")
 }
 
 /// A port's other name, from its CONFIG_DB `PORT` row.

@@ -97,6 +97,35 @@ fn run_refuses_a_bad_file_before_it_does_anything() {
     assert!(said.contains("line 1: leaf: "), "{said}");
 }
 
+/// A misspelt name protects nothing.
+#[test]
+fn check_says_on_the_leaf_which_protected_names_nobody_has() {
+    let mut switch = Switch::start();
+    let file = settings(&switch);
+    let (code, said) = start("check", &file);
+    assert!(code == 0 && !said.contains("boot.protected"), "{said}");
+    let text = std::fs::read_to_string(&file)
+        .unwrap()
+        .replace("[\"Ethernet120\"]", "[\"Eth1/31\", \"Ethernet12O\"]");
+    write(&file, &text);
+    let (code, said) = start("check", &file);
+    assert_eq!(code, 0, "{said}");
+    let unknown =
+        "boot.protected protects nothing: \"Ethernet12O\" is not a port of this leaf (it has 3 ports";
+    assert!(said.contains(unknown) && !said.contains("Eth1/31"), "{said}");
+    switch.stop_redis();
+    let (code, said) = start("check", &file);
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("names ports of this leaf was not looked at: cannot connect to CONFIG_DB"),
+        "{said}"
+    );
+    write(&file, &text.replace("protected = ", "#"));
+    let (code, said) = start("check", &file);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("boot.protected is missing: protected = [\"Ethernet120\"]"), "{said}");
+}
+
 #[test]
 fn a_socket_that_another_agent_serves_is_not_taken() {
     let switch = Switch::start();

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -13,9 +14,10 @@ use leafboot::config::Config;
 use leafboot::desired::{self, Desired, Document, Judged, PortRows, Provenance};
 use leafboot::net::{BootPrefix, Mac, PortName};
 use leafboot::observed::{Link, Links, Observed, Snapshot};
-use leafboot::plan::{Facts, Plan, Remedies, Subject};
+use leafboot::plan::{self, Facts, Plan, Remedies, Subject};
 use leafboot::rows::{self, Fields, Rows};
 use leafboot::serving::{RaState, RaStates};
+use leafboot::uplinks::{Route, Uplinks};
 use serde::Deserialize;
 
 /// leafboot's settings, with an anycast address or without.
@@ -66,6 +68,9 @@ struct ObservedCase {
     /// The boot ACL, or none of it.
     acl: Option<AclCase>,
     links: BTreeMap<PortName, LinkCase>,
+    /// The kernel's routes in the default VRF: prefix to the devices of its next hops.
+    #[serde(default)]
+    routes: BTreeMap<ipnet::IpNet, BTreeSet<String>>,
     /// Ports that advertise or have ceased.
     ra: BTreeMap<PortName, String>,
     /// What is to be repaired.
@@ -106,6 +111,15 @@ fn remedies(case: &RemediesCase) -> Remedies {
         renew: case.renew.iter().map(|text| subject(text)).collect(),
         attempts: case.attempts.iter().map(|(text, attempts)| (subject(text), *attempts)).collect(),
         is_shut: case.is_shut,
+    }
+}
+
+impl ObservedCase {
+    /// The longest of the routes that an address is in.
+    fn route(&self, address: IpAddr) -> Option<Route> {
+        let found = self.routes.iter().filter(|(prefix, _)| prefix.contains(&address));
+        let (prefix, devices) = found.max_by_key(|(prefix, _)| prefix.prefix_len())?;
+        Some(Route { prefix: *prefix, devices: devices.clone() })
     }
 }
 
@@ -332,7 +346,12 @@ fn every_case_has_its_plan() {
         let observed: ObservedCase = read(&case.join("observed.json"));
         let config = config(observed.anycast.as_deref());
         let seen = Observed::new(&snapshot(&observed), &config);
-        let desired = desired(&case, &seen.port_rows(), &config);
+        let route = |address: IpAddr, _: Option<&str>| Ok::<_, String>(observed.route(address));
+        let uplinks = Uplinks::default().look(&config, &seen, route, Instant::now());
+        let is_held =
+            |port: &PortName| seen.ports.get(port).is_some_and(|port| plan::holds(port, &config.boot.vrf));
+        let desired = desired(&case, &seen.port_rows(), &config)
+            .map(|desired| desired.without_uplinks(&uplinks, is_held));
         let (links, ra) = (links(&observed), advertisements(&observed));
         let remedies = remedies(&observed.remedies);
         let facts =

@@ -69,7 +69,7 @@ fn slow_cache() -> String {
 
 fn settings(origin: &str) -> String {
     format!(
-        "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n[relay]\nrequests = 0\n\
+        "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\nprotected = []\n[relay]\nrequests = 0\n\
          boot_service = {{ origins = [\"{origin}\"] }}\ncache = {{ name = \"http://cache.example\" }}\n"
     )
 }

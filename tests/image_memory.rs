@@ -28,7 +28,7 @@ fn a_machine_that_asks_for_one_image_after_the_other_takes_no_more_memory_than_i
     let cable = Cable::plug();
     let origin = Origin::start(8080);
     let settings = format!(
-        "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n[relay]\nrequests = 0\n\
+        "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\nprotected = []\n[relay]\nrequests = 0\n\
          [relay.boot_service]\norigins = [\"http://[::1]:9\"]\n\
          [relay.cache]\nname = \"http://images.metal-stack.io\"\nmode = \"proxy\"\norigins = [\"http://[::1]:8080\"]\n\
          memory = \"{MEMORY}B\"\n[relay.cache.budget]\npackets = 0\nport_packets = 0\n"

@@ -100,7 +100,7 @@ impl Site {
 /// Relays on these ports, with their prefixes, in this thread's namespace.
 fn relay(keys: &str, cache: &str, metrics: Arc<Metrics>, ports: Vec<(String, String)>) {
     let settings = format!(
-        "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n[relay]\nconnections = 100\n\
+        "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\nprotected = []\n[relay]\nconnections = 100\n\
          requests = 1000\n{keys}[relay.boot_service]\norigins = [\"http://[::1]:9\"]\n[relay.cache]\n\
          name = \"http://images.metal-stack.io\"\nmode = \"proxy\"\norigins = [\"http://[::1]:8080\"]\n{cache}"
     );

@@ -39,6 +39,7 @@ const PURE: &[&str] = &[
     "rows/tables.rs",
     "serving.rs",
     "status.rs",
+    "uplinks.rs",
     "cli.rs",
     "ra/engine.rs",
     "ra/frame.rs",
@@ -127,12 +128,12 @@ fn each_edges_library_has_one_home() {
     let homes = [
         ("redis::", "db.rs database.rs events.rs place.rs"),
         ("netlink_sys::", "netlink.rs"),
-        ("netlink_packet", "netlink.rs links.rs neighbours.rs"),
+        ("netlink_packet", "netlink.rs links.rs neighbours.rs routes.rs"),
         ("prometheus_client::", "metrics.rs"),
         ("rustls::", "tls.rs server_name.rs server.rs connection.rs origin.rs"),
         ("sd_notify::", "systemd.rs"),
         ("std::fs", "store.rs memory.rs api.rs main.rs place.rs preview.rs tls.rs"),
-        ("use nix::", "socket.rs ears.rs netlink.rs line.rs"),
+        ("use nix::", "socket.rs ears.rs netlink.rs line.rs routes.rs"),
         ("pnet_datalink", "socket.rs"),
     ];
     for path in files(&source()) {

@@ -24,6 +24,7 @@ const SETTINGS: &str = r#"
 leaf = "leaf01"
 [boot]
 prefix = "2001:db8:b007::/57"
+protected = []
 [ra]
 dns = ["2001:db8:ffff::53"]
 [relay.boot_service]

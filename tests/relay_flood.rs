@@ -51,7 +51,7 @@ impl Leaf {
         let directory = tempfile::tempdir().unwrap();
         let tls = certificate(directory.path());
         let text = format!(
-            "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n[relay]\n{further}{tls}\
+            "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\nprotected = []\n[relay]\n{further}{tls}\
              [relay.boot_service]\norigins = [\"{origin}\"]\n[relay.cache]\nname = \"http://images.metal-stack.io\"\n\
              origins = [\"http://[::1]:9\"]\nmode = \"{mode}\"\n"
         );

@@ -160,7 +160,7 @@ impl Peer {
         let unlimited = "[relay.cache.budget]\npackets = 0\nport_packets = 0\n";
         let budget = if self == Self::Budgeted { "" } else { unlimited };
         format!(
-            "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n[relay]\nport = {PORT}\n\
+            "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\nprotected = []\n[relay]\nport = {PORT}\n\
              {limits}[relay.boot_service]\norigins = [\"http://{upstream}:{UPSTREAM}\"]\n[relay.cache]\n\
              name = \"http://images.metal-stack.io\"\nmode = \"{mode}\"\nmemory = \"{memory}\"\n\
              origins = [\"http://{upstream}:{UPSTREAM}\"]\n{budget}"

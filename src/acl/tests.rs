@@ -6,6 +6,7 @@ const SETTINGS: &str = r#"
 leaf = "leaf01"
 [boot]
 prefix = "2001:db8:b007::/57"
+protected = []
 supernet = "2001:db8:b000::/36"
 [acl]
 cache = ["2001:db8:ffff::90"]
@@ -113,5 +114,5 @@ fn priorities_are_strictly_falling_and_the_most_destinations_fit() {
     assert!(rules.windows(2).all(|pair| pair[0].priority > pair[1].priority));
     let text = SETTINGS.replace("\"2001:db8:cafe::/48\"", "\"::/0\"");
     let error = Config::parse(&text).unwrap_err().to_string();
-    assert!(error.starts_with("line 8: acl.control_plane: ::/0 is shorter than /16"), "{error}");
+    assert!(error.starts_with("line 9: acl.control_plane: ::/0 is shorter than /16"), "{error}");
 }

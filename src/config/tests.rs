@@ -7,6 +7,7 @@ use super::*;
 const LEAST: &str = r#"leaf = "leaf01"
 [boot]
 prefix = "2001:db8:b007::/57"
+protected = []
 [relay]
 boot_service = { origins = ["http://[2001:db8:ffff::80]:8080"] }
 cache = { name = "http://images.metal-stack.io" }
@@ -35,116 +36,128 @@ fn what_has_no_default_is_asked_for() {
     assert!(error.starts_with("boot.prefix is missing"), "{error}");
 }
 
+/// An uplink that is forgotten is lost; so nobody can forget to think of them.
+#[test]
+fn the_protected_ports_must_be_given() {
+    let error = Config::parse(&LEAST.replace("protected = []\n", "")).unwrap_err().to_string();
+    assert!(
+        error.starts_with("boot.protected is missing: protected = [\"Ethernet120\"], the ports"),
+        "{error}"
+    );
+    let given = LEAST.replace("protected = []", "protected = [\"Eth1/31\"]");
+    assert_eq!(Config::parse(&given).unwrap().boot.protected, ["Eth1/31"]);
+}
+
 #[test]
 fn an_unknown_key_is_refused_with_its_line() {
     let error = refused("cahce = \"http://x\"\n");
-    assert!(error.contains("line 7") && error.contains("cahce"), "{error}");
+    assert!(error.contains("line 8") && error.contains("cahce"), "{error}");
 }
 
 #[test]
 fn a_wrong_type_is_refused_with_its_line() {
     let error = refused("port = \"eighty\"\n");
-    assert!(error.contains("line 7") && error.contains("port"), "{error}");
+    assert!(error.contains("line 8") && error.contains("port"), "{error}");
 }
 
 #[test]
 fn a_bad_value_names_key_line_and_rule() {
     let cases = [
-        ("[ra]\nmtu = 1279\n", "line 8: ra.mtu: 1279 is neither 0 nor between 1280 (RFC 8200 5) and 9216"),
-        ("[ra]\n\ninterval_max = \"3s\"\n", "line 9: ra.interval_max: 3s is not between 4 s and 1800 s"),
-        ("[ra]\ninterval_min = \"8s\"\n", "line 8: ra.interval_min: 8s is not between 3 s and 7 s"),
-        ("[ra]\nrouter_lifetime = \"9s\"\n", "line 8: ra.router_lifetime: 9s is not between 10 s and 9000 s"),
+        ("[ra]\nmtu = 1279\n", "line 9: ra.mtu: 1279 is neither 0 nor between 1280 (RFC 8200 5) and 9216"),
+        ("[ra]\n\ninterval_max = \"3s\"\n", "line 10: ra.interval_max: 3s is not between 4 s and 1800 s"),
+        ("[ra]\ninterval_min = \"8s\"\n", "line 9: ra.interval_min: 8s is not between 3 s and 7 s"),
+        ("[ra]\nrouter_lifetime = \"9s\"\n", "line 9: ra.router_lifetime: 9s is not between 10 s and 9000 s"),
         (
             "[ra]\nrouter_lifetime = \"0s\"\n",
-            "line 8: ra.router_lifetime: 0s: without a default router and without ra.routes machines have no way out",
+            "line 9: ra.router_lifetime: 0s: without a default router and without ra.routes machines have no way out",
         ),
-        ("[ra]\nrouter_lifetime = \"0s\"\nroutes = []\n", "line 8: ra.router_lifetime: 0s: without"),
+        ("[ra]\nrouter_lifetime = \"0s\"\nroutes = []\n", "line 9: ra.router_lifetime: 0s: without"),
         (
             "[ra]\nrouter_lifetime = \"0s\"\nroutes = [\"::/0\"]\npreference = \"high\"\n",
-            "line 10: ra.preference: high is a default router's, which router_lifetime 0s says the leaf is not",
+            "line 11: ra.preference: high is a default router's, which router_lifetime 0s says the leaf is not",
         ),
-        ("[ra]\nroute_lifetime = \"9s\"\n", "line 8: ra.route_lifetime: 9s is not between 10 s and"),
+        ("[ra]\nroute_lifetime = \"9s\"\n", "line 9: ra.route_lifetime: 9s is not between 10 s and"),
         (
             "[ra]\nautonomous = false\n",
-            "line 8: ra.autonomous: false: without an address of their own making and without ra.managed",
+            "line 9: ra.autonomous: false: without an address of their own making and without ra.managed",
         ),
-        ("[ra]\nprefix_valid = \"0s\"\n", "line 8: ra.prefix_valid: 0s is not between 10 s and"),
-        ("[ra]\nprefix_preferred = \"2h\"\n", "line 8: ra.prefix_preferred: 2h is not between"),
-        ("[ra]\ninterval_max = \"4500ms\"\n", "line 8: ra.interval_max: 4500ms is not a whole number"),
-        ("[ra]\ndns = [\"192.0.2.1\"]\n", "line 8: ra.dns: \"192.0.2.1\" is not an IPv6 address"),
-        ("[ra]\ndelay_max = \"501ms\"\n", "line 8: ra.delay_max: 501ms is more than 500 ms (RFC 4861 6.2.6"),
+        ("[ra]\nprefix_valid = \"0s\"\n", "line 9: ra.prefix_valid: 0s is not between 10 s and"),
+        ("[ra]\nprefix_preferred = \"2h\"\n", "line 9: ra.prefix_preferred: 2h is not between"),
+        ("[ra]\ninterval_max = \"4500ms\"\n", "line 9: ra.interval_max: 4500ms is not a whole number"),
+        ("[ra]\ndns = [\"192.0.2.1\"]\n", "line 9: ra.dns: \"192.0.2.1\" is not an IPv6 address"),
+        ("[ra]\ndelay_max = \"501ms\"\n", "line 9: ra.delay_max: 501ms is more than 500 ms (RFC 4861 6.2.6"),
         (
             "[ra]\nreachable_time = \"2h\"\n",
-            "line 8: ra.reachable_time: 2h is more than 3600000 ms (RFC 4861 6.2.1",
+            "line 9: ra.reachable_time: 2h is more than 3600000 ms (RFC 4861 6.2.1",
         ),
         (
             "[ra]\nretrans_timer = \"50d\"\n",
-            "line 8: ra.retrans_timer: 50d is more than 4294967295 ms (RFC 4861 4.2",
+            "line 9: ra.retrans_timer: 50d is more than 4294967295 ms (RFC 4861 4.2",
         ),
         (
             "[ra]\npreference = \"best\"\n",
-            "line 8: ra.preference: \"best\" is not low, medium or high (RFC 4191 2.1)",
+            "line 9: ra.preference: \"best\" is not low, medium or high (RFC 4191 2.1)",
         ),
-        ("[ra]\nsearch = [\"a..b\"]\n", "line 8: ra.search: \"a..b\" is not a domain name (RFC 8106 5.2"),
-        ("[ra]\nroutes = [\"2001:db8::1/32\"]\n", "line 8: ra.routes: 2001:db8::1/32 has bits set"),
+        ("[ra]\nsearch = [\"a..b\"]\n", "line 9: ra.search: \"a..b\" is not a domain name (RFC 8106 5.2"),
+        ("[ra]\nroutes = [\"2001:db8::1/32\"]\n", "line 9: ra.routes: 2001:db8::1/32 has bits set"),
         (
             "[ra]\nroutes = [\"::/0\", \"::/0\"]\n",
-            "line 8: ra.routes: ::/0 stands there twice (RFC 4191 2.3)",
+            "line 9: ra.routes: ::/0 stands there twice (RFC 4191 2.3)",
         ),
         (
             "[ra]\npref64 = \"64:ff9b::/97\"\n",
-            "line 8: ra.pref64: /97 is not /96, /64, /56, /48, /40 or /32 (RFC 8781 4)",
+            "line 9: ra.pref64: /97 is not /96, /64, /56, /48, /40 or /32 (RFC 8781 4)",
         ),
         (
             "[ra]\ncaptive_portal = \"portal\"\n",
-            "line 8: ra.captive_portal: \"portal\" is not an https URI (RFC 8910",
+            "line 9: ra.captive_portal: \"portal\" is not an https URI (RFC 8910",
         ),
-        ("[ra]\nmanaged = 1\n", "TOML parse error at line 8"),
-        ("[api]\nsocket = \"run/x\"\n", "line 8: api.socket: run/x is not an absolute path"),
-        ("[metrics]\nlisten = \"9110\"\n", "line 8: metrics.listen: \"9110\" is not an address"),
-        ("port = 0\n", "line 7: relay.port: 0 is not a TCP port"),
-        ("connections = 0\n", "line 7: relay.connections: 0 connections"),
+        ("[ra]\nmanaged = 1\n", "TOML parse error at line 9"),
+        ("[api]\nsocket = \"run/x\"\n", "line 9: api.socket: run/x is not an absolute path"),
+        ("[metrics]\nlisten = \"9110\"\n", "line 9: metrics.listen: \"9110\" is not an address"),
+        ("port = 0\n", "line 8: relay.port: 0 is not a TCP port"),
+        ("connections = 0\n", "line 8: relay.connections: 0 connections"),
         (
             "connections = 1\ntls = { certificate = \"/a.crt\", key = \"/a.key\" }\n",
-            "line 7: relay.connections: 1 connection cannot serve relay.port and relay.tls",
+            "line 8: relay.connections: 1 connection cannot serve relay.port and relay.tls",
         ),
         (
             "[relay.tls]\nport = 80\ncertificate = \"/a.crt\"\nkey = \"/a.key\"\n",
-            "line 8: relay.tls.port: relay.port is the same",
+            "line 9: relay.tls.port: relay.port is the same",
         ),
         (
             "[relay.routes]\nscript = [\"boot\"]\n",
-            "line 8: relay.routes.script: \"boot\" is not a path pattern",
+            "line 9: relay.routes.script: \"boot\" is not a path pattern",
         ),
         (
             "[relay.routes]\napi = [\"/x\"]\n",
-            "line 8: relay.routes.api: nobody answers them: set [relay.api]",
+            "line 9: relay.routes.api: nobody answers them: set [relay.api]",
         ),
-        ("[relay.script]\nremember = \"8d\"\n", "line 8: relay.script.remember: 8d is more than 7days"),
-        ("[relay.api]\norigins = []\n", "line 8: relay.api.origins: 0 origins: there must be one to eight"),
+        ("[relay.script]\nremember = \"8d\"\n", "line 9: relay.script.remember: 8d is more than 7days"),
+        ("[relay.api]\norigins = []\n", "line 9: relay.api.origins: 0 origins: there must be one to eight"),
         ("[relay.api]\n", "relay.api.origins is missing"),
-        ("[relay.api]\norigins = [\"x\"]\n", "line 8: relay.api.origins: \"x\" is not an HTTP origin"),
+        ("[relay.api]\norigins = [\"x\"]\n", "line 9: relay.api.origins: \"x\" is not an HTTP origin"),
         (
             "[relay.api]\norigins = [\"http://a\", \"http://a\"]\n",
-            "line 8: relay.api.origins: http://a stands there twice",
+            "line 9: relay.api.origins: http://a stands there twice",
         ),
         (
             "[relay.api]\norigins = [\"http://a\"]\norder = \"x\"\n",
-            "line 9: relay.api.order: \"x\" is not listed or balanced",
+            "line 10: relay.api.order: \"x\" is not listed or balanced",
         ),
         (
             "[relay.api]\norigins = [\"http://a\"]\nconnect_timeout = \"0s\"\n",
-            "line 9: relay.api.connect_timeout: 0s is no time",
+            "line 10: relay.api.connect_timeout: 0s is no time",
         ),
         (
             "[relay.api]\norigins = [\"http://a\"]\nidle_timeout = \"2m\"\n",
-            "line 9: relay.api.idle_timeout: 2m is more than 1m 50s",
+            "line 10: relay.api.idle_timeout: 2m is more than 1m 50s",
         ),
         (
             "[relay.api]\norigins = [\"http://a\"]\ntls = { certificate = \"/x\" }\n",
             "relay.api.tls.key is missing",
         ),
-        ("[relay.api]\norigin = [\"http://a\"]\n", "TOML parse error at line 8"),
+        ("[relay.api]\norigin = [\"http://a\"]\n", "TOML parse error at line 9"),
         ("[relay.api]\norigins = [\"http://a\"]\n", "relay.routes.api is missing"),
     ];
     for (addition, expected) in cases {
@@ -173,7 +186,7 @@ fn an_address_of_the_wrong_kind_is_refused_and_its_kind_said() {
     ] {
         for (address, kind) in KINDS {
             let error = refused(&setting.replace("ADDRESS", address));
-            assert!(error.starts_with(&format!("line 8: {key}: ")), "{error}");
+            assert!(error.starts_with(&format!("line 9: {key}: ")), "{error}");
             assert!(error.contains(kind) && error.contains("RFC 4291"), "{key} {address}: {error}");
         }
     }
@@ -189,7 +202,7 @@ fn an_address_of_the_wrong_kind_is_refused_and_its_kind_said() {
         ("2001:db8:0:0:100::/96", "2001:db8:0:0:100::/96 has bits set among 64 to 71"),
     ] {
         let error = refused(&format!("[ra]\npref64 = \"{prefix}\"\n"));
-        assert!(error.starts_with(&format!("line 8: ra.pref64: {expected}")), "{error}");
+        assert!(error.starts_with(&format!("line 9: ra.pref64: {expected}")), "{error}");
     }
 }
 
@@ -207,16 +220,16 @@ fn a_server_is_where_one_can_be_connected_to() {
         ("255.255.255.255", "the broadcast address"),
     ] {
         let error = api(host, "");
-        assert!(error.starts_with("line 8: relay.api.origins: http://") && error.contains(kind), "{error}");
+        assert!(error.starts_with("line 9: relay.api.origins: http://") && error.contains(kind), "{error}");
     }
     for (source, kind) in [("fe80::1", "link-local"), ("::", "the unspecified address"), ("0.0.0.0", "the")] {
         let error = api("a", &format!("source = \"{source}\"\n"));
-        assert!(error.starts_with("line 9: relay.api.source: ") && error.contains(kind), "{error}");
+        assert!(error.starts_with("line 10: relay.api.source: ") && error.contains(kind), "{error}");
     }
     for host in ["[::1]", "[fe80::90]", "[ff05::90]", "0.0.0.0", "239.0.0.1"] {
         let text = LEAST.replace("images.metal-stack.io", host);
         let error = Config::parse(&text).unwrap_err().to_string();
-        assert!(error.starts_with("line 6: relay.cache.name: ") && error.contains("no machine"), "{error}");
+        assert!(error.starts_with("line 7: relay.cache.name: ") && error.contains("no machine"), "{error}");
     }
 }
 
@@ -359,7 +372,7 @@ fn what_machines_wait_for_has_a_bound() {
 #[test]
 fn every_relay_setting_is_taken() {
     let text = r#"leaf = "leaf01"
-boot = { prefix = "2001:db8:b007::/57" }
+boot = { prefix = "2001:db8:b007::/57", protected = [] }
 [relay]
 tls = { certificate = "/a.crt", key = "/a.key" }
 requests = 0

@@ -62,6 +62,8 @@ pub enum Reason {
     PrefixOutsideSupernet,
     /// Another port has the prefix.
     PrefixOverlap,
+    /// The leaf's own traffic goes through the port.
+    Uplink,
 }
 
 /// Ports of which every one can be.

@@ -220,7 +220,8 @@ impl<'a> Guard<'a> {
             let is_protected = desired::is_protected(name, port.row.as_ref(), &config.boot);
             let to_boot = is_there && is_desired && is_unclaimed(port) && !is_protected;
             let is_listed = self.listed.contains(*name);
-            let kept = is_listed && is_there && !desired.releases(name) && port.lag.is_none();
+            let is_to_stay = !desired.releases(name) && !desired.is_uplink(name);
+            let kept = is_listed && is_there && is_to_stay && port.lag.is_none();
             let leaving = holds(port, vrf) || is_listed && has_traces(port);
             to_boot || kept || leaving
         };

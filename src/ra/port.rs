@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn nothing_wakes_a_port_that_rests() {
-        let text = "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n[relay]\n\
+        let text = "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\nprotected = []\n[relay]\n\
                     boot_service = { origins = [\"http://a\"] }\ncache = { name = \"http://c\" }\n";
         let settings = Config::parse(text).unwrap().ra;
         let now = Instant::now();

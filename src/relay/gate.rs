@@ -176,7 +176,7 @@ mod tests {
 
     fn port(requests: u32) -> (Arc<Gate>, watch::Sender<Phase>) {
         let text = format!(
-            "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n[relay]\nrequests = {requests}\n\
+            "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\nprotected = []\n[relay]\nrequests = {requests}\n\
              [relay.boot_service]\norigins = [\"http://a\"]\n[relay.cache]\nname = \"http://a\"\n"
         );
         let phase = watch::Sender::new(Phase::begin(Claim {

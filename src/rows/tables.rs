@@ -27,6 +27,9 @@ impl Tables {
     }
 }
 
+/// CONFIG_DB: the ports alone.
+pub static PORTS: Tables = Tables { pattern: "PORT|*", prefixes: &[("PORT|", ALL)] };
+
 /// CONFIG_DB: the ports, our tables, and the tables in which others claim a port.
 pub static CONFIG: Tables = Tables {
     pattern: "*|*",
@@ -54,6 +57,8 @@ pub static STATE: Tables = Tables {
         ("VLAN_MEMBER_TABLE|", ALL),
         ("ACL_TABLE_TABLE|", ALL),
         ("ACL_RULE_TABLE|", ALL),
+        // A row for each BGP session of the leaf.
+        ("NEIGH_STATE_TABLE|", ALL),
     ],
 };
 

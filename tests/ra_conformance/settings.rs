@@ -12,7 +12,7 @@ fn advertised(ra: &str) -> Advertisement {
     let panel = Panel::plug(1);
     let machine = Solicitor::open(&panel, 0);
     let settings = format!(
-        "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n[ra]\n{ra}\n\
+        "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\nprotected = []\n[ra]\n{ra}\n\
          [relay.boot_service]\norigins = [\"http://[2001:db8:ffff::80]:8080\"]\n\
          [relay.cache]\nname = \"http://images.metal-stack.io\"\n"
     );

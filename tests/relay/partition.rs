@@ -98,7 +98,7 @@ impl Relayed {
     /// A machine at `cable`'s end whose relay has these further settings.
     pub fn with(cable: Cable, settings: &str) -> Self {
         let text = format!(
-            "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n\
+            "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\nprotected = []\n\
              [relay.cache]\nname = \"http://images.metal-stack.io\"\n{settings}"
         );
         let settings = Config::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}")).relay;

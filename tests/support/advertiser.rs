@@ -33,6 +33,7 @@ pub fn leafboot_settings(settings: Settings) -> String {
         r#"leaf = "leaf01"
 [boot]
 prefix = "2001:db8:b007::/57"
+protected = []
 [ra]
 interval_min = "{min}s"
 interval_max = "{max}s"

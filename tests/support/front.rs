@@ -61,7 +61,7 @@ pub fn settings(upstreams: &[u16]) -> String {
     let origins: Vec<String> = upstreams.iter().map(|port| format!("\"http://[::1]:{port}\"")).collect();
     let origins = origins.join(", ");
     format!(
-        "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n\
+        "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\nprotected = []\n\
          [relay.routes]\napi = [\"/api/*\"]\n[relay.api]\norigins = [{origins}]\n\
          [relay.boot_service]\norigins = [{origins}]\n\
          [relay.cache]\nname = \"http://images.metal-stack.io\"\norigins = [{origins}]\n\

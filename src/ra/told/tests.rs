@@ -8,7 +8,7 @@ use proptest::prelude::*;
 /// The `[ra]` settings of a file.
 fn settings(ra: &str) -> Ra {
     let text = format!(
-        "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n[ra]\n{ra}\n[relay]\n\
+        "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\nprotected = []\n[ra]\n{ra}\n[relay]\n\
          boot_service = {{ origins = [\"http://a\"] }}\ncache = {{ name = \"http://c\" }}\n"
     );
     Config::parse(&text).unwrap().ra

@@ -300,7 +300,7 @@ mod tests {
         /// The boot service with this name.
         pub(in super::super) fn named(name: &str) -> Arc<Self> {
             let text = format!(
-                "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\n[relay]\n\
+                "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\nprotected = []\n[relay]\n\
                  boot_service = {{ origins = [\"http://{name}\"] }}\ncache = {{ name = \"http://c\" }}\n"
             );
             let settings = Config::parse(&text).unwrap().relay.boot_service;
