@@ -49,8 +49,11 @@ mod answer;
 const BODY_MAX: usize = 1024 * 1024;
 /// metal-core's tick is 10 s; nobody gains by waiting longer than a few of them.
 const WAIT_MAX: Duration = Duration::from_secs(60);
-/// A request's head must be there whole in this time, and so must its body.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A request's body must be there whole in this time.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// A kept connection is closed when no head has come whole in this time: well beyond metal-core's tick of 10 s, for Go does
+/// not push again over a connection that is closed under its push.
+const IDLE_MAX: Duration = Duration::from_secs(75);
 /// Metrics are asked for by one or two Prometheus servers, each at most a few times in a connection of this length.
 const SCRAPES_MAX: usize = 8;
 const SCRAPE_MAX: Duration = Duration::from_secs(60);
@@ -155,10 +158,10 @@ pub async fn give_metrics(listener: TcpListener, metrics: Arc<Metrics>) -> Infal
 
 fn scrape(metrics: &Metrics, method: &Method, path: &str) -> Reply {
     match path {
-        "/metrics" if method == Method::GET => {
+        "/metrics" if is_read(method) => {
             answer::text("application/openmetrics-text; version=1.0.0; charset=utf-8", metrics.text())
         }
-        "/metrics" => not_allowed(path, "GET"),
+        "/metrics" => not_allowed(path, "GET, HEAD"),
         _ => error(StatusCode::NOT_FOUND, &format!("no {} here: there is /metrics", Printable(path))),
     }
 }
@@ -178,7 +181,7 @@ where
         async move { Ok::<_, Infallible>(answering.await) }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    http.timer(TokioTimer::new()).header_read_timeout(IDLE_MAX);
     if let Err(error) = http.serve_connection(TokioIo::new(stream), handle).await {
         debug!(%error, "an API connection broke");
     }
@@ -191,10 +194,10 @@ async fn respond(api: &Api, request: Request<Incoming>) -> Reply {
     }
     match (request.method().clone(), path.strip_prefix("/v1/ports")) {
         (Method::PUT, Some("" | "/")) => put(api, request).await,
-        (Method::GET, Some("" | "/")) => document(api, StatusCode::OK, &api.status.borrow()),
-        (Method::GET, Some(rest)) if rest.starts_with('/') => one(api, &rest[1..].replace("%2F", "/")),
+        (method, Some("" | "/")) if is_read(&method) => document(api, StatusCode::OK, &api.status.borrow()),
+        (method, Some(rest)) if is_read(&method) && rest.starts_with('/') => one(api, &decoded(&rest[1..])),
         (_, Some(rest)) if rest.is_empty() || rest.starts_with('/') => {
-            not_allowed(&path, if rest.len() > 1 { "GET" } else { "GET, PUT" })
+            not_allowed(&path, if rest.len() > 1 { "GET, HEAD" } else { "GET, HEAD, PUT" })
         }
         _ => {
             let path = Printable(&path);
@@ -202,6 +205,32 @@ async fn respond(api: &Api, request: Request<Incoming>) -> Reply {
             error(StatusCode::NOT_FOUND, &reason)
         }
     }
+}
+
+/// What is answered the same; hyper leaves the body of a HEAD's answer out (RFC 9110 9.3.2).
+fn is_read(method: &Method) -> bool {
+    method == Method::GET || method == Method::HEAD
+}
+
+/// A path's segment without its percent-encoding (RFC 3986 2.1), taken off once. What is none stays as it is.
+fn decoded(segment: &str) -> String {
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let Some((first, behind)) = rest.split_first() {
+        let code = behind.get(..2).filter(|_| *first == b'%').and_then(|code| std::str::from_utf8(code).ok());
+        let byte = code.filter(|code| code.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        match byte.and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &behind[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn not_allowed(path: &str, allow: &'static str) -> Reply {
@@ -216,7 +245,7 @@ async fn put(api: &Api, request: Request<Incoming>) -> Reply {
         Ok(wait) => wait,
         Err(reason) => return error(StatusCode::BAD_REQUEST, &reason),
     };
-    let reading = timeout(HEAD_TIMEOUT, Limited::new(request.into_body(), BODY_MAX).collect()).await;
+    let reading = timeout(BODY_TIMEOUT, Limited::new(request.into_body(), BODY_MAX).collect()).await;
     let body = match reading {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(reason)) if reason.is::<http_body_util::LengthLimitError>() => {

@@ -153,7 +153,7 @@ fn metal_core_finds_its_ports_by_name_or_alias() {
             assert_eq!(ports[port["name"].as_str().unwrap()], *port, "the key is SONiC's name");
         }
     }
-    for name in ["Ethernet120", "Eth1%2F31"] {
+    for name in ["Ethernet120", "Eth1%2F31", "Eth1%2f31", "Eth1/31", "%45th1%2f31"] {
         let (_, one) = agent.get(&format!("/v1/ports/{name}"));
         assert_eq!((text(&one, "/name"), text(&one, "/alias")), ("Ethernet120", "Eth1/31"), "{one}");
     }
@@ -226,6 +226,19 @@ fn requests_that_the_api_does_not_know_say_what_it_knows() {
     }
     assert_eq!(agent.curl(&["-X", "DELETE", "http://leafboot/v1/ports"]).0, 405);
     assert_eq!(agent.put("/v1/ports/Ethernet0", "{}").0, 405);
+}
+
+/// RFC 9110 9.3.2: HEAD is answered wherever GET is.
+#[test]
+fn head_is_answered_wherever_get_is() {
+    let switch = Switch::start();
+    let agent = Agent::start_ready(&switch);
+    for (code, path) in
+        [(200, "/v1/ports"), (200, "/v1/ports/Eth1%2F1"), (200, "/metrics"), (404, "/v1/ports/Ethernet9")]
+    {
+        let (got, head) = agent.curl(&["--head", &format!("http://leafboot{path}")]);
+        assert!(got == code && head.to_string().contains("content-length"), "{path}: {head}");
+    }
 }
 
 #[test]
@@ -365,7 +378,7 @@ fn what_is_counted_is_on_the_socket_and_where_the_settings_say() {
     counted("leafboot_ports{state=\"held\"} 0\n");
     counted("leafboot_ports_advertising 0\n");
     let (code, answer) = agent.put("/metrics", "");
-    assert!(code == 405 && answer.to_string().contains("/metrics takes GET"), "{answer}");
+    assert!(code == 405 && answer.to_string().contains("/metrics takes GET, HEAD"), "{answer}");
     // The management interface comes up after its daemons.
     support::namespace::batch("address add 2001:db8:1::1/128 dev lo\n");
     let get =
