@@ -6,6 +6,7 @@ use std::net::Ipv6Addr;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant, SystemTime};
 
+use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -178,7 +179,7 @@ impl Solicitor {
                 return None;
             }
             self.socket.set_read_timeout(Some(left)).unwrap();
-            if let Some(seen) = self.frame().as_deref().and_then(|(at, frame)| advertisement(*at, frame)) {
+            if let Some(seen) = self.receive().ok().and_then(|(at, frame)| advertisement(at, &frame)) {
                 return Some(seen);
             }
         }
@@ -194,17 +195,17 @@ impl Solicitor {
     /// Forgets what has come in.
     pub fn drain(&self) {
         self.socket.set_nonblocking(true).unwrap();
-        while self.frame().is_some() {}
+        // An error, such as that the machine's end has gone down, comes before the frames that wait.
+        while self.receive() != Err(Errno::EAGAIN) {}
         self.socket.set_nonblocking(false).unwrap();
     }
 
-    fn frame(&self) -> Option<Box<(SystemTime, Vec<u8>)>> {
+    fn receive(&self) -> nix::Result<(SystemTime, Vec<u8>)> {
         let mut frame = vec![0; 2048];
         let mut control = nix::cmsg_space!(nix::sys::time::TimeSpec);
         let mut buffers = [IoSliceMut::new(&mut frame)];
         let received =
-            recvmsg::<()>(self.socket.as_raw_fd(), &mut buffers, Some(&mut control), MsgFlags::empty())
-                .ok()?;
+            recvmsg::<()>(self.socket.as_raw_fd(), &mut buffers, Some(&mut control), MsgFlags::empty())?;
         let at = received.cmsgs().unwrap().find_map(|control| {
             if let ControlMessageOwned::ScmTimestampns(time) = control {
                 Some(SystemTime::UNIX_EPOCH + Duration::from(time))
@@ -214,7 +215,7 @@ impl Solicitor {
         });
         let length = received.bytes;
         frame.truncate(length);
-        Some(Box::new((at.unwrap(), frame)))
+        Ok((at.unwrap(), frame))
     }
 }
 
