@@ -31,6 +31,8 @@ const PRIORITY_STEP: u32 = 10;
 const GATEWAY_PRIORITY: u32 = 8000;
 /// The rules from the one on that keeps machines apart.
 const MACHINES_PRIORITY: u32 = 7000;
+/// What the names of a port's own rules begin with.
+pub const GATEWAY_RULES: &str = "GATEWAY_";
 /// The last rule: what no other has permitted.
 const DENY_PRIORITY: u32 = 1;
 
@@ -137,7 +139,7 @@ pub fn rules(config: &Config) -> Vec<Rule> {
 /// so it needs rules of its own above the one that keeps machines apart.
 pub fn gateway_rules(config: &Config, port: &PortName, prefix: BootPrefix) -> Vec<Rule> {
     let rule = |what: &str, protocol, source, destination_port| Rule {
-        name: format!("GATEWAY_{what}{}", port.as_str().to_ascii_uppercase()),
+        name: format!("{GATEWAY_RULES}{what}{}", port.as_str().to_ascii_uppercase()),
         priority: GATEWAY_PRIORITY,
         action: Action::Forward,
         matches: Match {
@@ -166,8 +168,9 @@ pub fn permits(rules: &[Rule], protocol: u8, from: Ipv6Addr, to: Ipv6Addr, port:
 
 /// Whether a rule's name is one of a port's own.
 pub fn is_own_rule(rule: &str, port: &PortName) -> bool {
-    let what =
-        rule.strip_prefix("GATEWAY_").and_then(|rest| rest.strip_suffix(&port.as_str().to_ascii_uppercase()));
+    let what = rule
+        .strip_prefix(GATEWAY_RULES)
+        .and_then(|rest| rest.strip_suffix(&port.as_str().to_ascii_uppercase()));
     what.is_some_and(|what| ["", "TLS_", "ICMPV6_"].contains(&what))
 }
 

@@ -82,14 +82,16 @@ enum Need {
 }
 
 impl Plan {
-    /// The plan for what `config` names. Without a desired state nothing is done: an agent that knows of no order
-    /// leaves the isolation as it is, and says what SONiC still has of ports that were on their way out.
+    /// The plan for what `config` names. Without a desired state no port moves: an agent that knows of no document keeps the
+    /// ports that are in the boot VRF behind the boot ACL, and says what SONiC still has of ports that were on their way out.
     pub fn new(facts: Facts<'_>, config: &Config) -> Self {
         match facts.desired {
             Some(desired) => Self::of(desired, facts, config),
             None => {
-                let plan = Self::of(&Desired::unknown(), facts, config);
-                Self { waiting: plan.waiting, ..Self::default() }
+                let mut plan = Self::of(&Desired::unknown(), facts, config);
+                // Ports that are in the boot VRF stay behind the ACL, whoever has put them there.
+                plan.steps.retain(|step| step.key().is_acl());
+                Self { steps: plan.steps, waiting: plan.waiting, missing: plan.missing, ..Self::default() }
             }
         }
     }
@@ -225,9 +227,11 @@ impl View<'_> {
         if is_unheard {
             let rewrite = Some(Step::DeleteAgain(row()));
             plan.await_fact(Subject::Vrf, Waiting::VrfGone(self.vrf().clone()), rewrite, remedies);
-        } else if vrf.row && self.is_vrf_down() {
+        } else if vrf.row
+            && let Some(fact @ Waiting::KernelVrfDown(_)) = self.why_vrf_unusable()
+        {
             let rewrite = Some(Step::Set(row(), Fields::new()));
-            plan.await_fact(Subject::Vrf, Waiting::KernelVrfDown(self.vrf().clone()), rewrite, remedies);
+            plan.await_fact(Subject::Vrf, fact, rewrite, remedies);
         }
         if remedies.renew.contains(&Subject::Vrf) {
             let holds_any = observed.ports.values().any(|port| holds(port, self.vrf()));
@@ -251,9 +255,15 @@ impl View<'_> {
         }
     }
 
-    /// Whether vrfmgrd has made the VRF's device and the kernel does not have it up.
-    fn is_vrf_down(&self) -> bool {
-        self.facts.observed.vrf.in_kernel && !self.facts.links.is_vrf_up(self.vrf())
+    /// Why nothing is routed in the VRF whose device vrfmgrd has made.
+    fn why_vrf_unusable(&self) -> Option<Waiting> {
+        let name = || self.vrf().clone();
+        match self.facts.links.vrfs.get(self.vrf().as_str()) {
+            _ if !self.facts.observed.vrf.in_kernel => None,
+            Some(true) => None,
+            Some(false) => Some(Waiting::KernelVrfDown(name())),
+            None => Some(Waiting::KernelVrfGone(name())),
+        }
     }
 
     /// The VRF's row, as soon as a port wants it.

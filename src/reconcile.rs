@@ -3,7 +3,7 @@
 //!
 //! Must never: end because a database is away, or let one port's trouble hold back another's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,13 +70,9 @@ enum Woke {
     Lost,
 }
 
-/// What was written last.
+/// What was written last of each row, and when: within [`WRITE_AGAIN`].
 #[derive(Default)]
-struct Written {
-    steps: Vec<Step>,
-    /// None: nothing was written yet.
-    at: Option<Instant>,
-}
+struct Written(BTreeMap<RowKey, (Step, Instant)>);
 
 /// What outlives a pass, and a connection too.
 #[derive(Default)]
@@ -85,19 +81,28 @@ struct Memory {
     refusals: Refusals,
     repairs: Repairs,
     uplinks: Uplinks,
+    /// A denying rule has been missing for too long.
+    is_shut: bool,
 }
 
 impl Memory {
     /// When something may be tried that may not be tried now.
     fn next(&self) -> Option<std::time::Instant> {
-        [self.refusals.next(), self.repairs.next()].into_iter().flatten().min()
+        let repair = || self.repairs.next(Instant::now().into_std());
+        self.refusals.next().or_else(repair)
     }
 }
 
 impl Written {
-    /// Whether steps are to be written now.
-    fn is_due(&self, steps: &[Step]) -> bool {
-        !steps.is_empty() && (self.steps != steps || self.at.is_none_or(|at| at.elapsed() >= WRITE_AGAIN))
+    /// The steps that are to be written now: not those that were written a moment ago.
+    fn due(&mut self, steps: Vec<Step>) -> Vec<Step> {
+        self.0.retain(|_, (_, at)| at.elapsed() < WRITE_AGAIN);
+        steps.into_iter().filter(|step| self.0.get(step.key()).is_none_or(|(last, _)| last != step)).collect()
+    }
+
+    fn record(&mut self, steps: &[Step]) {
+        let now = Instant::now();
+        self.0.extend(steps.iter().map(|step| (step.key().clone(), (step.clone(), now))));
     }
 }
 
@@ -113,8 +118,8 @@ impl Writer<'_> {
     async fn write(&mut self, steps: &[Step], woke: Woke) -> Result<(), DbError> {
         let now = Instant::now();
         self.refusals.forget(steps, now.into_std());
-        let mut steps = self.refusals.due(steps, now.into_std());
-        if !self.written.is_due(&steps) {
+        let mut steps = self.written.due(self.refusals.due(steps, now.into_std()));
+        if steps.is_empty() {
             return Ok(());
         }
         let refused = self.db.apply(&steps).await?;
@@ -126,7 +131,7 @@ impl Writer<'_> {
         for step in &steps {
             info!(%step, ?woke, "wrote CONFIG_DB");
         }
-        *self.written = Written { steps, at: Some(now) };
+        self.written.record(&steps);
         Ok(())
     }
 }
@@ -201,7 +206,16 @@ async fn pass(
     let desired = desired.map(|desired| desired.without_uplinks(&uplinks, is_held));
     let links = inputs.links.borrow_and_update().clone();
     let ra = inputs.ra.borrow_and_update().clone();
-    let remedies = memory.repairs.remedies(Instant::now().into_std());
+    let remedies = memory.repairs.remedies(Instant::now().into_std(), memory.refusals.is_empty());
+    if remedies.is_shut != memory.is_shut {
+        memory.is_shut = remedies.is_shut;
+        match memory.is_shut {
+            true => warn!(
+                "a denying rule of the boot ACL stays away: the ports leave the boot VRF until it is back"
+            ),
+            false => info!("the boot ACL's denying rules are back: the ports may be in the boot VRF"),
+        }
+    }
     let facts =
         Facts { desired: desired.as_ref(), observed: &observed, links: &links, ra: &ra, remedies: &remedies };
     let plan = Plan::new(facts, config);
@@ -229,7 +243,7 @@ fn say_repairs(attempts: &[Attempt], metrics: &Metrics) {
         let fact = fact.as_ref().map(ToString::to_string).unwrap_or_default();
         match is_renewal {
             false => warn!(%subject, attempt = number, fact, "repairing: the row is written again"),
-            true => warn!(%subject, attempt = number, fact, "repairing: out of the boot VRF and in again"),
+            true => warn!(%subject, attempt = number, fact, "repairing: it is taken out and made again"),
         }
         metrics.repaired(*is_renewal);
     }
@@ -270,16 +284,16 @@ fn publish(Outputs { status, metrics, .. }: &Outputs, new: impl FnOnce(&Status) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rows::RowKey;
 
     #[test]
-    fn the_same_steps_are_written_again_only_after_a_while() {
-        let step = |name: &str| vec![Step::Delete(RowKey::Interface(name.parse().unwrap()))];
-        let written = |at| Written { steps: step("Ethernet0"), at: Some(at) };
-        let now = written(Instant::now());
-        assert!(!now.is_due(&step("Ethernet0")) && now.is_due(&step("Ethernet4")) && !now.is_due(&[]));
-        if let Some(earlier) = Instant::now().checked_sub(WRITE_AGAIN) {
-            assert!(written(earlier).is_due(&step("Ethernet0")));
-        }
+    fn a_row_is_written_again_only_after_a_while_whatever_else_is_written() {
+        let step = |name: &str| Step::Delete(RowKey::Interface(name.parse().unwrap()));
+        let mut written = Written::default();
+        written.record(&[step("Ethernet0")]);
+        assert_eq!(written.due(vec![step("Ethernet0"), step("Ethernet4")]), [step("Ethernet4")]);
+        written.record(&[step("Ethernet4")]);
+        assert!(written.due(vec![step("Ethernet0")]).is_empty(), "two writers in turns are no news");
+        let other = Step::DeleteAgain(RowKey::Interface("Ethernet0".parse().unwrap()));
+        assert_eq!(written.due(vec![other.clone()]), [other]);
     }
 }

@@ -76,6 +76,11 @@ impl Refusals {
         summaries(news.iter().map(|(key, reason)| (key, reason.as_str())))
     }
 
+    /// Whether Redis refused no write that is still to be made.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// When the next refused row may be tried again. One that needs another refused row is tried after that.
     pub fn next(&self) -> Option<Instant> {
         let is_free = |key: &RowKey| key.needs().is_none_or(|key| !self.0.contains_key(&key));

@@ -110,6 +110,13 @@ impl RowKey {
     }
 }
 
+impl RowKey {
+    /// Whether it is a row of an ACL.
+    pub fn is_acl(&self) -> bool {
+        matches!(self, Self::AclTable(_) | Self::AclRule(..))
+    }
+}
+
 impl fmt::Display for RowKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -25,7 +25,10 @@ fn a_push_is_taken_answered_and_written_as_far_as_the_facts_go() {
     assert_eq!(answer["settled"], json!(false));
     assert_eq!(text(&answer, "/ports/Ethernet0/state"), "boot");
     assert_eq!(text(&answer, "/ports/Ethernet0/gateway"), "2001:db8:b007::1");
-    assert_eq!(text(&answer, "/ports/Ethernet0/waiting"), "the rows of the ACL LEAFBOOT are being written");
+    assert_eq!(
+        text(&answer, "/ports/Ethernet0/waiting"),
+        "orchagent does not have the ACL table LEAFBOOT (STATE_DB ACL_TABLE_TABLE is not Active)"
+    );
     // VRF and ACL may be written at once; the port's rows wait for facts that nobody publishes here.
     eventually("the VRF's row", || switch.dump(CONFIG_DB).contains("VRF|Vrfboot: NULL NULL"));
     assert!(!switch.dump(CONFIG_DB).contains("INTERFACE"));

@@ -67,7 +67,7 @@ impl Bench {
         let links = links(&observed);
         // No machine is there to be told, so no port waits for its final advertisement.
         let now = Instant::now();
-        let (ra, remedies) = (RaStates::new(), self.repairs.remedies(now));
+        let (ra, remedies) = (RaStates::new(), self.repairs.remedies(now, true));
         let facts = Facts {
             desired: Some(desired),
             observed: &observed,

@@ -121,11 +121,13 @@ impl<'a> Guard<'a> {
         if self.rules.denying.iter().all(denies) {
             steps.extend(self.rules.all_permitting().flat_map(|rule| self.rule_step(rule)));
         }
-        // A rule that nobody wants any more may be a memory's: only an order takes it away.
-        if self.desired.provenance == Provenance::Pushed {
-            let stale = self.acl.rules.keys().filter(|rule| !self.is_wanted(rule));
-            steps.extend(stale.map(|rule| Step::Delete(self.rule_key(rule))));
-        }
+        // A port's own rule that no document asks for is taken away when metal-core has pushed. All others follow from the
+        // settings, and what these do not permit any more is not permitted.
+        let may_go = |rule: &&String| {
+            self.desired.provenance == Provenance::Pushed || !rule.starts_with(acl::GATEWAY_RULES)
+        };
+        let stale = self.acl.rules.keys().filter(|rule| !self.is_wanted(rule)).filter(may_go);
+        steps.extend(stale.map(|rule| Step::Delete(self.rule_key(rule))));
         steps
     }
 
@@ -232,7 +234,8 @@ impl<'a> Guard<'a> {
     fn why_unready(&self) -> Option<Waiting> {
         // But for its ports the row is as it is to be.
         let stands = self.table_steps(&self.listed, &self.listed).is_empty();
-        if !stands || !self.rules.shared().all(|rule| rule.is_written(self.acl)) {
+        // The rules that permit are written after those that deny stand.
+        if !stands || !self.rules.denying.iter().all(|rule| rule.is_written(self.acl)) {
             Some(Waiting::AclRows(self.name.clone()))
         } else if !self.acl.table_active {
             Some(Waiting::AclTable(self.name.clone()))

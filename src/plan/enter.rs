@@ -172,8 +172,8 @@ impl View<'_> {
         if !port.router_interface {
             return Some(Waiting::RouterInterface);
         }
-        if self.is_vrf_down() {
-            return Some(Waiting::KernelVrfDown(self.vrf().clone()));
+        if let Some(waiting) = self.why_vrf_unusable() {
+            return Some(waiting);
         }
         // intfmgrd writes «ok» for what it asked for, not for what the kernel did (`IntfMgr::doIntfAddrTask`).
         let link = self.facts.links.get(name).filter(|link| serving::is_in(link, self.vrf()));
@@ -183,7 +183,10 @@ impl View<'_> {
             return Some(Waiting::KernelDuplicate(prefix));
         }
         // On a port without a carrier the address stays tentative, and is there.
-        (!link.assigned.contains(&gateway)).then_some(Waiting::KernelGateway(prefix))
+        if !link.assigned.contains(&gateway) {
+            return Some(Waiting::KernelGateway(prefix));
+        }
+        (link.up && link.link_local.is_none()).then_some(Waiting::LinkLocal)
     }
 
     /// Another port that has the prefix: in one VRF orchagent retries the second of two overlapping addresses for ever

@@ -20,6 +20,8 @@ const PAUSE: Duration = Duration::from_secs(2);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// A subject that has had all its facts for this long starts from the first pause again.
 const QUIET: Duration = Duration::from_secs(60);
+/// What has become due while a pass was made is done after this time.
+const SOON: Duration = Duration::from_millis(100);
 /// A denying rule of the boot ACL may be missing for this long before the ports leave the boot VRF. orchagent makes a rule
 /// again within a second; a port must not stay open because it does not.
 const OPEN_MAX: Duration = Duration::from_secs(10);
@@ -99,8 +101,8 @@ struct Repair {
 }
 
 impl Repairs {
-    /// What is to be done now.
-    pub fn remedies(&self, now: Instant) -> Remedies {
+    /// What is to be done now. `may_begin`: no repair begins while Redis refuses writes, for what goes could not come again.
+    pub fn remedies(&self, now: Instant, may_begin: bool) -> Remedies {
         let mut remedies = Remedies::default();
         for (subject, repair) in &self.0 {
             if repair.attempts > 0 {
@@ -109,7 +111,7 @@ impl Repairs {
             if repair.is_renewing {
                 remedies.renew.insert(subject.clone());
             }
-            if repair.due_at().is_some_and(|at| at <= now) {
+            if may_begin && repair.due_at().is_some_and(|at| at <= now) {
                 let remedy = if repair.renews() { &mut remedies.renew } else { &mut remedies.rewrite };
                 remedy.insert(subject.clone());
             }
@@ -122,6 +124,11 @@ impl Repairs {
     /// Takes in what a pass has found missing, and which remedies it has applied. Returns the attempts that it has begun.
     pub fn follow(&mut self, plan: &Plan, remedies: &Remedies, now: Instant) -> Vec<Attempt> {
         let mut begun = Vec::new();
+        if self.is_daemon_at_work(plan) {
+            // It comes to everything in turn: what it has not come to yet is not late.
+            let waits = |repair: &&mut Repair| repair.attempts == 0 && repair.waits_for_daemon();
+            self.0.values_mut().filter(waits).for_each(|repair| repair.since = now);
+        }
         for (subject, fact) in &plan.missing {
             let repair = self.0.entry(subject.clone()).or_insert_with(|| Repair::of(fact, now));
             if repair.fact.as_ref() != Some(fact) {
@@ -149,12 +156,21 @@ impl Repairs {
         begun
     }
 
-    /// When [`Self::remedies`] says something else at the latest, if no fact changes.
-    pub fn next(&self) -> Option<Instant> {
+    /// Whether a fact has come since the last pass that a daemon had to see to.
+    fn is_daemon_at_work(&self, plan: &Plan) -> bool {
+        self.0.iter().any(|(subject, repair)| {
+            repair.waits_for_daemon() && plan.missing.get(subject) != repair.fact.as_ref()
+        })
+    }
+
+    /// When [`Self::remedies`] says something else, if no fact changes: not before `now`.
+    pub fn next(&self, now: Instant) -> Option<Instant> {
         let shut = |subject: &Subject, repair: &Repair| {
             (*subject == Subject::AclDenials && repair.fact.is_some()).then(|| repair.since + OPEN_MAX)
         };
-        self.0.iter().flat_map(|(subject, repair)| [repair.due_at(), shut(subject, repair)]).flatten().min()
+        let due = self.0.values().filter_map(Repair::due_at).map(|at| at.max(now + SOON));
+        let shut = self.0.iter().filter_map(|(subject, repair)| shut(subject, repair)).filter(|at| *at > now);
+        due.chain(shut).min()
     }
 }
 
@@ -175,6 +191,10 @@ impl Repair {
         let doublings = self.attempts.saturating_sub(1).min(u32::BITS - 1);
         let pause = PAUSE.saturating_mul(1 << doublings.min(16)).min(PAUSE_MAX);
         Some(self.tried_at.map_or(late, |at| late.max(at + pause)))
+    }
+
+    fn waits_for_daemon(&self) -> bool {
+        self.fact.as_ref().is_some_and(|fact| !fact.is_contradiction() && fact.lateness().is_some())
     }
 
     /// Whether the next attempt takes the subject out.

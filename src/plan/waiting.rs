@@ -131,9 +131,16 @@ pub enum Waiting {
     /// The kernel does not have the port in the VRF.
     #[error("the kernel does not have it in the boot VRF")]
     KernelVrf,
-    /// The boot VRF's device is gone or administratively down.
-    #[error("the kernel has no device {0} that is up: nothing is routed in the boot VRF")]
+    /// The boot VRF's device is administratively down.
+    #[error("the kernel has the device {0} down: nothing is routed in the boot VRF")]
     KernelVrfDown(VrfName),
+    /// The boot VRF's device is gone. vrfmgrd makes it again only when it starts, and dies of its deletion
+    /// (`cfgmgr/vrfmgr.cpp: VrfMgr::setLink`, `VrfMgr::delLink`).
+    #[error("somebody has deleted the device {0} from the kernel: restart swss")]
+    KernelVrfGone(VrfName),
+    /// The port has a carrier and no link-local address to advertise from.
+    #[error("the kernel has no usable link-local address on it")]
+    LinkLocal,
     /// The kernel does not have the gateway's address.
     #[error("the kernel does not have the gateway {} on it", .0.gateway_net())]
     KernelGateway(BootPrefix),
@@ -201,7 +208,9 @@ impl Waiting {
             | Self::ForeignInterface(_)
             | Self::ForeignLoopback(_)
             | Self::IntfmgrdBlocked(_)
+            | Self::KernelVrfGone(_)
             | Self::LagMember(_)
+            | Self::LinkLocal
             | Self::PortReady
             | Self::PortRow
             | Self::PrefixTaken(..)

@@ -253,7 +253,7 @@ fn seen_as(link: &kernel::Link) -> Link {
         up: true,
         carriers: 0,
         vrf: link.master.clone(),
-        link_local: None,
+        link_local: Some("fe80::1".parse().unwrap()),
         addresses: addresses.collect(),
         assigned: link.addresses.clone(),
         duplicates: BTreeSet::new(),

@@ -364,7 +364,7 @@ impl World {
         let snapshot = self.runtime.block_on(self.db.snapshot()).unwrap();
         let observed = Observed::new(&snapshot, &self.config);
         self.now += PASS;
-        let remedies = self.repairs.remedies(self.now);
+        let remedies = self.repairs.remedies(self.now, true);
         let facts = Facts {
             desired: self.desired.as_ref(),
             observed: &observed,

@@ -18,7 +18,7 @@ fn story(
     let mut done = Vec::new();
     for second in 0..seconds {
         let now = start + Duration::from_secs(second);
-        let remedies = repairs.remedies(now);
+        let remedies = repairs.remedies(now, true);
         if !remedies.rewrite.is_empty() {
             done.push((second, "rewrite"));
         }
@@ -55,7 +55,7 @@ fn another_writer_is_not_fought_in_a_tight_loop() {
     let (mut is_broken, mut done) = (true, Vec::new());
     for second in 0..200 {
         let now = start + Duration::from_secs(second);
-        let remedies = repairs.remedies(now);
+        let remedies = repairs.remedies(now, true);
         assert!(remedies.renew.is_empty(), "the row alone has helped");
         repairs.follow(&missing(is_broken.then_some(Waiting::KernelVrf)), &remedies, now);
         // The row that was written in this pass has helped by the next one, and that is undone by the one after it.
@@ -77,6 +77,32 @@ fn a_minute_without_trouble_is_a_new_beginning() {
 }
 
 #[test]
+fn what_a_daemon_has_not_come_to_yet_is_not_late() {
+    let subject = |port: u32| Subject::Port(format!("Ethernet{port}").parse().unwrap());
+    let mut repairs = Repairs::default();
+    let start = Instant::now();
+    for second in 0..60 {
+        // intfmgrd takes one port a second.
+        let waiting = second..60;
+        let missing = waiting.map(|port| (subject(port), Waiting::InterfaceBound)).collect();
+        let now = start + Duration::from_secs(u64::from(second));
+        let remedies = repairs.remedies(now, true);
+        assert_eq!(remedies, Remedies::default(), "second {second}");
+        repairs.follow(&Plan { missing, ..Plan::default() }, &remedies, now);
+    }
+}
+
+#[test]
+fn no_repair_begins_while_redis_refuses_writes() {
+    let mut repairs = Repairs::default();
+    let start = Instant::now();
+    repairs.follow(&missing(Some(Waiting::KernelVrf)), &Remedies::default(), start);
+    let late = start + Duration::from_secs(30);
+    assert_eq!(repairs.remedies(late, false), Remedies::default());
+    assert!(!repairs.remedies(late, true).rewrite.is_empty());
+}
+
+#[test]
 fn a_slow_daemon_has_its_row_written_again_and_no_port_taken_out() {
     let done = story(&mut Repairs::default(), 30, |_| Some(Waiting::RouterInterface));
     assert_eq!(done, [(10, "rewrite"), (12, "rewrite"), (16, "rewrite"), (24, "rewrite")]);
@@ -95,9 +121,10 @@ fn a_denying_rule_that_stays_away_shuts_the_ports_and_nothing_sooner() {
     let fact = Waiting::AclDenials("LEAFBOOT".parse().unwrap());
     let plan = Plan { missing: BTreeMap::from([(Subject::AclDenials, fact)]), ..Plan::default() };
     repairs.follow(&plan, &Remedies::default(), start);
-    assert_eq!(repairs.next(), Some(start + OPEN_MAX));
-    assert!(!repairs.remedies(start + OPEN_MAX - Duration::from_millis(1)).is_shut);
-    assert!(repairs.remedies(start + OPEN_MAX).is_shut);
+    assert_eq!(repairs.next(start), Some(start + OPEN_MAX));
+    assert_eq!(repairs.next(start + OPEN_MAX), None, "nobody is woken for what is so already");
+    assert!(!repairs.remedies(start + OPEN_MAX - Duration::from_millis(1), true).is_shut);
+    assert!(repairs.remedies(start + OPEN_MAX, true).is_shut);
     repairs.follow(&Plan::default(), &Remedies::default(), start + OPEN_MAX);
-    assert_eq!(repairs.remedies(start + OPEN_MAX), Remedies::default(), "it is there again");
+    assert_eq!(repairs.remedies(start + OPEN_MAX, true), Remedies::default(), "it is there again");
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 /// Do others see ASIC_DB between the SAI calls about a rule, if nobody says anything else?
-const SAI_CALLS_APART: bool = false;
+const SAI_CALLS_APART: bool = true;
 
 /// What the model is asked to behave like. The default is swss's newest code on an ASIC that takes no time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
