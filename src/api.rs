@@ -54,6 +54,13 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// A kept connection is closed when no head has come whole in this time: well beyond metal-core's tick of 10 s, for Go does
 /// not push again over a connection that is closed under its push.
 const IDLE_MAX: Duration = Duration::from_secs(75);
+/// metal-core has one connection or two, an operator some; each may send a document.
+const CONNECTIONS_MAX: usize = 64;
+/// So many documents are read at a time; the others wait for their turn.
+const BODIES_MAX: usize = 4;
+/// What is answered to who comes when there are too many connections, before a request is read.
+const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n\
+    Content-Type: application/json\r\nContent-Length: 34\r\n\r\n{\"error\":\"too many connections\"}\r\n";
 /// Metrics are asked for by one or two Prometheus servers, each at most a few times in a connection of this length.
 const SCRAPES_MAX: usize = 8;
 const SCRAPE_MAX: Duration = Duration::from_secs(60);
@@ -92,6 +99,15 @@ pub struct Api {
     pub ports: watch::Receiver<Option<PortRows>>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// How many more documents may be read at a time.
+    pub bodies: Semaphore,
+}
+
+impl Api {
+    /// The places for documents that are being read.
+    pub fn bodies() -> Semaphore {
+        Semaphore::new(BODIES_MAX)
+    }
 }
 
 /// Opens the socket. A dead predecessor's is taken over; a living one's is not. Root and its group may use it.
@@ -132,9 +148,23 @@ pub fn bind_metrics(listen: SocketAddr) -> io::Result<TcpListener> {
 
 /// Serves the socket until the process ends.
 pub async fn run(listener: UnixListener, api: Arc<Api>) -> Infallible {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let (stream, _) = accept::next("api.socket", || listener.accept()).await;
-        tokio::spawn(connection(stream, Arc::clone(&api)));
+        match Arc::clone(&places).try_acquire_owned() {
+            Ok(place) => {
+                let api = Arc::clone(&api);
+                tokio::spawn(async move {
+                    connection(stream, api).await;
+                    drop(place);
+                });
+            }
+            // Whoever keeps so many connections does not need another one, and others must not wait for it.
+            Err(_) => {
+                debug!("refused a connection to api.socket: {CONNECTIONS_MAX} are open");
+                let _ = stream.try_write(BUSY);
+            }
+        }
     }
 }
 
@@ -245,7 +275,12 @@ async fn put(api: &Api, request: Request<Incoming>) -> Reply {
         Ok(wait) => wait,
         Err(reason) => return error(StatusCode::BAD_REQUEST, &reason),
     };
-    let reading = timeout(BODY_TIMEOUT, Limited::new(request.into_body(), BODY_MAX).collect()).await;
+    let reading = async {
+        // Nobody closes it.
+        let _place = api.bodies.acquire().await;
+        Limited::new(request.into_body(), BODY_MAX).collect().await
+    };
+    let reading = timeout(BODY_TIMEOUT, reading).await;
     let body = match reading {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(reason)) if reason.is::<http_body_util::LengthLimitError>() => {

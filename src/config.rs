@@ -116,6 +116,29 @@ pub struct Boot {
 }
 
 impl Config {
+    /// The settings that another file has otherwise: keys of `[boot]`, and of other tables their names.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let Self { leaf, database_config, socket, metrics, state_directory, boot, acl, ra, relay } = self;
+        let Boot { vrf, prefix, supernet, protected, anycast, loopback } = boot;
+        let differs = [
+            ("leaf", *leaf != other.leaf),
+            ("sonic.database_config", *database_config != other.database_config),
+            ("api.socket", *socket != other.socket),
+            ("metrics.listen", *metrics != other.metrics),
+            ("state.directory", *state_directory != other.state_directory),
+            ("boot.vrf", *vrf != other.boot.vrf),
+            ("boot.prefix", *prefix != other.boot.prefix),
+            ("boot.supernet", *supernet != other.boot.supernet),
+            ("boot.protected", *protected != other.boot.protected),
+            ("boot.anycast", *anycast != other.boot.anycast),
+            ("boot.loopback", *loopback != other.boot.loopback),
+            ("acl", *acl != other.acl),
+            ("ra", *ra != other.ra),
+            ("relay", *relay != other.relay),
+        ];
+        differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+    }
+
     /// Parses and checks a whole file.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let raw: RawConfig =

@@ -21,7 +21,7 @@ use leafboot::metrics::Metrics;
 use leafboot::reconcile::{self, Inputs, Outputs};
 use leafboot::store::Store;
 use leafboot::systemd::{self, Inherited};
-use leafboot::{acl, links, preview, ra, relay};
+use leafboot::{acl, links, log, preview, ra, relay, reload};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         }
     };
     let done = match cli.command {
-        Command::Run { config } => read(&config).and_then(run),
+        Command::Run { config } => read(&config).and_then(|settings| run(&config, settings)),
         Command::Retire { config, wait } => read(&config).and_then(|config| retire(&config, wait)),
         Command::Plan { config, desired, json } => {
             match read(&config).and_then(|c| preview(&c, desired, json)) {
@@ -77,13 +77,8 @@ fn read(path: &Path) -> Result<Config, Box<dyn Error>> {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn run(config: Config) -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt()
-        .with_max_level(log_level()?)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_target(false)
-        .init();
+async fn run(path: &Path, config: Config) -> Result<(), Box<dyn Error>> {
+    log::start(log_level()?);
     ra::socket::raise_descriptor_limit();
     let socket = api::bind(&config.socket)?;
     info!(version = env!("CARGO_PKG_VERSION"), leaf = config.leaf, socket = %config.socket.display(), "starts");
@@ -111,6 +106,7 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
         status,
         ports,
         metrics: Arc::clone(&metrics),
+        bodies: Api::bodies(),
     };
     let desired_now = desired.clone();
     let inputs = Inputs { desired: desired.clone(), links: links.clone(), ra };
@@ -122,6 +118,7 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
     };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let hangup = signal(SignalKind::hangup())?;
     let scraping = metrics_server(config.metrics, Arc::clone(&metrics))?;
     let (stop_out, stop) = watch::channel(false);
     let inherited = Inherited::receive();
@@ -148,6 +145,7 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
     // A task that ends by itself is a fault: the process ends with it, and is started again by whoever watches it.
     tokio::select! {
         end = stopping => Ok(end?),
+        () = reload::run(&config, hangup, || read(path).map_err(|error| error.to_string())) => Err("nobody hears SIGHUP any more".into()),
         end = links::run(links_out) => Err(failed("links", end)),
         () = reconcile::run(&config, inputs, outputs) => Err("the reconciler ended".into()),
         () = ra::task::run(Arc::clone(&config), told, desired, links, unrouted, ra_out) => {

@@ -186,3 +186,22 @@ fn acl_prints_the_rules_for_review() {
     assert!(said.contains("DENY_MACHINES              drop     to 2001:db8:b000::/36\n"), "{said}");
     assert!(said.ends_with("       1  DEFAULT_RULE               drop     everything else\n"), "{said}");
 }
+
+#[test]
+fn on_sighup_the_settings_are_checked_and_the_agent_goes_on() {
+    let switch = Switch::start();
+    let agent = Agent::start_ready(&switch);
+    let file = switch.path("leafboot.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    agent.signal("HUP");
+    eventually("the same settings are said to be in force", || agent.log().contains("say what is in force"));
+    write(&file, &text.replace("leaf01", "leaf02").replace("[\"Ethernet120\"]", "[\"Ethernet4\"]"));
+    agent.signal("HUP");
+    eventually("the keys are named", || agent.log().contains("keys=\"leaf, boot.protected\""));
+    write(&file, &text.replace("[boot]", "[boots]"));
+    agent.signal("HUP");
+    eventually("the fault is named", || {
+        agent.log().contains("a restart would fail") && agent.log().contains("boots")
+    });
+    assert_eq!(agent.get("/v1/ports/Ethernet0").0, 200, "it goes on");
+}

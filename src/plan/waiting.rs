@@ -102,7 +102,10 @@ pub enum Waiting {
     #[error("STATE_DB does not show {0} ready (VRF_TABLE, VRF_OBJECT_TABLE)")]
     VrfReady(VrfName),
     /// A VRF of the same name is still being removed.
-    #[error("STATE_DB still shows the {0} that was deleted before")]
+    #[error(
+        "STATE_DB still shows the {0} that was deleted before (VRF_TABLE, VRF_OBJECT_TABLE); if `show vrf` has had none of \
+         that name for minutes, the row is left over: redis-cli -n 6 del 'VRF_OBJECT_TABLE|{0}'"
+    )]
     VrfGone(VrfName),
     /// intfmgrd still has the port's earlier interface.
     #[error("intfmgrd still has its earlier interface (STATE_DB INTERFACE_TABLE, vrf {0:?})")]

@@ -129,6 +129,16 @@ impl Agent {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
+    /// Sends the agent a signal, by its name.
+    pub fn signal(&self, name: &str) {
+        run("kill", &["-s", name, &self.process.id().to_string()]);
+    }
+
+    /// The API's socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// Ends the agent as `kill -9` does.
     pub fn kill(mut self) {
         self.process.kill().unwrap();
