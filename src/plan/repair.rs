@@ -63,7 +63,7 @@ pub struct Remedies {
     pub rewrite: BTreeSet<Subject>,
     /// These go out and come again.
     pub renew: BTreeSet<Subject>,
-    /// How many attempts were made, where any was.
+    /// How many attempts were made at what is being repaired.
     pub attempts: BTreeMap<Subject, u32>,
     /// A denying rule has been missing for too long: no port stays in the boot VRF.
     pub is_shut: bool,
@@ -105,7 +105,7 @@ impl Repairs {
     pub fn remedies(&self, now: Instant, may_begin: bool) -> Remedies {
         let mut remedies = Remedies::default();
         for (subject, repair) in &self.0 {
-            if repair.attempts > 0 {
+            if repair.is_being_repaired() {
                 remedies.attempts.insert(subject.clone(), repair.attempts);
             }
             if repair.is_renewing {
@@ -136,15 +136,17 @@ impl Repairs {
             }
         }
         for (subject, repair) in &mut self.0 {
-            if !plan.missing.contains_key(subject) && repair.fact.take().is_some() {
-                (repair.since, repair.is_rewritten) = (now, false);
-            }
             if remedies.rewrite.contains(subject) && plan.missing.contains_key(subject) {
                 repair.is_rewritten = true;
                 begun.push(repair.begin(subject, false, now));
             } else if remedies.renew.contains(subject) && !repair.is_renewing {
                 repair.is_renewing = true;
                 begun.push(repair.begin(subject, true, now));
+            }
+            if !plan.missing.contains_key(subject) && repair.fact.take().is_some() {
+                repair.since = now;
+                // What goes out and comes again is not mended yet.
+                repair.is_rewritten &= repair.is_renewing;
             }
             repair.is_renewing &= !plan.renewed.contains(subject);
         }
@@ -191,6 +193,11 @@ impl Repair {
         let doublings = self.attempts.saturating_sub(1).min(u32::BITS - 1);
         let pause = PAUSE.saturating_mul(1 << doublings.min(16)).min(PAUSE_MAX);
         Some(self.tried_at.map_or(late, |at| late.max(at + pause)))
+    }
+
+    /// Whether something was tried since the fact is missing, or is under way.
+    fn is_being_repaired(&self) -> bool {
+        self.is_renewing || (self.fact.is_some() && self.tried_at.is_some_and(|at| at >= self.since))
     }
 
     fn waits_for_daemon(&self) -> bool {
