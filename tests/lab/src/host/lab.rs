@@ -272,7 +272,7 @@ fn leafboot_config(images: Images) -> String {
          [sonic]\ndatabase_config = \"{databases}\"\n\
          [api]\nsocket = \"{socket}\"\n\
          [state]\ndirectory = \"{state}\"\n\
-         [boot]\nvrf = \"{vrf}\"\nprefix = \"{prefix}\"\nsupernet = \"{supernet}\"\nprotected = []\n\
+         [boot]\nvrf = \"{vrf}\"\nprefix = \"{prefix}\"\nsupernet = \"{supernet}\"\nprotected = [\"{uplink}\"]\n\
          [acl]\ncache = [\"{image_cache}\"]\n\
          [ra]\ndns = [\"{resolver}\"]\nmtu = 1500\n\
          [relay.boot_service]\norigins = [\"http://[{boot_service}]:{boot_service_port}\"]\n\
@@ -284,6 +284,7 @@ fn leafboot_config(images: Images) -> String {
         vrf = site::BOOT_VRF,
         prefix = site::LEAF_PREFIX,
         supernet = site::BOOT_SUPERNET,
+        uplink = site::UPLINK,
         image_cache = site::CACHE,
         resolver = site::RESOLVER,
         boot_service = site::BOOT_SERVICE,

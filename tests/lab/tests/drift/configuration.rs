@@ -12,12 +12,10 @@ use super::ground::{
 
 const FIRST: Port = Port::Ethernet0;
 const SECOND: Port = Port::Ethernet4;
-/// The settings of `[boot]` that the document needs.
-const PROTECTED: &str = "protected = [\"Ethernet120\"]\n";
 
 #[test]
 fn what_others_put_on_a_port_goes_or_is_said() -> Result<(), String> {
-    on_settled_leaf(PROTECTED, |ground| {
+    on_settled_leaf(|ground| {
         foreign_addresses(ground)?;
         release_with_addresses(ground)?;
         lag_member(ground)?;
@@ -29,7 +27,7 @@ fn what_others_put_on_a_port_goes_or_is_said() -> Result<(), String> {
 
 #[test]
 fn nobody_is_served_before_the_asic_routes() -> Result<(), String> {
-    on_settled_leaf("", late_interfaces)
+    on_settled_leaf(late_interfaces)
 }
 
 /// Both families are treated alike: the rows go while metal-core's push stands.

@@ -31,13 +31,9 @@ pub struct Ground<'a> {
 }
 
 /// Starts a leaf and leafboot, has both ports boot, does the rows, and fails with the names of those that failed.
-pub fn on_settled_leaf(
-    settings: &str,
-    rows: impl FnOnce(&mut Ground<'_>) -> Result<(), Error> + Send,
-) -> Result<(), String> {
+pub fn on_settled_leaf(rows: impl FnOnce(&mut Ground<'_>) -> Result<(), Error> + Send) -> Result<(), String> {
     let programs = Programs::beside(Path::new(env!("CARGO_BIN_EXE_lab")));
     let work = |lab: &mut Lab| {
-        lab.configure("[boot]\n", &format!("[boot]\n{settings}"))?;
         lab.start_leafboot()?;
         let watch = format!("watch {} {} DEFAULT_RULE DENY_MACHINES", site::BOOT_VRF, site::BOOT_ACL);
         order(lab, &watch)?;

@@ -35,7 +35,7 @@ fn loses(
 // The ports take turns, for each attempt at one port comes later than the one before.
 #[test]
 fn what_the_kernel_loses_comes_back_by_itself() -> Result<(), String> {
-    on_settled_leaf("", |ground| {
+    on_settled_leaf(|ground| {
         let (first, second) = (Port::Ethernet0, Port::Ethernet4);
         let row = ("a VLAN_MEMBER row, which takes the port out of its VRF", first, NO_VRF);
         loses(ground, row, &["Ethernet0: BridgePort", "Ethernet0: OutsideVrf"], |lab| {
@@ -67,7 +67,7 @@ fn what_the_kernel_loses_comes_back_by_itself() -> Result<(), String> {
         })?;
         let row = Row {
             name: "ip link set Vrfboot down",
-            told: &["the kernel has no device Vrfboot that is up", "repairing: "],
+            told: &["the kernel has the device Vrfboot down", "repairing: "],
             gaps: &[],
         };
         ground.row(&row, |lab, mark| {
@@ -101,7 +101,7 @@ fn relay_answers(port: Port) -> Result<(), Error> {
 
 #[test]
 fn what_acl_loader_deletes_comes_back_and_what_denies_comes_first() -> Result<(), String> {
-    on_settled_leaf("", |ground| {
+    on_settled_leaf(|ground| {
         let row = Row {
             name: "acl-loader update full",
             told: &["set ACL_RULE|LEAFBOOT|DEFAULT_RULE", "set ACL_RULE|LEAFBOOT|GATEWAY_"],

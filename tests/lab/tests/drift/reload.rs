@@ -16,7 +16,7 @@ const RULES_AGAIN: &[&str] = &["DENY_MACHINES: entry removed", "DEFAULT_RULE: en
 
 #[test]
 fn a_config_reload_without_a_restart_is_healed() -> Result<(), String> {
-    on_settled_leaf("", |ground| {
+    on_settled_leaf(|ground| {
         let row =
             Row { name: "config reload -n of a save with leafboot's rows", told: &[], gaps: RULES_AGAIN };
         ground.row(&row, |lab, mark| {
