@@ -66,11 +66,18 @@ impl Kernel {
     pub fn get(cache: &Path) -> Result<Kernel, Error> {
         let directory = cache.join("kernel");
         if !directory.exists() {
-            // A run that is cut off leaves a directory of its own behind, never half a kernel.
-            let unfinished = cache.join(format!("kernel-{}", std::process::id()));
+            // A run that is cut off leaves a directory of its own behind, never half a kernel. Tests run side by side.
+            let (process, thread) = (std::process::id(), std::thread::current().id());
+            let unfinished = cache.join(format!("kernel-{process}-{thread:?}"));
             fs::create_dir_all(&unfinished).map_err(Error::file(&unfinished))?;
             download(&unfinished)?;
-            fs::rename(&unfinished, &directory).map_err(Error::file(&directory))?;
+            match fs::rename(&unfinished, &directory) {
+                // Another test was first.
+                Err(_) if directory.exists() => {
+                    fs::remove_dir_all(&unfinished).map_err(Error::file(&unfinished))?;
+                }
+                renamed => renamed.map_err(Error::file(&directory))?,
+            }
         }
         Ok(Kernel { directory })
     }
