@@ -108,8 +108,11 @@ fn is_clean(lab: &Lab) -> Result<(), Error> {
     assert!(status.contains("Active: active (running)"), "{status}");
     assert_eq!(lab.leaf.run(&["systemctl", "is-system-running"])?, "running\n");
     let journal = journal(lab)?;
-    let bad: Vec<&str> =
-        journal.lines().filter(|line| line.contains(" WARN ") || line.contains("ERROR")).collect();
+    // The boot service is asked through the boot VRF here, which no leaf should do.
+    let is_known =
+        |line: &&str| line.contains("relay.boot_service.device: connections come from the gateway");
+    let is_bad = |line: &&str| line.contains(" WARN ") || line.contains("ERROR");
+    let bad: Vec<&str> = journal.lines().filter(is_bad).filter(|line| !is_known(line)).collect();
     assert!(bad.is_empty(), "{bad:#?}");
     lab.leaf.run(&["systemctl", "stop", "leafboot"])?;
     assert_eq!(property(lab, "Result")?, "success");
