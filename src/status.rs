@@ -290,8 +290,15 @@ impl Pass<'_> {
             PortState::Released => true,
             PortState::Rejected | PortState::Held | PortState::Releasing => false,
         };
+        // A rejected port keeps what it has in the boot VRF, whether or not a document is remembered that gave it that.
+        let prefix = prefix.or_else(|| rejection.and_then(|_| self.address_in_vrf(name)));
         let gateway = prefix.map(BootPrefix::gateway);
         PortStatus { state, settled, prefix, gateway, waiting, ..status }.rejected(rejection)
+    }
+
+    fn address_in_vrf(&self, name: &PortName) -> Option<BootPrefix> {
+        let port = self.observed.ports.get(name).filter(|port| plan::holds(port, self.vrf))?;
+        port.addresses.first().copied()
     }
 }
 
@@ -305,6 +312,33 @@ fn rejected_names(desired: &Desired) -> BTreeMap<String, PortStatus> {
 mod tests {
     use super::*;
     use crate::desired::Rejected;
+    use crate::observed;
+
+    #[test]
+    fn a_rejected_port_that_nobody_remembers_shows_what_it_has_in_the_boot_vrf() {
+        let (port, prefix): (PortName, BootPrefix) =
+            ("Ethernet0".parse().unwrap(), "2001:db8:b007::/64".parse().unwrap());
+        let rejection = Rejection { reason: Reason::Protected, message: "it is protected".to_owned() };
+        let rejected = Rejected { ports: BTreeMap::from([(port.clone(), rejection)]), ..Rejected::default() };
+        let desired = Desired { provenance: Provenance::Pushed, rejected, ..Desired::unknown() };
+        let held = observed::Port {
+            base: observed::Base::Ours,
+            bound: Some("Vrfboot".to_owned()),
+            addresses: BTreeSet::from([prefix]),
+            ..observed::Port::default()
+        };
+        let observed = Observed {
+            initialized: true,
+            ports: BTreeMap::from([(port.clone(), held)]),
+            ..Observed::default()
+        };
+        let (plan, ra, vrf) = (Plan::default(), RaStates::new(), "Vrfboot".parse().unwrap());
+        let status = Status::new(Some(&desired), &observed, &plan, &ra, &vrf, &Status::default());
+        assert_eq!(
+            (status.ports[&port].state, status.ports[&port].prefix),
+            (PortState::Rejected, Some(prefix))
+        );
+    }
 
     /// What is said of the ports of `before` when a document without ports stands and CONFIG_DB is being loaded.
     fn unloaded(before: &Status) -> Status {
