@@ -1,6 +1,6 @@
 //! How fast, how cheap: leafboot's Router Advertisements beside those of Debian's daemons, in the same run and namespaces.
 //!
-//! `tests/bench/ra` runs it. Prints the README's tables. Judges nothing: a computer is noisy.
+//! `tests/bench/ra` runs it. Prints the tables of `docs/benchmarks.md`. Judges nothing: a computer is noisy.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench that cannot go on ends")]
 

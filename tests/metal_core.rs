@@ -1,4 +1,4 @@
-//! `sonic/metal-core.md` on the real binary and a real redis-server: what a metal-core pushes that follows the page, from the lists
+//! `docs/metal-core.md` on the real binary and a real redis-server: what a metal-core pushes that follows the page, from the lists
 //! that its `buildSwitcherConfig` makes of its API's answer, and what one does that does not.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
@@ -10,7 +10,7 @@ use support::agent::Agent;
 use support::eventually;
 use support::switch::{CONFIG_DB, Switch};
 
-const PAGE: &str = include_str!("../sonic/metal-core.md");
+const PAGE: &str = include_str!("../docs/metal-core.md");
 
 /// A port of the switch as metal-core's API has it: `metal-go models.V1SwitchNic`. All ports are registered, and an uplink has no VRF.
 struct Nic {

@@ -1,4 +1,4 @@
-//! The measurements. Each makes its namespaces in a thread of its own, and prints its rows of the README's table.
+//! The measurements. Each makes its namespaces in a thread of its own, and prints its rows of the table in `docs/benchmarks.md`.
 
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

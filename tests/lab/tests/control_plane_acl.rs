@@ -1,4 +1,5 @@
-//! README's rows for a leaf with a control plane ACL: SONiC's models take them, and caclmgrd makes of them what is meant.
+//! The rows of `docs/operations.md` for a leaf with a control plane ACL: SONiC's models take them, and caclmgrd makes of them
+//! what is meant.
 //!
 //! What caclmgrd does with such rows stands here once, as its function in the releases 202405 to master was seen to.
 
@@ -6,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use leafboot_lab::sonic::yang::{Release, Rows, check};
 
-const README: &str = include_str!("../../../README.md");
+const OPERATIONS: &str = include_str!("../../../docs/operations.md");
 
 /// The words of a command, as a shell has them.
 fn words(command: &str) -> Vec<String> {
@@ -18,9 +19,9 @@ fn words(command: &str) -> Vec<String> {
     words.collect()
 }
 
-/// The rows that README has the operator write, in this order.
+/// The rows that the page has the operator write, in this order.
 fn written() -> Vec<(String, BTreeMap<String, String>)> {
-    let commands = README.lines().filter_map(|line| line.trim().strip_prefix("redis-cli -n 4 hset "));
+    let commands = OPERATIONS.lines().filter_map(|line| line.trim().strip_prefix("redis-cli -n 4 hset "));
     let row = |command| {
         let words = words(command);
         let (name, fields) = words.split_first()?;

@@ -31,7 +31,7 @@ fn the_unit_runs_and_a_restart_loses_no_request() -> Result<(), String> {
     })
 }
 
-/// As the README says.
+/// As `docs/operations.md` says.
 fn install(lab: &Lab, leafboot: &Path) -> Result<(), Error> {
     // The boot service is asked through a VRF: this one, for no other of the leaf's leads there.
     let boot_service = format!("[relay]\nrequests = 0\n[relay.boot_service]\ndevice = {:?}", site::BOOT_VRF);

@@ -26,7 +26,7 @@ pub fn started(lab: &Lab) -> Result<(), Error> {
     .map(drop)
 }
 
-/// As the README says, with a unit of this name.
+/// As `docs/operations.md` says, with a unit of this name.
 pub fn install(lab: &Lab, unit: &str) -> Result<(), Error> {
     // Where the units let leafboot keep its state is the default.
     lab.configure(&format!("[state]\ndirectory = \"{}\"\n", site::STATE_DIRECTORY), "")?;
