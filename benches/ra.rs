@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use nix::libc;
 use socket2::{Domain, Protocol, Socket, Type};
-use support::advertiser::{Daemon, Settings, leafboot, leafboot_settings, wish};
+use support::advertiser::{Daemon, Interval, leafboot, leafboot_settings, wish};
 use support::panel::prefix;
 
 /// What stands on the leaf's side.
@@ -49,7 +49,7 @@ impl Peer {
 
     /// Starts it on `ports` ports of the calling thread's namespace.
     pub fn start(self, ports: usize, interval: (u32, u32)) -> Daemon {
-        let settings = Settings { interval };
+        let settings = Interval { interval };
         let directory = std::env::temp_dir().join(format!("leafboot-bench-{}-{self:?}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let own = |mode: &str| {
@@ -83,7 +83,7 @@ fn serve(ports: usize, interval: (u32, u32)) {
             desired.send_replace(wish(std::iter::empty()));
             std::future::pending::<()>().await;
         };
-        let settings = leafboot_settings(Settings { interval });
+        let settings = leafboot_settings(Interval { interval });
         tokio::select! {
             () = leafboot(&settings, Default::default(), desired_in, states) => {}
             () = release => {}

@@ -20,14 +20,14 @@ mod support;
 
 use std::sync::Arc;
 
-use leafboot::config::Config;
 use leafboot::relay::server::Shared;
+use leafboot_core::settings::Settings;
 use support::port;
 
 /// leafboot's relay on these ports, with the settings in `file`, until it is killed. Without a log.
 fn serve(file: &str, devices: &[&str]) {
     leafboot::ra::socket::raise_descriptor_limit();
-    let settings = Config::parse(&std::fs::read_to_string(file).unwrap()).unwrap().relay;
+    let settings = Settings::parse(&std::fs::read_to_string(file).unwrap()).unwrap().relay;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let shared = Arc::new(Shared::new(&settings, &Arc::default()).unwrap());

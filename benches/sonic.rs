@@ -16,15 +16,15 @@ mod full_leaf;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use leafboot::acl;
-use leafboot::config::Config;
 use leafboot::db::Db;
-use leafboot::desired::{Desired, Provenance};
-use leafboot::net::{BootPrefix, PortName};
-use leafboot::observed::Observed;
-use leafboot::plan::{Facts, Plan, Remedies};
-use leafboot::rows;
-use leafboot::serving::RaStates;
+use leafboot_core::acl;
+use leafboot_core::desired::{Desired, Provenance};
+use leafboot_core::names::{BootPrefix, PortName};
+use leafboot_core::observed::Observed;
+use leafboot_core::plan::{Facts, Plan, Remedies};
+use leafboot_core::port_role::RaStates;
+use leafboot_core::rows;
+use leafboot_core::settings::Settings;
 use leafboot_lab::sonic::database::{Database, Databases, Fields};
 use leafboot_lab::sonic::{Args, Swss, WhichKernel};
 use support::switch::{CONFIG_DB, Switch, links};
@@ -53,7 +53,7 @@ struct Cost {
 struct World {
     switch: Switch,
     swss: Swss,
-    config: Config,
+    config: Settings,
     desired: Desired,
     rebuilds: u64,
 }
@@ -72,7 +72,7 @@ impl World {
         let mut swss = Swss::start(&args).unwrap();
         swss.run_until_idle().unwrap();
         let text = format!("[sonic]\ndatabase_config = {database_config:?}\n");
-        let config = Config::parse(&format!("{SETTINGS}{text}")).unwrap();
+        let config = Settings::parse(&format!("{SETTINGS}{text}")).unwrap();
         let wish = |port: u16| {
             let prefix: BootPrefix = format!("2001:db8:b007:{port:x}::/64").parse().unwrap();
             (format!("Ethernet{}", port * 4).parse::<PortName>().unwrap(), prefix)

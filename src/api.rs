@@ -34,14 +34,14 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::accept;
-use crate::config::Boot;
-use crate::desired::{self, Desired, Document, DocumentError, PortRows};
 use crate::keeper::Keeper;
 use crate::metrics::Metrics;
-use crate::net::PortName;
-use crate::printable::Printable;
-use crate::status::{PortStatus, Status};
 use answer::{Reply, error};
+use leafboot_core::desired::{self, Desired, Document, DocumentError, PortRows};
+use leafboot_core::names::PortName;
+use leafboot_core::printable::Printable;
+use leafboot_core::settings::Boot;
+use leafboot_core::status::{PortStatus, Status};
 
 mod answer;
 

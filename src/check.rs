@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::config::Config;
 use crate::db;
-use crate::desired;
-use crate::observed;
+use leafboot_core::desired;
+use leafboot_core::observed;
+use leafboot_core::settings::Settings;
 
 /// The agent's start waits for it.
 const WAIT: Duration = Duration::from_secs(5);
 
 /// What is to be said of `boot.protected`, a sentence each.
-pub async fn protected(config: &Config) -> Vec<String> {
+pub async fn protected(config: &Settings) -> Vec<String> {
     if config.boot.protected.is_empty() {
         return Vec::new();
     }

@@ -8,25 +8,27 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use redis::RedisError;
 use thiserror::Error;
 
-use crate::observed::Snapshot;
-use crate::plan::Step;
-use crate::refusals::Refused;
-use crate::rows::{self, RowKey, Rows, tables};
 use database::Database;
-use place::Places;
-pub use walk::{Pace, Paces};
+use endpoint::Places;
+use leafboot_core::observed::Snapshot;
+use leafboot_core::plan::Step;
+use leafboot_core::refused_writes::Refused;
+use leafboot_core::rows::{self, RowKey, Rows, tables};
+pub use leafboot_core::scan_pace::{Pace, Paces};
 use watched::Watched;
 
 mod database;
+mod endpoint;
 mod events;
-mod index;
-mod place;
-mod walk;
 mod watched;
+
+/// Redis answers on the switch itself within a millisecond; one that needs longer is not well.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why SONiC's databases cannot be used now.
 #[derive(Debug, Error)]

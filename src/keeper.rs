@@ -11,9 +11,9 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::desired::Desired;
 use crate::metrics::Metrics;
-use crate::store::Store;
+use crate::state_file::Store;
+use leafboot_core::desired::Desired;
 
 /// Between attempts to keep a document: at first, and at most after doubling.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::printable;
+use leafboot_core::printable;
 
 /// Logs to standard error from now on.
 pub fn start(level: LevelFilter) {

@@ -13,15 +13,17 @@ use std::time::Duration;
 use clap::Parser;
 use leafboot::api::{self, Api};
 use leafboot::cli::{Cli, Command};
-use leafboot::config::Config;
-use leafboot::desired::Desired;
-use leafboot::doubts::doubts;
 use leafboot::keeper::Keeper;
+use leafboot::kernel::links;
 use leafboot::metrics::Metrics;
 use leafboot::reconcile::{self, Inputs, Outputs};
-use leafboot::store::Store;
+use leafboot::state_file::Store;
 use leafboot::systemd::{self, Inherited};
-use leafboot::{acl, links, log, preview, ra, relay, reload};
+use leafboot::{log, preview, ra, relay, reload};
+use leafboot_core::acl;
+use leafboot_core::desired::Desired;
+use leafboot_core::settings::Settings;
+use leafboot_core::warnings::doubts;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
@@ -70,14 +72,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn read(path: &Path) -> Result<Config, Box<dyn Error>> {
+fn read(path: &Path) -> Result<Settings, Box<dyn Error>> {
     let at = |error: &dyn Error| format!("{}: {error}", path.display());
     let text = std::fs::read_to_string(path).map_err(|error| at(&error))?;
-    Ok(Config::parse(&text).map_err(|error| at(&error))?)
+    Ok(Settings::parse(&text).map_err(|error| at(&error))?)
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn run(path: &Path, config: Config) -> Result<(), Box<dyn Error>> {
+async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
     log::start(log_level()?);
     ra::socket::raise_descriptor_limit();
     let socket = api::bind(&config.socket)?;
@@ -175,7 +177,7 @@ fn metrics_server(
 
 /// Starts the relay on a thread of its own, so that no image delays an advertisement. What comes out is why it ended.
 fn relay_thread(
-    config: &Arc<Config>,
+    config: &Arc<Settings>,
     metrics: &Arc<Metrics>,
     inputs: relay::task::Inputs,
 ) -> Result<oneshot::Receiver<String>, Box<dyn Error>> {
@@ -196,12 +198,12 @@ fn relay_thread(
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn protected(config: &Config) -> Result<Vec<String>, Box<dyn Error>> {
+async fn protected(config: &Settings) -> Result<Vec<String>, Box<dyn Error>> {
     Ok(leafboot::check::protected(config).await)
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn retire(config: &Config, wait: Duration) -> Result<(), Box<dyn Error>> {
+async fn retire(config: &Settings, wait: Duration) -> Result<(), Box<dyn Error>> {
     leafboot::retire::run(config, wait).await?;
     println!("{} is gone, and leafboot's ACL and loopback with it", config.boot.vrf);
     Ok(())
@@ -209,7 +211,7 @@ async fn retire(config: &Config, wait: Duration) -> Result<(), Box<dyn Error>> {
 
 /// Prints the plan; whether it has steps.
 #[tokio::main(flavor = "current_thread")]
-async fn preview(config: &Config, desired: Option<PathBuf>, json: bool) -> Result<bool, Box<dyn Error>> {
+async fn preview(config: &Settings, desired: Option<PathBuf>, json: bool) -> Result<bool, Box<dyn Error>> {
     let preview = preview::run(config, desired.as_deref()).await?;
     if json {
         println!("{}", preview.json());

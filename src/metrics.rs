@@ -16,7 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::gauge::Gauge;
 
-use crate::status::{PortState, PortStatus, Status};
+use leafboot_core::status::{PortState, PortStatus, Status};
 
 /// Counts time.
 pub type Seconds = Counter<f64, AtomicU64>;

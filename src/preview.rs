@@ -11,17 +11,19 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::config::Config;
 use crate::db::{Db, DbError};
-use crate::desired::{self, Desired, Document, DocumentError, PortRows, Provenance, Rejected, Rejection};
-use crate::links::{self, LinksError};
-use crate::net::PortName;
-use crate::observed::Observed;
-use crate::plan::{self, Facts, Plan, Remedies, Step};
-use crate::routes;
-use crate::serving::RaStates;
-use crate::store::{Store, StoreError};
-use crate::uplinks::Uplinks;
+use crate::kernel::links::{self, LinksError};
+use crate::kernel::routes;
+use crate::state_file::{Store, StoreError};
+use leafboot_core::desired::{
+    self, Desired, Document, DocumentError, PortRows, Provenance, Rejected, Rejection,
+};
+use leafboot_core::names::PortName;
+use leafboot_core::observed::Observed;
+use leafboot_core::plan::{self, Facts, Plan, Remedies, Step};
+use leafboot_core::port_role::RaStates;
+use leafboot_core::settings::Settings;
+use leafboot_core::uplinks::Uplinks;
 
 /// Why there is no plan.
 #[derive(Debug, Error)]
@@ -65,7 +67,7 @@ pub struct Preview {
 }
 
 /// Plans for the document in `document`, or for the last accepted one, as if it were pushed now.
-pub async fn run(config: &Config, document: Option<&Path>) -> Result<Preview, PreviewError> {
+pub async fn run(config: &Settings, document: Option<&Path>) -> Result<Preview, PreviewError> {
     let snapshot = Db::connect(&config.database_config).await?.snapshot().await?;
     let observed = Observed::new(&snapshot, config);
     let desired = match document {
@@ -88,7 +90,7 @@ pub async fn run(config: &Config, document: Option<&Path>) -> Result<Preview, Pr
     Ok(Preview { plan, rejected: desired.rejected, foreign })
 }
 
-fn read(path: &Path, rows: &PortRows, config: &Config) -> Result<Desired, PreviewError> {
+fn read(path: &Path, rows: &PortRows, config: &Settings) -> Result<Desired, PreviewError> {
     let text = fs::read(path).map_err(|source| PreviewError::File { path: path.to_owned(), source })?;
     let document =
         Document::parse(&text).map_err(|source| PreviewError::Document { path: path.to_owned(), source })?;

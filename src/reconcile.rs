@@ -12,19 +12,19 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use crate::config::{Boot, Config};
 use crate::db::{Db, DbError};
-use crate::desired::{self, Desired, PortRows};
+use crate::kernel::routes;
 use crate::metrics::Metrics;
-use crate::net::PortName;
-use crate::observed::{Links, Observed};
-use crate::plan::{self, Attempt, Facts, Plan, Repairs, Step};
-use crate::refusals::Refusals;
-use crate::routes;
-use crate::rows::RowKey;
-use crate::serving::RaStates;
-use crate::status::Status;
-use crate::uplinks::Uplinks;
+use leafboot_core::desired::{self, Desired, PortRows};
+use leafboot_core::names::PortName;
+use leafboot_core::observed::{Links, Observed};
+use leafboot_core::plan::{self, Attempt, Facts, Plan, Repairs, Step};
+use leafboot_core::port_role::RaStates;
+use leafboot_core::refused_writes::Refusals;
+use leafboot_core::rows::RowKey;
+use leafboot_core::settings::{Boot, Settings};
+use leafboot_core::status::Status;
+use leafboot_core::uplinks::Uplinks;
 
 /// FLUSHDB and lost events are found by looking again.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -142,7 +142,7 @@ impl Writer<'_> {
 }
 
 /// Reconciles until the process ends.
-pub async fn run(config: &Config, mut inputs: Inputs, outputs: Outputs) {
+pub async fn run(config: &Settings, mut inputs: Inputs, outputs: Outputs) {
     let mut memory = Memory::default();
     loop {
         let error = match Db::connect(&config.database_config).await {
@@ -166,7 +166,7 @@ pub async fn run(config: &Config, mut inputs: Inputs, outputs: Outputs) {
 /// Passes over one connection, until it is lost.
 async fn follow(
     mut db: Db,
-    config: &Config,
+    config: &Settings,
     inputs: &mut Inputs,
     outputs: &Outputs,
     memory: &mut Memory,
@@ -196,7 +196,7 @@ async fn wake(db: &mut Db, inputs: &mut Inputs, look_again: Duration) -> Woke {
 /// Observe, plan, apply, publish.
 async fn pass(
     db: &mut Db,
-    config: &Config,
+    config: &Settings,
     inputs: &mut Inputs,
     outputs: &Outputs,
     memory: &mut Memory,

@@ -5,11 +5,11 @@
 use tokio::signal::unix::Signal;
 use tracing::{info, warn};
 
-use crate::config::Config;
+use leafboot_core::settings::Settings;
 
 /// Answers each SIGHUP in the log, until the process ends. `read` gives the settings as their file has them now, or what is
 /// wrong with it.
-pub async fn run(running: &Config, mut hangup: Signal, read: impl Fn() -> Result<Config, String>) {
+pub async fn run(running: &Settings, mut hangup: Signal, read: impl Fn() -> Result<Settings, String>) {
     while hangup.recv().await.is_some() {
         match read().map(|config| running.differences(&config)) {
             Ok(keys) if keys.is_empty() => info!("SIGHUP: the settings are valid and say what is in force"),

@@ -7,13 +7,13 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::config::Config;
 use crate::db::{Db, DbError};
-use crate::net::VrfName;
-use crate::observed::Observed;
-use crate::plan::Retirement;
-use crate::refusals::Refused;
-use crate::rows::RowKey;
+use leafboot_core::names::VrfName;
+use leafboot_core::observed::Observed;
+use leafboot_core::plan::Retirement;
+use leafboot_core::refused_writes::Refused;
+use leafboot_core::rows::RowKey;
+use leafboot_core::settings::Settings;
 
 /// SONiC's own daemons look again after a second; the subscription wakes us before that.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -63,7 +63,7 @@ pub enum RetireError {
 }
 
 /// Removes what `config` names, unless it is somebody else's; done when STATE_DB shows nothing of it.
-pub async fn run(config: &Config, wait: Duration) -> Result<(), RetireError> {
+pub async fn run(config: &Settings, wait: Duration) -> Result<(), RetireError> {
     let vrf = &config.boot.vrf;
     let mut left = format!("{vrf} and its ACL");
     let removed = timeout(wait, remove(config, vrf, &mut left)).await;
@@ -71,7 +71,7 @@ pub async fn run(config: &Config, wait: Duration) -> Result<(), RetireError> {
 }
 
 /// `left` says what the last look has found.
-async fn remove(config: &Config, vrf: &VrfName, left: &mut String) -> Result<(), RetireError> {
+async fn remove(config: &Settings, vrf: &VrfName, left: &mut String) -> Result<(), RetireError> {
     let mut db = Db::connect(&config.database_config).await?;
     let mut announced = Instant::now();
     loop {

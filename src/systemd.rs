@@ -11,7 +11,7 @@ use sd_notify::NotifyState;
 use socket2::SockRef;
 use tracing::{debug, warn};
 
-use crate::net::PortName;
+use leafboot_core::names::PortName;
 
 /// The listeners that the last process left.
 #[derive(Debug, Default)]

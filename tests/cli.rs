@@ -4,9 +4,27 @@
 
 mod support;
 
+use leafboot_core::settings::Settings;
 use support::agent::{Agent, leafboot, settings, write};
 use support::eventually;
 use support::switch::Switch;
+
+const ACL_SETTINGS: &str = r#"
+leaf = "leaf01"
+[boot]
+prefix = "2001:db8:b007::/57"
+protected = []
+supernet = "2001:db8:b000::/36"
+[acl]
+cache = ["2001:db8:ffff::90"]
+control_plane = ["2001:db8:cafe::/48"]
+ntp = ["2001:db8:ffff::123"]
+[ra]
+dns = ["2001:db8:ffff::53"]
+[relay]
+boot_service = { origins = ["http://[2001:db8:ffff::80]:8080"] }
+cache = { name = "http://images.metal-stack.io" }
+"#;
 
 /// Runs the binary with a settings file; returns its exit code and what it said.
 fn start(command: &str, file: &std::path::Path) -> (i32, String) {
@@ -30,8 +48,8 @@ fn the_example_is_a_good_file_and_shows_every_default() {
             None => format!("{line}\n"),
         })
         .collect();
-    let with_defaults = leafboot::config::Config::parse(&text).unwrap();
-    assert_eq!(leafboot::config::Config::parse(&uncommented).unwrap(), with_defaults);
+    let with_defaults = Settings::parse(&text).unwrap();
+    assert_eq!(Settings::parse(&uncommented).unwrap(), with_defaults);
     assert_ne!(uncommented, text);
 }
 
@@ -204,4 +222,20 @@ fn on_sighup_the_settings_are_checked_and_the_agent_goes_on() {
         agent.log().contains("a restart would fail") && agent.log().contains("boots")
     });
     assert_eq!(agent.get("/v1/ports/Ethernet0").0, 200, "it goes on");
+}
+
+/// Of each boot port, as `leafboot acl --help` says it.
+#[test]
+fn the_help_counts_the_rules_that_a_port_takes() {
+    let help = String::from_utf8(leafboot(&["acl", "--help"]).stdout).unwrap();
+    let said = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let count = |more: &str| {
+        let settings = Settings::parse(&format!("{ACL_SETTINGS}{more}")).unwrap();
+        let (port, prefix) = ("Ethernet0".parse().unwrap(), "2001:db8:b007::/64".parse().unwrap());
+        ["no", "one", "two", "three", "four"]
+            [leafboot_core::acl::gateway_rules(&settings, &port, prefix).len()]
+    };
+    let tls = "[relay.tls]\ncertificate = \"/crt\"\nkey = \"/key\"\n";
+    let expected = format!("Each boot port has {} more, or {} with relay.tls", count(""), count(tls));
+    assert!(said.contains(&expected), "{said}");
 }

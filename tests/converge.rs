@@ -8,9 +8,9 @@ mod support;
 #[path = "converge/world.rs"]
 mod world;
 
-use leafboot::net::PortName;
-use leafboot::observed::Links;
-use leafboot::serving;
+use leafboot_core::names::PortName;
+use leafboot_core::observed::Links;
+use leafboot_core::port_role;
 use leafboot_lab::sonic::yang::{self, Release};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -116,7 +116,7 @@ proptest! {
         let links = world.links().ports;
         for port in PORTS {
             let port: PortName = port.parse().unwrap();
-            let in_boot = serving::is_in(&links[&port], &world.config.boot.vrf);
+            let in_boot = port_role::is_in(&links[&port], &world.config.boot.vrf);
             prop_assert_eq!(in_boot, desired.ports.contains_key(&port), "{}", port);
         }
         let own = own_gaps(&world, &claims);
@@ -192,7 +192,7 @@ fn a_port_that_joins_a_lag_leaves_and_holds_nobody_back() {
         if plan.unchanged.contains(&other) && plan.steps.is_empty() {
             assert_eq!(plan.waiting.keys().collect::<Vec<_>>(), [&lag], "{plan}");
             let links = world.links();
-            assert!(!serving::is_in(&links.ports[&lag], &world.config.boot.vrf));
+            assert!(!port_role::is_in(&links.ports[&lag], &world.config.boot.vrf));
             return;
         }
         world.happen(&Event::Sonic);

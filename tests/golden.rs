@@ -9,19 +9,19 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use leafboot::acl;
-use leafboot::config::Config;
-use leafboot::desired::{self, Desired, Document, Judged, PortRows, Provenance};
-use leafboot::net::{BootPrefix, Mac, PortName};
-use leafboot::observed::{Link, Links, Observed, Snapshot};
-use leafboot::plan::{self, Facts, Plan, Remedies, Subject};
-use leafboot::rows::{self, Fields, Rows};
-use leafboot::serving::{RaState, RaStates};
-use leafboot::uplinks::{Route, Uplinks};
+use leafboot_core::acl;
+use leafboot_core::desired::{self, Desired, Document, Judged, PortRows, Provenance};
+use leafboot_core::names::{BootPrefix, Mac, PortName};
+use leafboot_core::observed::{Link, Links, Observed, Snapshot};
+use leafboot_core::plan::{self, Facts, Plan, Remedies, Subject};
+use leafboot_core::port_role::{RaState, RaStates};
+use leafboot_core::rows::{self, Fields, Rows};
+use leafboot_core::settings::Settings;
+use leafboot_core::uplinks::{Route, Uplinks};
 use serde::Deserialize;
 
 /// leafboot's settings, with an anycast address or without.
-fn config(anycast: Option<&str>) -> Config {
+fn config(anycast: Option<&str>) -> Settings {
     let anycast = anycast.map(|anycast| format!("anycast = {anycast:?}\n")).unwrap_or_default();
     let text = r#"leaf = "leaf01"
 [boot]
@@ -33,7 +33,7 @@ origins = ["http://[2001:db8:ffff::80]:8080"]
 [relay.cache]
 name = "http://images.metal-stack.io"
 "#;
-    Config::parse(&text.replace("ANYCAST", &anycast)).unwrap()
+    Settings::parse(&text.replace("ANYCAST", &anycast)).unwrap()
 }
 
 #[derive(Deserialize)]
@@ -170,7 +170,7 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> T {
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-fn desired(case: &Path, rows: &PortRows, config: &Config) -> Option<Desired> {
+fn desired(case: &Path, rows: &PortRows, config: &Settings) -> Option<Desired> {
     let case: DesiredCase = read::<Option<_>>(&case.join("desired.json"))?;
     let provenance = match case.provenance.as_str() {
         "pushed" => Provenance::Pushed,
@@ -239,7 +239,7 @@ fn snapshot(case: &ObservedCase) -> Snapshot {
     snapshot
 }
 
-fn add_acl(snapshot: &mut Snapshot, case: &AclCase, settings: &Config) {
+fn add_acl(snapshot: &mut Snapshot, case: &AclCase, settings: &Settings) {
     let gateways =
         case.gateways.iter().flat_map(|(port, prefix)| acl::gateway_rules(settings, port, *prefix));
     let rules: Vec<_> = acl::rules(settings).into_iter().chain(gateways).collect();

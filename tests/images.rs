@@ -14,9 +14,9 @@ use std::sync::atomic::Ordering;
 use std::thread::{JoinHandle, sleep};
 use std::time::Duration;
 
-use leafboot::config::Config;
 use leafboot::metrics::Metrics;
 use leafboot::relay::server::Shared;
+use leafboot_core::settings::Settings;
 use support::cable::Cable;
 use support::download::{Download, EAGER, Habit, get};
 use support::origin::{Framing, Image, Origin, Validator};
@@ -104,7 +104,7 @@ fn relay(keys: &str, cache: &str, metrics: Arc<Metrics>, ports: Vec<(String, Str
          requests = 1000\n{keys}[relay.boot_service]\norigins = [\"http://[::1]:9\"]\n[relay.cache]\n\
          name = \"http://images.metal-stack.io\"\nmode = \"proxy\"\norigins = [\"http://[::1]:8080\"]\n{cache}"
     );
-    let settings = Config::parse(&settings).unwrap().relay;
+    let settings = Settings::parse(&settings).unwrap().relay;
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

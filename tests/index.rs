@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use leafboot::db::{Db, Paces};
-use leafboot::observed::Snapshot;
+use leafboot_core::observed::Snapshot;
 use support::switch::{CONFIG_DB, Switch};
 use support::{agent, run};
 use tokio::runtime::Runtime;

@@ -1,85 +1,44 @@
-//! Keeps the layers of `src/lib.rs`: pure files do no I/O, each edge's library has one home, every file says what it
-//! owns and what it must never do.
+//! Keeps the layers of `docs/architecture.md`. The compiler keeps `core` pure: its `Cargo.toml` and `clippy.toml` say how.
+//! What the compiler cannot say is said here: edges know no tasks, nobody imports in a circle, each library has one home,
+//! and every file says what it owns and what it must never do.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+#[path = "layers/imports.rs"]
+mod imports;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PURE: &[&str] = &[
-    "acl.rs",
-    "config/acl.rs",
-    "plan/acl.rs",
-    "plan/acl_rules.rs",
-    "plan/anycast.rs",
-    "net/anycast.rs",
-    "plan/enter.rs",
-    "plan/leave.rs",
-    "plan/retire.rs",
-    "plan/waiting.rs",
-    "config.rs",
-    "config/ra.rs",
-    "config/relay.rs",
-    "config/relay/upstream.rs",
-    "net/kind.rs",
-    "net/origin.rs",
-    "db/index.rs",
-    "db/walk.rs",
-    "desired.rs",
-    "desired/document.rs",
-    "doubts.rs",
-    "desired/judge.rs",
-    "desired/kept.rs",
-    "net.rs",
-    "observed.rs",
-    "plan.rs",
-    "printable.rs",
-    "refusals.rs",
-    "rows.rs",
-    "rows/tables.rs",
-    "serving.rs",
-    "status.rs",
-    "uplinks.rs",
-    "cli.rs",
-    "ra/engine.rs",
-    "ra/frame.rs",
-    "ra/options.rs",
-    "ra/packet.rs",
-    "ra/told.rs",
-    "session.rs",
-    "allowance.rs",
-    "relay/account.rs",
-    "relay/budget.rs",
-    "relay/patience.rs",
-    "relay/image/key.rs",
-    "relay/image/range.rs",
-    "relay/claim.rs",
-    "relay/decide.rs",
-    "relay/intake.rs",
-    "relay/heads.rs",
-    "relay/route.rs",
-    "relay/script.rs",
-    "relay/upstream/addresses.rs",
-    "relay/upstream/health.rs",
+use imports::{Imports, Module};
+
+/// Modules that join pure logic with edges. Edges must not know them.
+const TASKS: &[&str] = &[
+    "check",
+    "preview",
+    "ra::driver",
+    "ra::port",
+    "ra::task",
+    "reconcile",
+    "relay::task",
+    "reload",
+    "retire",
 ];
 
-const IMPURE: [&str; 12] = [
-    "tokio",
-    "redis::",
-    "netlink_",
-    "hyper",
-    "tracing",
-    "socket2",
-    "nix::",
-    "Instant::now",
-    "SystemTime",
-    "std::env",
-    "std::fs",
-    "fastrand",
-];
+/// Modules that wire everything. Nobody imports them.
+const ROOT: &[&str] = &["", "main", "cli"];
 
-fn source() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+/// What `core` may depend on: nothing that does I/O, logs, waits or draws random numbers.
+const CORE_DEPENDENCIES: &[&str] =
+    &["httpdate", "humantime", "ipnet", "litemap", "serde", "serde_json", "thiserror", "toml"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+/// The folders with the source of both packages.
+fn sources() -> [PathBuf; 2] {
+    [root().join("src"), root().join("core/src")]
 }
 
 /// A file's lines without its comments.
@@ -100,43 +59,56 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
+fn all_files() -> Vec<PathBuf> {
+    sources().iter().flat_map(|folder| files(folder)).collect()
+}
+
 #[test]
-fn pure_files_do_no_io_and_know_no_clock() {
-    for name in PURE {
-        for line in code(&source().join(name)) {
-            let word = IMPURE.iter().find(|word| line.contains(**word));
-            assert!(word.is_none(), "{name} uses {word:?}: {line}");
-        }
+fn the_core_depends_on_nothing_that_does_io() {
+    let manifest = fs::read_to_string(root().join("core/Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let dependencies: Vec<&str> =
+        manifest["dependencies"].as_table().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(dependencies, CORE_DEPENDENCIES);
+}
+
+#[test]
+fn edges_know_no_tasks_and_nobody_knows_the_root() {
+    let imports = Imports::of(&root().join("src"));
+    for name in TASKS.iter().chain(ROOT) {
+        assert!(imports.has(name), "there is no module {name:?}: mend the list");
+    }
+    let is = |list: &[&str], module: &Module| list.contains(&module.to_string().as_str());
+    for (user, used) in imports.all() {
+        let is_root = is(ROOT, user);
+        assert!(is_root || !is(ROOT, used), "{user} imports {used}, which only wires");
+        let is_task = is_root || is(TASKS, user);
+        assert!(is_task || !is(TASKS, used), "{user} is an edge and imports the task {used}");
     }
 }
 
 #[test]
-fn pure_files_use_pure_files_only() {
-    for name in PURE {
-        let lines = code(&source().join(name));
-        for used in lines.iter().filter_map(|line| line.trim().strip_prefix("use crate::")) {
-            let modules: Vec<&str> = used.split("::").map(|word| word.trim_end_matches(';')).collect();
-            let is_pure = (1..=modules.len())
-                .any(|count| PURE.contains(&format!("{}.rs", modules[..count].join("/")).as_str()));
-            assert!(is_pure, "{name} uses crate::{used}");
-        }
+fn nobody_imports_in_a_circle() {
+    for folder in sources() {
+        let circles = Imports::of(&folder).circles();
+        assert!(circles.is_empty(), "{}: these import each other: {circles:?}", folder.display());
     }
 }
 
 #[test]
 fn each_edges_library_has_one_home() {
     let homes = [
-        ("redis::", "db.rs database.rs events.rs place.rs"),
+        ("redis::", "db.rs database.rs events.rs endpoint.rs"),
         ("netlink_sys::", "netlink.rs"),
         ("netlink_packet", "netlink.rs links.rs neighbours.rs routes.rs"),
         ("prometheus_client::", "metrics.rs"),
         ("rustls::", "tls.rs server_name.rs server.rs connection.rs origin.rs"),
         ("sd_notify::", "systemd.rs"),
-        ("std::fs", "store.rs memory.rs api.rs main.rs place.rs preview.rs tls.rs"),
-        ("use nix::", "socket.rs ears.rs netlink.rs line.rs routes.rs"),
+        ("std::fs", "state_file.rs memory.rs api.rs main.rs endpoint.rs preview.rs tls.rs"),
+        ("use nix::", "socket.rs poller.rs netlink.rs line.rs routes.rs"),
         ("pnet_datalink", "socket.rs"),
     ];
-    for path in files(&source()) {
+    for path in all_files() {
         let name = path.file_name().unwrap().to_str().unwrap();
         for (library, home) in homes {
             let uses = code(&path).iter().any(|line| line.contains(library));
@@ -147,7 +119,7 @@ fn each_edges_library_has_one_home() {
 
 #[test]
 fn sonics_table_names_stand_in_rows_only() {
-    for path in files(&source()) {
+    for path in all_files() {
         let is_home = ["tests.rs", "rows.rs", "rows/tables.rs"].iter().any(|name| path.ends_with(name));
         for line in code(&path) {
             let key = [
@@ -167,7 +139,7 @@ fn sonics_table_names_stand_in_rows_only() {
 
 #[test]
 fn every_file_opens_with_what_it_owns() {
-    for path in files(&source()) {
+    for path in all_files() {
         let text = fs::read_to_string(&path).unwrap();
         let head: Vec<&str> = text.lines().take_while(|line| line.starts_with("//!")).collect();
         assert!(!head.is_empty(), "{} does not open with //!", path.display());

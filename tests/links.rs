@@ -6,9 +6,9 @@ mod support;
 
 use std::time::Duration;
 
-use leafboot::links;
-use leafboot::neighbours;
-use leafboot::observed::{Link, Links};
+use leafboot::kernel::links;
+use leafboot::kernel::neighbours;
+use leafboot_core::observed::{Link, Links};
 use support::cable::Cable;
 use support::{eventually, namespace, run};
 use tokio::sync::watch;

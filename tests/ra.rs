@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leafboot::config::Config;
-use leafboot::desired::{Desired, Provenance};
-use leafboot::observed::{Link, Links};
 use leafboot::ra;
 use leafboot::ra::memory;
 use leafboot::ra::socket::RaSocket;
-use leafboot::ra::told::Told;
-use leafboot::serving::{RaState, RaStates};
+use leafboot_core::desired::{Desired, Provenance};
+use leafboot_core::observed::{Link, Links};
+use leafboot_core::port_role::{RaState, RaStates};
+use leafboot_core::ra::withdrawn::Told;
+use leafboot_core::settings::Settings;
 use support::advertiser::{Daemon, all_routed};
 use support::cable::Cable;
 use tokio::sync::watch;
@@ -74,7 +74,7 @@ impl Port {
 
     /// Starts on a cable that is there, after what its machine was told before.
     fn serve(cable: Cable, settings: &str, told: Told, links: impl FnOnce(Link) -> Links) -> Self {
-        let config = Arc::new(Config::parse(settings).unwrap());
+        let config = Arc::new(Settings::parse(settings).unwrap());
         let (desired, desired_in) = watch::channel(wish(&["Ethernet0"]));
         let (links, links_in) = watch::channel(links(cable.link()));
         let (states_out, states) = watch::channel(RaStates::new());
@@ -283,7 +283,7 @@ async fn a_device_that_was_made_again_while_nobody_told_is_heard_at_once() {
 #[tokio::test]
 async fn a_running_machine_forgets_a_resolver_that_the_settings_name_no_more() {
     let state = tempfile::tempdir().unwrap();
-    let told = |settings: &str| memory::remember(state.path(), &Config::parse(settings).unwrap().ra);
+    let told = |settings: &str| memory::remember(state.path(), &Settings::parse(settings).unwrap().ra);
     let cable = Cable::plug();
     cable.boot();
     let resolv_conf = state.path().join("resolv.conf");

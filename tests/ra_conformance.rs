@@ -16,14 +16,14 @@ mod support;
 use std::time::Duration;
 
 use cases::{CASES, Verdict, gaps};
-use support::advertiser::{Daemon, Leafboot, Settings, leafboot_settings};
+use support::advertiser::{Daemon, Interval, Leafboot, leafboot_settings};
 use support::panel::Panel;
 use support::solicitor::Solicitor;
 
 /// Silent after the initial advertisements.
-const LONG: Settings = Settings { interval: (600, 1800) };
+const LONG: Interval = Interval { interval: (600, 1800) };
 /// As short as RFC 4861 6.2.1 allows.
-const SHORT: Settings = Settings { interval: (3, 4) };
+const SHORT: Interval = Interval { interval: (3, 4) };
 /// Until every daemon has sent its first advertisement on every port, and may send another multicast.
 const SETTLE: Duration = Duration::from_millis(5500);
 

@@ -8,13 +8,13 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use leafboot::config::Config;
 use leafboot::db::Db;
-use leafboot::desired::{Desired, Provenance};
-use leafboot::net::{BootPrefix, PortName};
-use leafboot::observed::Observed;
-use leafboot::plan::{Facts, Plan, Repairs};
-use leafboot::serving::RaStates;
+use leafboot_core::desired::{Desired, Provenance};
+use leafboot_core::names::{BootPrefix, PortName};
+use leafboot_core::observed::Observed;
+use leafboot_core::plan::{Facts, Plan, Repairs};
+use leafboot_core::port_role::RaStates;
+use leafboot_core::settings::Settings;
 use leafboot_lab::sonic;
 use leafboot_lab::sonic::yang::{self, Release};
 use support::eventually;
@@ -26,7 +26,7 @@ struct Bench {
     switch: Switch,
     runtime: Runtime,
     db: Db,
-    config: Config,
+    config: Settings,
     repairs: Repairs,
 }
 
@@ -52,7 +52,7 @@ impl Bench {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let db = runtime.block_on(Db::connect(&database_config)).unwrap();
         let settings = std::fs::read_to_string(support::agent::settings(&switch)).unwrap();
-        let config = Config::parse(&settings).unwrap();
+        let config = Settings::parse(&settings).unwrap();
         Self { switch, runtime, db, config, repairs: Repairs::default() }
     }
 
@@ -277,7 +277,7 @@ fn rules_that_orchagent_has_lost_come_back_although_state_db_says_active() {
     let wish = desired(&[("Ethernet0", A)]);
     bench.settle(&wish);
     let before = bench.observe().acl;
-    let entries = |acl: &leafboot::observed::Acl| acl.asic_entries.keys().cloned().collect::<Vec<_>>();
+    let entries = |acl: &leafboot_core::observed::Acl| acl.asic_entries.keys().cloned().collect::<Vec<_>>();
     for stage in ["egress", "ingress"] {
         bench.switch.cli(CONFIG_DB, &["HSET", "ACL_TABLE|LEAFBOOT", "stage", stage]);
         // The first change has taken the entries already: the table itself says when the second is through.
@@ -335,7 +335,7 @@ fn the_anycast_address_is_taken_healed_moved_and_retired() {
     let text = std::fs::read_to_string(&file).unwrap();
     let set = |bench: &mut Bench, anycast: &str| {
         let text = text.replace("protected", &format!("anycast = \"{anycast}\"\nprotected"));
-        bench.config = Config::parse(&text).unwrap();
+        bench.config = Settings::parse(&text).unwrap();
         support::agent::write(&file, &text);
     };
     set(&mut bench, "2001:db8:ffff:1::1/127");

@@ -12,9 +12,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use leafboot::config::Config;
 use leafboot::metrics::Metrics;
 use leafboot::relay::server::Shared;
+use leafboot_core::settings::Settings;
 use support::flood::{Kind, flood};
 use support::port;
 use support::ports::{Ports, gateway};
@@ -126,7 +126,7 @@ fn relays(settings: &str, ports: &[String], metrics: &Arc<Metrics>, log: Sender<
         .with_writer(move || Log(log.clone()))
         .finish();
     let _log = tracing::subscriber::set_default(subscriber);
-    let settings = Config::parse(settings).unwrap_or_else(|e| panic!("{e}\n{settings}")).relay;
+    let settings = Settings::parse(settings).unwrap_or_else(|e| panic!("{e}\n{settings}")).relay;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let shared = Arc::new(Shared::new(&settings, metrics).unwrap());

@@ -4,8 +4,8 @@
 
 mod support;
 
-use leafboot::routes;
-use leafboot::uplinks::Route;
+use leafboot::kernel::routes;
+use leafboot_core::uplinks::Route;
 use support::namespace;
 
 fn to(address: &str) -> Option<Route> {

@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use leafboot::db::{Db, Paces};
-use leafboot::desired::Desired;
-use leafboot::observed::Observed;
-use leafboot::plan::{Facts, Plan, Remedies};
-use leafboot::serving::RaStates;
+use leafboot_core::desired::Desired;
+use leafboot_core::observed::Observed;
+use leafboot_core::plan::{Facts, Plan, Remedies};
+use leafboot_core::port_role::RaStates;
 use tokio::runtime::Runtime;
 
 use super::World;

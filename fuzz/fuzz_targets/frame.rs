@@ -2,13 +2,14 @@
 //! the same after it has been sent on.
 #![no_main]
 
-use leafboot::ra::packet::{Advertisement, check_solicitation};
-use leafboot::ra::{frame, options::Options};
+use leafboot_core::nd::frame;
+use leafboot_core::nd::message::{Advertisement, check_solicitation};
+use leafboot_core::nd::options::Options;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     // A checksum that is wrong hides all that is behind it: then the bytes are a message, not a frame.
     let address = std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
-    let from = frame::Neighbour { mac: leafboot::net::Mac([2, 0, 0, 0, 0, 1]), address };
+    let from = frame::Neighbour { mac: leafboot_core::names::Mac([2, 0, 0, 0, 0, 1]), address };
     let framed = frame::encode(from, frame::Neighbour::ALL_NODES, bytes);
     for frame in [bytes, &framed] {
         let Ok((envelope, message)) = frame::decode(frame) else { continue };

@@ -2,12 +2,15 @@
 //! another one, no part lies outside of its image, and no header is taken for leafboot's own word.
 #![no_main]
 
-use leafboot::relay::claim::{self, RequestId};
-use leafboot::relay::image::key::Version;
-use leafboot::relay::image::range::{self, Conditions, Part};
-use leafboot::relay::intake::{self, Head};
-use leafboot::relay::route::{Kind, Pattern, Routes};
-use leafboot::relay::script;
+use leafboot_core::relay::identity::{self, RequestId};
+use leafboot_core::relay::ipxe;
+use leafboot_core::relay::ranges::{self, Conditions, Part};
+use leafboot_core::relay::validate::{self, Head};
+use leafboot_core::relay::validators::Version;
+use leafboot_core::relay::{
+    kinds::{Kind, Routes},
+    pattern::Pattern,
+};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     // A line is a field's value.
@@ -15,14 +18,14 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let first_two = [lines.first().copied(), lines.get(1).copied()];
     for (hosts, lengths) in [(first_two, [None; 2]), ([Some(&b"leaf"[..]), None], first_two)] {
         let head = Head { is_1_1: true, hosts, lengths, ..Head::default() };
-        if intake::check(&head).is_ok() {
+        if validate::check(&head).is_ok() {
             assert_eq!(lines.len(), 1, "two readers may choose different ones");
-            let _ = intake::check_body(Kind::Api, &head, 1 << 20);
+            let _ = validate::check_body(Kind::Api, &head, 1 << 20);
         }
     }
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let lines: Vec<&str> = text.split('\n').collect();
-    let _ = script::is_ipxe(text);
+    let _ = ipxe::is_ipxe(text);
 
     let image: Vec<Pattern> = "/**".parse().into_iter().collect();
     let routes = Routes { image, ..Routes::default() };
@@ -37,18 +40,18 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let conditions = Conditions { range, if_range, if_none_match, if_modified_since: line(3) };
     let version = Version { etag: Some("\"v\"".to_owned()), ..Version::default() };
     for length in [0, 10, u64::MAX] {
-        if let Part::Slice { first, last } = range::part(&conditions, &version, length) {
+        if let Part::Slice { first, last } = ranges::part(&conditions, &version, length) {
             assert!(first <= last && last < length);
         }
     }
-    let _ = range::starts_late(&conditions);
+    let _ = ranges::starts_late(&conditions);
 
     let parent = format!("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01{}", lines[0]);
-    let (parent, state) = claim::trace(&[&parent], || lines[1..].to_vec(), &RequestId::new(1), 2);
+    let (parent, state) = identity::trace(&[&parent], || lines[1..].to_vec(), &RequestId::new(1), 2);
     assert!(parent.len() <= 256 && state.is_none_or(|state| state.len() <= 512));
     for kind in [Kind::Script, Kind::Token, Kind::Image, Kind::Api] {
         let connection = line(1).unwrap_or_default();
-        let _ = claim::passes(kind, lines[0], &connection);
-        assert!(!claim::passes(kind, &format!("leafboot-{}", lines[0]), &connection));
+        let _ = identity::passes(kind, lines[0], &connection);
+        assert!(!identity::passes(kind, &format!("leafboot-{}", lines[0]), &connection));
     }
 });

@@ -9,7 +9,7 @@ use hyper::{Response, StatusCode};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use crate::status::{PortStatus, Status};
+use leafboot_core::status::{PortStatus, Status};
 
 /// An answer.
 pub(super) type Reply = Response<Full<Bytes>>;

@@ -6,10 +6,10 @@ use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisError, RedisResult};
 
 use super::DbError;
-use crate::plan::Step;
-use crate::refusals::Refused;
-use crate::rows::tables::{ALL, FieldNames};
-use crate::rows::{self, Fields, NULL};
+use leafboot_core::plan::Step;
+use leafboot_core::refused_writes::Refused;
+use leafboot_core::rows::tables::{ALL, FieldNames};
+use leafboot_core::rows::{self, Fields, NULL};
 
 /// How many rows are read in one round trip.
 const ROWS_AT_ONCE: usize = 64;

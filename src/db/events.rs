@@ -9,9 +9,8 @@ use redis::{Msg, RedisError, RedisResult, Value};
 use tokio::task::unconstrained;
 use tokio::time::timeout;
 
-use super::DbError;
 use super::database::one_line;
-use super::place::TIMEOUT;
+use super::{DbError, TIMEOUT};
 
 /// The events of a subscription.
 pub(super) struct Events {

@@ -12,12 +12,12 @@ use tracing::warn;
 
 use super::DbError;
 use super::database::{Database, Found};
+use super::endpoint::Place;
 use super::events::Events;
-use super::index::Index;
-use super::place::Place;
-use super::walk::{Paces, Walk};
-use crate::rows::Rows;
-use crate::rows::tables::Tables;
+use leafboot_core::row_index::Index;
+use leafboot_core::rows::Rows;
+use leafboot_core::rows::tables::Tables;
+use leafboot_core::scan_pace::{Paces, Walk};
 
 /// A database and the keys of its rows that matter.
 pub(super) struct Watched {

@@ -13,13 +13,13 @@ use std::time::Instant;
 use tokio::sync::{oneshot, watch};
 use tracing::{debug, error, info};
 
-use super::ears::{Bell, Ears};
+use super::poller::{Bell, Ears};
 use super::port::Port;
 use super::socket::LARGEST;
-use super::told::Told;
-use crate::config::Config;
-use crate::net::PortName;
-use crate::serving::{Order, RaState, RaStates};
+use leafboot_core::names::PortName;
+use leafboot_core::port_role::{Order, RaState, RaStates};
+use leafboot_core::ra::withdrawn::Told;
+use leafboot_core::settings::Settings;
 
 /// What every port is to do. A port that is not in it is silent.
 type Orders = BTreeMap<PortName, Order>;
@@ -34,7 +34,7 @@ pub struct Driver {
 impl Driver {
     /// Starts the thread, which publishes in `states` how far the ports are. What comes out second is that it has ended.
     pub fn start(
-        config: Arc<Config>,
+        config: Arc<Settings>,
         told: Arc<Told>,
         states: watch::Sender<RaStates>,
     ) -> io::Result<(Self, oneshot::Receiver<()>)> {
@@ -71,7 +71,7 @@ impl Drop for Driver {
 }
 
 struct Ports {
-    config: Arc<Config>,
+    config: Arc<Settings>,
     told: Arc<Told>,
     /// All ports' engines count their slots from here.
     epoch: Instant,
@@ -85,7 +85,7 @@ struct Ports {
 }
 
 impl Ports {
-    fn new(config: Arc<Config>, told: Arc<Told>, ears: Ears) -> Self {
+    fn new(config: Arc<Settings>, told: Arc<Told>, ears: Ears) -> Self {
         Self {
             config,
             told,

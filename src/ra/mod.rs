@@ -5,13 +5,8 @@
 //! `told` is what earlier settings told machines, which `memory` keeps.
 
 pub mod driver;
-pub mod ears;
-pub mod engine;
-pub mod frame;
 pub mod memory;
-pub mod options;
-pub mod packet;
+pub mod poller;
 pub mod port;
 pub mod socket;
 pub mod task;
-pub mod told;

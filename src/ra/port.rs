@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use tracing::{trace, warn};
 
-use super::ears::Ears;
-use super::engine::Engine;
-use super::frame;
-use super::packet::{self, Advertisement, Envelope, ROUTER_ADVERTISEMENT};
+use super::poller::Ears;
 use super::socket::{LARGEST, RaSocket, is_down};
-use super::told::Told;
-use crate::config::Ra;
-use crate::net::PortName;
-use crate::serving::Order;
+use leafboot_core::names::PortName;
+use leafboot_core::nd::frame;
+use leafboot_core::nd::message::{self, Advertisement, Envelope, ROUTER_ADVERTISEMENT};
+use leafboot_core::port_role::Order;
+use leafboot_core::ra::engine::Engine;
+use leafboot_core::ra::variables::RouterVariables;
+use leafboot_core::ra::withdrawn::Told;
 
 /// Frames that are taken at one time: more than a full receive buffer has.
 const AT_ONCE: usize = 64;
@@ -42,7 +42,13 @@ pub struct Port {
 
 impl Port {
     /// A silent port. `told` and `epoch` are the same for every port.
-    pub fn new(name: PortName, key: usize, settings: &Ra, told: &Arc<Told>, epoch: Instant) -> Self {
+    pub fn new(
+        name: PortName,
+        key: usize,
+        settings: &RouterVariables,
+        told: &Arc<Told>,
+        epoch: Instant,
+    ) -> Self {
         let engine = Engine::new(settings, told, epoch);
         Self {
             name,
@@ -198,7 +204,7 @@ impl Port {
         if message.first() == Some(&ROUTER_ADVERTISEMENT) {
             return self.see_rogue(message, &envelope, now);
         }
-        match packet::check_solicitation(message, &envelope) {
+        match message::check_solicitation(message, &envelope) {
             Ok(()) => self.engine.solicited(from, now, fastrand::u32(..)),
             Err(reason) => trace!(port = %self.name, from = %from.address, %reason, "discarded a message"),
         }
@@ -222,13 +228,13 @@ impl Port {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use leafboot_core::settings::Settings;
 
     #[test]
     fn nothing_wakes_a_port_that_rests() {
         let text = "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\nprotected = []\n[relay]\n\
                     boot_service = { origins = [\"http://a\"] }\ncache = { name = \"http://c\" }\n";
-        let settings = Config::parse(text).unwrap().ra;
+        let settings = Settings::parse(text).unwrap().ra;
         let now = Instant::now();
         let mut port = Port::new("Ethernet0".parse().unwrap(), 0, &settings, &Arc::default(), now);
         port.deaf_until = Some(now + RETRY.0 / 2);

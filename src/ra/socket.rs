@@ -19,7 +19,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use pnet_datalink::{ChannelType, Config, NetworkInterface};
 use socket2::{Domain, SockFilter, Socket, Type};
 
-use super::packet::{ROUTER_ADVERTISEMENT, ROUTER_SOLICITATION};
+use leafboot_core::nd::message::{ROUTER_ADVERTISEMENT, ROUTER_SOLICITATION};
 
 /// Room for some 20 solicitations; what a flood adds is dropped by the kernel, on this port only, without waking us.
 const RECEIVE_BUFFER: usize = 16 * 1024;

@@ -11,17 +11,17 @@ use tokio::sync::watch;
 use tracing::error;
 
 use super::driver::Driver;
-use super::told::Told;
-use crate::config::Config;
-use crate::desired::Desired;
-use crate::net::PortName;
-use crate::observed::Links;
-use crate::serving::{self, RaStates};
+use leafboot_core::desired::Desired;
+use leafboot_core::names::PortName;
+use leafboot_core::observed::Links;
+use leafboot_core::port_role::{self, RaStates};
+use leafboot_core::ra::withdrawn::Told;
+use leafboot_core::settings::Settings;
 
 /// Follows the ports' orders until the process or the thread ends, and withdraws what was `told` before. Dropped, it ends
 /// the thread.
 pub async fn run(
-    config: Arc<Config>,
+    config: Arc<Settings>,
     told: Arc<Told>,
     mut desired: watch::Receiver<Option<Desired>>,
     mut links: watch::Receiver<Links>,
@@ -34,7 +34,7 @@ pub async fn run(
         Err(error) => return error!(%error, "cannot advertise"),
     };
     loop {
-        driver.order(serving::orders(
+        driver.order(port_role::orders(
             desired.borrow_and_update().as_ref(),
             &links.borrow_and_update(),
             &unrouted.borrow_and_update(),

@@ -21,8 +21,6 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
-use super::account::Work;
-use super::claim::Machine;
 use super::gate::Metered;
 use super::line::Line;
 use super::reader::Reader;
@@ -32,7 +30,9 @@ use super::timer::Timer;
 use super::tls::server_name::Unnamed;
 use super::tls::{HandshakeError, Reloaded};
 use crate::metrics::OneMore;
-use crate::printable::Printable;
+use leafboot_core::printable::Printable;
+use leafboot_core::relay::identity::Machine;
+use leafboot_core::relay::port_limits::Work;
 
 /// A request's head must be there in this time, and a TLS handshake too; also how long a silent connection is kept.
 /// iPXE keeps its for 10 s.

@@ -14,13 +14,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::account::{Account, Mute, Work};
 use super::alarm::Alarm;
 use super::server::Phase;
-use crate::config::Relay;
 use crate::held::Held;
 use crate::metrics::{Metrics, Seconds};
-use crate::net::PortName;
+use leafboot_core::names::PortName;
+use leafboot_core::relay::port_limits::{Account, Mute, Work};
+use leafboot_core::settings::Relay;
 
 /// One port's gate.
 pub struct Gate {
@@ -168,11 +168,11 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
     use tokio::time::timeout;
 
-    use super::super::claim::Claim;
     use super::super::server::Stage;
     use super::*;
-    use crate::config::Config;
-    use crate::session::Session;
+    use leafboot_core::relay::identity::Claim;
+    use leafboot_core::session::Session;
+    use leafboot_core::settings::Settings;
 
     fn port(requests: u32) -> (Arc<Gate>, watch::Sender<Phase>) {
         let text = format!(
@@ -185,7 +185,7 @@ mod tests {
             prefix: "2001:db8:b007::/64".parse().unwrap(),
             session: Session::begin(1, 1).id(),
         }));
-        let settings = Config::parse(&text).unwrap().relay;
+        let settings = Settings::parse(&text).unwrap().relay;
         (Arc::new(Gate::new(&settings, &Metrics::default(), phase.subscribe())), phase)
     }
 

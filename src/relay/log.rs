@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use crate::allowance::Allowance;
 use crate::held::Held;
 use crate::metrics::Counter;
-use crate::net::PortName;
+use leafboot_core::names::PortName;
+use leafboot_core::rate_limit::Allowance;
 
 /// So many lines at once: a boot has some ten.
 const AT_ONCE: u32 = 30;

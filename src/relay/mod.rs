@@ -8,25 +8,16 @@
 //! (`vouched`: ready to be sent), `script` what iPXE is told while something is wrong, `reply` everybody. `upstream` asks
 //! the servers behind, over `tls` where they want it, and `image` serves images in proxy mode.
 
-pub mod account;
 mod alarm;
 pub mod body;
-pub mod budget;
-pub mod claim;
 pub mod connection;
-pub mod decide;
 pub mod gate;
-mod heads;
 pub mod image;
-pub mod intake;
 mod line;
 pub mod log;
-pub mod patience;
 mod reader;
 pub mod reply;
 mod respond;
-pub mod route;
-pub mod script;
 pub mod server;
 pub mod task;
 mod timer;

@@ -13,10 +13,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::alarm::Alarm;
-use super::heads::Heads;
 use super::line::Line;
-use super::patience::Patience;
 use crate::metrics::Counter;
+use leafboot_core::relay::framing::Heads;
+use leafboot_core::relay::min_rate::Patience;
 
 /// Up to here, in bytes, a copy costs less than what the kernel makes of several pieces.
 const SMALL: usize = 2048;

@@ -6,9 +6,9 @@ use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, LOC
 use hyper::{Response, StatusCode};
 
 use super::body::Body;
-use super::decide::Refusal;
-use super::intake::Fault;
-use super::route::Routes;
+use leafboot_core::relay::kinds::Refusal;
+use leafboot_core::relay::kinds::Routes;
+use leafboot_core::relay::validate::Fault;
 
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 /// A server may ask for any pause; a machine that boots is to look again after this, in seconds.

@@ -22,20 +22,20 @@ use hyper::{Request, Response, StatusCode, Uri, Version};
 use tokio::time::sleep;
 use tracing::{Level, debug, enabled, info, warn};
 
-use super::account::Work;
 use super::body::{self, Body};
-use super::claim::{self, Claim, Machine, RequestId};
-use super::decide;
 use super::image::{ImageRequest, PortImages};
-use super::intake::{self, Head};
 use super::line::{self, Line, Watch};
 use super::reply;
-use super::route::Kind;
-use super::script::{self, Trouble};
 use super::server::{Service, Stage};
 use super::upload::{self, Upload};
 use super::upstream::Repeat;
-use crate::printable::Printable;
+use leafboot_core::printable::Printable;
+use leafboot_core::relay::identity::{self, Claim, Machine, RequestId};
+use leafboot_core::relay::ipxe::{self, Trouble};
+use leafboot_core::relay::kinds::Kind;
+use leafboot_core::relay::kinds::{self};
+use leafboot_core::relay::port_limits::Work;
+use leafboot_core::relay::validate::{self, Head};
 
 /// metal-hammer gives its configuration request 5 s and has no second try; the answer must be back before that.
 const TOKEN_DEADLINE: Duration = Duration::from_millis(4500);
@@ -47,9 +47,9 @@ const LAST_WORD: Duration = Duration::from_secs(4);
 const ANSWER_MAX: usize = 256 * 1024;
 /// A request to metal-apiserver is some kilobytes.
 const REQUEST_MAX: u64 = 4 * 1024 * 1024;
-const REQUEST: HeaderName = HeaderName::from_static(claim::REQUEST);
-const TRACEPARENT: HeaderName = HeaderName::from_static(claim::TRACEPARENT);
-const TRACESTATE: HeaderName = HeaderName::from_static(claim::TRACESTATE);
+const REQUEST: HeaderName = HeaderName::from_static(identity::REQUEST);
+const TRACEPARENT: HeaderName = HeaderName::from_static(identity::TRACEPARENT);
+const TRACESTATE: HeaderName = HeaderName::from_static(identity::TRACESTATE);
 /// Seconds until a machine looks again: at random, so that a rack does not come back at once.
 const AGAIN: std::ops::RangeInclusive<u64> = 3..=8;
 
@@ -130,12 +130,12 @@ impl Asked<'_> {
         for (name, value) in &self.parts.headers {
             head.take(name.as_str(), value.as_bytes());
         }
-        intake::check(&head).map_err(|fault| Box::new(reply::faulty(fault)))?;
+        validate::check(&head).map_err(|fault| Box::new(reply::faulty(fault)))?;
         let routes = &self.service.shared.settings.routes;
         let uri = &self.parts.uri;
-        let kind = decide::decide(routes, self.parts.method.as_str(), uri.path(), uri.query())
+        let kind = kinds::kind_of(routes, self.parts.method.as_str(), uri.path(), uri.query())
             .map_err(|refusal| Box::new(reply::refused(routes, refusal)))?;
-        intake::check_body(kind, &head, REQUEST_MAX).map_err(|fault| Box::new(reply::faulty(fault)))?;
+        validate::check_body(kind, &head, REQUEST_MAX).map_err(|fault| Box::new(reply::faulty(fault)))?;
         Ok(kind)
     }
 
@@ -218,7 +218,7 @@ impl Asked<'_> {
     /// A call of metal-apiserver: both ways as it comes. A stream of its own may be silent for as long as it likes.
     async fn api(&self, incoming: Incoming) -> Response<Body> {
         let Some(api) = &self.service.shared.api else {
-            return reply::refused(&self.service.shared.settings.routes, decide::Refusal::Path);
+            return reply::refused(&self.service.shared.settings.routes, kinds::Refusal::Path);
         };
         let (body, reason) = self.upload(incoming);
         let mut watch = Watch::begin();
@@ -286,7 +286,7 @@ impl Asked<'_> {
     /// What a machine gets while something is wrong: iPXE a script, if it asked for one, everybody else a 503.
     fn trouble(&self, kind: Kind, reason: &str) -> Response<Body> {
         if kind == Kind::Script && self.is_ipxe() {
-            let script = self.with_trouble(reason, |trouble| script::retry(trouble, self.target()));
+            let script = self.with_trouble(reason, |trouble| ipxe::retry(trouble, self.target()));
             return reply::text(StatusCode::OK, script);
         }
         reply::unavailable(&self.said(reason), fastrand::u64(AGAIN))
@@ -305,7 +305,7 @@ impl Asked<'_> {
 
     fn is_ipxe(&self) -> bool {
         let agent = self.parts.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
-        agent.is_some_and(script::is_ipxe)
+        agent.is_some_and(ipxe::is_ipxe)
     }
 
     /// Path and query.
@@ -325,7 +325,7 @@ impl Asked<'_> {
             self.parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
         };
         let (id, random) = (&self.id, self.random);
-        let (parent, state) = claim::trace(&texts(TRACEPARENT), || texts(TRACESTATE), id, random);
+        let (parent, state) = identity::trace(&texts(TRACEPARENT), || texts(TRACESTATE), id, random);
         let trace = [(TRACEPARENT, Some(parent)), (TRACESTATE, state)];
         let trace = trace.into_iter().filter_map(|(name, text)| Some((name, text?.try_into().ok()?)));
         for (name, value) in trace.chain(self.id()) {
@@ -338,7 +338,7 @@ impl Asked<'_> {
     fn pass(&self, kind: Kind, to: &mut HeaderMap) {
         let connection = connection(&self.parts.headers);
         for (name, value) in &self.parts.headers {
-            if claim::passes(kind, name.as_str(), &connection) {
+            if identity::passes(kind, name.as_str(), &connection) {
                 to.append(name.clone(), value.clone());
             }
         }
@@ -399,9 +399,7 @@ fn script_flaw(answer: &Response<Bytes>) -> Option<String> {
         StatusCode::OK if answer.headers().contains_key(CONTENT_ENCODING) => {
             Some("gives a script with a Content-Encoding".to_owned())
         }
-        StatusCode::OK if !script::is_script(answer.body()) => {
-            Some("gives what is no iPXE script".to_owned())
-        }
+        StatusCode::OK if !ipxe::is_script(answer.body()) => Some("gives what is no iPXE script".to_owned()),
         StatusCode::OK => None,
         status => Some(format!("says {status}")),
     }
@@ -426,7 +424,7 @@ fn passed_on(answer: Response<Body>) -> Response<Body> {
 /// Takes away what was for the connection to the server only.
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
     let connection = connection(headers);
-    let is_theirs = |name: &str| claim::is_hop_by_hop(name) || claim::is_named(&connection, name);
+    let is_theirs = |name: &str| identity::is_hop_by_hop(name) || identity::is_named(&connection, name);
     let theirs: Vec<HeaderName> = headers.keys().filter(|name| is_theirs(name.as_str())).cloned().collect();
     for name in theirs {
         headers.remove(name);

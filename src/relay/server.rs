@@ -14,24 +14,24 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::rustls::ServerConfig;
 
-use super::account::Work;
-use super::claim::{Claim, Machine};
 use super::connection;
 use super::gate::Gate;
 use super::image::{Images, PortImages};
 use super::log::Log;
-use super::script::Memory;
 use super::tls::{self, Reloaded, TlsError};
 use super::upstream::{Buffers, Manner, Upstream};
 use super::vouched::Vouched;
 use crate::accept;
-use crate::config::Relay;
-use crate::config::relay::CacheMode;
 use crate::held::Held;
+use crate::kernel::neighbours;
 use crate::metrics::{Counter, Gauge, Metrics, Requests};
-use crate::neighbours;
-use crate::net::PortName;
-use crate::session::SessionId;
+use leafboot_core::names::PortName;
+use leafboot_core::relay::identity::{Claim, Machine};
+use leafboot_core::relay::ipxe::Memory;
+use leafboot_core::relay::port_limits::Work;
+use leafboot_core::session::SessionId;
+use leafboot_core::settings::Relay;
+use leafboot_core::settings::relay::CacheMode;
 
 /// Connections that the kernel holds until they are taken; what a restart has room for.
 const BACKLOG: i32 = 64;

@@ -11,18 +11,18 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
-use super::claim::Claim;
 use super::connection::GRACE;
 use super::server::{self, Phase, Service, Shared, Stage};
 use super::tls::TlsError;
-use crate::config::Config;
-use crate::desired::{Desired, Provenance};
 use crate::metrics::Metrics;
-use crate::net::{BootPrefix, PortName};
-use crate::observed::Links;
-use crate::serving::{self, Order, Serving};
-use crate::session::Session;
 use crate::systemd::{self, Inherited};
+use leafboot_core::desired::{Desired, Provenance};
+use leafboot_core::names::{BootPrefix, PortName};
+use leafboot_core::observed::Links;
+use leafboot_core::port_role::{self, Order, Serving};
+use leafboot_core::relay::identity::Claim;
+use leafboot_core::session::Session;
+use leafboot_core::settings::Settings;
 
 /// Between attempts to listen on a port.
 const RETRY: Duration = Duration::from_millis(500);
@@ -89,7 +89,7 @@ impl Port {
 }
 
 /// Follows the ports' orders until the process is to end, and then until what is under way has come through.
-pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, inputs: Inputs) -> Result<(), TlsError> {
+pub async fn run(config: Arc<Settings>, metrics: Arc<Metrics>, inputs: Inputs) -> Result<(), TlsError> {
     let Inputs { mut desired, mut links, mut unrouted, mut stop, mut inherited } = inputs;
     let shared = Arc::new(Shared::new(&config.relay, &metrics)?);
     // The last process may have had other settings.
@@ -99,7 +99,7 @@ pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, inputs: Inputs) -> 
     // Until when images may still come through; none: the process is not to end.
     let mut ends = None;
     loop {
-        let orders = serving::orders(
+        let orders = port_role::orders(
             desired.borrow_and_update().as_ref(),
             &links.borrow_and_update(),
             &unrouted.borrow_and_update(),

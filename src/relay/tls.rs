@@ -16,7 +16,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
 use tracing::{info, warn};
 
-use crate::config::relay::{CacheMode, Identity, Relay};
+use leafboot_core::settings::relay::{CacheMode, Identity, Relay};
 
 pub mod server_name;
 

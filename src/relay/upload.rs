@@ -14,9 +14,9 @@ use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::alarm::Alarm;
-use super::intake::Fault;
-use super::patience::Patience;
 use crate::held::Held;
+use leafboot_core::relay::min_rate::Patience;
+use leafboot_core::relay::validate::Fault;
 
 /// A machine that sends nothing more of its request for so long is not going to.
 const IDLE: Duration = Duration::from_secs(30);

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
-use super::claim::{self, Claim, Header, Machine};
-use crate::net::Mac;
+use leafboot_core::names::Mac;
+use leafboot_core::relay::identity::{self, Claim, Header, Machine};
 
 /// What the kernel said of a machine is believed so long.
 const AGE: Duration = Duration::from_secs(1);
 /// What is another with each request has its place already: or the map, copied with no room to spare, would grow for each.
-const PLACES: [&str; 3] = [claim::REQUEST, claim::TRACEPARENT, "host"];
+const PLACES: [&str; 3] = [identity::REQUEST, identity::TRACEPARENT, "host"];
 
 /// The headers that say where a machine's requests come in, and who asks.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub struct Vouched {
 impl Vouched {
     /// `mac`: the machine's Ethernet address, where the kernel knows it.
     pub fn new(claim: &Arc<Claim>, machine: Machine, mac: Option<Mac>, now: Instant) -> Self {
-        let mac = mac.map(|mac| (claim::MAC, mac.to_string()));
+        let mac = mac.map(|mac| (identity::MAC, mac.to_string()));
         let all = claim.headers().into_iter().chain(machine.headers()).chain(mac);
         let places = PLACES.map(|name| (HeaderName::from_static(name), HeaderValue::from_static("")));
         Self {
@@ -56,7 +56,7 @@ fn ready((name, value): Header) -> Option<(HeaderName, HeaderValue)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::Session;
+    use leafboot_core::session::Session;
 
     #[test]
     fn it_is_said_of_one_machine_in_one_session_for_a_while() {
@@ -71,9 +71,9 @@ mod tests {
         let machine = |address: &str| Machine { address: address.parse().unwrap(), tls: false };
         let (first, one, now) = (claim(1), machine("2001:db8:b007::7"), Instant::now());
         let vouched = Vouched::new(&first, one, Some(Mac([0x52, 0x54, 0, 0xb0, 7, 0])), now);
-        assert_eq!(vouched.headers[claim::PORT], "Ethernet0");
+        assert_eq!(vouched.headers[identity::PORT], "Ethernet0");
         assert_eq!(vouched.headers["x-forwarded-for"], "2001:db8:b007::7");
-        assert_eq!(vouched.headers[claim::MAC], "52:54:00:b0:07:00");
+        assert_eq!(vouched.headers[identity::MAC], "52:54:00:b0:07:00");
         assert!(vouched.holds(&first, one, now));
         assert!(!vouched.holds(&first, one, now + AGE), "the kernel is asked again");
         assert!(!vouched.holds(&first, machine("2001:db8:b007::8"), now), "another machine");

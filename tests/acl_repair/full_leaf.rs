@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use leafboot::config::Config;
-use leafboot::desired::{Desired, Provenance};
 use leafboot::metrics::Metrics;
-use leafboot::net::Mac;
-use leafboot::observed::{Link, Links};
 use leafboot::reconcile::{self, Inputs, Outputs};
-use leafboot::serving::RaStates;
-use leafboot::status::Status;
+use leafboot_core::desired::{Desired, Provenance};
+use leafboot_core::names::Mac;
+use leafboot_core::observed::{Link, Links};
+use leafboot_core::port_role::RaStates;
+use leafboot_core::settings::Settings;
+use leafboot_core::status::Status;
 use leafboot_lab::sonic::behaviour::{Behaviour, SonicRelease};
 use leafboot_lab::sonic::isolation::Watch;
 use leafboot_lab::sonic::{Args, Swss, WhichKernel, kernel};
@@ -81,7 +81,7 @@ impl FullLeaf {
             .spawn()
             .unwrap();
         let settings = std::fs::read_to_string(support::agent::settings(&switch)).unwrap();
-        let config = Config::parse(&settings).unwrap();
+        let config = Settings::parse(&settings).unwrap();
         let (links, links_seen) = watch::channel(Links::default());
         let (gaps, gaps_seen) = watch::channel(Vec::new());
         let ends = Arc::new(AtomicBool::new(false));
@@ -93,8 +93,9 @@ impl FullLeaf {
             behaviour,
             ..Args::default()
         };
-        let rules = leafboot::acl::rules(&config).into_iter();
-        let denying = rules.filter(|rule| rule.action == leafboot::acl::Action::Drop).map(|rule| rule.name);
+        let rules = leafboot_core::acl::rules(&config).into_iter();
+        let denying =
+            rules.filter(|rule| rule.action == leafboot_core::acl::Action::Drop).map(|rule| rule.name);
         let (denying, is_over) = (denying.collect(), ends.clone());
         let model = std::thread::spawn(move || play(&args, denying, &links, &gaps, &is_over));
         let (desired, desired_seen) = watch::channel(Some(all_ports()));

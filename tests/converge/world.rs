@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use leafboot::acl;
-use leafboot::config::Config;
 use leafboot::db::Db;
-use leafboot::desired::{Desired, Provenance};
-use leafboot::net::{Mac, PortName};
-use leafboot::observed::{Link, Links, Observed};
-use leafboot::plan::{Facts, Plan, Repairs, Step};
-use leafboot::serving::{self, Order, RaState, RaStates};
+use leafboot_core::acl;
+use leafboot_core::desired::{Desired, Provenance};
+use leafboot_core::names::{Mac, PortName};
+use leafboot_core::observed::{Link, Links, Observed};
+use leafboot_core::plan::{Facts, Plan, Repairs, Step};
+use leafboot_core::port_role::{self, Order, RaState, RaStates};
+use leafboot_core::settings::Settings;
 use leafboot_lab::sonic::by_hand::ByHand;
 use leafboot_lab::sonic::isolation::{Gap, Opening, Watch};
 use leafboot_lab::sonic::kernel;
@@ -120,7 +120,7 @@ pub struct World {
     pub swss: Swss,
     runtime: Runtime,
     db: Db,
-    pub config: Config,
+    pub config: Settings,
     pub desired: Option<Desired>,
     ra: RaStates,
     repairs: Repairs,
@@ -160,7 +160,7 @@ impl World {
         swss.run_until_idle().unwrap();
         let settings = std::fs::read_to_string(support::agent::settings(&switch)).unwrap();
         let anycast = "anycast = \"2001:db8:ffff:1::1/127\"\nprotected";
-        let config = Config::parse(&settings.replace("protected", anycast)).unwrap();
+        let config = Settings::parse(&settings.replace("protected", anycast)).unwrap();
         let denies = |rule: &acl::Rule| rule.action == acl::Action::Drop;
         let rules = acl::rules(&config).into_iter().filter(denies).map(|rule| rule.name).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -279,7 +279,7 @@ impl World {
             let prefix = format!("2001:db8:b007:{}::/64", (*number)?).parse().unwrap();
             Some((port.parse::<PortName>().unwrap(), prefix))
         };
-        let mut ports: BTreeMap<PortName, leafboot::net::BootPrefix> = BTreeMap::new();
+        let mut ports: BTreeMap<PortName, leafboot_core::names::BootPrefix> = BTreeMap::new();
         for (port, prefix) in PORTS.iter().zip(wishes).filter_map(wish) {
             // A document in which two ports have one prefix is refused before it comes here.
             if !ports.values().any(|taken| *taken == prefix) {
@@ -323,7 +323,7 @@ impl World {
             return;
         }
         let links = self.links();
-        let open = links.ports.iter().filter(|(_, link)| serving::is_in(link, &self.config.boot.vrf));
+        let open = links.ports.iter().filter(|(_, link)| port_role::is_in(link, &self.config.boot.vrf));
         self.meddled.extend(open.map(|(port, _)| port.to_string()));
         let before = self.swss.isolation_gaps().len();
         let rules = rows.keys().filter(|key| key.starts_with(&rule(""))).map(String::as_str);
@@ -383,7 +383,8 @@ impl World {
         };
         let taken: Vec<Step> = taken.into_iter().map(|(_, step)| step).filter(|step| !lacks(step)).collect();
         self.runtime.block_on(self.db.apply(&taken)).unwrap();
-        let orders = serving::orders(self.desired.as_ref(), &links, &BTreeSet::new(), &self.config.boot.vrf);
+        let orders =
+            port_role::orders(self.desired.as_ref(), &links, &BTreeSet::new(), &self.config.boot.vrf);
         let state = |order: &Order| match order {
             Order::Serve(_) => RaState::Advertising,
             Order::Cease(_) => RaState::Ceased,

@@ -4,8 +4,8 @@ use std::net::Ipv6Addr;
 use std::thread::sleep;
 use std::time::Duration;
 
-use leafboot::ra::options::NdOption;
-use leafboot::ra::packet::{Advertisement, Envelope, Preference};
+use leafboot_core::nd::message::{Advertisement, Envelope, Preference};
+use leafboot_core::nd::options::NdOption;
 
 use crate::support::panel::prefix;
 use crate::support::solicitor::{Fragments, Seen, Solicitation, Solicitor};

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use leafboot::config::Config;
 use leafboot::ra::memory;
-use leafboot::ra::options::NdOption;
-use leafboot::ra::packet::{Advertisement, Envelope, Preference};
-use leafboot::serving::RaState;
-use leafboot::store::Store;
+use leafboot::state_file::Store;
+use leafboot_core::nd::message::{Advertisement, Envelope, Preference};
+use leafboot_core::nd::options::NdOption;
+use leafboot_core::port_role::RaState;
+use leafboot_core::settings::Settings;
 
 use super::{LONG, cases::gaps};
 use crate::support::advertiser::{Leafboot, leafboot_settings, wish, wish_after};
@@ -151,7 +151,7 @@ fn what_earlier_settings_advertised_is_withdrawn() {
     let machine = Solicitor::open(&panel, 0);
     let directory = tempfile::tempdir().unwrap();
     let started = |settings: &str| {
-        let ra = Config::parse(settings).unwrap().ra;
+        let ra = Settings::parse(settings).unwrap().ra;
         let told = memory::remember(directory.path(), &ra);
         Leafboot::start_after(settings.to_owned(), told, wish([(0, prefix(0))].into_iter()))
     };

@@ -1,7 +1,7 @@
 //! What a leaf's settings become on the wire: the least, the most, and every option that only some partitions use.
 
-use leafboot::ra::options::{NdOption, PrefixInformation};
-use leafboot::ra::packet::{Advertisement, Envelope, Preference};
+use leafboot_core::nd::message::{Advertisement, Envelope, Preference};
+use leafboot_core::nd::options::{NdOption, PrefixInformation};
 
 use crate::support::advertiser::Leafboot;
 use crate::support::panel::Panel;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use leafboot::config::Config;
 use leafboot::metrics::Metrics;
-use leafboot::relay::claim::Claim;
 use leafboot::relay::server::{Phase, Shared, Stage};
+use leafboot_core::relay::identity::Claim;
+use leafboot_core::settings::Settings;
 use tokio::sync::watch;
 
 use super::support::cable::Cable;
@@ -101,7 +101,7 @@ impl Relayed {
             "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\nprotected = []\n\
              [relay.cache]\nname = \"http://images.metal-stack.io\"\n{settings}"
         );
-        let settings = Config::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}")).relay;
+        let settings = Settings::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}")).relay;
         let phase = port::phase("Ethernet0", "2001:db8:b007::/64");
         let (followed, metrics) = (phase.subscribe(), Arc::new(Metrics::default()));
         let (log_out, log) = channel();
@@ -147,7 +147,7 @@ pub fn boot_service_of(origins: &[&str]) -> String {
 
 /// A port's relay with a log at the finest level, in this thread and its network namespace.
 fn run(
-    settings: leafboot::config::Relay,
+    settings: leafboot_core::settings::Relay,
     phase: watch::Receiver<Phase>,
     metrics: &Arc<Metrics>,
     log: Sender<String>,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leafboot::relay::claim;
+use leafboot_core::relay::identity;
 
 use crate::room::{
     Case, GET, LONG, Room, Verdict, answered, case, get, harmless, only, refused, require, script, some,
@@ -163,7 +163,7 @@ pub const CASES: &[Case] = &[
         claimed(room, &forged(|name| name.replace('-', "_")))
     }),
     case!("leafboot", "Connection cannot take the claim away", |room| {
-        let names = [claim::LEAF, claim::PORT, claim::PREFIX].join(", ");
+        let names = [identity::LEAF, identity::PORT, identity::PREFIX].join(", ");
         claimed(room, &format!("Connection: close, {names}\r\n"))
     }),
     case!("7239 8.1", "a forged way is dropped or replaced", |room| {
@@ -211,14 +211,16 @@ fn host(value: &str) -> Vec<u8> {
 
 /// Lies about leaf, port and prefix, under names that may be taken for the claim's.
 fn forged(name: impl Fn(&str) -> String) -> String {
-    let lies = [(claim::LEAF, "leaf99"), (claim::PORT, "Ethernet99"), (claim::PREFIX, "2001:db8:99::/64")];
+    let lies =
+        [(identity::LEAF, "leaf99"), (identity::PORT, "Ethernet99"), (identity::PREFIX, "2001:db8:99::/64")];
     lies.map(|(known, lie)| format!("{}: {lie}\r\n", name(known))).concat()
 }
 
 /// What reaches the upstream has each part of the claim once, and it is the truth.
 fn claimed(room: &Room, headers: &str) -> Verdict {
     let sent = answered(room, &get("/boot.ipxe", headers))?;
-    let truth = [(claim::LEAF, "leaf01"), (claim::PORT, "Ethernet0"), (claim::PREFIX, "2001:db8:b007::/64")];
+    let truth =
+        [(identity::LEAF, "leaf01"), (identity::PORT, "Ethernet0"), (identity::PREFIX, "2001:db8:b007::/64")];
     for (name, value) in truth {
         require(values(&sent, name) == [value], format!("{name} is not {value} in {sent:?}"))?;
     }

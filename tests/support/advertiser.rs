@@ -8,26 +8,27 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
-use leafboot::config::Config;
-use leafboot::desired::{Desired, Provenance};
-use leafboot::net::PortName;
-use leafboot::observed::Links;
-use leafboot::ra::told::Told;
-use leafboot::serving::RaStates;
-use leafboot::{links, ra};
+use leafboot::kernel::links;
+use leafboot::ra;
+use leafboot_core::desired::{Desired, Provenance};
+use leafboot_core::names::PortName;
+use leafboot_core::observed::Links;
+use leafboot_core::port_role::RaStates;
+use leafboot_core::ra::withdrawn::Told;
+use leafboot_core::settings::Settings;
 use tokio::sync::watch;
 
 use super::panel::prefix;
 
 /// What the daemons advertise beside each port's prefix.
 #[derive(Debug, Clone, Copy)]
-pub struct Settings {
+pub struct Interval {
     /// MinRtrAdvInterval and MaxRtrAdvInterval in seconds.
     pub interval: (u32, u32),
 }
 
 /// leafboot's settings file.
-pub fn leafboot_settings(settings: Settings) -> String {
+pub fn leafboot_settings(settings: Interval) -> String {
     let (min, max) = settings.interval;
     format!(
         r#"leaf = "leaf01"
@@ -50,7 +51,7 @@ name = "http://images.metal-stack.io"
 }
 
 /// radvd's settings file for the same.
-pub fn radvd_settings(settings: Settings, ports: usize) -> String {
+pub fn radvd_settings(settings: Interval, ports: usize) -> String {
     let (min, max) = settings.interval;
     let port = |port: usize| {
         let (prefix, dns) = (prefix(port), 1800.max(max * 3));
@@ -72,7 +73,7 @@ pub fn radvd_settings(settings: Settings, ports: usize) -> String {
 }
 
 /// BIRD's settings file for the same (it has no source link-layer address option, and no preference per route here).
-pub fn bird_settings(settings: Settings, ports: usize) -> String {
+pub fn bird_settings(settings: Interval, ports: usize) -> String {
     let (min, max) = settings.interval;
     let port = |port: usize| {
         format!(
@@ -92,7 +93,7 @@ pub struct Daemon(pub Child);
 
 impl Daemon {
     /// Starts radvd with a settings file that is written to `directory`.
-    pub fn radvd(directory: &Path, settings: Settings, ports: usize) -> Self {
+    pub fn radvd(directory: &Path, settings: Interval, ports: usize) -> Self {
         let (file, pid) = (directory.join("radvd.conf"), directory.join("radvd.pid"));
         std::fs::write(&file, radvd_settings(settings, ports)).unwrap();
         let mut command = Command::new("radvd");
@@ -101,7 +102,7 @@ impl Daemon {
     }
 
     /// Starts BIRD with a settings file that is written to `directory`.
-    pub fn bird(directory: &Path, settings: Settings, ports: usize) -> Self {
+    pub fn bird(directory: &Path, settings: Interval, ports: usize) -> Self {
         let file = directory.join("bird.conf");
         std::fs::write(&file, bird_settings(settings, ports)).unwrap();
         let mut command = Command::new("bird");
@@ -110,7 +111,7 @@ impl Daemon {
 
     /// Starts FRR's zebra with a settings file that is written to `directory`. It has no MinRtrAdvInterval, answers to
     /// all nodes, and sends no resolvers here.
-    pub fn frr(directory: &Path, settings: Settings, ports: usize) -> Self {
+    pub fn frr(directory: &Path, settings: Interval, ports: usize) -> Self {
         let file = directory.join("zebra.conf");
         let port = |port: usize| {
             format!(
@@ -131,7 +132,7 @@ impl Daemon {
 
     /// Starts dnsmasq with a settings file that is written to `directory`. It has no MinRtrAdvInterval, and sends no
     /// resolvers here.
-    pub fn dnsmasq(directory: &Path, settings: Settings) -> Self {
+    pub fn dnsmasq(directory: &Path, settings: Interval) -> Self {
         let file = directory.join("dnsmasq.conf");
         let interval = settings.interval.1;
         let text = format!(
@@ -193,7 +194,7 @@ pub async fn leafboot(
     desired: watch::Receiver<Option<Desired>>,
     states: watch::Sender<RaStates>,
 ) {
-    let config = Arc::new(Config::parse(settings).unwrap());
+    let config = Arc::new(Settings::parse(settings).unwrap());
     let (links_out, links_in) = watch::channel(Links::default());
     tokio::select! {
         () = in_boot_vrf(links_out) => {}

@@ -3,8 +3,8 @@
 
 use std::thread::JoinHandle;
 
-use leafboot::net::Mac;
-use leafboot::observed::Link;
+use leafboot_core::names::Mac;
+use leafboot_core::observed::Link;
 
 use super::namespace::{self, Namespace};
 use super::{eventually, run};

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use leafboot::config::Config;
-use leafboot::relay::claim;
 use leafboot::relay::server::{self, Shared};
+use leafboot_core::relay::identity;
+use leafboot_core::settings::Settings;
 
 use super::port::{phase, service};
 
@@ -42,7 +42,7 @@ pub fn relays_on(
         runtime.block_on(async {
             let mut phases = Vec::new();
             for (port, tcp_port, settings) in relays {
-                let settings = Config::parse(&settings).unwrap().relay;
+                let settings = Settings::parse(&settings).unwrap().relay;
                 let shared = Arc::new(Shared::new(&settings, &Arc::default()).unwrap());
                 let phase = phase(port, "2001:db8:b007::/64");
                 let service = service(&shared, phase.subscribe());
@@ -118,9 +118,9 @@ fn nginx_settings(directory: &Path, pairs: &[Pair]) -> String {
            proxy_set_header {prefix} 2001:db8:b007::/64;\n\
            proxy_set_header X-Forwarded-For \"\"; proxy_set_header X-Real-IP \"\";\n\
            proxy_set_header Forwarded \"\"; proxy_set_header Via \"\";\n",
-        leaf = claim::LEAF,
-        port = claim::PORT,
-        prefix = claim::PREFIX,
+        leaf = identity::LEAF,
+        port = identity::PORT,
+        prefix = identity::PREFIX,
     );
     for Pair { machines, upstream } in pairs {
         let _ = writeln!(
@@ -155,9 +155,9 @@ fn haproxy_settings(pairs: &[Pair]) -> String {
              http-request del-header x-forwarded-for\n http-request del-header x-real-ip\n \
              http-request del-header forwarded\n http-request del-header via\n default_backend b{machines}\n\
              backend b{machines}\n server s [::1]:{upstream}",
-            leaf = claim::LEAF,
-            port = claim::PORT,
-            prefix = claim::PREFIX,
+            leaf = identity::LEAF,
+            port = identity::PORT,
+            prefix = identity::PREFIX,
         );
     }
     text

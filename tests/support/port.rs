@@ -3,9 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use leafboot::relay::claim::Claim;
 use leafboot::relay::server::{self, Phase, Service, Shared};
-use leafboot::session::Session;
+use leafboot_core::relay::identity::Claim;
+use leafboot_core::session::Session;
 use tokio::sync::watch;
 
 /// A port of `leaf01` that begins to serve.

@@ -10,8 +10,8 @@ use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use leafboot::net::Mac;
-use leafboot::ra::frame::Neighbour;
+use leafboot_core::names::Mac;
+use leafboot_core::nd::frame::Neighbour;
 
 use super::panel::{Panel, machine_mac};
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use leafboot::net::Mac;
-use leafboot::observed::{Link, Links, Observed, Port};
+use leafboot_core::names::Mac;
+use leafboot_core::observed::{Link, Links, Observed, Port};
 use tempfile::TempDir;
 
 use super::{eventually, run};

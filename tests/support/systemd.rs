@@ -9,10 +9,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use leafboot::config::Config;
-use leafboot::observed::Links;
 use leafboot::relay::task::{self, Inputs};
 use leafboot::systemd::Inherited;
+use leafboot_core::observed::Links;
+use leafboot_core::settings::Settings;
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,7 +30,7 @@ pub fn relay_process() {
     let Ok(settings) = std::env::var(SETTINGS) else {
         return;
     };
-    let config = Arc::new(Config::parse(&std::fs::read_to_string(settings).unwrap()).unwrap());
+    let config = Arc::new(Settings::parse(&std::fs::read_to_string(settings).unwrap()).unwrap());
     let (desired_out, desired) = watch::channel(wish([(0, "2001:db8:b007::/64".to_owned())].into_iter()));
     let (stop_out, stop) = watch::channel(false);
     let (links_out, links) = watch::channel(Links::default());

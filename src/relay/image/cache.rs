@@ -14,11 +14,11 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::{Instant, sleep};
 
-use super::key::{self, Version};
 use super::spending::Spending;
 use super::turns::Turns;
 use crate::relay::body::Body;
 use crate::relay::upstream::{Repeat, Upstream, UpstreamError};
+use leafboot_core::relay::validators::{self, Version};
 
 /// What the cache sends of an answer that nobody reads: the kernel takes it (`Buffers::MANY`).
 const UNREAD: usize = 96 * 1024;
@@ -165,7 +165,7 @@ pub fn only(headers: &HeaderMap, names: &[HeaderName]) -> HeaderMap {
 pub fn version(headers: &HeaderMap, length: Option<u64>) -> Version {
     let declared = text(headers, &CONTENT_LENGTH).and_then(|length| length.parse().ok());
     let last_modified = text(headers, &LAST_MODIFIED);
-    let is_settled = key::is_settled(last_modified.as_deref(), text(headers, &DATE).as_deref());
+    let is_settled = validators::is_settled(last_modified.as_deref(), text(headers, &DATE).as_deref());
     Version { etag: text(headers, &ETAG), last_modified, length: length.or(declared), is_settled }
 }
 

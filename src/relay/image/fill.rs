@@ -19,12 +19,12 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::cache::{Cache, Failure, headers, is_trouble, only, text, version};
-use super::key::{Question, Version};
 use super::object::{BLOCK, Filler, Object, overhead};
 use super::room::Room;
 use super::shelf::{Outcome, Shelf, Told};
 use crate::relay::body::Body;
 use crate::relay::log::Log;
+use leafboot_core::relay::validators::{Question, Version};
 
 /// A broken transfer is taken up again at once, and after these pauses while nothing comes of it: a cache that is
 /// restarted is there again within seconds.

@@ -23,13 +23,13 @@ use super::body::{self, Body};
 use super::log::Log;
 use super::tls::TlsError;
 use super::upstream::{Buffers, Manner, Upstream, UpstreamError};
-use crate::config::relay;
 use crate::metrics::{Gauge, Metrics, OneMore};
-use crate::net::PortName;
 use cache::Cache;
-use key::Version;
+use leafboot_core::names::PortName;
+use leafboot_core::relay::ranges::{self, Conditions, Part};
+use leafboot_core::relay::validators::Version;
+use leafboot_core::settings::relay;
 use object::Object;
-use range::{Conditions, Part};
 use shelf::{Found, Outcome, Shelf};
 use spending::Spending;
 use stream::ImageBody;
@@ -37,9 +37,7 @@ use turns::Turns;
 
 mod cache;
 mod fill;
-pub mod key;
 pub mod object;
-pub mod range;
 pub mod room;
 pub mod shelf;
 mod spending;
@@ -162,7 +160,7 @@ impl PortImages {
             asked.headers.remove(RANGE);
         }
         let conditions = conditions(&asked.headers);
-        let late = range::starts_late(&conditions);
+        let late = ranges::starts_late(&conditions);
         if asked.method == Method::HEAD || late {
             return match self.shelf.look(&asked.path, now()) {
                 Some(object)
@@ -184,7 +182,7 @@ impl PortImages {
 
     fn is_near(&self, object: &Object, conditions: &Conditions) -> bool {
         let length = object.version.length.unwrap_or_default();
-        match range::part(conditions, &object.version, length) {
+        match ranges::part(conditions, &object.version, length) {
             Part::Slice { first, .. } => object.has(first, NEAR),
             Part::Whole => object.has(0, 0),
             Part::NotModified | Part::Unsatisfiable => true,
@@ -223,7 +221,7 @@ impl PortImages {
         let everything = object.follow(0, u64::MAX);
         let length = object.length().await.map_err(|error| ImageError::Transfer(error.to_string()))?;
         drop(everything);
-        let part = range::part(conditions, &object.version, length);
+        let part = ranges::part(conditions, &object.version, length);
         let (status, first, end) = match part {
             Part::Whole => (StatusCode::OK, 0, length),
             Part::Slice { first, last } => (StatusCode::PARTIAL_CONTENT, first, last + 1),

@@ -16,8 +16,8 @@ use hyper::header::HeaderMap;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
-use super::key::Version;
 use super::room::Room;
+use leafboot_core::relay::validators::Version;
 
 /// Kept bytes lie in blocks of this size, whatever the pieces in which they came: what is reserved is what is used. A piece
 /// as it came is a part of the buffer that it was read into, and would keep all of that.

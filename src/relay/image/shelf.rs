@@ -17,8 +17,8 @@ use super::object::Object;
 use super::room::{Room, Store};
 use crate::held::Held;
 use crate::metrics::ShelfState;
-use crate::net::PortName;
 use crate::relay::upstream::UpstreamError;
+use leafboot_core::names::PortName;
 
 /// So long after the cache was asked its answer holds: machines of one rack start within it, and a changed image is
 /// seen soon.
@@ -317,8 +317,8 @@ fn remove_least_used(entries: &mut BTreeMap<String, Entry>, may_go: impl Fn(&Ent
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::relay::image::key::Version;
     use crate::relay::image::object::{BLOCK, Filler};
+    use leafboot_core::relay::validators::Version;
 
     const START: Duration = Duration::from_secs(1000);
 

@@ -5,10 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::relay::CacheBudget;
 use crate::metrics::{Metrics, Seconds};
-use crate::net::PortName;
-use crate::relay::budget::Budget;
+use leafboot_core::names::PortName;
+use leafboot_core::relay::shaper::Budget;
+use leafboot_core::settings::relay::CacheBudget;
 
 /// The leaf's budget, as one port spends of it. A clone is the same port's.
 #[derive(Debug, Clone)]

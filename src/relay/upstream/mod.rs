@@ -20,22 +20,20 @@ use tokio::time::timeout_at;
 
 use super::body::{self, Body};
 use super::tls::{self, TlsError};
-use crate::config::relay;
 use crate::metrics::Metrics;
 use answer::AnswerBody;
 use exchange::{Timeouts, Unanswered, exchange, probe};
+use leafboot_core::settings::relay;
 use origin::Origin;
 use queue::Queue;
 use standing::Standing;
 
 pub use origin::Buffers;
 
-pub mod addresses;
 mod answer;
 mod bell;
 mod connection;
 mod exchange;
-pub mod health;
 mod origin;
 mod queue;
 mod standing;

@@ -22,11 +22,11 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::super::tls::Reloaded;
 use super::Manner;
-use super::addresses::{self, Addresses};
 use super::connection::Connection;
-use crate::config::relay;
 use crate::held::Held;
-use crate::net::HttpOrigin;
+use leafboot_core::names::HttpOrigin;
+use leafboot_core::relay::addresses::{self, Addresses};
+use leafboot_core::settings::relay;
 
 /// Connections that are kept for the next request: as many as a large leaf has ports, all of which may ask at once.
 const IDLE_MAX: usize = 512;
@@ -294,7 +294,7 @@ impl Resolved {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use leafboot_core::settings::Settings;
 
     impl Origin {
         /// The boot service with this name.
@@ -303,7 +303,7 @@ mod tests {
                 "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\nprotected = []\n[relay]\n\
                  boot_service = {{ origins = [\"http://{name}\"] }}\ncache = {{ name = \"http://c\" }}\n"
             );
-            let settings = Config::parse(&text).unwrap().relay.boot_service;
+            let settings = Settings::parse(&text).unwrap().relay.boot_service;
             let (name, buffers) = ("boot_service", Buffers::MANY);
             let manner = Manner { name, buffers, host: None, is_judged_by_status: true };
             Arc::new(Self::new(&settings.origins[0], &settings, None, &manner))

@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
 
-use super::health::Health;
-use crate::config::relay;
 use crate::metrics::{Metrics, OriginMetrics};
+use leafboot_core::relay::health::Health;
+use leafboot_core::settings::relay;
 
 /// An upstream's origins, by their index.
 pub struct Standing {

@@ -1,0 +1,7 @@
+//! The wire format of neighbour discovery (RFC 4861): bytes to values and back. It knows neither settings nor ports.
+//!
+//! Must never: decide what is sent, or to whom.
+
+pub mod frame;
+pub mod message;
+pub mod options;

@@ -1,0 +1,272 @@
+//! The wire format of Router Solicitations and Router Advertisements (RFC 4861 4.1, 4.2, 6.1; RFC 4191 2.2; RFC 6980).
+//!
+//! Must never: panic on a packet, or take one that RFC 4861 6.1 or RFC 6980 5 says to discard.
+//!
+//! ```text
+//!  Router Advertisement                     options (`options`), each in units of 8 bytes
+//!  0       1       2               4         0       1       2
+//!  +-------+-------+---------------+        +-------+-------+----------- - -
+//!  |  134  |   0   |   checksum    |        | type  |length | ...
+//!  +-------+-------+---------------+        +-------+-------+----------- - -
+//!  |hop lim|MOHPrf | router lifetime|
+//!  +-------+-------+---------------+
+//!  |        reachable time         |
+//!  +-------------------------------+
+//!  |         retrans timer         |
+//!  +-------------------------------+
+//! ```
+
+use std::net::Ipv6Addr;
+
+use ipnet::Ipv6Net;
+use thiserror::Error;
+
+use super::frame::Neighbour;
+use super::options::{NdOption, Options, PrefixInformation};
+
+/// ICMPv6 type of a Router Solicitation (RFC 4861 4.1).
+pub const ROUTER_SOLICITATION: u8 = 133;
+/// ICMPv6 type of a Router Advertisement (RFC 4861 4.2).
+pub const ROUTER_ADVERTISEMENT: u8 = 134;
+/// The most bytes of an advertisement. RFC 8200 5: every IPv6 link carries packets of 1280 bytes, 40 of them the IPv6
+/// header; RFC 6980 5: neighbour discovery is never fragmented.
+pub const ROOM: usize = 1280 - 40;
+
+/// RFC 4861 4.2, RFC 6275 7.1.
+const FLAG_M: u8 = 0x80;
+const FLAG_O: u8 = 0x40;
+const FLAG_H: u8 = 0x20;
+
+/// How a packet came in, beside its ICMPv6 message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Envelope {
+    /// Its sender.
+    pub from: Neighbour,
+    /// Its hop limit.
+    pub hop_limit: u8,
+}
+
+/// Why a packet is silently discarded (RFC 4861 6.1.1, 6.1.2; RFC 6980 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Invalid {
+    /// The frame carries something else.
+    #[error("it is not IPv6")]
+    NotIpv6,
+    /// Between IPv6 header and message stands another one, such as that of a fragment (44), be it the only one: it hides
+    /// what it carries from those who filter.
+    #[error("header {0} stands before the message")]
+    Header(u8),
+    /// To a multicast group of others.
+    #[error("it is for {0}")]
+    Destination(Ipv6Addr),
+    /// Damaged on its way.
+    #[error("its checksum is wrong")]
+    Checksum,
+    /// It was forwarded, or sent from beyond the link.
+    #[error("hop limit {0} is not 255")]
+    HopLimit(u8),
+    /// Neither solicitation nor advertisement, or not the one that is wanted.
+    #[error("ICMPv6 type {0} is another message")]
+    Type(u8),
+    /// The code is not 0.
+    #[error("ICMPv6 code {0} is not 0")]
+    Code(u8),
+    /// Shorter than a solicitation's 8 bytes or an advertisement's 16.
+    #[error("{0} bytes are too few")]
+    Short(usize),
+    /// An option has length 0 or runs past the packet's end.
+    #[error("option {0} has length 0 or runs past the end")]
+    OptionLength(u8),
+    /// A machine without an address cannot have one on the link.
+    #[error("a source link-layer address option from the unspecified address")]
+    SourceFromUnspecified,
+    /// Routers advertise from a link-local address; nobody solicits from a multicast one.
+    #[error("{0} is no source of such a message")]
+    Source(Ipv6Addr),
+}
+
+/// Whether an ICMPv6 message is a valid Router Solicitation. The reserved field and unknown options are ignored (RFC
+/// 4861 6.1.1).
+pub fn check_solicitation(message: &[u8], envelope: &Envelope) -> Result<(), Invalid> {
+    let (_, options) = header::<8>(message, ROUTER_SOLICITATION, envelope)?;
+    let from = envelope.from.address;
+    if from.is_multicast() {
+        return Err(Invalid::Source(from));
+    }
+    for option in Options(options) {
+        if NdOption::is_source_link_layer_address(option?) && from.is_unspecified() {
+            return Err(Invalid::SourceFromUnspecified);
+        }
+    }
+    Ok(())
+}
+
+/// The checks that both messages need; returns their fixed part and their options.
+fn header<'a, const FIXED: usize>(
+    message: &'a [u8],
+    kind: u8,
+    envelope: &Envelope,
+) -> Result<(&'a [u8; FIXED], &'a [u8]), Invalid> {
+    if envelope.hop_limit != 255 {
+        return Err(Invalid::HopLimit(envelope.hop_limit));
+    }
+    match message {
+        [other, ..] if *other != kind => Err(Invalid::Type(*other)),
+        [_, code, ..] if *code != 0 => Err(Invalid::Code(*code)),
+        _ => message.split_first_chunk::<FIXED>().ok_or(Invalid::Short(message.len())),
+    }
+}
+
+/// RFC 4191 2.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preference {
+    /// 11
+    Low,
+    /// 00
+    Medium,
+    /// 01
+    High,
+}
+
+impl Preference {
+    /// Where it stands in a header's or an option's flags.
+    pub fn bits(self) -> u8 {
+        match self {
+            Self::Medium => 0,
+            Self::High => 0x08,
+            Self::Low => 0x18,
+        }
+    }
+
+    /// None for the reserved value 10.
+    pub fn from_bits(flags: u8) -> Option<Self> {
+        match flags & 0x18 {
+            0 => Some(Self::Medium),
+            0x08 => Some(Self::High),
+            0x18 => Some(Self::Low),
+            _ => None,
+        }
+    }
+}
+
+/// What a Router Advertisement says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advertisement {
+    /// What machines send with; 0: unspecified.
+    pub hop_limit: u8,
+    /// M: addresses come by DHCPv6.
+    pub managed: bool,
+    /// O: other settings come by DHCPv6.
+    pub other: bool,
+    /// H: the router is a home agent.
+    pub home_agent: bool,
+    /// Among several default routers.
+    pub preference: Preference,
+    /// Seconds that the sender is a default router; 0: it is none. Of the rest it says nothing (RFC 4861 4.2).
+    pub router_lifetime: u16,
+    /// Milliseconds; 0: unspecified.
+    pub reachable_time: u32,
+    /// Milliseconds; 0: unspecified.
+    pub retrans_timer: u32,
+    /// Everything else, in the order that it is sent in.
+    pub options: Vec<NdOption>,
+}
+
+impl Advertisement {
+    /// The same with every lifetime 0: the router goes, and what it told with it (RFC 4861 6.2.5; RFC 9096 3.5; RFC 4191
+    /// 4: its routes; RFC 8106 5.1, RFC 8781 4). RFC 4191 2.2: without a lifetime the preference must be medium.
+    pub fn ceasing(mut self) -> Self {
+        self.router_lifetime = 0;
+        self.preference = Preference::Medium;
+        for option in &mut self.options {
+            match option {
+                NdOption::Prefix(information) => (information.valid, information.preferred) = (0, 0),
+                NdOption::Route { lifetime, .. }
+                | NdOption::Rdnss { lifetime, .. }
+                | NdOption::Dnssl { lifetime, .. } => *lifetime = 0,
+                NdOption::Pref64 { lifetime, .. } => *lifetime = 0,
+                NdOption::SourceLinkLayerAddress(_) | NdOption::Mtu(_) | NdOption::CaptivePortal(_) => {}
+            }
+        }
+        self
+    }
+
+    /// The ICMPv6 message; its frame has the checksum.
+    pub fn encode(&self) -> Vec<u8> {
+        let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+        let flags = flag(self.managed, FLAG_M)
+            | flag(self.other, FLAG_O)
+            | flag(self.home_agent, FLAG_H)
+            | self.preference.bits();
+        let mut message = Vec::with_capacity(256);
+        message.extend([ROUTER_ADVERTISEMENT, 0, 0, 0, self.hop_limit, flags]);
+        message.extend(self.router_lifetime.to_be_bytes());
+        message.extend(self.reachable_time.to_be_bytes());
+        message.extend(self.retrans_timer.to_be_bytes());
+        self.options.iter().for_each(|option| option.encode(&mut message));
+        message
+    }
+
+    /// Decodes an ICMPv6 message (RFC 4861 6.1.2); options that are unknown or damaged in themselves are left out.
+    pub fn decode(message: &[u8], envelope: &Envelope) -> Result<Self, Invalid> {
+        let (fixed, options) = header::<16>(message, ROUTER_ADVERTISEMENT, envelope)?;
+        let from = envelope.from.address;
+        if !from.is_unicast_link_local() {
+            return Err(Invalid::Source(from));
+        }
+        let [_, _, _, _, hop_limit, flags, l0, l1, r0, r1, r2, r3, t0, t1, t2, t3] = *fixed;
+        let options: Vec<&[u8]> = Options(options).collect::<Result<_, _>>()?;
+        Ok(Self {
+            hop_limit,
+            managed: flags & FLAG_M != 0,
+            other: flags & FLAG_O != 0,
+            home_agent: flags & FLAG_H != 0,
+            // RFC 4191 2.2: the reserved value is taken as medium.
+            preference: Preference::from_bits(flags).unwrap_or(Preference::Medium),
+            router_lifetime: u16::from_be_bytes([l0, l1]),
+            reachable_time: u32::from_be_bytes([r0, r1, r2, r3]),
+            retrans_timer: u32::from_be_bytes([t0, t1, t2, t3]),
+            options: options.into_iter().filter_map(NdOption::decode).collect(),
+        })
+    }
+
+    /// In what an advertisement that was heard contradicts this one (RFC 4861 6.2.7): what either leaves unspecified
+    /// contradicts nothing.
+    pub fn contradictions(&self, heard: &Self) -> Vec<&'static str> {
+        let differ = |own: u32, other: u32| own != other && own != 0 && other != 0;
+        let mtu = |of: &Self| {
+            of.options
+                .iter()
+                .find_map(|option| if let NdOption::Mtu(mtu) = option { Some(*mtu) } else { None })
+        };
+        let lifetimes = heard.prefix_informations().any(|other| {
+            self.prefix_informations().any(|own| {
+                own.prefix == other.prefix && (own.valid, own.preferred) != (other.valid, other.preferred)
+            })
+        });
+        let found = [
+            ("hop limit", differ(self.hop_limit.into(), heard.hop_limit.into())),
+            ("M", self.managed != heard.managed),
+            ("O", self.other != heard.other),
+            ("reachable time", differ(self.reachable_time, heard.reachable_time)),
+            ("retrans timer", differ(self.retrans_timer, heard.retrans_timer)),
+            ("MTU", differ(mtu(self).unwrap_or(0), mtu(heard).unwrap_or(0))),
+            ("prefix lifetimes", lifetimes),
+        ];
+        found.iter().filter(|(_, differs)| *differs).map(|(what, _)| *what).collect()
+    }
+
+    /// The prefixes that it announces.
+    pub fn prefixes(&self) -> impl Iterator<Item = Ipv6Net> {
+        self.prefix_informations().map(|information| information.prefix)
+    }
+
+    fn prefix_informations(&self) -> impl Iterator<Item = &PrefixInformation> {
+        self.options.iter().filter_map(|option| {
+            if let NdOption::Prefix(information) = option { Some(information) } else { None }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! Pure: what each port is to do towards its machine now, from the desired state and the kernel's view of the port.
+//! Router Advertisements and the relay both follow these orders, so they start and end together.
+//!
+//! Must never: trust a database for what the kernel knows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
+
+use crate::desired::{Desired, OldPrefix, Provenance};
+use crate::names::{BootPrefix, Mac, PortName, VrfName};
+use crate::observed::{Link, Links};
+
+/// What a port is to do towards its machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// Advertise and relay.
+    Serve(Serving),
+    /// Tell the machine that the router goes (RFC 4861 6.2.5), then be silent.
+    Cease(Serving),
+}
+
+/// A port on which a machine can be served: all that packets to it need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Serving {
+    /// The kernel's number of the port.
+    pub ifindex: u32,
+    /// How often the port has got a carrier: another number means that another machine may be on it.
+    pub carriers: u32,
+    /// The port's Ethernet address.
+    pub mac: Mac,
+    /// The port's MTU in bytes.
+    pub mtu: u32,
+    /// The port's link-local address: the source of its advertisements (RFC 4861 6.1.2).
+    pub link_local: Ipv6Addr,
+    /// The machine's /64.
+    pub prefix: BootPrefix,
+    /// Its former ones.
+    pub old: Vec<OldPrefix>,
+}
+
+/// How far a port's advertisements are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RaState {
+    /// Its machine has been told of the router, or is about to be.
+    Advertising,
+    /// Its machine has been told that the router goes.
+    Ceased,
+}
+
+/// The advertisements of all ports that have or had any.
+pub type RaStates = BTreeMap<PortName, RaState>;
+
+/// Every port's order. A port that is not in it is silent. `unrouted`: the ports that the ASIC has no router interface on.
+pub fn orders(
+    desired: Option<&Desired>,
+    links: &Links,
+    unrouted: &BTreeSet<PortName>,
+    vrf: &VrfName,
+) -> BTreeMap<PortName, Order> {
+    let order = |port: &PortName| Some((port.clone(), order(desired, port, links, unrouted, vrf)?));
+    links.ports.keys().filter_map(order).collect()
+}
+
+/// One port's order: none unless the kernel shows it up, in the boot VRF, with a gateway address and a link-local one, and
+/// the VRF up. A machine is served only when the ASIC routes for it: what it is told before would lead nowhere.
+pub fn order(
+    desired: Option<&Desired>,
+    port: &PortName,
+    links: &Links,
+    unrouted: &BTreeSet<PortName>,
+    vrf: &VrfName,
+) -> Option<Order> {
+    let desired = desired?;
+    let link = links.get(port)?;
+    if !link.up || !is_in(link, vrf) || !links.is_vrf_up(vrf) {
+        return None;
+    }
+    let serving = |prefix| {
+        let Link { ifindex, carriers, mac, mtu, .. } = *link;
+        let old = desired.old.get(port).into_iter().flatten().filter(|old| old.prefix != prefix).copied();
+        Some(Serving {
+            ifindex,
+            carriers,
+            mac,
+            mtu,
+            link_local: link.link_local?,
+            prefix,
+            old: old.collect(),
+        })
+    };
+    match desired.ports.get(port) {
+        Some(prefix) if has_gateway(link, *prefix) => {
+            if unrouted.contains(port) {
+                None
+            } else {
+                serving(*prefix).map(Order::Serve)
+            }
+        }
+        // Nobody has ordered that this machine be left alone, or that it get another prefix.
+        None if !desired.releases(port) => None,
+        _ if desired.provenance == Provenance::Restored => None,
+        // The port is released, or gets another prefix: its machine hears of it before the address goes.
+        _ => {
+            let had = link.addresses.iter().find_map(|address| BootPrefix::of_gateway(*address))?;
+            serving(had).map(Order::Cease)
+        }
+    }
+}
+
+/// Whether the kernel has the port in the boot VRF.
+pub fn is_in(link: &Link, vrf: &VrfName) -> bool {
+    link.vrf.as_deref() == Some(vrf.as_str())
+}
+
+/// Whether the prefix's gateway address on the port is usable.
+pub fn has_gateway(link: &Link, prefix: BootPrefix) -> bool {
+    link.addresses.contains(&prefix.gateway_net())
+}
+
+#[cfg(test)]
+mod tests;

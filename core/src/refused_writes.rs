@@ -1,0 +1,141 @@
+//! Pure: the rows of CONFIG_DB that Redis refuses to write, why, and when each may be tried again. Redis refuses a write
+//! without breaking the connection: when it is out of memory, while it is a replica, when a key holds no row.
+//!
+//! Must never: hold back a row that Redis takes, keep more than one reason for a row, or read a clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::names::PortName;
+use crate::plan::Step;
+use crate::rows::RowKey;
+
+/// A refused row is tried again after this time, and after twice as long each time that it is refused again.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+/// The longest pause.
+const LAST_PAUSE: Duration = Duration::from_secs(60);
+
+/// One write that Redis refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The row.
+    pub key: RowKey,
+    /// Redis' answer: one line, at most 200 characters.
+    pub reason: String,
+}
+
+/// Rows that were refused for the same reason: what is said of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// The first of them.
+    pub first: RowKey,
+    /// How many there are.
+    pub rows: usize,
+    /// Redis' answer.
+    pub reason: String,
+}
+
+/// Every row that Redis refused at its last write, and that is still to be written.
+#[derive(Debug, Default)]
+pub struct Refusals(BTreeMap<RowKey, Refusal>);
+
+#[derive(Debug)]
+struct Refusal {
+    reason: String,
+    pause: Duration,
+    again: Instant,
+}
+
+impl Refusals {
+    /// The steps of a plan that may be done now, in their order.
+    pub fn due(&self, steps: &[Step], now: Instant) -> Vec<Step> {
+        let is_held = |step: &Step| self.0.get(step.key()).is_some_and(|refusal| now < refusal.again);
+        // A row waits until the one that it needs was taken, not just until that may be tried again.
+        let lacks = |step: &Step| step.needs().is_some_and(|key| self.0.contains_key(&key));
+        steps.iter().filter(|step| !is_held(step) && !lacks(step)).cloned().collect()
+    }
+
+    /// Takes in the outcome of a write: the steps that were tried, and the rows that were refused. Returns what is new,
+    /// for the log: each row once, until it is taken or refused for another reason.
+    pub fn record(&mut self, tried: &[Step], refused: Vec<Refused>, now: Instant) -> Vec<Summary> {
+        let refused: BTreeMap<RowKey, String> =
+            refused.into_iter().map(|Refused { key, reason }| (key, reason)).collect();
+        for step in tried.iter().filter(|step| !refused.contains_key(step.key())) {
+            self.0.remove(step.key());
+        }
+        let mut news = Vec::new();
+        for (key, reason) in refused {
+            let before = self.0.get(&key);
+            if before.is_none_or(|before| before.reason != reason) {
+                news.push((key.clone(), reason.clone()));
+            }
+            let pause = before.map_or(FIRST_PAUSE, |before| LAST_PAUSE.min(before.pause * 2));
+            self.0.insert(key, Refusal { reason, pause, again: now + pause });
+        }
+        summaries(news.iter().map(|(key, reason)| (key, reason.as_str())))
+    }
+
+    /// Whether Redis refused no write that is still to be made.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// When the next refused row may be tried again. One that needs another refused row is tried after that.
+    pub fn next(&self) -> Option<Instant> {
+        let is_free = |key: &RowKey| key.needs().is_none_or(|key| !self.0.contains_key(&key));
+        self.0.iter().filter(|(key, _)| is_free(key)).map(|(_, refusal)| refusal.again).min()
+    }
+
+    /// Forgets rows that nobody wants to write any more. While their pause lasts they are kept: a plan may leave a row out
+    /// for a moment, while CONFIG_DB is being loaded.
+    pub fn forget(&mut self, steps: &[Step], now: Instant) {
+        let planned: BTreeSet<&RowKey> = steps.iter().map(Step::key).collect();
+        self.0.retain(|key, refusal| planned.contains(key) || now < refusal.again);
+    }
+
+    /// The refused rows that all ports share, by reason.
+    pub fn shared(&self) -> Vec<Summary> {
+        let shared = self.0.iter().filter(|(key, _)| key.port().is_none());
+        summaries(shared.map(|(key, refusal)| (key, refusal.reason.as_str())))
+    }
+
+    /// The first refused row of each port that has one.
+    pub fn of_ports(&self) -> BTreeMap<&PortName, Summary> {
+        let mut ports = BTreeMap::new();
+        for (key, refusal) in &self.0 {
+            if let Some(port) = key.port() {
+                let summary = Summary { first: key.clone(), rows: 1, reason: refusal.reason.clone() };
+                ports.entry(port).or_insert(summary);
+            }
+        }
+        ports
+    }
+}
+
+/// One summary for each reason.
+fn summaries<'a>(rows: impl Iterator<Item = (&'a RowKey, &'a str)>) -> Vec<Summary> {
+    let mut found: BTreeMap<&str, (&RowKey, usize)> = BTreeMap::new();
+    for (key, reason) in rows {
+        found.entry(reason).or_insert((key, 0)).1 += 1;
+    }
+    let summary = |(reason, (first, rows)): (&str, (&RowKey, usize))| Summary {
+        first: first.clone(),
+        rows,
+        reason: reason.to_owned(),
+    };
+    found.into_iter().map(summary).collect()
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Redis refuses to write {}", self.first)?;
+        if self.rows > 1 {
+            write!(f, " and {} more", self.rows - 1)?;
+        }
+        write!(f, ": {}", self.reason)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,17 @@
+//! The relay's policy: what a machine may ask for, what the servers behind are told of it, and what it may cost.
+//!
+//! Must never: know a connection, or the HTTP library.
+
+pub mod addresses;
+pub mod framing;
+pub mod health;
+pub mod identity;
+pub mod ipxe;
+pub mod kinds;
+pub mod min_rate;
+pub mod pattern;
+pub mod port_limits;
+pub mod ranges;
+pub mod shaper;
+pub mod validate;
+pub mod validators;

@@ -1,0 +1,188 @@
+//! Pure: which of several origins is asked, from how they have answered so far.
+//!
+//! An origin that failed is set aside, for longer each time; when the time is over it is probed, and asked again
+//! when the probe reaches it. While all are set aside, all are tried: nothing is refused for what was.
+//!
+//! Times are counted from any moment that stays the same.
+//!
+//! Must never: leave an origin out for good.
+
+use std::time::Duration;
+
+use crate::settings::relay::Order;
+
+/// How long an origin is set aside after its first failure; twice as long after each further one.
+const ASIDE_LEAST: Duration = Duration::from_secs(1);
+/// The longest: a recovered origin is used again within this.
+const ASIDE_MOST: Duration = Duration::from_secs(30);
+
+/// What is known of an upstream's origins, by their index.
+#[derive(Debug)]
+pub struct Health {
+    order: Order,
+    /// Where a balanced round begins next.
+    next: usize,
+    origins: Vec<Origin>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Origin {
+    /// Since it last answered.
+    failures: u32,
+    /// Set aside until then.
+    aside: Option<Duration>,
+    /// A probe is under way.
+    probing: bool,
+}
+
+impl Health {
+    /// `count` origins, all well.
+    pub fn new(order: Order, count: usize) -> Self {
+        Self { order, next: 0, origins: vec![Origin::default(); count] }
+    }
+
+    /// All origins in the order in which a request tries them: the well ones, then those set aside, soonest first.
+    pub fn choose(&mut self) -> Vec<usize> {
+        let count = self.origins.len().max(1);
+        let first = match self.order {
+            Order::Listed => 0,
+            Order::Balanced => self.next,
+        };
+        self.next = (self.next + 1) % count;
+        let mut order: Vec<usize> = (0..self.origins.len()).map(|step| (first + step) % count).collect();
+        order.sort_by_key(|index| self.origins[*index].aside);
+        order
+    }
+
+    /// When the next origin's time aside is over.
+    pub fn next_due(&self) -> Option<Duration> {
+        self.origins.iter().filter(|origin| !origin.probing).filter_map(|origin| origin.aside).min()
+    }
+
+    /// The origins whose time aside is over: each is to be probed once now.
+    pub fn due(&mut self, now: Duration) -> Vec<usize> {
+        let is_due = |origin: &Origin| !origin.probing && origin.aside.is_some_and(|until| until <= now);
+        let due: Vec<usize> = (0..self.origins.len()).filter(|index| is_due(&self.origins[*index])).collect();
+        for index in &due {
+            self.origins[*index].probing = true;
+        }
+        due
+    }
+
+    /// An origin gave an answer.
+    pub fn answered(&mut self, index: usize) {
+        if let Some(origin) = self.origins.get_mut(index) {
+            *origin = Origin { probing: origin.probing, ..Origin::default() };
+        }
+    }
+
+    /// An origin could not be reached, or gave no answer. Requests that fail together are one failure.
+    pub fn failed(&mut self, index: usize, now: Duration) {
+        let is_news = |origin: &&mut Origin| origin.aside.is_none_or(|until| until <= now);
+        if let Some(origin) = self.origins.get_mut(index).filter(is_news) {
+            let aside = ASIDE_LEAST.saturating_mul(1 << origin.failures.min(16)).min(ASIDE_MOST);
+            origin.failures = origin.failures.saturating_add(1);
+            origin.aside = Some(now + aside);
+        }
+    }
+
+    /// A probe is over. An origin that can be reached is asked again; that it answers, it has yet to show.
+    pub fn probed(&mut self, index: usize, reached: bool, now: Duration) {
+        if let Some(origin) = self.origins.get_mut(index) {
+            origin.probing = false;
+        }
+        if !reached {
+            self.failed(index, now);
+        } else if let Some(origin) = self.origins.get_mut(index) {
+            origin.aside = None;
+        }
+    }
+
+    /// Whether an origin is not set aside.
+    pub fn is_well(&self, index: usize) -> bool {
+        self.origins.get(index).is_some_and(|origin| origin.aside.is_none())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn seconds(start: Duration, seconds: u64) -> Duration {
+        start + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn the_first_that_is_well_is_asked_first() {
+        let now = Duration::from_secs(1000);
+        let mut health = Health::new(Order::Listed, 3);
+        assert_eq!(health.choose(), [0, 1, 2]);
+        health.failed(0, now);
+        assert_eq!(health.choose(), [1, 2, 0]);
+        for _ in 0..100 {
+            health.failed(1, seconds(now, 5));
+        }
+        assert_eq!(health.choose(), [2, 0, 1]);
+        assert_eq!(health.due(seconds(now, 6)), [0, 1], "a hundred at once are one");
+        health.answered(0);
+        assert_eq!(health.choose(), [0, 2, 1]);
+    }
+
+    #[test]
+    fn balanced_origins_take_turns() {
+        let mut health = Health::new(Order::Balanced, 3);
+        assert_eq!(
+            [health.choose()[0], health.choose()[0], health.choose()[0], health.choose()[0]],
+            [0, 1, 2, 0]
+        );
+        health.failed(1, Duration::from_secs(1000));
+        assert_eq!(health.choose(), [2, 0, 1]);
+    }
+
+    #[test]
+    fn one_probe_at_a_time_and_longer_pauses_each_time() {
+        let start = Duration::from_secs(1000);
+        let mut health = Health::new(Order::Listed, 1);
+        let mut now = start;
+        for pause in [1, 2, 4, 8, 16, 30, 30] {
+            match pause {
+                1 => health.failed(0, now),
+                _ => health.probed(0, false, now),
+            }
+            assert!(health.due(seconds(now, pause) - Duration::from_millis(1)).is_empty(), "{pause}");
+            now = seconds(now, pause);
+            assert_eq!(health.next_due(), Some(now));
+            assert_eq!(health.due(now), [0], "{pause}");
+            assert!(health.due(now).is_empty() && health.next_due().is_none(), "one is under way");
+        }
+        health.probed(0, true, now);
+        assert!(health.is_well(0));
+        health.failed(0, now);
+        assert!(health.due(seconds(now, 29)).is_empty(), "to be reached is not to answer");
+        health.answered(0);
+        health.failed(0, now);
+        assert_eq!(health.due(seconds(now, 1)), [0]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_origin_is_always_tried(events in prop::collection::vec((0usize..4, 0u8..4, 0u64..40), 0..60)) {
+            let start = Duration::from_secs(1000);
+            let mut health = Health::new(Order::Balanced, 4);
+            let mut now = start;
+            for (index, event, wait) in events {
+                now += Duration::from_secs(wait);
+                match event {
+                    0 => health.failed(index, now),
+                    1 => health.answered(index),
+                    2 => for due in health.due(now) { health.probed(due, wait % 2 == 0, now) },
+                    _ => health.probed(index, false, now),
+                }
+                let mut order = health.choose();
+                order.sort_unstable();
+                prop_assert_eq!(order, [0, 1, 2, 3]);
+            }
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Pure: boot scripts that never are a dead end: one that says on the machine's console what is wrong and asks again,
+//! and the last known good one with its age.
+//!
+//! Must never: put a character into a script that iPXE would take for more than text, or give a machine another port's
+//! script: each port has a memory of its own.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+use crate::names::{BootPrefix, PortName};
+
+/// How iPXE knows a script: one of these, and white space (iPXE `script.c: script_probe`).
+const MAGICS: [&[u8]; 2] = [b"#!ipxe", b"#!gpxe"];
+/// Scripts that are remembered per port: a machine has one, its firmware's variants make a few.
+const REMEMBERED_MAX: usize = 4;
+/// Most bytes of a script that is remembered; metal-stack's have some 500.
+const SCRIPT_MAX: usize = 64 * 1024;
+/// Most characters of a reason on a console.
+const LINE_MAX: usize = 240;
+/// How often a machine is told in a row that there is no boot script: about a minute while leafboot answers.
+const TRIES: u32 = 10;
+/// The iPXE setting that counts them, over all of the scripts that replace one another.
+const COUNTER: &str = "leafboot-tries";
+
+/// What stands in a machine's way, for its console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trouble<'a> {
+    /// The leaf's name.
+    pub leaf: &'a str,
+    /// The port.
+    pub port: &'a PortName,
+    /// What is wrong.
+    pub reason: &'a str,
+    /// Now, as text.
+    pub time: &'a str,
+    /// Seconds until the machine asks again, at least 1.
+    pub wait: u64,
+}
+
+/// Whether a client runs iPXE scripts, by its `User-Agent`.
+pub fn is_ipxe(user_agent: &str) -> bool {
+    user_agent.starts_with("iPXE/")
+}
+
+/// Whether iPXE would run it. Anything else, an error page for one, is a dead end on a machine's console.
+pub fn is_script(bytes: &[u8]) -> bool {
+    MAGICS.iter().any(|magic| {
+        let rest = bytes.strip_prefix(*magic);
+        rest.and_then(<[u8]>::first).is_some_and(|next| next.is_ascii_whitespace() || *next == b'\x0b')
+    })
+}
+
+/// A script that prints what is wrong, waits, and asks for `target` (path and query) again. `--replace` and `--autofree`
+/// keep iPXE's stack and memory from growing. When no script comes, it says from when its own text is, and has iPXE ask
+/// for a Router Advertisement: the port may have another prefix by now, and iPXE takes an advertisement only while
+/// `ifconf` runs (`ndp.c: ipv6conf_rx_router_advertisement`). A machine may have a second leaf: after [`TRIES`] such
+/// scripts and failures one after another the script fails, and whatever had fetched the first one goes on.
+pub fn retry(trouble: &Trouble, target: &str) -> Vec<u8> {
+    let Trouble { leaf, port, reason, time, wait } = trouble;
+    let (leaf, reason, time) = (printable(leaf), printable(reason), printable(time));
+    format!(
+        "#!ipxe\n\
+         echo\n\
+         echo leafboot on {leaf} {port} at {time}: {reason}\n\
+         :again\n\
+         inc {COUNTER}\n\
+         iseq ${{{COUNTER}}} {TRIES} && goto elsewhere ||\n\
+         echo asking again in {wait} s\n\
+         sleep {wait}\n\
+         chain --autofree --replace {} || ifconf -c ipv6 ||\n\
+         echo no script from leafboot on {leaf} {port}; at {time} it said: {reason}\n\
+         goto again\n\
+         :elsewhere\n\
+         echo leafboot on {leaf} {port}: {TRIES} times no boot script, so the script before this one goes on\n\
+         clear {COUNTER}\n\
+         exit 1\n",
+        escaped(target),
+    )
+    .into_bytes()
+}
+
+/// A script that first prints why it is given out, and its age.
+fn aged(script: &[u8], trouble: &Trouble, age: Duration) -> Vec<u8> {
+    let Trouble { leaf, port, reason, time, .. } = trouble;
+    let note = format!(
+        "echo leafboot on {} {port} at {}: {}\necho this boot script is {} s old\n",
+        printable(leaf),
+        printable(time),
+        printable(reason),
+        age.as_secs(),
+    );
+    let first_line = script.iter().position(|byte| *byte == b'\n').map_or(script.len(), |end| end + 1);
+    let (magic, commands) = script.split_at(first_line);
+    [magic.strip_suffix(b"\n").unwrap_or(magic), b"\n", note.as_bytes(), commands].concat()
+}
+
+/// Text for iPXE's `echo`: no variable (`${…}`), no control character, and not without end.
+fn printable(text: &str) -> String {
+    let plain = |c: char| match c {
+        '$' | '`' | '|' | '&' | '#' => '.',
+        c if c.is_ascii_graphic() || c == ' ' => c,
+        c if c.is_whitespace() => ' ',
+        _ => '?',
+    };
+    text.chars().take(LINE_MAX).map(plain).collect()
+}
+
+/// A request's target as one word of a script.
+fn escaped(target: &str) -> String {
+    let mut word = String::new();
+    for byte in target.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => word.push(char::from(byte)),
+            b'/' | b'?' | b'&' | b'=' | b':' | b'.' | b'-' | b'_' | b'~' | b'+' | b',' | b'%' | b'@' => {
+                word.push(char::from(byte));
+            }
+            _ => {
+                let _ = write!(word, "%{byte:02X}");
+            }
+        }
+    }
+    word
+}
+
+/// The ports' last known good scripts. They outlive a machine that restarts, and takes its carrier along, but not the
+/// port's boot, and not its prefix: they may name that.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    age_max: Duration,
+    ports: BTreeMap<PortName, (BootPrefix, Scripts)>,
+}
+
+/// One port's scripts and when they came, by what was asked for.
+type Scripts = BTreeMap<String, (Duration, Vec<u8>)>;
+
+impl Memory {
+    /// Remembers scripts for `age_max`.
+    pub fn new(age_max: Duration) -> Self {
+        Self { age_max, ports: BTreeMap::new() }
+    }
+
+    /// These ports are in boot; what the others' machines were given is forgotten.
+    pub fn follow<'a>(&mut self, in_boot: impl IntoIterator<Item = (&'a PortName, &'a BootPrefix)>) {
+        let mut before = std::mem::take(&mut self.ports);
+        for (port, prefix) in in_boot {
+            let same = before.remove(port).filter(|(before, _)| before == prefix);
+            self.ports.insert(port.clone(), same.unwrap_or_else(|| (*prefix, Scripts::new())));
+        }
+    }
+
+    /// A boot service gave this for `target` to the machine of a port, if that is in boot still.
+    pub fn keep(&mut self, port: &PortName, target: &str, script: &[u8], now: Duration) {
+        let Some((_, scripts)) = self.ports.get_mut(port) else {
+            return;
+        };
+        if script.len() > SCRIPT_MAX || !is_script(script) {
+            return;
+        }
+        scripts.insert(target.to_owned(), (now, script.to_owned()));
+        while scripts.len() > REMEMBERED_MAX {
+            let oldest = scripts.iter().min_by_key(|(_, (at, _))| *at).map(|(target, _)| target.clone());
+            oldest.and_then(|target| scripts.remove(&target));
+        }
+    }
+
+    /// What the port may be given for `target` because of `trouble`; none: nothing that is young enough.
+    pub fn recall(&self, target: &str, trouble: &Trouble, now: Duration) -> Option<Vec<u8>> {
+        let (at, script) = self.ports.get(trouble.port)?.1.get(target)?;
+        let age = now.saturating_sub(*at);
+        (age <= self.age_max).then(|| aged(script, trouble, age))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn trouble<'a>(port: &'a PortName, reason: &'a str) -> Trouble<'a> {
+        Trouble { leaf: "leaf01", port, reason, time: "2026-11-22T14:00:00Z", wait: 5 }
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn prefix(text: &str) -> BootPrefix {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_machine_is_told_what_is_wrong_and_asks_again() {
+        let port = "Ethernet0".parse().unwrap();
+        let script = retry(&trouble(&port, "no route to host"), "/boot.ipxe?mac=52-54");
+        assert_eq!(
+            String::from_utf8(script).unwrap(),
+            "#!ipxe\necho\n\
+             echo leafboot on leaf01 Ethernet0 at 2026-11-22T14:00:00Z: no route to host\n\
+             :again\ninc leafboot-tries\niseq ${leafboot-tries} 10 && goto elsewhere ||\n\
+             echo asking again in 5 s\nsleep 5\n\
+             chain --autofree --replace /boot.ipxe?mac=52-54 || ifconf -c ipv6 ||\n\
+             echo no script from leafboot on leaf01 Ethernet0; at 2026-11-22T14:00:00Z it said: no route to host\n\
+             goto again\n\
+             :elsewhere\n\
+             echo leafboot on leaf01 Ethernet0: 10 times no boot script, so the script before this one goes on\n\
+             clear leafboot-tries\nexit 1\n"
+        );
+    }
+
+    #[test]
+    fn a_remembered_script_says_its_age_and_is_for_its_target_alone() {
+        let port = "Ethernet0".parse().unwrap();
+        let away = trouble(&port, "away");
+        let mut memory = Memory::new(seconds(60));
+        memory.follow([(&port, &prefix("2001:db8:b007::/64"))]);
+        memory.keep(&port, "/boot.ipxe", b"#!ipxe\nkernel x\n", seconds(100));
+        let script = String::from_utf8(memory.recall("/boot.ipxe", &away, seconds(130)).unwrap()).unwrap();
+        assert!(script.starts_with("#!ipxe\necho leafboot on leaf01 Ethernet0 at "), "{script}");
+        assert!(script.ends_with("echo this boot script is 30 s old\nkernel x\n"), "{script}");
+        assert_eq!(memory.recall("/boot.ipxe?mac=1", &away, seconds(130)), None);
+        assert_eq!(memory.recall("/boot.ipxe", &away, seconds(161)), None, "too old");
+        let other = "Ethernet4".parse().unwrap();
+        memory.follow([(&port, &prefix("2001:db8:b007::/64")), (&other, &prefix("2001:db8:b007:4::/64"))]);
+        assert_eq!(
+            memory.recall("/boot.ipxe", &trouble(&other, "away"), seconds(130)),
+            None,
+            "another port's"
+        );
+        assert!(memory.recall("/boot.ipxe", &away, seconds(130)).is_some());
+        memory.follow([(&port, &prefix("2001:db8:b007:4::/64"))]);
+        assert_eq!(memory.recall("/boot.ipxe", &away, seconds(130)), None, "another prefix");
+        memory.follow([]);
+        memory.keep(&port, "/boot.ipxe", b"#!ipxe\nkernel x\n", seconds(130));
+        memory.follow([(&port, &prefix("2001:db8:b007::/64"))]);
+        assert_eq!(memory.recall("/boot.ipxe", &away, seconds(130)), None, "the port was not in boot");
+    }
+
+    #[test]
+    fn little_is_remembered_and_nothing_that_is_no_script() {
+        let port = "Ethernet0".parse().unwrap();
+        let away = trouble(&port, "away");
+        let mut memory = Memory::new(seconds(60));
+        memory.follow([(&port, &prefix("2001:db8:b007::/64"))]);
+        memory.keep(&port, "/a", b"<html>", seconds(1));
+        memory.keep(&port, "/b", &[b"#!ipxe\n", &[b'x'; SCRIPT_MAX][..]].concat(), seconds(1));
+        assert!(memory.ports[&port].1.is_empty());
+        for number in 0..10 {
+            memory.keep(&port, &format!("/{number}"), b"#!ipxe\n", seconds(number));
+        }
+        assert_eq!(memory.ports[&port].1.len(), REMEMBERED_MAX);
+        assert!(
+            memory.recall("/9", &away, seconds(10)).is_some()
+                && memory.recall("/0", &away, seconds(10)).is_none()
+        );
+    }
+
+    #[test]
+    fn what_ipxe_would_run_is_a_script() {
+        for script in [&b"#!ipxe\n"[..], b"#!ipxe\r\nboot\r\n", b"#!ipxe # comment\n", b"#!gpxe\nboot"] {
+            assert!(is_script(script), "{script:?}");
+        }
+        for other in
+            [&b""[..], b"#!ipxe", b"#!ipxes\n", b" #!ipxe\n", b"\xef\xbb\xbf#!ipxe\n", b"<html>", b"{}"]
+        {
+            assert!(!is_script(other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_note_comes_after_the_first_line_whatever_its_end() {
+        let port = "Ethernet0".parse().unwrap();
+        for (script, first, last) in [
+            (&b"#!ipxe\r\nboot\r\n"[..], "#!ipxe\r\necho ", " s old\nboot\r\n"),
+            (b"#!ipxe # comment\nboot", "#!ipxe # comment\necho ", " s old\nboot"),
+            (b"#!ipxe ", "#!ipxe \necho ", " s old\n"),
+        ] {
+            let noted = String::from_utf8(aged(script, &trouble(&port, "away"), seconds(1))).unwrap();
+            assert!(noted.starts_with(first) && noted.ends_with(last), "{noted:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_breaks_out_of_its_line(reason in "\\PC{0,300}|[\\x00-\\x7f]{0,300}", target in "/[\\x21-\\x7e]{0,80}") {
+            let port = "Ethernet0".parse().unwrap();
+            let script = String::from_utf8(retry(&trouble(&port, &reason), &target)).unwrap();
+            prop_assert!(script.is_ascii());
+            // What a reason and a target may change is words within their own lines.
+            let plain = String::from_utf8(retry(&trouble(&port, "reason"), "/target")).unwrap();
+            prop_assert_eq!(script.lines().count(), plain.lines().count());
+            // iPXE takes them for operators as words of their own only, and for a setting where there is a dollar.
+            let special = |line: &str| {
+                let operators = line.split_whitespace().filter(|word| matches!(*word, "||" | "&&"));
+                (operators.count(), line.matches('$').count())
+            };
+            for (line, plain) in script.lines().zip(plain.lines()) {
+                prop_assert_eq!(special(line), special(plain));
+                match plain.find("reason").or(plain.find("/target")) {
+                    Some(begin) => prop_assert!(line.starts_with(&plain[..begin])),
+                    None => prop_assert_eq!(line, plain),
+                }
+                if !plain.starts_with("echo") {
+                    prop_assert_eq!(line.split(' ').count(), plain.split(' ').count());
+                }
+            }
+        }
+    }
+}

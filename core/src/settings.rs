@@ -1,0 +1,381 @@
+//! The agent's settings: `RawSettings` is the TOML file as written, `Settings` is checked and complete.
+//! Every default stands here.
+//!
+//! Must never: read a file, or let a setting through that an RFC or SONiC forbids.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::Ipv6Net;
+use serde::Deserialize;
+use thiserror::Error;
+use toml::Spanned;
+
+use crate::names::{AnycastNet, LeafPrefix, LoopbackName, PrefixError, VrfName};
+use crate::ra::variables::RouterVariables;
+use acl::RawAcl;
+use ra::RawRa;
+use relay::RawRelay;
+
+pub use acl::Acl;
+pub use ra::{domain_name, nat64_prefix};
+pub use relay::Relay;
+
+mod acl;
+mod ra;
+pub mod relay;
+
+const DEFAULT_DATABASE_CONFIG: &str = "/var/run/redis/sonic-db/database_config.json";
+const DEFAULT_SOCKET: &str = "/run/leafboot/leafboot.sock";
+const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/leafboot";
+const DEFAULT_VRF: &str = "Vrfboot";
+const DEFAULT_LOOPBACK: &str = "Loopback64";
+
+/// A setting that cannot be used: which key, on which line of the file, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SettingsError {
+    /// Not TOML, an unknown key, or a value of the wrong type. The text names key and line.
+    #[error("{0}")]
+    Toml(String),
+    /// A value that is out of range or not what the key wants.
+    #[error("{}: {reason}", place(*.line, key))]
+    Value {
+        /// Dotted key, `ra.mtu`.
+        key: &'static str,
+        /// Counted from 1; none: it is the key's default, which does not go with another key.
+        line: Option<usize>,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// A key that has no default is not there.
+    #[error("{key} is missing: {hint}")]
+    Missing {
+        /// Dotted key.
+        key: &'static str,
+        /// What to write.
+        hint: &'static str,
+    },
+    /// The advertisement that `[ra]` describes must go in one packet (RFC 8200 5, RFC 6980 5).
+    #[error(
+        "ra: the advertisement has up to {size} bytes, more than the {room} that go through every IPv6 link in one piece (RFC 8200 5; RFC 6980 5 forbids fragments): fewer routes, search names or servers"
+    )]
+    TooLarge {
+        /// The advertisement's bytes.
+        size: usize,
+        /// The most that fit.
+        room: usize,
+    },
+}
+
+fn place(line: Option<usize>, key: &str) -> String {
+    match line {
+        Some(line) => format!("line {line}: {key}"),
+        None => format!("{key} (its default)"),
+    }
+}
+
+/// The checked settings of one agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The leaf's name, as it stands in every claim. Printable ASCII.
+    pub leaf: String,
+    /// SONiC's `database_config.json`.
+    pub database_config: PathBuf,
+    /// The API's unix socket.
+    pub socket: PathBuf,
+    /// Where metrics are given out over TCP, beside the socket.
+    pub metrics: Option<SocketAddr>,
+    /// Where the last accepted document is kept.
+    pub state_directory: PathBuf,
+    /// What is booted into.
+    pub boot: Boot,
+    /// What machines may reach.
+    pub acl: Acl,
+    /// What is advertised.
+    pub ra: RouterVariables,
+    /// What is relayed, and where to.
+    pub relay: Relay,
+}
+
+/// The boot VRF and the addresses in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Boot {
+    /// The boot VRF's name.
+    pub vrf: VrfName,
+    /// The leaf's share of the boot supernet.
+    pub prefix: LeafPrefix,
+    /// The partition's address space for machines that boot: every machine's prefix lies in it.
+    pub supernet: Ipv6Net,
+    /// Ports that are never taken, by name or alias (uplinks).
+    pub protected: Vec<String>,
+    /// An address of the relay that all leaves share, outside of `supernet`.
+    pub anycast: Option<AnycastNet>,
+    /// The loopback that carries `anycast`.
+    pub loopback: LoopbackName,
+}
+
+impl Settings {
+    /// The settings that another file has otherwise: keys of `[boot]`, and of other tables their names.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let Self { leaf, database_config, socket, metrics, state_directory, boot, acl, ra, relay } = self;
+        let Boot { vrf, prefix, supernet, protected, anycast, loopback } = boot;
+        let differs = [
+            ("leaf", *leaf != other.leaf),
+            ("sonic.database_config", *database_config != other.database_config),
+            ("api.socket", *socket != other.socket),
+            ("metrics.listen", *metrics != other.metrics),
+            ("state.directory", *state_directory != other.state_directory),
+            ("boot.vrf", *vrf != other.boot.vrf),
+            ("boot.prefix", *prefix != other.boot.prefix),
+            ("boot.supernet", *supernet != other.boot.supernet),
+            ("boot.protected", *protected != other.boot.protected),
+            ("boot.anycast", *anycast != other.boot.anycast),
+            ("boot.loopback", *loopback != other.boot.loopback),
+            ("acl", *acl != other.acl),
+            ("ra", *ra != other.ra),
+            ("relay", *relay != other.relay),
+        ];
+        differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+    }
+
+    /// Parses and checks a whole file.
+    pub fn parse(text: &str) -> Result<Self, SettingsError> {
+        let raw: RawSettings =
+            toml::from_str(text).map_err(|e| SettingsError::Toml(e.to_string().trim_end().to_owned()))?;
+        Checker { text }.config(raw)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSettings {
+    leaf: Option<Spanned<String>>,
+    #[serde(default)]
+    sonic: RawSonic,
+    #[serde(default)]
+    api: RawApi,
+    #[serde(default)]
+    metrics: RawMetrics,
+    #[serde(default)]
+    state: RawState,
+    #[serde(default)]
+    boot: RawBoot,
+    #[serde(default)]
+    acl: RawAcl,
+    #[serde(default)]
+    ra: RawRa,
+    #[serde(default)]
+    relay: RawRelay,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawSonic {
+    database_config: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawApi {
+    socket: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawMetrics {
+    listen: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawState {
+    directory: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawBoot {
+    vrf: Option<Spanned<String>>,
+    prefix: Option<Spanned<String>>,
+    supernet: Option<Spanned<String>>,
+    protected: Option<Vec<String>>,
+    anycast: Option<Spanned<String>>,
+    loopback: Option<Spanned<String>>,
+}
+
+/// Turns raw values into checked ones; knows the text, so that an error can name its line.
+struct Checker<'a> {
+    text: &'a str,
+}
+
+impl Checker<'_> {
+    fn config(&self, raw: RawSettings) -> Result<Settings, SettingsError> {
+        let leaf = required("leaf", raw.leaf, "leaf = \"leaf01\", the name that boot services know")?;
+        Ok(Settings {
+            leaf: self.value("leaf", &leaf, |name| leaf_name(name))?,
+            database_config: self.path(
+                "sonic.database_config",
+                raw.sonic.database_config,
+                DEFAULT_DATABASE_CONFIG,
+            )?,
+            socket: self.socket(raw.api.socket)?,
+            metrics: raw
+                .metrics
+                .listen
+                .map(|listen| {
+                    self.value("metrics.listen", &listen, |text| {
+                        text.parse().map_err(|_| format!("{text:?} is not an address such as [::1]:9110"))
+                    })
+                })
+                .transpose()?,
+            state_directory: self.path("state.directory", raw.state.directory, DEFAULT_STATE_DIRECTORY)?,
+            boot: self.boot(raw.boot)?,
+            acl: self.acl(raw.acl)?,
+            ra: self.ra(raw.ra)?,
+            relay: self.relay(raw.relay)?,
+        })
+    }
+
+    fn boot(&self, raw: RawBoot) -> Result<Boot, SettingsError> {
+        let prefix = required(
+            "boot.prefix",
+            raw.prefix,
+            "prefix = \"2001:db8:b007::/57\", this leaf's share of the boot supernet",
+        )?;
+        let leaf: LeafPrefix = self.parsed("boot.prefix", &prefix)?;
+        let supernet = self.value("boot.supernet", &raw.supernet.unwrap_or(prefix), |text| {
+            let supernet: LeafPrefix = text.parse().map_err(|e: PrefixError| e.to_string())?;
+            if supernet.net().contains(&leaf.net()) {
+                Ok(supernet.net())
+            } else {
+                Err(format!("{supernet} does not contain boot.prefix {leaf}"))
+            }
+        })?;
+        let anycast = raw.anycast.map(|raw| self.value("boot.anycast", &raw, |text| anycast(text, supernet)));
+        Ok(Boot {
+            vrf: self.parsed("boot.vrf", &or_default(raw.vrf, DEFAULT_VRF))?,
+            prefix: leaf,
+            supernet,
+            protected: raw.protected.ok_or(SettingsError::Missing {
+                key: "boot.protected",
+                hint: "protected = [\"Ethernet120\"], the ports that are never taken, by name or alias: the uplinks; protected = [] where there are none",
+            })?,
+            anycast: anycast.transpose()?,
+            loopback: self.parsed("boot.loopback", &or_default(raw.loopback, DEFAULT_LOOPBACK))?,
+        })
+    }
+
+    /// A unix socket's path: absolute, and short enough for `sockaddr_un` (unix(7): 108 bytes with the end).
+    fn socket(&self, raw: Option<Spanned<String>>) -> Result<PathBuf, SettingsError> {
+        let raw = or_default(raw, DEFAULT_SOCKET);
+        self.value("api.socket", &raw, |path| match path.len() {
+            0..=107 => absolute(path),
+            length => {
+                Err(format!("{length} bytes are too long for a unix socket's path: at most 107 (unix(7))"))
+            }
+        })
+    }
+
+    fn path(
+        &self,
+        key: &'static str,
+        raw: Option<Spanned<String>>,
+        default: &str,
+    ) -> Result<PathBuf, SettingsError> {
+        self.value(key, &or_default(raw, default), |path| absolute(path))
+    }
+
+    /// A duration such as `"10s"`, in whole seconds, `least..=most`; `rule` says who wants the range.
+    fn seconds(
+        &self,
+        key: &'static str,
+        raw: &Spanned<String>,
+        least: u64,
+        most: u64,
+        rule: &str,
+    ) -> Result<u64, SettingsError> {
+        self.value(key, raw, |text| {
+            let time = duration(text, "10s")?;
+            let seconds = time.as_secs();
+            if time.subsec_nanos() != 0 {
+                Err(format!("{text} is not a whole number of seconds"))
+            } else if (least..=most).contains(&seconds) {
+                Ok(seconds)
+            } else {
+                Err(format!("{text} is not between {least} s and {most} s ({rule})"))
+            }
+        })
+    }
+
+    fn parsed<T>(&self, key: &'static str, raw: &Spanned<String>) -> Result<T, SettingsError>
+    where
+        T: FromStr,
+        T::Err: ToString,
+    {
+        self.value(key, raw, |text| text.parse::<T>().map_err(|e| e.to_string()))
+    }
+
+    fn value<R, T>(
+        &self,
+        key: &'static str,
+        raw: &Spanned<R>,
+        check: impl FnOnce(&R) -> Result<T, String>,
+    ) -> Result<T, SettingsError> {
+        check(raw.get_ref()).map_err(|reason| {
+            let written = Some(raw.span()).filter(|span| !span.is_empty());
+            let before = written.map(|span| self.text.get(..span.start).unwrap_or_default());
+            SettingsError::Value { key, line: before.map(|before| before.matches('\n').count() + 1), reason }
+        })
+    }
+}
+
+fn required<T>(
+    key: &'static str,
+    raw: Option<Spanned<T>>,
+    hint: &'static str,
+) -> Result<Spanned<T>, SettingsError> {
+    raw.ok_or(SettingsError::Missing { key, hint })
+}
+
+/// A duration as humans write it, such as the `example`.
+fn duration(text: &str, example: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{text:?}: {error}; write {example:?}"))
+}
+
+fn or_default<T, D: Into<T>>(raw: Option<Spanned<T>>, default: D) -> Spanned<T> {
+    raw.unwrap_or_else(|| unwritten(default.into()))
+}
+
+/// A value that does not stand in the file.
+fn unwritten<T>(value: T) -> Spanned<T> {
+    Spanned::new(0..0, value)
+}
+
+/// An anycast address. In one VRF orchagent retries the second of two overlapping addresses for ever
+/// (`orchagent/intfsorch.cpp: IntfsOrch::setIntf`), and the boot ACL keeps machines from all of the supernet.
+fn anycast(text: &str, supernet: Ipv6Net) -> Result<AnycastNet, String> {
+    let anycast: AnycastNet = text.parse().map_err(|e: PrefixError| e.to_string())?;
+    if supernet.contains(&anycast.net()) || anycast.net().contains(&supernet) {
+        return Err(format!("{anycast} overlaps boot.supernet {supernet}, which is the machines'"));
+    }
+    Ok(anycast)
+}
+
+fn leaf_name(name: &str) -> Result<String, String> {
+    let legal = !name.is_empty() && name.len() <= 63 && name.bytes().all(|b| b.is_ascii_graphic());
+    if legal {
+        Ok(name.to_owned())
+    } else {
+        Err(format!("{name:?} is not 1 to 63 printable ASCII characters without spaces"))
+    }
+}
+
+fn absolute(path: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(path);
+    if path.is_absolute() { Ok(path) } else { Err(format!("{} is not an absolute path", path.display())) }
+}
+
+#[cfg(test)]
+mod tests;

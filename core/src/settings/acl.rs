@@ -1,0 +1,79 @@
+//! The `[acl]` table: what machines may reach beside the relay and the DNS servers, as written and as checked.
+//!
+//! Must never: take a destination that ends the isolation.
+
+use std::net::Ipv6Addr;
+
+use ipnet::Ipv6Net;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{Checker, SettingsError, or_default, unwritten};
+use crate::names::{AclName, never_forwarded, without_host_bits};
+
+const DEFAULT_ACL_TABLE: &str = "LEAFBOOT";
+
+/// What machines may reach beside the relay and the DNS servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acl {
+    /// The boot ACL's name.
+    pub table: AclName,
+    /// The partition cache: any TCP port.
+    pub cache: Vec<Ipv6Net>,
+    /// The control plane: everything.
+    pub control_plane: Vec<Ipv6Net>,
+    /// NTP servers.
+    pub ntp: Vec<Ipv6Net>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAcl {
+    table: Option<Spanned<String>>,
+    cache: Option<Spanned<Vec<String>>>,
+    control_plane: Option<Spanned<Vec<String>>>,
+    ntp: Option<Spanned<Vec<String>>>,
+}
+
+impl Checker<'_> {
+    /// Checks the `[acl]` table.
+    pub(super) fn acl(&self, raw: RawAcl) -> Result<Acl, SettingsError> {
+        let prefixes = |key, raw: Option<Spanned<Vec<String>>>| {
+            self.value(key, &raw.unwrap_or_else(|| unwritten(Vec::new())), |texts| prefixes(texts))
+        };
+        Ok(Acl {
+            table: self.parsed("acl.table", &or_default(raw.table, DEFAULT_ACL_TABLE))?,
+            cache: prefixes("acl.cache", raw.cache)?,
+            control_plane: prefixes("acl.control_plane", raw.control_plane)?,
+            ntp: prefixes("acl.ntp", raw.ntp)?,
+        })
+    }
+}
+
+/// Destinations of the boot ACL: at most 16 of a kind, or the switch's TCAM pays for what a shorter prefix would say.
+fn prefixes(texts: &[String]) -> Result<Vec<Ipv6Net>, String> {
+    if texts.len() > 16 {
+        return Err(format!(
+            "{} prefixes are more than the 16 that are worth their TCAM entries",
+            texts.len()
+        ));
+    }
+    texts.iter().map(|text| destination(text)).collect()
+}
+
+/// A prefix without host bits, or an address. Everything (`::/0`) is not a destination but the end of isolation.
+fn destination(text: &str) -> Result<Ipv6Net, String> {
+    let net = match (text.parse::<Ipv6Net>(), text.parse::<Ipv6Addr>()) {
+        (Ok(net), _) => net,
+        (_, Ok(address)) => Ipv6Net::new_assert(address, 128),
+        (Err(_), Err(_)) => return Err(format!("{text:?} is not an IPv6 prefix or address")),
+    };
+    let net = without_host_bits(net).map_err(|error| error.to_string())?;
+    if net.prefix_len() < 16 {
+        Err(format!("{net} is shorter than /16: it would let machines reach nearly everything"))
+    } else if let Some(kind) = never_forwarded(net) {
+        Err(format!("{text:?} is {kind}: no server is there beyond a machine's own link"))
+    } else {
+        Ok(net)
+    }
+}

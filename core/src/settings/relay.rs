@@ -1,0 +1,402 @@
+//! The `[relay]` settings: what machines may ask for, who answers it, and how, as written and as checked.
+//!
+//! Must never: let a time through that iPXE or metal-hammer would not wait for.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{Checker, SettingsError, absolute, duration, or_default, required, unwritten};
+use crate::names::{HttpOrigin, OriginError, never_connected, never_forwarded};
+use crate::relay::kinds::Routes;
+use crate::relay::pattern::Pattern;
+use upstream::{API, BOOT_SERVICE, CACHE, RawUpstream, RawUpstreamTls};
+
+pub use upstream::{Order, Upstream};
+
+mod upstream;
+
+const DEFAULT_PORT: u16 = 80;
+const DEFAULT_TLS_PORT: u16 = 443;
+/// One machine needs one or two; the rest is for its firmware's impatience.
+const DEFAULT_CONNECTIONS: u16 = 16;
+/// A boot has some ten requests; a machine that asks for more than this each second does not boot.
+const DEFAULT_REQUESTS: u32 = 100;
+const DEFAULT_SCRIPT: [&str; 2] = ["/boot.ipxe", "/*/boot.ipxe"];
+/// metal-hammer's configuration, v1 and v2.
+const DEFAULT_TOKEN: [&str; 2] = ["/certs", "/config/{uuid}"];
+const DEFAULT_IMAGE: [&str; 4] =
+    ["/metal-stack/kernel/**", "/metal-stack/metal-hammer/**", "/metal-hammer/**", "/metal-os/**"];
+const DEFAULT_REMEMBER: &str = "0s";
+/// A last known good script that is older than this belongs to another day's partition.
+const REMEMBER_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// iPXE's watchdog ends a download that stood still for 120 s, and then the machine is on its own.
+const TIMEOUT_MAX: Duration = Duration::from_secs(110);
+const DEFAULT_MEMORY: &str = "256MiB";
+/// A machine that is slower over its whole download would hold its connection for days.
+const DEFAULT_MIN_RATE: &str = "16KiB";
+const DEFAULT_PATIENCE: &str = "20s";
+/// SONiC lets 6000 packets/s to the switch's own addresses through to the CPU (copp_cfg.json: queue1_group1): three
+/// quarters of them for images, the rest for tokens and acknowledgements; and no port gets all.
+const DEFAULT_PACKETS: (u64, u64) = (4500, 3000);
+
+/// The relay's listeners and what stands behind them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relay {
+    /// TCP port on every boot port.
+    pub port: u16,
+    /// TLS beside it.
+    pub tls: Option<ListenTls>,
+    /// Connections that one boot port may have open at once, at least 1.
+    pub connections: u16,
+    /// Small requests that one boot port may make in a second, other work by what it costs (`relay::account`); none: any number.
+    pub requests: Option<NonZeroU32>,
+    /// A machine that takes fewer bytes per second over `patience` of an answer is cut off; none: nobody is.
+    pub min_rate: Option<u64>,
+    /// The time that `min_rate` is judged over; more than 0.
+    pub patience: Duration,
+    /// What machines may ask for.
+    pub routes: Routes,
+    /// How old a last known good boot script may be that is given out while no boot service answers; none: none is.
+    pub remember: Option<Duration>,
+    /// Answers boot scripts and token requests.
+    pub boot_service: Upstream,
+    /// Serves kernels, initrds and OS images.
+    pub cache: Cache,
+    /// metal-apiserver.
+    pub api: Option<Upstream>,
+}
+
+/// The TLS listener on every boot port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenTls {
+    /// Its TCP port.
+    pub port: u16,
+    /// Certificate chain and key.
+    pub identity: Identity,
+}
+
+/// A certificate chain and its private key: PEM files, read again when they change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate, then its issuers.
+    pub certificate: PathBuf,
+    /// The certificate's key.
+    pub key: PathBuf,
+}
+
+/// The partition cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    /// Its public name: where redirects lead, and the `Host` of proxied requests.
+    pub name: HttpOrigin,
+    /// How images get to the machines.
+    pub mode: CacheMode,
+    /// Where proxied requests go.
+    pub upstream: Upstream,
+    /// Most bytes that shared images may take in memory.
+    pub memory: u64,
+    /// What proxied images may take of the leaf's way to its CPU.
+    pub budget: CacheBudget,
+}
+
+/// How images get to the machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheMode {
+    /// 307 to the cache's public name: the bytes stay in the switching ASIC.
+    Redirect,
+    /// Through the relay, for sites whose cache the machines cannot reach.
+    Proxy,
+}
+
+/// Limits of proxied images. None: no limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheBudget {
+    /// Bytes per second, all ports.
+    pub rate: Option<u64>,
+    /// Packets per second that come from the cache, all ports. Acknowledgements are not counted: they are cumulative.
+    /// Shared images go first, up to seven eighths.
+    pub packets: Option<u64>,
+    /// Bytes per second, each port.
+    pub port_rate: Option<u64>,
+    /// Packets per second that come from the cache for one port's machines alone.
+    pub port_packets: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRelay {
+    port: Option<Spanned<u16>>,
+    tls: Option<RawListenTls>,
+    connections: Option<Spanned<u16>>,
+    requests: Option<Spanned<u32>>,
+    min_rate: Option<Spanned<String>>,
+    patience: Option<Spanned<String>>,
+    #[serde(default)]
+    routes: RawRoutes,
+    #[serde(default)]
+    script: RawScript,
+    #[serde(default)]
+    boot_service: RawUpstream,
+    #[serde(default)]
+    cache: RawCache,
+    api: Option<RawUpstream>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawListenTls {
+    port: Option<Spanned<u16>>,
+    certificate: Spanned<String>,
+    key: Spanned<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawRoutes {
+    script: Option<Spanned<Vec<String>>>,
+    token: Option<Spanned<Vec<String>>>,
+    image: Option<Spanned<Vec<String>>>,
+    api: Option<Spanned<Vec<String>>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawScript {
+    remember: Option<Spanned<String>>,
+}
+
+/// The keys of an upstream stand here again: serde cannot both flatten and refuse unknown keys.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawCache {
+    name: Option<Spanned<String>>,
+    mode: Option<Spanned<String>>,
+    memory: Option<Spanned<String>>,
+    #[serde(default)]
+    budget: RawBudget,
+    origins: Option<Spanned<Vec<String>>>,
+    order: Option<Spanned<String>>,
+    connect_timeout: Option<Spanned<String>>,
+    first_byte_timeout: Option<Spanned<String>>,
+    idle_timeout: Option<Spanned<String>>,
+    source: Option<Spanned<String>>,
+    device: Option<Spanned<String>>,
+    #[serde(default)]
+    tls: RawUpstreamTls,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawBudget {
+    rate: Option<Spanned<String>>,
+    packets: Option<Spanned<u64>>,
+    port_rate: Option<Spanned<String>>,
+    port_packets: Option<Spanned<u64>>,
+}
+
+impl Checker<'_> {
+    /// Checks the `[relay]` table.
+    pub(super) fn relay(&self, raw: RawRelay) -> Result<Relay, SettingsError> {
+        let api_routed = raw.routes.api.clone().filter(|routes| !routes.get_ref().is_empty());
+        let has_tls = raw.tls.is_some();
+        let tls_port = raw.tls.as_ref().map(|tls| or_default(tls.port.clone(), DEFAULT_TLS_PORT));
+        let relay = Relay {
+            port: self.tcp_port("relay.port", raw.port, DEFAULT_PORT)?,
+            tls: raw.tls.map(|tls| self.listen_tls(tls)).transpose()?,
+            connections: self.value(
+                "relay.connections",
+                &or_default(raw.connections, DEFAULT_CONNECTIONS),
+                |most| match most {
+                    0 => Err("0 connections serve nobody".to_owned()),
+                    // Each listener holds a place for the connection that it waits for.
+                    1 if has_tls => Err("1 connection cannot serve relay.port and relay.tls".to_owned()),
+                    most => Ok(*most),
+                },
+            )?,
+            requests: NonZeroU32::new(or_default(raw.requests, DEFAULT_REQUESTS).into_inner()),
+            min_rate: self.rate("relay.min_rate", Some(or_default(raw.min_rate, DEFAULT_MIN_RATE)))?,
+            patience: self.patience(or_default(raw.patience, DEFAULT_PATIENCE))?,
+            routes: self.routes(raw.routes)?,
+            remember: self.time(
+                "relay.script.remember",
+                or_default(raw.script.remember, DEFAULT_REMEMBER),
+                REMEMBER_MAX,
+            )?,
+            boot_service: self.upstream(&BOOT_SERVICE, raw.boot_service)?,
+            cache: self.cache(raw.cache)?,
+            api: raw.api.map(|api| self.upstream(&API, api)).transpose()?,
+        };
+        if let Some(port) = tls_port {
+            self.value("relay.tls.port", &port, |port| match *port == relay.port {
+                true => Err("relay.port is the same".to_owned()),
+                false => Ok(()),
+            })?;
+        }
+        match api_routed {
+            Some(routes) if relay.api.is_none() => self.value("relay.routes.api", &routes, |_| {
+                Err("nobody answers them: set [relay.api]".to_owned())
+            }),
+            None if relay.api.is_some() => Err(SettingsError::Missing {
+                key: "relay.routes.api",
+                hint: "api = [\"/metalstack.infra.v2.BootService/*\"], what [relay.api] may be asked for",
+            }),
+            _ => Ok(relay),
+        }
+    }
+
+    fn listen_tls(&self, raw: RawListenTls) -> Result<ListenTls, SettingsError> {
+        Ok(ListenTls {
+            port: self.tcp_port("relay.tls.port", raw.port, DEFAULT_TLS_PORT)?,
+            identity: self
+                .identity(["relay.tls.certificate", "relay.tls.key"], [&raw.certificate, &raw.key])?,
+        })
+    }
+
+    fn identity(
+        &self,
+        keys: [&'static str; 2],
+        [certificate, key]: [&Spanned<String>; 2],
+    ) -> Result<Identity, SettingsError> {
+        Ok(Identity {
+            certificate: self.value(keys[0], certificate, |path| absolute(path))?,
+            key: self.value(keys[1], key, |path| absolute(path))?,
+        })
+    }
+
+    fn routes(&self, raw: RawRoutes) -> Result<Routes, SettingsError> {
+        let patterns = |key, raw: Option<Spanned<Vec<String>>>, default: &[&str]| {
+            let texts = raw.unwrap_or_else(|| unwritten(default.iter().map(ToString::to_string).collect()));
+            self.value(key, &texts, |texts| {
+                texts.iter().map(|text| text.parse::<Pattern>().map_err(|e| e.to_string())).collect()
+            })
+        };
+        Ok(Routes {
+            script: patterns("relay.routes.script", raw.script, &DEFAULT_SCRIPT)?,
+            token: patterns("relay.routes.token", raw.token, &DEFAULT_TOKEN)?,
+            image: patterns("relay.routes.image", raw.image, &DEFAULT_IMAGE)?,
+            api: patterns("relay.routes.api", raw.api, &[])?,
+        })
+    }
+
+    fn cache(&self, raw: RawCache) -> Result<Cache, SettingsError> {
+        let name = required(
+            "relay.cache.name",
+            raw.name,
+            "name = \"http://images.metal-stack.io\", the partition cache's public name",
+        )?;
+        let upstream = RawUpstream {
+            origins: raw.origins.or_else(|| Some(unwritten(vec![name.get_ref().clone()]))),
+            order: raw.order,
+            connect_timeout: raw.connect_timeout,
+            first_byte_timeout: raw.first_byte_timeout,
+            idle_timeout: raw.idle_timeout,
+            source: raw.source,
+            device: raw.device,
+            tls: raw.tls,
+        };
+        Ok(Cache {
+            name: self.value("relay.cache.name", &name, |text| public_name(text))?,
+            mode: self.value("relay.cache.mode", &or_default(raw.mode, "redirect"), |mode| {
+                match mode.as_str() {
+                    "redirect" => Ok(CacheMode::Redirect),
+                    "proxy" => Ok(CacheMode::Proxy),
+                    other => Err(format!("{other:?} is not redirect or proxy")),
+                }
+            })?,
+            upstream: self.upstream(&CACHE, upstream)?,
+            memory: self
+                .value("relay.cache.memory", &or_default(raw.memory, DEFAULT_MEMORY), |text| bytes(text))?,
+            budget: self.budget(raw.budget)?,
+        })
+    }
+
+    fn budget(&self, raw: RawBudget) -> Result<CacheBudget, SettingsError> {
+        let packets =
+            |raw, default: u64| Some(or_default(raw, default).into_inner()).filter(|rate| *rate != 0);
+        Ok(CacheBudget {
+            rate: self.rate("relay.cache.budget.rate", raw.rate)?,
+            packets: packets(raw.packets, DEFAULT_PACKETS.0),
+            port_rate: self.rate("relay.cache.budget.port_rate", raw.port_rate)?,
+            port_packets: packets(raw.port_packets, DEFAULT_PACKETS.1),
+        })
+    }
+
+    /// Bytes per second; none for 0.
+    fn rate(&self, key: &'static str, raw: Option<Spanned<String>>) -> Result<Option<u64>, SettingsError> {
+        let rate = raw.map(|raw| self.value(key, &raw, |text| bytes(text))).transpose()?;
+        Ok(rate.filter(|rate| *rate != 0))
+    }
+
+    fn patience(&self, raw: Spanned<String>) -> Result<Duration, SettingsError> {
+        match self.time("relay.patience", raw.clone(), TIMEOUT_MAX)? {
+            Some(time) => Ok(time),
+            None => {
+                self.value("relay.patience", &raw, |text| Err(format!("{text} is no time to judge over")))
+            }
+        }
+    }
+
+    fn tcp_port(
+        &self,
+        key: &'static str,
+        raw: Option<Spanned<u16>>,
+        default: u16,
+    ) -> Result<u16, SettingsError> {
+        self.value(key, &or_default(raw, default), |port| match port {
+            0 => Err("0 is not a TCP port to listen on".to_owned()),
+            port => Ok(*port),
+        })
+    }
+
+    /// A duration such as `"1500ms"`, at most `most`; none for 0.
+    fn time(
+        &self,
+        key: &'static str,
+        raw: Spanned<String>,
+        most: Duration,
+    ) -> Result<Option<Duration>, SettingsError> {
+        self.value(key, &raw, |text| {
+            let time = duration(text, "10s")?;
+            if time <= most {
+                Ok(Some(time).filter(|time| !time.is_zero()))
+            } else {
+                Err(format!("{text} is more than {}", humantime::format_duration(most)))
+            }
+        })
+    }
+}
+
+/// Where a machine can be sent: the loopback address would be its own.
+fn public_name(text: &str) -> Result<HttpOrigin, String> {
+    let name: HttpOrigin = text.parse().map_err(|error: OriginError| error.to_string())?;
+    let kind = match name.host().parse() {
+        Ok(IpAddr::V6(address)) => never_forwarded(address.into()),
+        Ok(address) => never_connected(address),
+        Err(_) => None,
+    };
+    match kind {
+        None => Ok(name),
+        Some(kind) => Err(format!("{name}: {} is {kind}: no machine reaches a server at it", name.host())),
+    }
+}
+
+/// A number of bytes such as `"256MiB"`.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim_start() {
+        "" | "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return Err(format!("{text:?} is not a number of bytes: write \"256MiB\"")),
+    };
+    let number: u64 =
+        number.parse().map_err(|_| format!("{text:?} is not a number of bytes: write \"256MiB\""))?;
+    number.checked_mul(1 << shift).ok_or(format!("{text} is more than can be counted"))
+}

@@ -1,0 +1,315 @@
+//! Pure: settings that are legal one by one, and with which machines may fail to boot, or reach what they must not.
+//!
+//! Must never: refuse anything: a leaf in service must start with the settings that it has, also after an upgrade that has
+//! learned to doubt them. `config` refuses what a setting may not be by itself.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::Ipv6Net;
+
+use crate::acl::{self, Rule, TCP};
+use crate::names::HttpOrigin;
+use crate::settings::Settings;
+use crate::settings::relay::{CacheMode, Upstream};
+
+/// Why somebody should look at the settings again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Doubt {
+    /// Machines may fail to boot.
+    Fails(String),
+    /// Machines may reach what they must not, or be believed what they must not say.
+    Open(String),
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Doubt::Fails(reason) => write!(f, "machines may fail to boot: {reason}"),
+            Doubt::Open(reason) => write!(f, "open: {reason}"),
+        }
+    }
+}
+
+/// Everything that is doubtful about these settings.
+pub fn doubts(config: &Settings) -> Vec<Doubt> {
+    let judge = Judge { config, rules: acl::rules(config) };
+    let judged = [judge.cache(), judge.machines_space(), judge.anycast(), judge.advertisements()];
+    let judged = judged.into_iter().chain([judge.upstreams(), judge.boot_service(), judge.metrics()]);
+    judged.flatten().collect()
+}
+
+struct Judge<'a> {
+    config: &'a Settings,
+    rules: Vec<Rule>,
+}
+
+impl Judge<'_> {
+    /// Where machines are sent for images.
+    fn cache(&self) -> Vec<Doubt> {
+        let Settings { acl, ra, relay, .. } = self.config;
+        if relay.cache.mode == CacheMode::Proxy {
+            return Vec::new();
+        }
+        let name = &relay.cache.name;
+        let doubt = |reason: &str| {
+            Doubt::Fails(format!("relay.cache.mode redirects machines to {name}, and {reason}"))
+        };
+        let is_permitted = match name.host().parse() {
+            Ok(IpAddr::V6(address)) => self.lets_through(address, name.port()).is_some(),
+            Ok(IpAddr::V4(_)) => return vec![doubt("machines have no IPv4")],
+            Err(_) => acl.cache.iter().chain(&acl.control_plane).next().is_some(),
+        };
+        let mut doubts = Vec::new();
+        if !is_permitted {
+            doubts.push(doubt("neither acl.cache nor acl.control_plane lets them there"));
+        }
+        if address(name).is_none() && ra.dns.is_empty() {
+            doubts.push(doubt("ra.dns names no server that resolves it"));
+        }
+        doubts
+    }
+
+    /// Servers in the machines' own space: the boot ACL keeps machines from all of it.
+    fn machines_space(&self) -> Vec<Doubt> {
+        let Settings { acl, ra, boot, .. } = self.config;
+        let dns: Vec<Ipv6Net> = ra.dns.iter().map(|server| Ipv6Net::new_assert(*server, 128)).collect();
+        let lists = [
+            ("acl.cache", &acl.cache),
+            ("acl.control_plane", &acl.control_plane),
+            ("acl.ntp", &acl.ntp),
+            ("ra.dns", &dns),
+        ];
+        let all = lists.iter().flat_map(|(key, nets)| nets.iter().map(move |net| (key, net)));
+        let inside = all.filter(|(_, net)| boot.supernet.contains(*net));
+        let reason = |key, net| {
+            format!(
+                "{key} {net} lies in boot.supernet {}, and the boot ACL keeps machines from it",
+                boot.supernet
+            )
+        };
+        inside.map(|(key, net)| Doubt::Fails(reason(key, net))).collect()
+    }
+
+    /// The leaf's own address that machines are to reach the relay at, and nothing else.
+    fn anycast(&self) -> Vec<Doubt> {
+        let Settings { acl, boot, .. } = self.config;
+        let Some(anycast) = boot.anycast.map(|anycast| anycast.address()) else {
+            return Vec::new();
+        };
+        let lists = [("acl.cache", &acl.cache), ("acl.control_plane", &acl.control_plane)];
+        let holding = lists.iter().filter(|(_, nets)| nets.iter().any(|net| net.contains(&anycast)));
+        holding
+            .map(|(key, _)| {
+                let reason = format!("boot.anycast {anycast} lies in {key}");
+                Doubt::Open(format!("{reason}: machines reach the leaf's other services at it, too"))
+            })
+            .collect()
+    }
+
+    fn advertisements(&self) -> Vec<Doubt> {
+        let ra = &self.config.ra;
+        let mut doubts = Vec::new();
+        for (key, _) in [("ra.managed", ra.managed), ("ra.other", ra.other)].iter().filter(|(_, set)| *set) {
+            doubts.push(Doubt::Fails(format!(
+                "{key}: iPXE fails without a DHCPv6 server, and the boot ACL drops what machines send to one"
+            )));
+        }
+        if ra.router_lifetime.is_zero() {
+            let reason =
+                "ra.router_lifetime 0s: iPXE takes no ra.routes, and then has no way beyond its link";
+            doubts.push(Doubt::Fails(reason.to_owned()));
+        }
+        doubts
+    }
+
+    /// What holds for all servers behind the relay.
+    fn upstreams(&self) -> Vec<Doubt> {
+        let Settings { boot, relay, .. } = self.config;
+        let proxied =
+            (relay.cache.mode == CacheMode::Proxy).then_some(("relay.cache", &relay.cache.upstream));
+        let api = relay.api.as_ref().map(|api| ("relay.api", api));
+        let all = [("relay.boot_service", &relay.boot_service)].into_iter().chain(proxied).chain(api);
+        let mut doubts = Vec::new();
+        for (key, Upstream { origins, source, device, .. }) in all {
+            let is_gateway = |source: &IpAddr| matches!(source, IpAddr::V6(a) if boot.supernet.contains(a));
+            let through_vrf = source.is_none() && device.as_deref() == Some(boot.vrf.as_str());
+            if through_vrf || source.as_ref().is_some_and(is_gateway) {
+                let which = if through_vrf { "device" } else { "source" };
+                doubts.push(Doubt::Fails(format!(
+                    "{key}.{which}: connections come from the gateway's address of some port, and break when that port leaves"
+                )));
+            }
+            let machines = origins
+                .iter()
+                .filter(|origin| address(origin).is_some_and(|address| boot.supernet.contains(&address)));
+            doubts.extend(machines.map(|origin| {
+                Doubt::Open(format!(
+                    "{key} {origin} lies in boot.supernet: a machine may answer in its place"
+                ))
+            }));
+        }
+        doubts
+    }
+
+    /// A boot service believes what leafboot's headers say. Who reaches it past leafboot can say it, too; unless it knows
+    /// leaves by their certificates.
+    fn boot_service(&self) -> Vec<Doubt> {
+        let Settings { relay, .. } = self.config;
+        let knows_leaves = |origin: &&HttpOrigin| origin.is_tls() && relay.boot_service.identity.is_some();
+        let mut doubts = Vec::new();
+        for origin in relay.boot_service.origins.iter().filter(|origin| !knows_leaves(origin)) {
+            let by = match address(origin) {
+                Some(address) => {
+                    self.lets_through(address, origin.port()).map(|rule| format!("by the boot ACL's {rule}"))
+                }
+                None => (relay.cache.mode == CacheMode::Redirect
+                    && origin.host().eq_ignore_ascii_case(relay.cache.name.host()))
+                .then(|| "as relay.cache.name".to_owned()),
+            };
+            doubts.extend(by.map(|by| {
+                let reason = format!("machines reach relay.boot_service {origin} past leafboot, {by}");
+                Doubt::Open(format!("{reason}: they can claim to be on any leaf and port"))
+            }));
+        }
+        doubts
+    }
+
+    fn metrics(&self) -> Vec<Doubt> {
+        let Settings { boot, relay, metrics, .. } = self.config;
+        let Some(listen) = metrics else {
+            return Vec::new();
+        };
+        let mut doubts = Vec::new();
+        let is_any = listen.ip().is_unspecified();
+        let is_boots = match listen.ip() {
+            IpAddr::V6(address) => {
+                boot.supernet.contains(&address)
+                    || address.is_unicast_link_local()
+                    || boot.anycast.is_some_and(|anycast| anycast.address() == address)
+                    || self.lets_through(address, listen.port()).is_some()
+            }
+            IpAddr::V4(_) => false,
+        };
+        if is_any || is_boots {
+            let reason = format!("metrics.listen {listen} is reached from boot ports, too");
+            doubts.push(Doubt::Open(format!("{reason}: give an address that only the default VRF has")));
+        }
+        let relay_ports = [Some(relay.port), relay.tls.as_ref().map(|tls| tls.port)];
+        if is_any && relay_ports.contains(&Some(listen.port())) {
+            let reason =
+                format!("metrics.listen {listen} takes the relay's port on all of the leaf's addresses");
+            doubts.push(Doubt::Fails(reason));
+        }
+        doubts
+    }
+
+    /// The boot ACL's rule that lets a machine connect to this TCP port.
+    fn lets_through(&self, to: Ipv6Addr, port: u16) -> Option<&str> {
+        let from = self.config.boot.supernet.addr();
+        acl::permits(&self.rules, TCP, from, to, port).map(|rule| rule.name.as_str())
+    }
+}
+
+/// A server's address, where its origin is no name.
+fn address(origin: &HttpOrigin) -> Option<Ipv6Addr> {
+    origin.host().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing is doubtful about these.
+    const GOOD: &str = r#"leaf = "leaf01"
+[metrics]
+listen = "[2001:db8:ffff::1]:9110"
+[boot]
+prefix = "2001:db8:b007::/57"
+protected = []
+supernet = "2001:db8:b000::/36"
+anycast = "2001:db8:ffff:1::1/127"
+[acl]
+cache = ["2001:db8:ffff::90"]
+control_plane = ["2001:db8:cafe::/48"]
+ntp = ["2001:db8:ffff::123"]
+[ra]
+dns = ["2001:db8:ffff::53"]
+[relay]
+[relay.boot_service]
+origins = ["http://[2001:db8:ffff::80]:8080"]
+[relay.cache]
+name = "http://images.metal-stack.io"
+"#;
+
+    /// What is doubtful when a text of them is another one.
+    fn doubtful(from: &str, to: &str) -> Vec<String> {
+        assert!(GOOD.contains(from), "{from}");
+        let config = Settings::parse(&GOOD.replace(from, to)).unwrap();
+        doubts(&config).iter().map(Doubt::to_string).collect()
+    }
+
+    #[test]
+    fn good_settings_are_not_doubted() {
+        assert_eq!(doubtful("leaf01", "leaf02"), Vec::<String>::new());
+        let known = "origins = [\"https://[2001:db8:ffff::80]\"]\n\
+             tls = { certificate = \"/leaf.crt\", key = \"/leaf.key\" }\n";
+        let known = format!("[relay.boot_service]\n{known}");
+        let text = GOOD.replace("ffff::90", "ffff::80");
+        let text =
+            text.replace("[relay.boot_service]\norigins = [\"http://[2001:db8:ffff::80]:8080\"]\n", &known);
+        assert_eq!(
+            doubts(&Settings::parse(&text).unwrap()),
+            [],
+            "a boot service knows leaves by their certificates"
+        );
+    }
+
+    #[test]
+    fn the_annotated_example_is_not_doubted() {
+        let example = include_str!("../../sonic/leafboot.toml");
+        assert_eq!(doubts(&Settings::parse(example).unwrap()), []);
+    }
+
+    #[test]
+    fn every_doubt_is_said() {
+        let to = "machines may fail to boot: relay.cache.mode redirects machines to http://images.metal-stack.io, and";
+        let cases = [
+            ("cache = [\"2001:db8:ffff::90\"]\ncontrol_plane = [\"2001:db8:cafe::/48\"]", "", format!("{to} neither acl.cache nor acl.control_plane lets them there")),
+            ("dns = [\"2001:db8:ffff::53\"]", "", format!("{to} ra.dns names no server that resolves it")),
+            ("http://images.metal-stack.io", "http://192.0.2.1", "machines may fail to boot: relay.cache.mode redirects machines to http://192.0.2.1, and machines have no IPv4".to_owned()),
+            ("http://images.metal-stack.io", "http://[2001:db8:b007::9]", "machines may fail to boot: relay.cache.mode redirects machines to http://[2001:db8:b007::9], and neither acl.cache nor acl.control_plane lets them there".to_owned()),
+            ("\"2001:db8:ffff::90\"", "\"2001:db8:ffff::90\", \"2001:db8:b001::/48\"", "machines may fail to boot: acl.cache 2001:db8:b001::/48 lies in boot.supernet 2001:db8:b000::/36, and the boot ACL keeps machines from it".to_owned()),
+            ("2001:db8:cafe::/48", "2001:db8:b001::/48", "machines may fail to boot: acl.control_plane 2001:db8:b001::/48 lies".to_owned()),
+            ("2001:db8:ffff::123", "2001:db8:b001::123", "machines may fail to boot: acl.ntp 2001:db8:b001::123/128 lies".to_owned()),
+            ("2001:db8:ffff::53", "2001:db8:b001::53", "machines may fail to boot: ra.dns 2001:db8:b001::53/128 lies".to_owned()),
+            ("\"2001:db8:ffff::90\"", "\"2001:db8:ffff:1::/64\"", "open: boot.anycast 2001:db8:ffff:1::1 lies in acl.cache: machines reach".to_owned()),
+            ("2001:db8:cafe::/48", "2001:db8:ffff:1::/64", "open: boot.anycast 2001:db8:ffff:1::1 lies in acl.control_plane: machines reach".to_owned()),
+            ("[ra]\n", "[ra]\nmanaged = true\n", "machines may fail to boot: ra.managed: iPXE fails without a DHCPv6 server".to_owned()),
+            ("[ra]\n", "[ra]\nother = true\n", "machines may fail to boot: ra.other: iPXE fails".to_owned()),
+            ("[ra]\n", "[ra]\nrouter_lifetime = \"0s\"\nroutes = [\"2001:db8::/32\"]\n", "machines may fail to boot: ra.router_lifetime 0s: iPXE takes no ra.routes".to_owned()),
+            ("[relay.boot_service]\n", "[relay.boot_service]\ndevice = \"Vrfboot\"\n", "machines may fail to boot: relay.boot_service.device: connections come from".to_owned()),
+            ("[relay.boot_service]\n", "[relay.boot_service]\nsource = \"2001:db8:b007::1\"\n", "machines may fail to boot: relay.boot_service.source: connections come from".to_owned()),
+            ("2001:db8:ffff::80", "2001:db8:b007::80", "open: relay.boot_service http://[2001:db8:b007::80]:8080 lies in boot.supernet: a machine may answer".to_owned()),
+            ("2001:db8:ffff::90", "2001:db8:ffff::/120", "open: machines reach relay.boot_service http://[2001:db8:ffff::80]:8080 past leafboot, by the boot ACL's CACHE_0: they can".to_owned()),
+            ("2001:db8:ffff::80", "2001:db8:cafe::80", "open: machines reach relay.boot_service http://[2001:db8:cafe::80]:8080 past leafboot, by the boot ACL's CONTROL_PLANE_0: they can".to_owned()),
+            ("[2001:db8:ffff::80]", "images.metal-stack.io", "open: machines reach relay.boot_service http://images.metal-stack.io:8080 past leafboot, as relay.cache.name: they can".to_owned()),
+            ("[2001:db8:ffff::1]", "[::]", "open: metrics.listen [::]:9110 is reached from boot ports".to_owned()),
+            ("[2001:db8:ffff::1]", "0.0.0.0", "open: metrics.listen 0.0.0.0:9110 is reached".to_owned()),
+            ("[2001:db8:ffff::1]", "[2001:db8:b007::1]", "open: metrics.listen [2001:db8:b007::1]:9110 is reached".to_owned()),
+            ("[2001:db8:ffff::1]", "[2001:db8:ffff:1::1]", "open: metrics.listen [2001:db8:ffff:1::1]:9110 is reached".to_owned()),
+            ("[2001:db8:ffff::1]", "[2001:db8:cafe::1]", "open: metrics.listen [2001:db8:cafe::1]:9110 is reached".to_owned()),
+            ("[2001:db8:ffff::1]:9110", "[::]:80", "machines may fail to boot: metrics.listen [::]:80 takes the relay's port".to_owned()),
+        ];
+        for (from, to, expected) in cases {
+            let said = doubtful(from, to);
+            assert!(said.iter().any(|doubt| doubt.starts_with(&expected)), "{to:?} gave {said:#?}");
+        }
+    }
+
+    #[test]
+    fn all_of_them_are_said() {
+        let said = doubtful("[ra]\ndns = [\"2001:db8:ffff::53\"]", "[ra]\nmanaged = true\nother = true");
+        assert_eq!(said.len(), 3, "{said:#?}");
+    }
+}

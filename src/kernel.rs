@@ -1,0 +1,8 @@
+//! What the kernel tells over rtnetlink: links and their addresses, routes, neighbours.
+//!
+//! Must never: change anything in the kernel.
+
+pub mod links;
+pub mod neighbours;
+pub mod netlink;
+pub mod routes;

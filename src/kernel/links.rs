@@ -1,0 +1,252 @@
+//! The rtnetlink edge: publishes the kernel's view of the leaf's ports, and every change of it at once.
+//!
+//! Must never: change anything in the kernel.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+
+use futures_util::FutureExt;
+use ipnet::IpNet;
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use thiserror::Error;
+use tokio::sync::watch;
+use tracing::debug;
+
+use crate::kernel::netlink::{self, Events, Group};
+use leafboot_core::names::Mac;
+use leafboot_core::observed::{Link, Links};
+
+/// Why the kernel's view is not available.
+#[derive(Debug, Error)]
+pub enum LinksError {
+    /// No events.
+    #[error("cannot follow links and addresses: {0}")]
+    Events(#[source] std::io::Error),
+    /// The kernel refused a list.
+    #[error("cannot list links and addresses: {0}")]
+    List(#[source] std::io::Error),
+}
+
+/// Follows the kernel until the process ends; returns only with an error.
+pub async fn run(published: watch::Sender<Links>) -> Result<(), LinksError> {
+    loop {
+        follow(&published).await?;
+        debug!("events of links and addresses were lost; lists them anew");
+    }
+}
+
+/// Follows the kernel until some of its events are lost.
+async fn follow(published: &watch::Sender<Links>) -> Result<(), LinksError> {
+    let events = Events::of(&[Group::Links, Group::Ipv4Addresses, Group::Ipv6Addresses])
+        .map_err(LinksError::Events)?;
+    let mut kernel = Kernel::list()?;
+    loop {
+        publish(published, &kernel);
+        let mut next = Some(events.next().await);
+        // What has come meanwhile is one change: a leaf of many ports is not looked through for each message.
+        while let Some(changes) = next {
+            let Some(changes) = changes.map_err(LinksError::Events)? else { return Ok(()) };
+            changes.into_iter().for_each(|change| kernel.apply(change));
+            next = events.next().now_or_never();
+        }
+    }
+}
+
+/// The ports and the VRF devices as the kernel has them now.
+pub fn now() -> Result<Links, LinksError> {
+    Ok(Kernel::list()?.links())
+}
+
+fn publish(published: &watch::Sender<Links>, kernel: &Kernel) {
+    let links = kernel.links();
+    published.send_if_modified(|old| {
+        let changed = *old != links;
+        if changed {
+            *old = links;
+        }
+        changed
+    });
+}
+
+/// Every device and its addresses, by ifindex, as far as they are needed.
+#[derive(Default)]
+struct Kernel {
+    devices: BTreeMap<u32, Device>,
+    addresses: BTreeMap<u32, BTreeMap<IpNet, AddressState>>,
+}
+
+#[derive(Default)]
+struct Device {
+    name: String,
+    mac: Option<Mac>,
+    mtu: u32,
+    is_up: bool,
+    has_carrier: bool,
+    carriers: u32,
+    controller: Option<u32>,
+    is_vrf: bool,
+}
+
+/// What duplicate address detection has said of an address (RFC 4862 5.4).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AddressState {
+    /// It has not ended, or has not begun.
+    Tentative,
+    /// A station on the link has the address too.
+    Duplicate,
+    /// The address may be used.
+    Usable,
+    /// It may be used without detection (`nodad`).
+    Exempt,
+}
+
+impl Kernel {
+    fn list() -> Result<Self, LinksError> {
+        let mut kernel = Self::default();
+        // The counters are half of what a device has to say, and nobody here reads them.
+        let mut links = LinkMessage::default();
+        links.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        let addresses = AddressMessage::default();
+        for list in [RouteNetlinkMessage::GetLink(links), RouteNetlinkMessage::GetAddress(addresses)] {
+            netlink::list(list, |entry| kernel.apply(entry)).map_err(LinksError::List)?;
+        }
+        Ok(kernel)
+    }
+
+    fn apply(&mut self, change: RouteNetlinkMessage) {
+        if let RouteNetlinkMessage::NewLink(link) = change {
+            let (ifindex, device) = (link.header.index, device(link));
+            if !device.is_up {
+                self.suspend_addresses(ifindex);
+            }
+            self.devices.insert(ifindex, device);
+        } else if let RouteNetlinkMessage::DelLink(link) = change {
+            // A bridge port's removal from its bridge is a DelLink of family AF_BRIDGE; the device stays.
+            if link.header.interface_family == AddressFamily::Unspec {
+                self.devices.remove(&link.header.index);
+                self.addresses.remove(&link.header.index);
+            }
+        } else if let RouteNetlinkMessage::NewAddress(address) = change {
+            if let Some(net) = network(&address) {
+                self.addresses.entry(address.header.index).or_default().insert(net, state(&address));
+            }
+        } else if let RouteNetlinkMessage::DelAddress(address) = change
+            && let Some(net) = network(&address)
+            && let Some(addresses) = self.addresses.get_mut(&address.header.index)
+        {
+            addresses.remove(&net);
+        }
+    }
+
+    /// The device is administratively down: the IPv6 addresses that it keeps (`keep_addr_on_down`) are tentative from now
+    /// on, and the kernel tells nobody (`addrconf.c: addrconf_ifdown`). Each is told of again when detection has ended
+    /// after the device has come up (`addrconf_dad_completed`).
+    fn suspend_addresses(&mut self, ifindex: u32) {
+        let addresses = self.addresses.get_mut(&ifindex).into_iter().flatten();
+        for (_, state) in addresses.filter(|(net, _)| matches!(net, IpNet::V6(_))) {
+            if *state == AddressState::Usable {
+                *state = AddressState::Tentative;
+            }
+        }
+    }
+
+    fn links(&self) -> Links {
+        let vrf = |device: &&Device| device.is_vrf;
+        let vrfs = self.devices.values().filter(vrf).map(|device| (device.name.clone(), device.is_up));
+        Links { ports: self.named(), loopbacks: self.named(), vrfs: vrfs.collect() }
+    }
+
+    /// The devices whose names are of a kind.
+    fn named<N: FromStr + Ord>(&self) -> BTreeMap<N, Link> {
+        let named = |(ifindex, device): (&u32, &Device)| {
+            Some((device.name.parse().ok()?, self.link(*ifindex, device)?))
+        };
+        self.devices.iter().filter_map(named).collect()
+    }
+
+    fn link(&self, ifindex: u32, device: &Device) -> Option<Link> {
+        let mut link = Link {
+            ifindex,
+            mac: device.mac?,
+            mtu: device.mtu,
+            up: device.is_up && device.has_carrier,
+            carriers: device.carriers,
+            vrf: device.controller.and_then(|index| Some(self.devices.get(&index)?.name.clone())),
+            link_local: None,
+            addresses: BTreeSet::new(),
+            assigned: BTreeSet::new(),
+            duplicates: BTreeSet::new(),
+        };
+        for (net, state) in self.addresses.get(&ifindex).into_iter().flatten() {
+            let is_usable = device.is_up && matches!(state, AddressState::Usable | AddressState::Exempt);
+            match net {
+                IpNet::V6(net) if net.addr().is_unicast_link_local() => {
+                    if is_usable {
+                        link.link_local.get_or_insert(net.addr());
+                    }
+                    continue;
+                }
+                IpNet::V6(net) if is_usable => drop(link.addresses.insert(*net)),
+                IpNet::V6(_) | IpNet::V4(_) => {}
+            }
+            if *state == AddressState::Duplicate {
+                link.duplicates.insert(*net);
+            }
+            link.assigned.insert(*net);
+        }
+        Some(link)
+    }
+}
+
+fn device(link: LinkMessage) -> Device {
+    // IFF_LOWER_UP is the carrier; a port that is down administratively has none that counts.
+    let flags = link.header.flags;
+    let mut device = Device {
+        is_up: flags.contains(LinkFlags::Up),
+        has_carrier: flags.contains(LinkFlags::LowerUp),
+        ..Device::default()
+    };
+    for attribute in link.attributes {
+        if let LinkAttribute::IfName(name) = attribute {
+            device.name = name;
+        } else if let LinkAttribute::Address(bytes) = attribute {
+            device.mac = <[u8; 6]>::try_from(bytes).ok().map(Mac);
+        } else if let LinkAttribute::Mtu(mtu) = attribute {
+            device.mtu = mtu;
+        } else if let LinkAttribute::CarrierUpCount(carriers) = attribute {
+            device.carriers = carriers;
+        } else if let LinkAttribute::Controller(index) = attribute {
+            device.controller = Some(index).filter(|index| *index != 0);
+        } else if let LinkAttribute::LinkInfo(infos) = attribute {
+            device.is_vrf = infos.contains(&LinkInfo::Kind(InfoKind::Vrf));
+        }
+    }
+    device
+}
+
+fn state(message: &AddressMessage) -> AddressState {
+    let has = |flag: AddressFlags, head: AddressHeaderFlags| {
+        let is_set = |attribute: &AddressAttribute| matches!(attribute, AddressAttribute::Flags(flags) if flags.intersects(flag));
+        message.header.flags.intersects(head) || message.attributes.iter().any(is_set)
+    };
+    if has(AddressFlags::Dadfailed, AddressHeaderFlags::Dadfailed) {
+        AddressState::Duplicate
+    } else if has(AddressFlags::Tentative, AddressHeaderFlags::Tentative) {
+        AddressState::Tentative
+    } else if has(AddressFlags::Nodad, AddressHeaderFlags::Nodad) {
+        AddressState::Exempt
+    } else {
+        AddressState::Usable
+    }
+}
+
+/// The address with its prefix length.
+fn network(message: &AddressMessage) -> Option<IpNet> {
+    let address = |attribute: &AddressAttribute| {
+        if let AddressAttribute::Address(address) = attribute { Some(*address) } else { None }
+    };
+    let address = message.attributes.iter().find_map(address)?;
+    IpNet::new(address, message.header.prefix_len).ok()
+}

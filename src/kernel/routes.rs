@@ -1,0 +1,108 @@
+//! The kernel's routing table, one question at a time: a leaf has hundreds of thousands of routes.
+//!
+//! Must never: list the table, or change anything in the kernel.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV};
+
+use crate::kernel::netlink;
+use leafboot_core::uplinks::Route;
+
+/// The route to an address, by the rules for the leaf's own traffic: in the default VRF, or in that of a `device`. None:
+/// there is none, or it drops what goes there.
+pub fn to(address: IpAddr, device: Option<&str>) -> io::Result<Option<Route>> {
+    let mut wanted = RouteMessage::default();
+    (wanted.header.address_family, wanted.header.destination_prefix_length) = match address {
+        IpAddr::V4(_) => (AddressFamily::Inet, 32),
+        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+    };
+    // The entry of the table that matches, with all its next hops, and not the one that a packet would take (Linux 4.13,
+    // route.c: inet_rtm_getroute, ip6_fib.c: inet6_rtm_getroute).
+    wanted.header.flags = RouteFlags::FibMatch;
+    wanted.attributes.push(RouteAttribute::Destination(RouteAddress::from(address)));
+    if let Some(device) = device {
+        let Some(index) = index(device)? else { return Ok(None) };
+        wanted.attributes.push(RouteAttribute::Oif(index));
+    }
+    match answer(netlink::get(RouteNetlinkMessage::GetRoute(wanted)))? {
+        Some(RouteNetlinkMessage::NewRoute(route)) => {
+            Ok(Some(Route { prefix: prefix(address, &route)?, devices: names(&route)? }))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// What the kernel says where it has no such thing: unreachable, a black hole, a prohibition, no such device.
+fn answer(answer: io::Result<Option<RouteNetlinkMessage>>) -> io::Result<Option<RouteNetlinkMessage>> {
+    const NONE: [i32; 5] = [ENETUNREACH, EHOSTUNREACH, EINVAL, EACCES, ENODEV];
+    match answer {
+        Err(error) if error.raw_os_error().is_some_and(|code| NONE.contains(&code)) => Ok(None),
+        answer => answer,
+    }
+}
+
+/// The destination of a route that `address` is in. A default route has none.
+fn prefix(address: IpAddr, route: &RouteMessage) -> io::Result<IpNet> {
+    let destination = route.attributes.iter().find_map(|attribute| {
+        if let RouteAttribute::Destination(RouteAddress::Inet(destination)) = attribute {
+            Some(IpAddr::V4(*destination))
+        } else if let RouteAttribute::Destination(RouteAddress::Inet6(destination)) = attribute {
+            Some(IpAddr::V6(*destination))
+        } else {
+            None
+        }
+    });
+    let any = match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    IpNet::new(destination.unwrap_or(any), route.header.destination_prefix_length).map_err(io::Error::other)
+}
+
+/// The names of the devices of all next hops.
+fn names(route: &RouteMessage) -> io::Result<BTreeSet<String>> {
+    let mut indices = BTreeSet::new();
+    for attribute in &route.attributes {
+        if let RouteAttribute::Oif(index) = attribute {
+            indices.insert(*index);
+        } else if let RouteAttribute::MultiPath(hops) = attribute {
+            indices.extend(hops.iter().map(|hop| hop.interface_index));
+        }
+    }
+    let names = indices.into_iter().map(|index| {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        Ok(name(device(link)?))
+    });
+    // A device that went meanwhile has no name, and carries nothing.
+    names.filter_map(Result::transpose).collect()
+}
+
+/// The kernel's number of a device.
+fn index(name: &str) -> io::Result<Option<u32>> {
+    let mut link = LinkMessage::default();
+    link.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    Ok(device(link)?.map(|link| link.header.index))
+}
+
+fn name(link: Option<LinkMessage>) -> Option<String> {
+    link?
+        .attributes
+        .into_iter()
+        .find_map(|attribute| if let LinkAttribute::IfName(name) = attribute { Some(name) } else { None })
+}
+
+fn device(mut wanted: LinkMessage) -> io::Result<Option<LinkMessage>> {
+    wanted.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    match answer(netlink::get(RouteNetlinkMessage::GetLink(wanted)))? {
+        Some(RouteNetlinkMessage::NewLink(link)) => Ok(Some(link)),
+        _ => Ok(None),
+    }
+}
