@@ -1,27 +1,27 @@
 //! leafboot: the switch-side boot agent of a metal-stack partition.
 //!
 //! ```text
-//!    metal-core / operator                     kernel (rtnetlink)              machines on boot ports
-//!         │ PUT /v1/ports (unix socket)             │ links, addresses, VRF         │ RS      │ HTTP
-//!         ▼                                         ▼                               ▼         ▼
-//!     ┌───────┐  watch<Desired>                ┌─────────┐ watch<Links>        ┌─────────┐ ┌────────────┐
-//!     │  api  │───────────┬────────────────┐   │  links  │──────────┬────────▶ │ ra/task │ │ relay/task │
-//!     └───┬───┘           │                │   └─────────┘          │          └────┬────┘ └─────┬──────┘
-//!      keeper             ▼                ▼                        │     serving (pure): which port serves now
-//!         ▲        ┌─────────────┐     watch<RaStates>              │        engine │(pure) route, claim … (pure)
-//!         │        │  reconcile  │◀─────────────────────────────────┘               ▼            ▼
-//!         │        └──────┬──────┘                                           raw frames   server, upstream, image
-//!         │  observe ▲    │ Plan::new(desired, observed)   pure                                  │
-//!         │      ┌───┴──┐ ▼                                                                       ▼
-//!         │      │  db  │◀── steps                                             partition cache, boot service
+//!    metal-core / operator                kernel (rtnetlink)                   machines on boot ports
+//!         │ PUT /v1/ports (unix socket)        │ links, addresses, VRF              │ RS      │ HTTP
+//!         ▼                                    ▼                                    ▼         ▼
+//!     ┌───────┐ watch<Desired>            ┌─────────┐                         ┌───────────┬────────────┐
+//!     │  api  │──────────┬────────────┐   │  links  │                         │ ra/thread │ relay/task │
+//!     └───┬───┘          │            │   └────┬────┘                         └─────┬─────┴─────┬──────┘
+//!      keeper            ▼            │        │ watch<Links>                       │ engine    │ route, claim …
+//!         ▲        ┌───────────┐      │        ├──────────▶ port_services           ▼           ▼
+//!         │        │ reconcile │◀─────┼────────┘    (what each port must do)     frames   server, upstream, image
+//!         │        └─────┬─────┘      └──────────────────▲    │ watch<PortRoles>                │
+//!         │  observe ▲   │ Plan::new      watch<unrouted> ┘   └──▶ ra/thread, relay/task        ▼
+//!         │      ┌───┴──┐▼                                                         partition cache, boot service
+//!         │      │  db  │◀── steps
 //!         │      └──────┘ CONFIG_DB write · STATE_DB, ASIC_DB read
-//!         └────── watch<Status> ◀── what every pass saw
+//!         └────── watch<Status> ◀── what every pass saw ◀── watch<RaStates> of ra/thread
 //! ```
 //!
 //! Advertisements and relay have a thread each. What is decided stands in the package `leafboot-core`, which does no I/O.
 //! This package has the edges, the tasks that join them with the core, and `main`: `CONTRIBUTING.md` has the table, and
 //! `tests/layers.rs` keeps it so. What is counted is
-//! named in `metrics`; `systemd` keeps the relay's listeners over a restart.
+//! named in `metrics`; `systemd` keeps sockets over a restart.
 
 pub mod accept;
 pub mod api;
@@ -33,6 +33,7 @@ pub mod keeper;
 pub mod kernel;
 pub mod log;
 pub mod metrics;
+pub mod port_services;
 pub mod preview;
 pub mod ra;
 pub mod reconcile;

@@ -16,6 +16,7 @@ use leafboot::cli::{Cli, Command};
 use leafboot::keeper::Keeper;
 use leafboot::kernel::links;
 use leafboot::metrics::Metrics;
+use leafboot::port_services::{self, PortRoles, RoleInputs};
 use leafboot::reconcile::{self, Inputs, Outputs};
 use leafboot::state_file::Store;
 use leafboot::systemd::{self, Inherited};
@@ -123,14 +124,13 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
     let hangup = signal(SignalKind::hangup())?;
     let scraping = metrics_server(config.metrics, Arc::clone(&metrics))?;
     let (stop_out, stop) = watch::channel(false);
-    let inherited = Inherited::receive();
-    let relay_inputs = relay::task::Inputs {
-        desired: desired.clone(),
-        links: links.clone(),
-        unrouted: unrouted.clone(),
-        stop,
-        inherited,
-    };
+    let (roles_out, roles) = watch::channel(PortRoles::default());
+    let role_inputs = RoleInputs { desired, links, unrouted };
+    let mut inherited = Inherited::receive();
+    let relay_sockets = port_services::take_inherited(&mut inherited, &relay::task::sockets(&config.relay));
+    // The last process may have had other settings, or other services.
+    inherited.retain(|_| false);
+    let relay_inputs = relay::task::Inputs { roles: roles.clone(), stop, inherited: relay_sockets };
     let mut relay = relay_thread(&config, &metrics, relay_inputs)?;
     let stopping = async {
         tokio::select! {
@@ -150,8 +150,11 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
         () = reload::run(&config, hangup, || read(path).map_err(|error| error.to_string())) => Err("nobody hears SIGHUP any more".into()),
         end = links::run(links_out) => Err(failed("links", end)),
         () = reconcile::run(&config, inputs, outputs) => Err("the reconciler ended".into()),
-        () = ra::task::run(Arc::clone(&config), told, desired, links, unrouted, ra_out) => {
-            Err("the advertisements' task ended".into())
+        () = port_services::publish_roles(&config.boot.vrf, role_inputs, roles_out) => {
+            Err("the ports' roles are no longer published".into())
+        }
+        () = ra::thread::run(Arc::clone(&config), told, roles, ra_out) => {
+            Err("the Router Advertisement thread ended".into())
         }
         never = scraping => match never {},
         never = keeper.run(desired_now) => match never {},

@@ -1,90 +1,90 @@
-//! The edge to systemd: says when leafboot is ready and when it stops, and has the listeners kept over a restart
+//! The edge to systemd: says when leafboot is ready and when it stops, and has sockets kept over a restart
 //! (sd_notify(3) `FDSTORE`, sd_listen_fds(3)). Without systemd all of it does nothing.
 //!
-//! Must never: keep a listener of a port that is no longer served: the kernel would go on taking connections for it.
+//! A kept socket has a name, which says the service and the port: `http-80-Ethernet0`.
+//!
+//! Must never: keep a socket of a port that is no longer served. The kernel would go on taking connections for it.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
-use socket2::SockRef;
-use tracing::{debug, warn};
+use socket2::Socket;
+use tracing::{info, warn};
 
 use leafboot_core::names::PortName;
 
-/// The listeners that the last process left.
+/// The names of the sockets that systemd passes on, in their order, with `:` between them (sd_listen_fds(3)).
+const NAMES: &str = "LISTEN_FDNAMES";
+
+/// Sockets that the last process had kept, by name. Those that nobody takes stay with systemd until they are
+/// [released](Self::retain).
 #[derive(Debug, Default)]
-pub struct Inherited(Vec<TcpListener>);
+pub struct Inherited(Vec<(String, Socket)>);
 
 impl Inherited {
-    /// Takes over what systemd kept.
+    /// Takes over what systemd has kept: TCP listeners and UDP sockets.
     pub fn receive() -> Self {
+        let names = std::env::var(NAMES).unwrap_or_default();
         let mut kept = ListenFd::from_env();
-        let count = kept.len();
-        let listener = |index| kept.take_tcp_listener(index).ok().flatten();
-        let listeners: Vec<TcpListener> = (0..count).filter_map(listener).collect();
-        if !listeners.is_empty() {
-            debug!(listeners = listeners.len(), "takes over listeners");
-        }
-        Self(listeners)
-    }
-
-    /// The listener on a port's device and TCP port, if it was kept.
-    pub fn take(&mut self, port: &PortName, tcp_port: u16) -> Option<TcpListener> {
-        let is_it = |listener: &TcpListener| {
-            // A device that was deleted and made again has another number: its old listener hears nobody.
-            let device = SockRef::from(listener).device().ok().flatten();
-            device.as_deref() == Some(port.as_str().as_bytes())
-                && listener.local_addr().is_ok_and(|address| address.port() == tcp_port)
+        let mut socket = |index| match kept.take_tcp_listener(index) {
+            Ok(listener) => listener.map(<Socket as From<TcpListener>>::from),
+            Err(_) => kept.take_udp_socket(index).ok().flatten().map(<Socket as From<UdpSocket>>::from),
         };
-        self.0.iter().position(is_it).map(|at| self.0.swap_remove(at))
+        let named = names.split(':').enumerate();
+        let sockets: Vec<_> = named.filter_map(|(at, name)| Some((name.to_owned(), socket(at)?))).collect();
+        if !sockets.is_empty() {
+            info!(sockets = sockets.len(), "took over the sockets of the last process from systemd");
+        }
+        Self(sockets)
     }
 
-    /// Closes those of ports, and of their TCP ports, that are not to serve, here and at systemd.
-    pub fn retain(&mut self, is_to_serve: impl Fn(&PortName, u16) -> bool) {
-        self.0.retain(|listener| {
-            let device = SockRef::from(listener).device().ok().flatten();
-            let port = device.and_then(|device| String::from_utf8(device).ok()?.parse::<PortName>().ok());
-            match (port, listener.local_addr()) {
-                (Some(port), Ok(address)) if is_to_serve(&port, address.port()) => true,
-                (Some(port), Ok(address)) => {
-                    forget(&port, address.port());
-                    false
-                }
-                _ => false,
-            }
-        });
+    /// The sockets whose names are `wanted`, out of these.
+    pub fn split(&mut self, wanted: impl Fn(&str) -> bool) -> Self {
+        Self(self.0.extract_if(.., |(name, _)| wanted(name)).collect())
+    }
+
+    /// The socket of this name, if it still is on the port's device.
+    pub fn take(&mut self, name: &str, port: &PortName) -> Option<Socket> {
+        let at = self.0.iter().position(|(kept, _)| kept == name)?;
+        let (_, socket) = self.0.swap_remove(at);
+        // A device that was deleted and made again has another number: its old socket receives nothing.
+        let device = socket.device().ok().flatten()?;
+        (device == port.as_str().as_bytes()).then_some(socket)
+    }
+
+    /// Closes the sockets whose names are not `wanted`, here and at systemd.
+    pub fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
+        for (name, _) in self.0.extract_if(.., |(name, _)| !wanted(name)) {
+            forget(&name);
+        }
     }
 }
 
-/// Has a listener kept for the next process.
-pub fn keep(port: &PortName, tcp_port: u16, listener: &impl AsFd) {
-    let state = [NotifyState::FdStore, NotifyState::FdName(&name(port, tcp_port))];
-    said(sd_notify::notify_with_fds(&state, &[listener.as_fd()]));
+/// Has a socket kept for the next process.
+pub fn keep(name: &str, socket: &impl AsFd) {
+    let state = [NotifyState::FdStore, NotifyState::FdName(name)];
+    log_failure(sd_notify::notify_with_fds(&state, &[socket.as_fd()]));
 }
 
-/// Has a listener kept no longer.
-pub fn forget(port: &PortName, tcp_port: u16) {
-    said(sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(&name(port, tcp_port))]));
+/// Has a socket kept no longer.
+pub fn forget(name: &str) {
+    log_failure(sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]));
 }
 
-/// The sockets are bound, and everything is about to run.
+/// Says that the sockets are bound and everything is about to run.
 pub fn ready() {
-    said(sd_notify::notify(&[NotifyState::Ready]));
+    log_failure(sd_notify::notify(&[NotifyState::Ready]));
 }
 
-/// The process is about to end.
+/// Says that the process is about to end.
 pub fn stopping() {
-    said(sd_notify::notify(&[NotifyState::Stopping]));
+    log_failure(sd_notify::notify(&[NotifyState::Stopping]));
 }
 
-fn name(port: &PortName, tcp_port: u16) -> String {
-    format!("{port}-{tcp_port}")
-}
-
-fn said(result: std::io::Result<()>) {
+fn log_failure(result: std::io::Result<()>) {
     if let Err(error) = result {
-        warn!(%error, "systemd does not listen");
+        warn!(%error, "cannot notify systemd");
     }
 }

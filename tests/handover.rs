@@ -94,7 +94,7 @@ fn no_request_fails_over_a_restart_and_a_released_port_is_kept_no_longer() {
     let mut systemd = Systemd::new(&settings(&origin));
     let mut first = systemd.start();
     cable.boot();
-    systemd.hear_of("Ethernet0-80");
+    systemd.hear_of("http-80-Ethernet0");
     cable.machine("ip", &["address", "add", "2001:db8:b007::7/64", "dev", "eth0", "nodad"]);
     let log = systemd.path("tokens");
     eventually("the machine gets a token", || tokens(&cable, 1, &log).ends());
@@ -134,14 +134,14 @@ fn a_listener_on_another_tcp_port_than_the_settings_is_kept_no_longer() {
     let mut systemd = Systemd::new(&settings(&origin));
     let mut first = systemd.start();
     cable.boot();
-    systemd.hear_of("Ethernet0-80");
+    systemd.hear_of("http-80-Ethernet0");
     first.terminate("-TERM");
     let moved = settings(&origin).replace("[relay]\n", "[relay]\nport = 8080\n");
     std::fs::write(systemd.path("leafboot.toml"), moved).unwrap();
     let second = systemd.start();
     let kept =
         |systemd: &Systemd| -> Vec<String> { systemd.store.iter().map(|(name, _)| name.clone()).collect() };
-    while kept(&systemd) != ["Ethernet0-8080"] {
+    while kept(&systemd) != ["http-8080-Ethernet0"] {
         systemd.hear();
     }
     // What the other tests start at the same moment may have it too.
@@ -161,7 +161,7 @@ fn a_listener_of_a_device_that_is_gone_is_replaced() {
     let mut systemd = Systemd::new(&settings(&origin));
     let mut first = systemd.start();
     cable.boot();
-    systemd.hear_of("Ethernet0-80");
+    systemd.hear_of("http-80-Ethernet0");
     first.terminate("-TERM");
     // As swss does it when it restarts.
     support::run("ip", &["link", "delete", "Ethernet0"]);
@@ -169,7 +169,7 @@ fn a_listener_of_a_device_that_is_gone_is_replaced() {
     let mut second = systemd.start();
     cable.boot();
     while !systemd.hear().contains("FDSTOREREMOVE=1") {}
-    systemd.hear_of("Ethernet0-80");
+    systemd.hear_of("http-80-Ethernet0");
     second.terminate("-TERM");
     let _third = systemd.start();
     cable.machine("ip", &["address", "add", "2001:db8:b007::7/64", "dev", "eth0", "nodad"]);
@@ -199,7 +199,7 @@ fn a_remembered_script_outlives_the_machines_restart() {
         cable.machine("curl", &ask)
     };
     cable.boot();
-    systemd.hear_of("Ethernet0-80");
+    systemd.hear_of("http-80-Ethernet0");
     assert_eq!(script(), "#!ipxe\nboot\n");
     cable.machine("ip", &["link", "set", "eth0", "down"]);
     while !systemd.hear().contains("FDSTOREREMOVE=1") {}
@@ -219,7 +219,7 @@ fn an_image_comes_through_before_the_process_ends_and_tokens_do_not_wait_for_it(
     let mut systemd = Systemd::new(&settings);
     let mut relay = systemd.start();
     cable.boot();
-    systemd.hear_of("Ethernet0-80");
+    systemd.hear_of("http-80-Ethernet0");
     cable.machine("ip", &["address", "add", "2001:db8:b007::7/64", "dev", "eth0", "nodad"]);
     let log = systemd.path("tokens");
     eventually("the machine gets a token", || tokens(&cable, 1, &log).ends());

@@ -15,10 +15,10 @@ use imports::{Imports, Module};
 /// Modules that join pure logic with edges. Edges must not know them.
 const TASKS: &[&str] = &[
     "check",
+    "port_services",
     "preview",
-    "ra::driver",
     "ra::port",
-    "ra::task",
+    "ra::thread",
     "reconcile",
     "relay::task",
     "reload",
@@ -101,7 +101,7 @@ fn each_edges_library_has_one_home() {
         ("redis::", "db.rs database.rs events.rs endpoint.rs"),
         ("netlink_sys::", "netlink.rs"),
         ("netlink_packet", "netlink.rs links.rs neighbours.rs routes.rs"),
-        ("prometheus_client::", "metrics.rs"),
+        ("prometheus_client::", "mod.rs ports.rs relay.rs images.rs upstream.rs"),
         ("rustls::", "tls.rs server_name.rs server.rs connection.rs origin.rs"),
         ("sd_notify::", "systemd.rs"),
         ("std::fs", "state_file.rs memory.rs api.rs main.rs endpoint.rs preview.rs tls.rs"),

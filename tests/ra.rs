@@ -8,15 +8,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leafboot::ra;
 use leafboot::ra::memory;
 use leafboot::ra::socket::RaSocket;
+use leafboot::ra::thread;
 use leafboot_core::desired::{Desired, Provenance};
 use leafboot_core::observed::{Link, Links};
 use leafboot_core::port_role::{RaState, RaStates};
 use leafboot_core::ra::withdrawn::Told;
 use leafboot_core::settings::Settings;
-use support::advertiser::{Daemon, all_routed};
+use support::advertiser::{Daemon, roles};
 use support::cable::Cable;
 use tokio::sync::watch;
 
@@ -78,14 +78,8 @@ impl Port {
         let (desired, desired_in) = watch::channel(wish(&["Ethernet0"]));
         let (links, links_in) = watch::channel(links(cable.link()));
         let (states_out, states) = watch::channel(RaStates::new());
-        let task = tokio::spawn(ra::task::run(
-            config,
-            Arc::new(told),
-            desired_in,
-            links_in,
-            all_routed(),
-            states_out,
-        ));
+        let roles = roles(&config, desired_in, links_in);
+        let task = tokio::spawn(thread::run(config, Arc::new(told), roles, states_out));
         Self { cable, desired, links, states, task }
     }
 

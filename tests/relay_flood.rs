@@ -160,7 +160,7 @@ fn floods_of_every_kind_are_paid_by_their_ports_and_leave_another_alone() {
     let leaf = Leaf::start(Kind::ALL.len() + 1, "", "redirect");
     let honest = Kind::ALL.len();
     let idle = leaf.scripts(honest, Instant::now() + Duration::from_secs(1));
-    let (waited, seconds) = (leaf.counted("waited_seconds", honest), 4);
+    let (waited, seconds) = (leaf.counted("rate_limited_seconds", honest), 4);
     let ends = Instant::now() + Duration::from_secs(seconds);
     let floods: Vec<_> =
         Kind::ALL.iter().enumerate().map(|(port, kind)| (kind, leaf.flood(port, *kind, ends))).collect();
@@ -172,11 +172,11 @@ fn floods_of_every_kind_are_paid_by_their_ports_and_leave_another_alone() {
     assert!(busy.len() > 60, "{} scripts", busy.len());
     for (port, (kind, flood)) in floods.into_iter().enumerate() {
         let answers: u64 = flood.into_iter().map(|connection| connection.join().unwrap()).sum();
-        println!("{kind:?}: {answers} answers, waited {:.1} s", leaf.counted("waited_seconds", port));
+        println!("{kind:?}: {answers} answers, waited {:.1} s", leaf.counted("rate_limited_seconds", port));
         assert!(answers <= REQUESTS * (seconds + 1), "{kind:?}: {answers} answers in {seconds} s");
-        assert!(leaf.counted("waited_seconds", port) > 1.0, "{kind:?} waits");
+        assert!(leaf.counted("rate_limited_seconds", port) > 1.0, "{kind:?} waits");
     }
-    assert_eq!(leaf.counted("waited_seconds", honest), waited, "only what asks too much waits");
+    assert_eq!(leaf.counted("rate_limited_seconds", honest), waited, "only what asks too much waits");
 }
 
 #[test]

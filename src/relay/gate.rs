@@ -40,7 +40,7 @@ impl Gate {
         let port = phase.borrow().claim.port.clone();
         Self {
             account: settings.requests.map(Account::new).map(Held::new),
-            waited: metrics.waited(port.as_str()),
+            waited: metrics.rate_limited(port.as_str()),
             muted: metrics.muted(port.as_str()),
             phase,
             port,

@@ -166,7 +166,7 @@ impl Service {
     /// The service of one port, from its first machine on.
     pub fn new(shared: &Arc<Shared>, ifindex: u32, phase: watch::Receiver<Phase>) -> Self {
         let port = phase.borrow().claim.port.clone();
-        let log = Log::new(port.clone(), shared.metrics.lines_left_out(port.as_str()));
+        let log = Log::new(port.clone(), shared.metrics.log_lines_left_out(port.as_str()));
         Self {
             ifindex,
             gate: Arc::new(Gate::new(&shared.settings, &shared.metrics, phase.clone())),
@@ -176,7 +176,7 @@ impl Service {
             kept: Held::new(Kept { requests: shared.metrics.requests(port.as_str()), vouched: None }),
             places: Arc::new(Semaphore::new(usize::from(shared.settings.connections))),
             sent: shared.metrics.sent(port.as_str()),
-            cut: shared.metrics.cut(port.as_str()),
+            cut: shared.metrics.slow_client_disconnects(port.as_str()),
             connections: shared.metrics.connections(port.as_str()),
             shared: Arc::clone(shared),
             port,

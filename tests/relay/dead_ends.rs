@@ -230,7 +230,7 @@ fn a_port_that_asks_too_often_waits_and_is_answered() {
         begun.elapsed()
     );
     let text = relayed.metrics.text();
-    let waited = "leafboot_relay_waited_seconds_total{port=\"Ethernet0\"} ";
+    let waited = "leafboot_relay_rate_limited_seconds_total{port=\"Ethernet0\"} ";
     let waited = text.lines().find_map(|line| line.strip_prefix(waited)).unwrap();
     assert!(waited.parse::<f64>().unwrap() > 1.0, "{waited}");
 }

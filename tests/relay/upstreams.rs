@@ -36,7 +36,7 @@ fn an_origin_that_comes_back_is_asked_again() {
     assert!(relayed.curl(&["/boot.ipxe"]).contains("# second"));
     let well = |port: u16, is_well: u8| {
         let origin = format!("upstream=\"boot_service\",origin=\"http://[::1]:{port}\"");
-        relayed.metrics.text().contains(&format!("leafboot_relay_upstream_well{{{origin}}} {is_well}\n"))
+        relayed.metrics.text().contains(&format!("leafboot_relay_upstream_up{{{origin}}} {is_well}\n"))
     };
     assert!(well(address.port(), 0), "{}", relayed.metrics.text());
     let _first = Server::start(TcpListener::bind(address).unwrap(), |mut stream, _| {
@@ -106,7 +106,7 @@ fn an_origin_whose_images_break_is_set_aside_and_the_rest_comes_from_the_next() 
     assert!(answer.starts_with("200") && answer.ends_with(&"x".repeat(100_000)), "{} bytes", answer.len());
     assert!(first.asked().contains("host: images.metal-stack.io\r\n"));
     assert!(second.asked().contains("range: bytes=1000-99999\r\n"));
-    let well = format!("upstream_well{{upstream=\"cache\",origin={:?}}} 0\n", first.origin);
+    let well = format!("upstream_up{{upstream=\"cache\",origin={:?}}} 0\n", first.origin);
     assert!(relayed.metrics.text().contains(&well), "{}", relayed.metrics.text());
     assert!(first.requests.try_recv().is_err(), "it was asked again");
 }
@@ -136,7 +136,7 @@ fn an_api_that_says_it_is_busy_is_asked_as_before() {
     let relayed = with_api(cable, address.port());
     let is_well = |is_well: u8| {
         let well = format!("upstream=\"api\",origin=\"http://[::1]:{}\"", address.port());
-        relayed.metrics.text().contains(&format!("leafboot_relay_upstream_well{{{well}}} {is_well}\n"))
+        relayed.metrics.text().contains(&format!("leafboot_relay_upstream_up{{{well}}} {is_well}\n"))
     };
     assert!(relayed.curl(&["/api"]).starts_with("503") && is_well(0), "nobody is there");
     let listener = TcpListener::bind(address).unwrap();
@@ -193,10 +193,7 @@ fn a_machine_that_breaks_off_its_call_says_nothing_of_the_origin() {
     api.asked();
     std::thread::sleep(Duration::from_millis(300));
     let text = relayed.metrics.text();
-    assert!(
-        text.contains(&format!("upstream_well{{upstream=\"api\",origin={:?}}} 1\n", api.origin)),
-        "{text}"
-    );
+    assert!(text.contains(&format!("upstream_up{{upstream=\"api\",origin={:?}}} 1\n", api.origin)), "{text}");
     assert!(!relayed.log().contains("set aside"));
 }
 

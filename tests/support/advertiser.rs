@@ -9,7 +9,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use leafboot::kernel::links;
-use leafboot::ra;
+use leafboot::port_services::{self, PortRoles, RoleInputs};
+use leafboot::ra::thread;
 use leafboot_core::desired::{Desired, Provenance};
 use leafboot_core::names::PortName;
 use leafboot_core::observed::Links;
@@ -196,17 +197,25 @@ pub async fn leafboot(
 ) {
     let config = Arc::new(Settings::parse(settings).unwrap());
     let (links_out, links_in) = watch::channel(Links::default());
+    let roles = roles(&config, desired, links_in);
     tokio::select! {
         () = in_boot_vrf(links_out) => {}
-        () = ra::task::run(config, told, desired, links_in, all_routed(), states) => {}
+        () = thread::run(config, told, roles, states) => {}
     }
 }
 
-/// The ASIC routes for every port.
-pub fn all_routed() -> watch::Receiver<BTreeSet<PortName>> {
-    static ALL: LazyLock<watch::Sender<BTreeSet<PortName>>> =
-        LazyLock::new(|| watch::Sender::new(BTreeSet::new()));
-    ALL.subscribe()
+/// What the ports must do while the ASIC routes for all of them. It is published by a task of the runtime.
+pub fn roles(
+    config: &Settings,
+    desired: watch::Receiver<Option<Desired>>,
+    links: watch::Receiver<Links>,
+) -> watch::Receiver<PortRoles> {
+    static ALL_ROUTED: LazyLock<watch::Sender<BTreeSet<PortName>>> = LazyLock::new(Default::default);
+    let (roles_out, roles) = watch::channel(PortRoles::default());
+    let inputs = RoleInputs { desired, links, unrouted: ALL_ROUTED.subscribe() };
+    let vrf = config.boot.vrf.clone();
+    tokio::spawn(async move { port_services::publish_roles(&vrf, inputs, roles_out).await });
+    roles
 }
 
 /// The kernel's view. This computer's kernel may have no VRF: every port is shown as a member of the boot VRF.

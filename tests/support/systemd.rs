@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use leafboot::port_services;
 use leafboot::relay::task::{self, Inputs};
 use leafboot::systemd::Inherited;
 use leafboot_core::observed::Links;
@@ -18,7 +19,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::advertiser::{all_routed, in_boot_vrf, wish};
+use super::advertiser::{in_boot_vrf, roles, wish};
 use super::run;
 
 /// Names the file with a relay's settings: this test binary is a relay then.
@@ -47,7 +48,10 @@ pub fn relay_process() {
             stop_out.send_replace(true);
             std::future::pending::<()>().await;
         };
-        let inputs = Inputs { desired, links, unrouted: all_routed(), stop, inherited: Inherited::receive() };
+        let mut left = Inherited::receive();
+        let inherited = port_services::take_inherited(&mut left, &task::sockets(&config.relay));
+        left.retain(|_| false);
+        let inputs = Inputs { roles: roles(&config, desired, links), stop, inherited };
         tokio::select! {
             end = task::run(config, Arc::default(), inputs) => end.unwrap(),
             () = in_boot_vrf(links_out) => {}
@@ -90,6 +94,7 @@ impl Systemd {
             .enumerate()
             .map(|(at, (_, fd))| format!(" {}<&{fd}{}", at + 3, close(*fd)))
             .collect();
+        let names: Vec<&str> = self.store.iter().map(|(name, _)| name.as_str()).collect();
         let script = format!("LISTEN_PID=$$ exec \"$0\" \"$@\"{redirections}");
         let process = Command::new("bash")
             .args(["-c", &script])
@@ -98,6 +103,7 @@ impl Systemd {
             .env(SETTINGS, self.path("leafboot.toml"))
             .env("NOTIFY_SOCKET", self.path("notify"))
             .env("LISTEN_FDS", self.store.len().to_string())
+            .env("LISTEN_FDNAMES", names.join(":"))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn();

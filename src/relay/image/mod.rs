@@ -119,7 +119,7 @@ impl Images {
             Upstream::new(manner, &settings.upstream, metrics).map(Arc::new)
         };
         let shelf = Arc::new(Shelf::new(settings.memory));
-        metrics.watch_shelf({
+        metrics.watch_cache({
             let shelf = Arc::clone(&shelf);
             move || shelf.state()
         });

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::object::Object;
 use super::room::{Room, Store};
 use crate::held::Held;
-use crate::metrics::ShelfState;
+use crate::metrics::CacheState;
 use crate::relay::upstream::UpstreamError;
 use leafboot_core::names::PortName;
 
@@ -173,8 +173,8 @@ impl Shelf {
     }
 
     /// What it holds at the moment.
-    pub fn state(&self) -> ShelfState {
-        ShelfState {
+    pub fn state(&self) -> CacheState {
+        CacheState {
             taken: self.room.bytes().saturating_sub(self.room.free()) as u64,
             limit: self.room.bytes() as u64,
             transfers: self

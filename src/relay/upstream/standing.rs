@@ -112,7 +112,7 @@ impl Standing {
         if before != after
             && let Some(metrics) = self.metrics.get(index)
         {
-            metrics.well(after);
+            metrics.up(after);
         }
         if after && !before {
             info!(upstream = self.upstream, origin = self.origins.get(index), "asked again");

@@ -1,0 +1,128 @@
+//! Metrics of the relay's image cache.
+//!
+//! Must never: keep the cache alive, or ask for its state more often than a scraper does.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::{Gauge, Metrics, Seconds, gauge};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReaderLabels {
+    port: String,
+    source: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WaitLabels {
+    port: String,
+    limit: &'static str,
+}
+
+/// The cache's state at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheState {
+    /// Bytes of memory that its entries have.
+    pub taken: u64,
+    /// Bytes of memory that they may have.
+    pub limit: u64,
+    /// Shared transfers from the partition cache that are under way.
+    pub transfers: usize,
+}
+
+/// Entries free their memory wherever their last reader ends, so the state is asked for when somebody scrapes.
+struct StateSource(Box<dyn Fn() -> CacheState + Send + Sync>);
+
+impl fmt::Debug for StateSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0().fmt(f)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Images {
+    memory: Gauge,
+    memory_limit: Gauge,
+    transfers: Gauge,
+    readers: Family<ReaderLabels, Gauge>,
+    waits: Family<WaitLabels, Seconds>,
+    transfer_waits: Seconds,
+    state: OnceLock<StateSource>,
+}
+
+impl Images {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register_with_unit(
+            "relay_image_memory",
+            "Memory that shared images have",
+            Unit::Bytes,
+            metrics.memory.clone(),
+        );
+        registry.register_with_unit(
+            "relay_image_memory_limit",
+            "Memory that shared images may have: relay.cache.memory",
+            Unit::Bytes,
+            metrics.memory_limit.clone(),
+        );
+        registry.register(
+            "relay_image_transfers",
+            "Shared transfers from the partition cache that are under way",
+            metrics.transfers.clone(),
+        );
+        registry.register(
+            "relay_image_readers",
+            "Images that are being sent to a port's machines, by source: a shared transfer, or an unshared one",
+            metrics.readers.clone(),
+        );
+        registry.register_with_unit(
+            "relay_image_wait",
+            "How long relay.cache.budget delayed a port's images: for bytes (rate), for packets of unshared transfers",
+            Unit::Seconds,
+            metrics.waits.clone(),
+        );
+        registry.register_with_unit(
+            "relay_transfer_wait",
+            "How long relay.cache.budget.packets delayed shared transfers",
+            Unit::Seconds,
+            metrics.transfer_waits.clone(),
+        );
+        metrics
+    }
+
+    /// Asks for the cache's state.
+    pub(super) fn update(&self) {
+        if let Some(StateSource(state)) = self.state.get() {
+            let state = state();
+            self.memory.set(gauge(state.taken));
+            self.memory_limit.set(gauge(state.limit));
+            self.transfers.set(gauge(state.transfers as u64));
+        }
+    }
+}
+
+impl Metrics {
+    /// `state` is asked for the cache's state whenever metrics are read. Only the first of several is asked.
+    pub fn watch_cache(&self, state: impl Fn() -> CacheState + Send + Sync + 'static) {
+        let _ = self.images.state.set(StateSource(Box::new(state)));
+    }
+
+    /// The gauge of the images that are being sent to a port's machines. `source` is `shared` or `unshared`.
+    pub fn image_readers(&self, port: &str, source: &'static str) -> Gauge {
+        self.images.readers.get_or_create_owned(&ReaderLabels { port: port.to_owned(), source })
+    }
+
+    /// The counter of the time for which a `limit` (`rate` or `packets`) delayed a port's images.
+    pub fn image_waits(&self, port: &str, limit: &'static str) -> Seconds {
+        self.images.waits.get_or_create_owned(&WaitLabels { port: port.to_owned(), limit })
+    }
+
+    /// The counter of the time for which shared transfers were delayed.
+    pub fn transfer_waits(&self) -> Seconds {
+        self.images.transfer_waits.clone()
+    }
+}

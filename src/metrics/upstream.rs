@@ -1,0 +1,95 @@
+//! Metrics of the servers that the relay asks, per origin.
+//!
+//! Must never: decide whether an origin is healthy; that is `health`.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::{Counter, Gauge, Metrics};
+
+/// Histogram buckets in seconds: from a reused connection on the leaf to an API that mints a token.
+const BUCKETS: [f64; 10] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OriginLabels {
+    upstream: &'static str,
+    origin: String,
+}
+
+#[derive(Debug)]
+pub(super) struct Upstream {
+    first_byte: Family<OriginLabels, Histogram>,
+    failures: Family<OriginLabels, Counter>,
+    up: Family<OriginLabels, Gauge>,
+}
+
+impl Upstream {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let histogram: fn() -> Histogram = || Histogram::new(BUCKETS);
+        let metrics = Self {
+            first_byte: Family::new_with_constructor(histogram),
+            failures: Family::default(),
+            up: Family::default(),
+        };
+        registry.register_with_unit(
+            "relay_upstream_first_byte",
+            "Time from a request to the first byte of its answer",
+            Unit::Seconds,
+            metrics.first_byte.clone(),
+        );
+        registry.register(
+            "relay_upstream_failures",
+            "Requests and probes without a complete answer, or (but for the API) with status 502, 503 or 504",
+            metrics.failures.clone(),
+        );
+        registry.register(
+            "relay_upstream_up",
+            "1 while requests are sent to an origin, 0 while it is ejected",
+            metrics.up.clone(),
+        );
+        metrics
+    }
+}
+
+impl Metrics {
+    /// The metrics of an origin, which is up at first.
+    pub fn origin(&self, upstream: &'static str, origin: &str) -> OriginMetrics {
+        let labels = OriginLabels { upstream, origin: origin.to_owned() };
+        let metrics = OriginMetrics {
+            first_byte: self.upstream.first_byte.get_or_create_owned(&labels),
+            failures: self.upstream.failures.get_or_create_owned(&labels),
+            up: self.upstream.up.get_or_create_owned(&labels),
+        };
+        metrics.up(true);
+        metrics
+    }
+}
+
+/// The metrics of one origin.
+#[derive(Debug)]
+pub struct OriginMetrics {
+    first_byte: Histogram,
+    failures: Counter,
+    up: Gauge,
+}
+
+impl OriginMetrics {
+    /// Counts a request. `first_byte`: the time until its answer began; none: it failed.
+    pub fn asked(&self, first_byte: Option<Duration>) {
+        match first_byte {
+            Some(time) => self.first_byte.observe(time.as_secs_f64()),
+            None => {
+                self.failures.inc();
+            }
+        }
+    }
+
+    /// Publishes whether the origin is up, or ejected.
+    pub fn up(&self, is_up: bool) {
+        self.up.set(i64::from(is_up));
+    }
+}

@@ -1,0 +1,205 @@
+//! The thread that sends the Router Advertisements of all ports: an engine and a socket per port, one queue of their
+//! deadlines, one wait. It has its own thread so that neither a large push nor a slow database delays an answer.
+//!
+//! Must never: let one port's error reach another port, or publish that a port has ceased before its machine could be
+//! told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::Instant;
+
+use tokio::sync::{oneshot, watch};
+use tracing::{debug, error, info};
+
+use super::poller::{Bell, Ears};
+use super::port::Port;
+use super::socket::LARGEST;
+use crate::port_services::PortRoles;
+use leafboot_core::names::PortName;
+use leafboot_core::port_role::{Order, RaState, RaStates};
+use leafboot_core::ra::withdrawn::Told;
+use leafboot_core::settings::Settings;
+
+/// The role of every port. A port that is not in it is silent.
+type Roles = BTreeMap<PortName, Order>;
+
+/// Starts the thread, and passes it the ports' roles until the process or the thread ends. `states`: how far the
+/// advertisements of each port are. `told`: what earlier settings told machines, which is withdrawn. Dropped, it ends
+/// the thread.
+pub async fn run(
+    config: Arc<Settings>,
+    told: Arc<Told>,
+    mut roles: watch::Receiver<PortRoles>,
+    states: watch::Sender<RaStates>,
+) {
+    let (thread, mut ended) = match Thread::start(config, told, states) {
+        Ok(started) => started,
+        Err(error) => return error!(%error, "cannot start the Router Advertisement thread"),
+    };
+    loop {
+        thread.send(Some(roles.borrow_and_update().roles.clone()));
+        tokio::select! {
+            changed = roles.changed() => if changed.is_err() { return },
+            _ = &mut ended => return,
+        }
+    }
+}
+
+/// The running thread's channel. Dropped, it ends the thread, which withdraws nothing.
+struct Thread {
+    /// None: the thread must end.
+    roles: Sender<Option<Roles>>,
+    waker: Bell,
+}
+
+impl Thread {
+    /// Starts the thread. The receiver resolves when it has ended.
+    fn start(
+        config: Arc<Settings>,
+        told: Arc<Told>,
+        states: watch::Sender<RaStates>,
+    ) -> io::Result<(Self, oneshot::Receiver<()>)> {
+        let ears = Ears::new()?;
+        let waker = ears.bell();
+        let (roles_out, roles) = mpsc::channel();
+        let (ended_out, ended) = oneshot::channel();
+        thread::Builder::new().name("advertisements".to_owned()).spawn(move || {
+            let _ended = ended_out;
+            let ports = Ports::new(config, told, ears);
+            if let Err(error) = ports.run(&roles, &states) {
+                error!(%error, "cannot wait for Router Solicitations");
+            }
+        })?;
+        Ok((Self { roles: roles_out, waker }, ended))
+    }
+
+    fn send(&self, roles: Option<Roles>) {
+        // Nobody receives it when the thread has ended. Its owner learns of that by `ended`.
+        let _ = self.roles.send(roles);
+        self.waker.ring();
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.send(None);
+    }
+}
+
+struct Ports {
+    config: Arc<Settings>,
+    told: Arc<Told>,
+    /// All ports' engines count their slots from here.
+    epoch: Instant,
+    /// Every port that has ever had a role; its key is its index.
+    ports: Vec<Port>,
+    keys: BTreeMap<PortName, usize>,
+    /// When which port must act next.
+    deadlines: BTreeSet<(Instant, usize)>,
+    ears: Ears,
+    frame: Box<[u8; LARGEST]>,
+}
+
+impl Ports {
+    fn new(config: Arc<Settings>, told: Arc<Told>, ears: Ears) -> Self {
+        Self {
+            config,
+            told,
+            epoch: Instant::now(),
+            ports: Vec::new(),
+            keys: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            ears,
+            frame: Box::new([0; LARGEST]),
+        }
+    }
+
+    /// Waits, applies the latest roles, answers what was received, and sends what is due; again and again.
+    fn run(mut self, roles: &Receiver<Option<Roles>>, states: &watch::Sender<RaStates>) -> io::Result<()> {
+        loop {
+            let received = self.ears.hear(self.deadlines.first().map(|(at, _)| *at))?;
+            match roles.try_iter().last() {
+                Some(None) => return Ok(()),
+                // Machines are told before anybody else learns of it. The log comes last: it is slower than a packet.
+                Some(Some(roles)) => {
+                    let changed = self.apply(&roles);
+                    publish(&roles, states);
+                    self.log_roles(&changed);
+                }
+                None => {}
+            }
+            let now = Instant::now();
+            for key in received {
+                self.with(key, |port, ears, frame| port.hear(ears, frame, now));
+            }
+            let due: Vec<usize> = self.deadlines.range(..=(now, usize::MAX)).map(|(_, key)| *key).collect();
+            for key in due {
+                self.with(key, |port, ears, _| port.act(ears, now));
+            }
+        }
+    }
+
+    /// Gives each port its role, and lets those whose role has changed act at once. Returns their keys.
+    fn apply(&mut self, roles: &Roles) -> Vec<usize> {
+        let now = Instant::now();
+        for name in roles.keys().filter(|name| !self.keys.contains_key(*name)).cloned().collect::<Vec<_>>() {
+            self.keys.insert(name.clone(), self.ports.len());
+            self.ports.push(Port::new(name, self.ports.len(), &self.config.ra, &self.told, self.epoch));
+        }
+        let mut changed = Vec::new();
+        for key in 0..self.ports.len() {
+            self.with(key, |port, ears, _| {
+                if port.take(roles.get(port.name()), now) {
+                    port.act(ears, now);
+                    changed.push(key);
+                }
+            });
+        }
+        changed
+    }
+
+    fn log_roles(&self, changed: &[usize]) {
+        for port in changed.iter().filter_map(|key| self.ports.get(*key)) {
+            let name = port.name();
+            match port.order() {
+                Some(Order::Serve(serving)) => {
+                    info!(port = %name, prefix = %serving.prefix, "port sends Router Advertisements");
+                }
+                Some(Order::Cease(serving)) => {
+                    info!(port = %name, prefix = %serving.prefix, "port sends its final Router Advertisements");
+                }
+                None => debug!(port = %name, "port sends no Router Advertisements"),
+            }
+        }
+    }
+
+    /// Calls `doing` with a port, and updates the queue of deadlines.
+    fn with(&mut self, key: usize, doing: impl FnOnce(&mut Port, &Ears, &mut [u8; LARGEST])) {
+        let Some(port) = self.ports.get_mut(key) else { return };
+        let before = port.wake();
+        doing(port, &self.ears, &mut self.frame);
+        let after = port.wake();
+        if before != after {
+            before.map(|at| self.deadlines.remove(&(at, key)));
+            after.map(|at| self.deadlines.insert((at, key)));
+        }
+    }
+}
+
+/// Publishes how far each port's advertisements are. A machine that cannot be told that its router goes has lost it
+/// anyway, so the release does not wait for it; the rest is tried.
+fn publish(roles: &Roles, states: &watch::Sender<RaStates>) {
+    let state = |role: &Order| match role {
+        Order::Serve(_) => RaState::Advertising,
+        Order::Cease(_) => RaState::Ceased,
+    };
+    let after: RaStates = roles.iter().map(|(port, role)| (port.clone(), state(role))).collect();
+    states.send_if_modified(|states| {
+        let is_changed = *states != after;
+        *states = after;
+        is_changed
+    });
+}
