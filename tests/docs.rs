@@ -1,5 +1,5 @@
-//! The documentation holds: every link leads somewhere, every file that a page names exists, and every function of SONiC that
-//! a comment cites is in the table of citations.
+//! The documentation holds: every link leads somewhere, every file that a page names exists, every function of SONiC that a
+//! comment cites is in the table of citations, and every metric is explained.
 //!
 //! Must never: ask the network.
 
@@ -164,4 +164,35 @@ fn citations_are_found() {
     let found = citations(text);
     let expected = [("a/b.cpp", "B::c"), ("b.cpp", "d"), ("scripts/caclmgrd", "run")];
     assert_eq!(found, expected.map(|(file, function)| (file.to_owned(), function.to_owned())));
+}
+
+/// The metrics that one file registers, as a scraper sees them but for the suffix of counters.
+fn registered(text: &str) -> Vec<String> {
+    let calls = text.split("registry.register").skip(1);
+    let name = |call: &str| {
+        let call = call.split_once(");").map_or(call, |(call, _)| call);
+        let name = call.split('"').nth(1).unwrap();
+        let unit = call.split_once("Unit::").map_or("", |(_, unit)| unit);
+        let unit: String = unit.chars().take_while(char::is_ascii_alphabetic).collect();
+        match unit.to_lowercase() {
+            unit if unit.is_empty() => format!("leafboot_{name}"),
+            unit => format!("leafboot_{name}_{unit}"),
+        }
+    };
+    calls.map(name).collect()
+}
+
+#[test]
+fn every_metric_is_documented_and_there() {
+    let sources = files(&root().join("src/metrics"));
+    let counted = sources.iter().flat_map(|path| registered(&fs::read_to_string(path).unwrap()));
+    let words = code(&root().join("docs/operations.md"));
+    let documented = words.iter().filter(|word| word.starts_with("leafboot_")).map(|word| {
+        let name = word.split_once('{').map_or(word.as_str(), |(name, _)| name);
+        name.strip_suffix("_total").unwrap_or(name).to_owned()
+    });
+    let (documented, counted): (BTreeSet<String>, BTreeSet<String>) =
+        (documented.collect(), counted.collect());
+    assert!(counted.len() > 20, "{counted:?}");
+    assert_eq!(documented, counted);
 }
