@@ -9,7 +9,7 @@
 //!     └───┬───┘          │            │   └────┬────┘                         └─────┬─────┴─────┬──────┘
 //!      keeper            ▼            │        │ watch<Links>                       │ engine    │ route, claim …
 //!         ▲        ┌───────────┐      │        ├──────────▶ port_services           ▼           ▼
-//!         │        │ reconcile │◀─────┼────────┘    (what each port must do)     frames   server, upstream, image
+//!         │        │ reconcile │◀─────┼────────┘    (what each port must do)     frames   server, upstream, cache
 //!         │        └─────┬─────┘      └──────────────────▲    │ watch<PortRoles>                │
 //!         │  observe ▲   │ Plan::new      watch<unrouted> ┘   └──▶ ra/thread, relay/task        ▼
 //!         │      ┌───┴──┐▼                                                         partition cache, boot service

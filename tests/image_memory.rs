@@ -49,7 +49,7 @@ fn a_machine_that_asks_for_one_image_after_the_other_takes_no_more_memory_than_i
         };
         cable.inside(fetching).join().unwrap();
     };
-    // The shelf is full, and each program in this process has what it needs.
+    // The store is full, and each program in this process has what it needs.
     fetch(0..200);
     let before = resident();
     fetch(200..1200);

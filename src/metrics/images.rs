@@ -26,9 +26,9 @@ struct WaitLabels {
 /// The cache's state at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheState {
-    /// Bytes of memory that its entries have.
-    pub taken: u64,
-    /// Bytes of memory that they may have.
+    /// Bytes of memory that its entries use.
+    pub used: u64,
+    /// Bytes of memory that they may use.
     pub limit: u64,
     /// Shared transfers from the partition cache that are under way.
     pub transfers: usize,
@@ -59,13 +59,13 @@ impl Images {
         let metrics = Self::default();
         registry.register_with_unit(
             "relay_image_memory",
-            "Memory that shared images have",
+            "Memory that shared images use",
             Unit::Bytes,
             metrics.memory.clone(),
         );
         registry.register_with_unit(
             "relay_image_memory_limit",
-            "Memory that shared images may have: relay.cache.memory",
+            "Memory that shared images may use: relay.cache.memory",
             Unit::Bytes,
             metrics.memory_limit.clone(),
         );
@@ -98,7 +98,7 @@ impl Images {
     pub(super) fn update(&self) {
         if let Some(StateSource(state)) = self.state.get() {
             let state = state();
-            self.memory.set(gauge(state.taken));
+            self.memory.set(gauge(state.used));
             self.memory_limit.set(gauge(state.limit));
             self.transfers.set(gauge(state.transfers as u64));
         }

@@ -6,13 +6,13 @@
 //! What becomes of it `intake`, `route` and `decide` say; what it costs stands in the port's `account`, and waits at its `gate`
 //! when that is too much; `log` bounds what is said of it. `claim` is what leafboot vouches for
 //! (`vouched`: ready to be sent), `script` what iPXE is told while something is wrong, `reply` everybody. `upstream` asks
-//! the servers behind, over `tls` where they want it, and `image` serves images in proxy mode.
+//! the servers behind, over `tls` where they want it, and `cache` serves images in proxy mode.
 
 mod alarm;
 pub mod body;
+mod cache;
 pub mod connection;
 pub mod gate;
-pub mod image;
 mod line;
 pub mod log;
 mod reader;

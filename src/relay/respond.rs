@@ -23,7 +23,7 @@ use tokio::time::sleep;
 use tracing::{Level, debug, enabled, info, warn};
 
 use super::body::{self, Body};
-use super::image::{ImageRequest, PortImages};
+use super::cache::{ImageRequest, PortImages};
 use super::line::{self, Line, Watch};
 use super::reply;
 use super::server::{Service, Stage};
@@ -260,7 +260,7 @@ impl Asked<'_> {
         };
         // From its question on: a process that ends waits for it.
         let under_way = self.service.shared.streams.subscribe();
-        match images.answer(asked).await {
+        match images.respond(asked).await {
             Ok(answer) => answer.map(|body| body::holding(body, under_way)),
             Err(error) => self.failed(Kind::Image, "partition cache", &error, error.is_of_an_answer()),
         }

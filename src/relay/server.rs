@@ -14,9 +14,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::rustls::ServerConfig;
 
+use super::cache::{Images, PortImages};
 use super::connection;
 use super::gate::Gate;
-use super::image::{Images, PortImages};
 use super::log::Log;
 use super::tls::{self, Reloaded, TlsError};
 use super::upstream::{Buffers, Manner, Upstream};

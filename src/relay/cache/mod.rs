@@ -1,0 +1,166 @@
+//! Images in proxy mode: one transfer from the partition cache serves all machines that ask for the same image.
+//!
+//! `store` has a `slot` per path and evicts (`slots`) when its `memory` is full. An `entry` is one version of an image: its
+//! `writer` appends to its `buffer`, any number of `reader`s read it. `fetch` requests an image (`revalidate`) and has a
+//! `transfer` receive it; `client` sends requests to the partition cache; `outcome` is what they come to. `serve` builds a
+//! machine's response, `body` sends it in turns of the `scheduler` and within the limits of the `shaper`; `headers` reads
+//! and builds headers.
+//!
+//! Must never: send anything of a machine's but its conditions to the partition cache (the response is for all machines),
+//! or make a broken transfer look complete.
+
+use std::sync::Arc;
+
+use hyper::Method;
+use hyper::header::{HeaderMap, HeaderValue};
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use tokio::time::sleep_until;
+
+use super::log::Log;
+use super::tls::TlsError;
+use super::upstream::{Buffers, Manner, Upstream, UpstreamError};
+use crate::metrics::{Gauge, Metrics};
+use client::Client;
+use leafboot_core::names::PortName;
+use leafboot_core::settings::relay;
+use scheduler::Scheduler;
+use shaper::Shaper;
+use store::Store;
+
+mod body;
+mod buffer;
+mod client;
+mod entry;
+mod fetch;
+mod headers;
+mod memory;
+mod outcome;
+mod reader;
+mod revalidate;
+mod scheduler;
+mod serve;
+mod shaper;
+mod slot;
+mod slots;
+mod store;
+mod transfer;
+mod writer;
+
+/// An unshared response without a Content-Length is buffered up to so many bytes, to give it one: iPXE needs that.
+const UNKNOWN_LENGTH_MAX: usize = 1024 * 1024;
+
+/// A machine's request for an image.
+#[derive(Debug)]
+pub struct ImageRequest {
+    /// GET or HEAD.
+    pub method: Method,
+    /// A path that the routes let through; it has no query.
+    pub path: String,
+    /// The machine's headers. Only its conditions and its range are used.
+    pub headers: HeaderMap,
+}
+
+/// Why a machine gets no image.
+#[derive(Debug, Error)]
+pub enum ImageError {
+    /// No server of the partition cache gave a response.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// The request or the transfer failed before the image's length was known.
+    #[error("{0}")]
+    Transfer(String),
+    /// The partition cache gave a response that cannot be used.
+    #[error("{0}")]
+    Unusable(String),
+    /// The image's length is unknown, and it is too long to be buffered.
+    #[error(
+        "the partition cache's answer has no Content-Length and is longer than {UNKNOWN_LENGTH_MAX} bytes"
+    )]
+    NoLength,
+}
+
+impl ImageError {
+    /// Whether there was a response that cannot be used (502, RFC 9110 15.6.3), and not just none for now (503).
+    pub fn is_of_an_answer(&self) -> bool {
+        match self {
+            Self::Upstream(error) => error.is_of_an_answer(),
+            Self::Unusable(_) | Self::NoLength => true,
+            Self::Transfer(_) => false,
+        }
+    }
+}
+
+/// The images of one leaf.
+pub struct Images {
+    client: Client,
+    store: Arc<Store>,
+    metrics: Arc<Metrics>,
+}
+
+/// The images of one leaf, as one port's machines get them.
+pub struct PortImages {
+    client: Client,
+    store: Arc<Store>,
+    port: PortName,
+    /// A port has one shared transfer under way at most: otherwise a machine that asks and goes, again and again, could
+    /// fill the store and use up the packets from the partition cache with images that no machine wants.
+    fetch_permit: Arc<Semaphore>,
+    /// For what is logged of the port's transfers.
+    log: Log,
+    /// How many image bodies are on their way to the port's machines.
+    shared_readers: Gauge,
+    unshared_readers: Gauge,
+}
+
+impl Images {
+    /// Requests nothing yet. Needs a runtime. An error: the files of TLS cannot be used.
+    pub fn new(settings: &relay::Cache, metrics: &Arc<Metrics>) -> Result<Self, TlsError> {
+        let host = HeaderValue::from_str(&settings.name.authority()).ok();
+        let upstream = |name, buffers| {
+            let manner = Manner { name, buffers, host: host.clone(), is_judged_by_status: true };
+            Upstream::new(manner, &settings.upstream, metrics).map(Arc::new)
+        };
+        let store = Arc::new(Store::new(settings.memory));
+        metrics.watch_cache({
+            let store = Arc::clone(&store);
+            move || store.state()
+        });
+        tokio::spawn(expire(Arc::clone(&store)));
+        Ok(Self {
+            client: Client {
+                shared: upstream("cache", Buffers::FAST)?,
+                unshared: upstream("unshared", Buffers::MANY)?,
+                shaper: Shaper::new(&settings.budget, metrics),
+                scheduler: Scheduler::start(),
+            },
+            store,
+            metrics: Arc::clone(metrics),
+        })
+    }
+
+    /// The images for one port's machines, with the port's own limits and metrics.
+    pub fn for_port(&self, port: &PortName, log: &Log) -> PortImages {
+        let readers = |source| self.metrics.image_readers(port.as_str(), source);
+        PortImages {
+            client: Client { shaper: self.client.shaper.for_port(port), ..self.client.clone() },
+            store: Arc::clone(&self.store),
+            port: port.clone(),
+            fetch_permit: Arc::new(Semaphore::new(1)),
+            log: log.clone(),
+            shared_readers: readers("shared"),
+            unshared_readers: readers("unshared"),
+        }
+    }
+}
+
+/// Drops images that no machine asks for any more, as long as the runtime runs.
+async fn expire(store: Arc<Store>) {
+    loop {
+        sleep_until(store.expire(now()).into()).await;
+    }
+}
+
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}

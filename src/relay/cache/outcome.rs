@@ -1,0 +1,42 @@
+//! What a request to the partition cache came to, and the channel on which all machines that wait for it learn that.
+//!
+//! Must never: present a failure as a response of the partition cache.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use hyper::header::HeaderMap;
+use tokio::sync::watch;
+
+use super::entry::Entry;
+use crate::relay::upstream::UpstreamError;
+
+/// What a request to the partition cache came to.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// An entry that all machines read.
+    Shared(Arc<Entry>),
+    /// The image can never fit into memory: each machine gets an unshared transfer.
+    TooLarge,
+    /// There is no memory for the image now: the same.
+    NoMemory,
+    /// A response that is no image (status, headers): each machine gets the same.
+    NoImage(Arc<(StatusCode, HeaderMap)>),
+    /// No response, and why.
+    Failed(Arc<str>),
+    /// A response that cannot be used, and why.
+    Unusable(Arc<str>),
+}
+
+impl Outcome {
+    /// The outcome of a request that failed.
+    pub fn failed(error: &UpstreamError) -> Self {
+        let reason = error.to_string().into();
+        if error.is_of_an_answer() { Self::Unusable(reason) } else { Self::Failed(reason) }
+    }
+}
+
+/// Sends the outcome of one request; none until it is known.
+pub type ResultSender = watch::Sender<Option<Outcome>>;
+/// Receives the outcome of one request.
+pub type ResultReceiver = watch::Receiver<Option<Outcome>>;
