@@ -36,14 +36,14 @@ fn many_images_stay_within_the_memory_limit() {
 }
 
 #[test]
-fn a_machine_that_hardly_reads_is_cut() {
+fn a_slow_client_is_disconnected() {
     let site = Site::start_with("min_rate = \"100KiB\"\npatience = \"1s\"\n", UNLIMITED);
     site.origin.put("/metal-os/short", Image::new(1, 2 * MB));
     let good = site.begin("/metal-os/short", Habit { rate: 400_000, ..EAGER });
     let bad = site.begin("/metal-os/short", Habit { rate: 50_000, ..EAGER });
     assert_whole(&good.join().unwrap(), 1, 2 * MB);
     assert!(!bad.join().unwrap().whole);
-    assert_eq!(site.counted("cut_total{port=\"Ethernet0\"}"), 1.0);
+    assert_eq!(site.counted("slow_client_disconnects_total{port=\"Ethernet0\"}"), 1.0);
 }
 
 #[test]
