@@ -22,7 +22,7 @@ use crate::systemd::{self, Inherited};
 use leafboot_core::desired::{Desired, Provenance};
 use leafboot_core::names::{BootPrefix, PortName, VrfName};
 use leafboot_core::observed::Links;
-use leafboot_core::port_role::{self, Order, Serving};
+use leafboot_core::port_role::{self, PortRole, Serving};
 
 /// Between attempts to open a socket.
 const RETRY: Duration = Duration::from_millis(500);
@@ -31,7 +31,7 @@ const RETRY: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PortRoles {
     /// The ports that must do something. The others are silent.
-    pub roles: BTreeMap<PortName, Order>,
+    pub roles: BTreeMap<PortName, PortRole>,
     /// The ports that the document wants to boot, whether they can be served now or not.
     pub desired: BTreeMap<PortName, BootPrefix>,
     /// Whether metal-core has pushed the document to this process. Until then, a port that the document does not name
@@ -74,7 +74,7 @@ impl RoleInputs {
         let desired = self.desired.borrow_and_update();
         let (links, unrouted) = (self.links.borrow_and_update(), self.unrouted.borrow_and_update());
         PortRoles {
-            roles: port_role::orders(desired.as_ref(), &links, &unrouted, vrf),
+            roles: port_role::port_roles(desired.as_ref(), &links, &unrouted, vrf),
             desired: desired.as_ref().map(|desired| desired.ports.clone()).unwrap_or_default(),
             is_pushed: desired.as_ref().is_some_and(|desired| desired.provenance == Provenance::Pushed),
         }
@@ -204,7 +204,7 @@ impl<S: PortService> PortServices<S> {
     pub fn apply(&mut self, roles: &PortRoles) {
         let Self { service, sockets, inherited, ports } = self;
         ports.retain(|name, running| match roles.roles.get(name) {
-            Some(Order::Serve(serving)) if running.is_for(serving) => {
+            Some(PortRole::Serve(serving)) if running.is_for(serving) => {
                 service.update(&mut running.port, serving);
                 true
             }
@@ -218,7 +218,7 @@ impl<S: PortService> PortServices<S> {
             }
         });
         for (name, role) in &roles.roles {
-            if let Order::Serve(serving) = role
+            if let PortRole::Serve(serving) = role
                 && !ports.contains_key(name)
             {
                 let port = service.start(name, serving);

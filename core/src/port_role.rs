@@ -1,5 +1,5 @@
-//! Pure: what each port is to do towards its machine now, from the desired state and the kernel's view of the port.
-//! Router Advertisements and the relay both follow these orders, so they start and end together.
+//! Pure: what each port must do towards its machine now, from the desired state and the kernel's view of the port.
+//! Router Advertisements and the relay both follow this role, so they start and end together.
 //!
 //! Must never: trust a database for what the kernel knows.
 
@@ -10,21 +10,21 @@ use crate::desired::{Desired, OldPrefix, Provenance};
 use crate::names::{BootPrefix, Mac, PortName, VrfName};
 use crate::observed::{Link, Links};
 
-/// What a port is to do towards its machine.
+/// What a port must do towards its machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Order {
+pub enum PortRole {
     /// Advertise and relay.
     Serve(Serving),
-    /// Tell the machine that the router goes (RFC 4861 6.2.5), then be silent.
+    /// Advertise a router lifetime of 0 (RFC 4861 6.2.5), then be silent.
     Cease(Serving),
 }
 
-/// A port on which a machine can be served: all that packets to it need.
+/// What Router Advertisements and the relay need to know of a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Serving {
     /// The kernel's number of the port.
     pub ifindex: u32,
-    /// How often the port has got a carrier: another number means that another machine may be on it.
+    /// How often the port has got a carrier. Another machine may be on the port when this number changes.
     pub carriers: u32,
     /// The port's Ethernet address.
     pub mac: Mac,
@@ -34,42 +34,44 @@ pub struct Serving {
     pub link_local: Ipv6Addr,
     /// The machine's /64.
     pub prefix: BootPrefix,
-    /// Its former ones.
+    /// The /64s that the port had before. They are still withdrawn.
     pub old: Vec<OldPrefix>,
 }
 
 /// How far a port's advertisements are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RaState {
-    /// Its machine has been told of the router, or is about to be.
+    /// The machine has been told of the router, or is about to be.
     Advertising,
-    /// Its machine has been told that the router goes.
+    /// The machine has been told that the router goes.
     Ceased,
 }
 
 /// The advertisements of all ports that have or had any.
 pub type RaStates = BTreeMap<PortName, RaState>;
 
-/// Every port's order. A port that is not in it is silent. `unrouted`: the ports that the ASIC has no router interface on.
-pub fn orders(
+/// The role of every port. A port that is not in the map is silent. `unrouted`: the ports without a router interface in
+/// the ASIC.
+pub fn port_roles(
     desired: Option<&Desired>,
     links: &Links,
     unrouted: &BTreeSet<PortName>,
     vrf: &VrfName,
-) -> BTreeMap<PortName, Order> {
-    let order = |port: &PortName| Some((port.clone(), order(desired, port, links, unrouted, vrf)?));
-    links.ports.keys().filter_map(order).collect()
+) -> BTreeMap<PortName, PortRole> {
+    let role = |port: &PortName| Some((port.clone(), port_role(desired, port, links, unrouted, vrf)?));
+    links.ports.keys().filter_map(role).collect()
 }
 
-/// One port's order: none unless the kernel shows it up, in the boot VRF, with a gateway address and a link-local one, and
-/// the VRF up. A machine is served only when the ASIC routes for it: what it is told before would lead nowhere.
-pub fn order(
+/// The role of one port. A port has none unless the kernel shows it up, in the boot VRF, with a gateway address and a
+/// link-local one, and the VRF up. A port serves only when the ASIC routes for it: before that, the advertised router
+/// would forward nothing.
+pub fn port_role(
     desired: Option<&Desired>,
     port: &PortName,
     links: &Links,
     unrouted: &BTreeSet<PortName>,
     vrf: &VrfName,
-) -> Option<Order> {
+) -> Option<PortRole> {
     let desired = desired?;
     let link = links.get(port)?;
     if !link.up || !is_in(link, vrf) || !links.is_vrf_up(vrf) {
@@ -93,16 +95,16 @@ pub fn order(
             if unrouted.contains(port) {
                 None
             } else {
-                serving(*prefix).map(Order::Serve)
+                serving(*prefix).map(PortRole::Serve)
             }
         }
-        // Nobody has ordered that this machine be left alone, or that it get another prefix.
+        // No document releases this port.
         None if !desired.releases(port) => None,
         _ if desired.provenance == Provenance::Restored => None,
-        // The port is released, or gets another prefix: its machine hears of it before the address goes.
+        // The port is released, or gets another prefix. The machine is told before the address is deleted.
         _ => {
             let had = link.addresses.iter().find_map(|address| BootPrefix::of_gateway(*address))?;
-            serving(had).map(Order::Cease)
+            serving(had).map(PortRole::Cease)
         }
     }
 }

@@ -31,7 +31,7 @@ fn serving(carriers: u32, net: &str) -> Serving {
 }
 
 /// The roles of a document that names Ethernet0 and Ethernet4. Ethernet0 has this role.
-fn roles(role: Option<Order>) -> PortRoles {
+fn roles(role: Option<PortRole>) -> PortRoles {
     let desired = [("Ethernet0", "2001:db8::/64"), ("Ethernet4", "2001:db8:0:4::/64")];
     PortRoles {
         roles: role.into_iter().map(|role| (port("Ethernet0"), role)).collect(),
@@ -95,7 +95,7 @@ async fn a_udp_service_starts_follows_and_ends_with_its_port() {
     let said = || log.with(std::mem::take);
     let mut services = PortServices::new(service, Inherited::default());
 
-    services.apply(&roles(Some(Order::Serve(serving(1, "2001:db8::/64")))));
+    services.apply(&roles(Some(PortRole::Serve(serving(1, "2001:db8::/64")))));
     assert_eq!(said(), ["start Ethernet0 2001:db8::/64"]);
     let client = tokio::net::UdpSocket::bind("[::1]:0").await.unwrap();
     tokio::task::yield_now().await;
@@ -105,13 +105,13 @@ async fn a_udp_service_starts_follows_and_ends_with_its_port() {
     client.recv_from(&mut answer).await.unwrap();
     assert_eq!(&answer, b"hello");
 
-    services.apply(&roles(Some(Order::Serve(serving(2, "2001:db8::/64")))));
+    services.apply(&roles(Some(PortRole::Serve(serving(2, "2001:db8::/64")))));
     assert_eq!(said(), ["update 2"], "another carrier needs no new start");
-    services.apply(&roles(Some(Order::Serve(serving(2, "2001:db8:0:1::/64")))));
+    services.apply(&roles(Some(PortRole::Serve(serving(2, "2001:db8:0:1::/64")))));
     assert_eq!(said(), ["Interrupted", "start Ethernet0 2001:db8:0:1::/64"], "another prefix does");
-    services.apply(&roles(Some(Order::Cease(serving(2, "2001:db8:0:1::/64")))));
+    services.apply(&roles(Some(PortRole::Cease(serving(2, "2001:db8:0:1::/64")))));
     assert_eq!(said().last().unwrap(), "Interrupted", "it is still desired");
-    services.apply(&roles(Some(Order::Serve(serving(2, "2001:db8::/64")))));
+    services.apply(&roles(Some(PortRole::Serve(serving(2, "2001:db8::/64")))));
     said();
     services.apply(&PortRoles::default());
     assert_eq!(said().last().unwrap(), "Released");
@@ -166,7 +166,7 @@ async fn roles_are_published_when_one_changes_and_only_then() {
         rejected: Default::default(),
     }));
     roles.wait_for(|roles| roles.is_pushed).await.unwrap();
-    assert!(matches!(roles.borrow_and_update().roles[&port("Ethernet0")], Order::Serve(_)));
+    assert!(matches!(roles.borrow_and_update().roles[&port("Ethernet0")], PortRole::Serve(_)));
     links_out.send_modify(|links| _ = links.vrfs.insert("Vrf7".to_owned(), true));
     for _ in 0..5 {
         tokio::task::yield_now().await;

@@ -13,7 +13,7 @@ use super::socket::{LARGEST, RaSocket, is_down};
 use leafboot_core::names::PortName;
 use leafboot_core::nd::frame;
 use leafboot_core::nd::message::{self, Advertisement, Envelope, ROUTER_ADVERTISEMENT};
-use leafboot_core::port_role::Order;
+use leafboot_core::port_role::PortRole;
 use leafboot_core::ra::engine::Engine;
 use leafboot_core::ra::variables::RouterVariables;
 use leafboot_core::ra::withdrawn::Told;
@@ -30,7 +30,7 @@ pub struct Port {
     name: PortName,
     /// By which `Ears` know it.
     key: usize,
-    order: Option<Order>,
+    order: Option<PortRole>,
     engine: Engine,
     socket: Option<RaSocket>,
     /// After an error: the next pause, and until when nothing is tried.
@@ -68,7 +68,7 @@ impl Port {
     }
 
     /// Its order.
-    pub fn order(&self) -> Option<&Order> {
+    pub fn order(&self) -> Option<&PortRole> {
         self.order.as_ref()
     }
 
@@ -83,7 +83,7 @@ impl Port {
     }
 
     /// Takes an order; whether it is another one.
-    pub fn take(&mut self, order: Option<&Order>, now: Instant) -> bool {
+    pub fn take(&mut self, order: Option<&PortRole>, now: Instant) -> bool {
         if self.order.as_ref() == order {
             return false;
         }
@@ -98,7 +98,7 @@ impl Port {
 
     fn ifindex(&self) -> Option<u32> {
         self.order.as_ref().map(|order| match order {
-            Order::Serve(serving) | Order::Cease(serving) => serving.ifindex,
+            PortRole::Serve(serving) | PortRole::Cease(serving) => serving.ifindex,
         })
     }
 

@@ -19,12 +19,12 @@ use super::port::Port;
 use super::socket::LARGEST;
 use crate::port_services::PortRoles;
 use leafboot_core::names::PortName;
-use leafboot_core::port_role::{Order, RaState, RaStates};
+use leafboot_core::port_role::{PortRole, RaState, RaStates};
 use leafboot_core::ra::withdrawn::Told;
 use leafboot_core::settings::Settings;
 
 /// The role of every port. A port that is not in it is silent.
-type Roles = BTreeMap<PortName, Order>;
+type Roles = BTreeMap<PortName, PortRole>;
 
 /// Starts the thread, and passes it the ports' roles until the process or the thread ends. `states`: how far the
 /// advertisements of each port are. `told`: what earlier settings told machines, which is withdrawn. Dropped, it ends
@@ -165,10 +165,10 @@ impl Ports {
         for port in changed.iter().filter_map(|key| self.ports.get(*key)) {
             let name = port.name();
             match port.order() {
-                Some(Order::Serve(serving)) => {
+                Some(PortRole::Serve(serving)) => {
                     info!(port = %name, prefix = %serving.prefix, "port sends Router Advertisements");
                 }
-                Some(Order::Cease(serving)) => {
+                Some(PortRole::Cease(serving)) => {
                     info!(port = %name, prefix = %serving.prefix, "port sends its final Router Advertisements");
                 }
                 None => debug!(port = %name, "port sends no Router Advertisements"),
@@ -192,9 +192,9 @@ impl Ports {
 /// Publishes how far each port's advertisements are. A machine that cannot be told that its router goes has lost it
 /// anyway, so the release does not wait for it; the rest is tried.
 fn publish(roles: &Roles, states: &watch::Sender<RaStates>) {
-    let state = |role: &Order| match role {
-        Order::Serve(_) => RaState::Advertising,
-        Order::Cease(_) => RaState::Ceased,
+    let state = |role: &PortRole| match role {
+        PortRole::Serve(_) => RaState::Advertising,
+        PortRole::Cease(_) => RaState::Ceased,
     };
     let after: RaStates = roles.iter().map(|(port, role)| (port.clone(), state(role))).collect();
     states.send_if_modified(|states| {

@@ -12,7 +12,7 @@ use leafboot_core::desired::{Desired, Provenance};
 use leafboot_core::names::{Mac, PortName};
 use leafboot_core::observed::{Link, Links, Observed};
 use leafboot_core::plan::{Facts, Plan, Repairs, Step};
-use leafboot_core::port_role::{self, Order, RaState, RaStates};
+use leafboot_core::port_role::{self, PortRole, RaState, RaStates};
 use leafboot_core::settings::Settings;
 use leafboot_lab::sonic::by_hand::ByHand;
 use leafboot_lab::sonic::isolation::{Gap, Opening, Watch};
@@ -384,10 +384,10 @@ impl World {
         let taken: Vec<Step> = taken.into_iter().map(|(_, step)| step).filter(|step| !lacks(step)).collect();
         self.runtime.block_on(self.db.apply(&taken)).unwrap();
         let orders =
-            port_role::orders(self.desired.as_ref(), &links, &BTreeSet::new(), &self.config.boot.vrf);
-        let state = |order: &Order| match order {
-            Order::Serve(_) => RaState::Advertising,
-            Order::Cease(_) => RaState::Ceased,
+            port_role::port_roles(self.desired.as_ref(), &links, &BTreeSet::new(), &self.config.boot.vrf);
+        let state = |order: &PortRole| match order {
+            PortRole::Serve(_) => RaState::Advertising,
+            PortRole::Cease(_) => RaState::Ceased,
         };
         self.ra = orders.iter().map(|(port, order)| (port.clone(), state(order))).collect();
         plan

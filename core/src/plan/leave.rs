@@ -9,7 +9,7 @@ use super::{Need, Step, Subject, View, Waiting, has_traces, holds};
 use crate::desired::Provenance;
 use crate::names::{BootPrefix, PortName};
 use crate::observed::{Base, Port};
-use crate::port_role::{self, Order, RaState};
+use crate::port_role::{self, PortRole, RaState};
 use crate::rows::RowKey;
 
 impl View<'_> {
@@ -105,11 +105,11 @@ impl View<'_> {
     /// A port that goes only to come again with the same prefix serves until then.
     fn must_cease(&self, name: &PortName) -> bool {
         // Whether the ASIC routes for the port says nothing of what its machine has been told.
-        let order =
-            port_role::order(Some(self.desired), name, self.facts.links, &BTreeSet::new(), self.vrf());
-        match (order, self.facts.ra.get(name)) {
-            (Some(Order::Serve(_)), _) | (_, Some(RaState::Ceased)) => false,
-            (Some(Order::Cease(_)), _) | (None, Some(RaState::Advertising)) => true,
+        let role =
+            port_role::port_role(Some(self.desired), name, self.facts.links, &BTreeSet::new(), self.vrf());
+        match (role, self.facts.ra.get(name)) {
+            (Some(PortRole::Serve(_)), _) | (_, Some(RaState::Ceased)) => false,
+            (Some(PortRole::Cease(_)), _) | (None, Some(RaState::Advertising)) => true,
             (None, None) => false,
         }
     }

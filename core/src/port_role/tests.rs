@@ -1,4 +1,4 @@
-//! Orders: each fact that must be there, and what follows when one goes.
+//! Roles of a port: each fact that must be there, and what follows when one goes.
 
 use super::*;
 use std::collections::BTreeSet;
@@ -36,41 +36,41 @@ fn desired(provenance: Provenance, ports: &[(&str, &str)]) -> Desired {
     Desired { generation: 1, provenance, ports, old: Default::default(), rejected: Default::default() }
 }
 
-fn ordered(desired: &Desired, link: &Link) -> Option<&'static str> {
-    word(orders(Some(desired), &links(link), &BTreeSet::new(), &"Vrfboot".parse().unwrap()))
+fn role(desired: &Desired, link: &Link) -> Option<&'static str> {
+    name_of_role(port_roles(Some(desired), &links(link), &BTreeSet::new(), &"Vrfboot".parse().unwrap()))
 }
 
-/// The word for Ethernet0's order.
-fn word(orders: BTreeMap<PortName, Order>) -> Option<&'static str> {
-    match orders.get(&"Ethernet0".parse().unwrap())? {
-        Order::Serve(_) => Some("serve"),
-        Order::Cease(_) => Some("cease"),
+/// The name of Ethernet0's role.
+fn name_of_role(roles: BTreeMap<PortName, PortRole>) -> Option<&'static str> {
+    match roles.get(&"Ethernet0".parse().unwrap())? {
+        PortRole::Serve(_) => Some("serve"),
+        PortRole::Cease(_) => Some("cease"),
     }
 }
 
 #[test]
 fn a_port_serves_only_while_the_kernel_shows_all_of_it() {
     let boot = desired(Provenance::Pushed, &[("Ethernet0", "2001:db8:b007::/64")]);
-    assert_eq!(ordered(&boot, &link()), Some("serve"));
-    assert_eq!(ordered(&boot, &Link { up: false, ..link() }), None);
-    assert_eq!(ordered(&boot, &Link { vrf: None, ..link() }), None);
-    assert_eq!(ordered(&boot, &Link { vrf: Some("Vrf7".to_owned()), ..link() }), None);
-    assert_eq!(ordered(&boot, &Link { link_local: None, ..link() }), None);
-    assert_eq!(ordered(&boot, &Link { addresses: BTreeSet::new(), ..link() }), None);
+    assert_eq!(role(&boot, &link()), Some("serve"));
+    assert_eq!(role(&boot, &Link { up: false, ..link() }), None);
+    assert_eq!(role(&boot, &Link { vrf: None, ..link() }), None);
+    assert_eq!(role(&boot, &Link { vrf: Some("Vrf7".to_owned()), ..link() }), None);
+    assert_eq!(role(&boot, &Link { link_local: None, ..link() }), None);
+    assert_eq!(role(&boot, &Link { addresses: BTreeSet::new(), ..link() }), None);
 }
 
 #[test]
-fn a_port_that_left_the_document_ceases_but_never_on_the_word_of_a_memory() {
-    assert_eq!(ordered(&desired(Provenance::Pushed, &[]), &link()), Some("cease"));
-    assert_eq!(ordered(&desired(Provenance::Restored, &[]), &link()), None);
+fn a_port_that_left_the_document_ceases_but_never_by_a_restored_document() {
+    assert_eq!(role(&desired(Provenance::Pushed, &[]), &link()), Some("cease"));
+    assert_eq!(role(&desired(Provenance::Restored, &[]), &link()), None);
     let no_gateway = Link { addresses: BTreeSet::new(), ..link() };
-    assert_eq!(ordered(&desired(Provenance::Pushed, &[]), &no_gateway), None);
+    assert_eq!(role(&desired(Provenance::Pushed, &[]), &no_gateway), None);
 }
 
 #[test]
 fn a_new_prefix_ceases_the_old_one_until_its_gateway_is_there() {
     let renumbered = desired(Provenance::Pushed, &[("Ethernet0", "2001:db8:b007:9::/64")]);
-    assert_eq!(ordered(&renumbered, &link()), Some("cease"));
+    assert_eq!(role(&renumbered, &link()), Some("cease"));
     let both = Link {
         addresses: BTreeSet::from([
             prefix("2001:db8:b007::/64").gateway_net(),
@@ -78,7 +78,7 @@ fn a_new_prefix_ceases_the_old_one_until_its_gateway_is_there() {
         ]),
         ..link()
     };
-    assert_eq!(ordered(&renumbered, &both), Some("serve"));
+    assert_eq!(role(&renumbered, &both), Some("serve"));
 }
 
 #[test]
@@ -89,12 +89,12 @@ fn an_old_prefix_is_told_with_the_new_one_and_never_twice() {
         [("Ethernet0".parse().unwrap(), prefix("2001:db8:b007:9::/64"))].into();
     let now = Instant::now();
     let desired = Desired::after(Some(&had), renumbered, now);
-    let told = |link: &Link| match order(Some(&desired), &port, &links(link), &BTreeSet::new(), &vrf).unwrap()
-    {
-        Order::Serve(serving) | Order::Cease(serving) => {
-            (serving.prefix, serving.old.iter().map(|old| old.prefix).collect::<Vec<_>>())
-        }
-    };
+    let told =
+        |link: &Link| match port_role(Some(&desired), &port, &links(link), &BTreeSet::new(), &vrf).unwrap() {
+            PortRole::Serve(serving) | PortRole::Cease(serving) => {
+                (serving.prefix, serving.old.iter().map(|old| old.prefix).collect::<Vec<_>>())
+            }
+        };
     assert_eq!(told(&link()), (prefix("2001:db8:b007::/64"), vec![]), "it ceases");
     let new = Link { addresses: [prefix("2001:db8:b007:9::/64").gateway_net()].into(), ..link() };
     assert_eq!(told(&new), (prefix("2001:db8:b007:9::/64"), vec![prefix("2001:db8:b007::/64")]));
@@ -103,7 +103,7 @@ fn an_old_prefix_is_told_with_the_new_one_and_never_twice() {
 #[test]
 fn without_any_document_every_port_is_silent() {
     let vrf = "Vrfboot".parse().unwrap();
-    assert_eq!(order(None, &"Ethernet0".parse().unwrap(), &links(&link()), &BTreeSet::new(), &vrf), None);
+    assert_eq!(port_role(None, &"Ethernet0".parse().unwrap(), &links(&link()), &BTreeSet::new(), &vrf), None);
 }
 
 #[test]
@@ -112,10 +112,10 @@ fn a_port_does_not_serve_in_a_vrf_that_is_down_or_before_the_asic_routes_for_it(
     let vrf = "Vrfboot".parse().unwrap();
     for vrfs in [BTreeMap::new(), BTreeMap::from([("Vrfboot".to_owned(), false)])] {
         let down = Links { vrfs, ..links(&link()) };
-        assert_eq!(word(orders(Some(&boot), &down, &BTreeSet::new(), &vrf)), None);
+        assert_eq!(name_of_role(port_roles(Some(&boot), &down, &BTreeSet::new(), &vrf)), None);
     }
     let unrouted = BTreeSet::from(["Ethernet0".parse().unwrap()]);
-    assert_eq!(word(orders(Some(&boot), &links(&link()), &unrouted, &vrf)), None);
+    assert_eq!(name_of_role(port_roles(Some(&boot), &links(&link()), &unrouted, &vrf)), None);
     let nobody = desired(Provenance::Pushed, &[]);
-    assert_eq!(word(orders(Some(&nobody), &links(&link()), &unrouted, &vrf)), Some("cease"));
+    assert_eq!(name_of_role(port_roles(Some(&nobody), &links(&link()), &unrouted, &vrf)), Some("cease"));
 }

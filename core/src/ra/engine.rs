@@ -27,7 +27,7 @@ use super::withdrawn::Told;
 use crate::names::BootPrefix;
 use crate::nd::frame::{self, Neighbour};
 use crate::nd::message::{Advertisement, ROOM};
-use crate::port_role::{Order, Serving};
+use crate::port_role::{PortRole, Serving};
 use crate::rate_limit::Allowance;
 
 /// RFC 4861 10.
@@ -113,22 +113,22 @@ impl Engine {
     }
 
     /// Takes the port's order; what follows from it comes out of `due`.
-    pub fn order(&mut self, order: Option<&Order>, now: Instant) {
+    pub fn order(&mut self, order: Option<&PortRole>, now: Instant) {
         match (order, self.phase) {
             (None, _) => {
                 self.phase = Phase::Silent;
                 self.answers.clear();
                 self.former = None;
             }
-            (Some(Order::Serve(new)), Phase::Ceasing { .. }) => self.begin(new, now),
-            (Some(Order::Serve(new)), Phase::Silent | Phase::Advertising { .. }) => self.serve(new, now),
+            (Some(PortRole::Serve(new)), Phase::Ceasing { .. }) => self.begin(new, now),
+            (Some(PortRole::Serve(new)), Phase::Silent | Phase::Advertising { .. }) => self.serve(new, now),
             // RFC 4861 6.2.5: up to three final ones, and no answers any more.
-            (Some(Order::Cease(old)), Phase::Silent | Phase::Advertising { .. }) => {
+            (Some(PortRole::Cease(old)), Phase::Silent | Phase::Advertising { .. }) => {
                 self.serving = Some(old.clone());
                 self.answers.clear();
                 self.phase = Phase::Ceasing { left: MAX_FINAL_RTR_ADVERTISEMENTS, next: now };
             }
-            (Some(Order::Cease(_)), Phase::Ceasing { .. }) => {}
+            (Some(PortRole::Cease(_)), Phase::Ceasing { .. }) => {}
         }
     }
 

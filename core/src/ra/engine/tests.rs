@@ -63,8 +63,8 @@ fn serving() -> Serving {
     }
 }
 
-fn serve(serving: Serving) -> Option<Order> {
-    Some(Order::Serve(serving))
+fn serve(serving: Serving) -> Option<PortRole> {
+    Some(PortRole::Serve(serving))
 }
 
 /// An engine that was ordered to serve at `now`, and has sent nothing yet.
@@ -99,7 +99,7 @@ fn withdrawn(engine: &Engine, now: Instant) -> Vec<String> {
 /// it, and whether a machine that then asks is answered.
 #[test]
 fn the_transition_table() {
-    let cease = Some(Order::Cease(serving()));
+    let cease = Some(PortRole::Cease(serving()));
     let serves = [
         serving(),
         Serving { prefix: "2001:db8:b007:9::/64".parse().unwrap(), ..serving() },
@@ -113,7 +113,7 @@ fn the_transition_table() {
     const FORMER: Send = Send::Former(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
     const F: Send = Send::Final;
     // (before, event) → (at once, afterwards, answers)
-    type Row<'a> = (&'a str, Option<Order>, &'a [Send], &'a [Send], bool);
+    type Row<'a> = (&'a str, Option<PortRole>, &'a [Send], &'a [Send], bool);
     let mut table: Vec<Row<'_>> = vec![
         ("silent", None, &[], &[], false),
         ("silent", cease.clone(), &[F], &[F, F], false),
@@ -208,7 +208,7 @@ fn what_earlier_settings_told_is_withdrawn_behind_what_these_tell_and_fits() {
     }
     assert_eq!(withdrawn.len(), 8 + 8 + 17, "by turns: {withdrawn:?}");
     assert_eq!(engine.contradictions(&engine.advertisement(ALL, now).unwrap().1, now), [""; 0]);
-    engine.order(Some(Order::Cease(serving())).as_ref(), now);
+    engine.order(Some(PortRole::Cease(serving())).as_ref(), now);
     assert!(engine.frame(Send::Final, now).unwrap().len() <= 14 + 1280);
 }
 
@@ -231,7 +231,7 @@ fn a_device_that_was_down_is_told_as_in_the_beginning_but_only_while_the_port_ad
     let down = now + s(40);
     engine.interrupted(down);
     assert_eq!(sent_at(&mut engine, down), [0, 16, 32].map(|after| (vec![ALL], down + s(after))));
-    for order in [None, Some(Order::Cease(serving()))] {
+    for order in [None, Some(PortRole::Cease(serving()))] {
         let mut engine = started(&settings(600, 1800), now);
         engine.order(order.as_ref(), now);
         all_due(&mut engine, now);
@@ -363,7 +363,7 @@ fn what_could_not_be_sent_is_due_again() {
     engine.unsent(former, now);
     assert_eq!(all_due(&mut engine, now), [former]);
     engine.order(None, now);
-    engine.order(Some(Order::Cease(serving())).as_ref(), now);
+    engine.order(Some(PortRole::Cease(serving())).as_ref(), now);
     assert_eq!(all_due(&mut engine, now), [Send::Final]);
     engine.unsent(answer, now);
     engine.unsent(ALL, now);
