@@ -17,6 +17,11 @@
 //!
 //! Must never: do I/O, read a clock, draw a random number, or log.
 
+// Nobody may allow in one file what `clippy.toml` forbids.
+#![cfg_attr(
+    not(test),
+    forbid(clippy::disallowed_types, clippy::disallowed_methods, clippy::disallowed_macros)
+)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests need an instant to begin with"))]
 
 pub mod acl;
