@@ -33,7 +33,7 @@ impl Default for Paces {
     fn default() -> Self {
         Self {
             // Redis looks at a key in less than a microsecond, so a step takes less than a client notices.
-            first: Pace { keys: 50, pause: Duration::from_micros(400) },
+            first: Pace { keys: 16, pause: Duration::from_micros(180) },
             later: Pace { keys: 1000, pause: Duration::from_millis(500) },
             rest: Duration::from_secs(600),
             alarm: Duration::from_secs(5),
