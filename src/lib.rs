@@ -28,7 +28,7 @@ pub mod api;
 pub mod check;
 pub mod cli;
 pub mod db;
-pub mod held;
+pub mod guarded;
 pub mod keeper;
 pub mod kernel;
 pub mod log;

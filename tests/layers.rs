@@ -102,7 +102,7 @@ fn each_edges_library_has_one_home() {
         ("netlink_sys::", "netlink.rs"),
         ("netlink_packet", "netlink.rs links.rs neighbours.rs routes.rs"),
         ("prometheus_client::", "mod.rs ports.rs relay.rs images.rs upstream.rs"),
-        ("rustls::", "tls.rs server_name.rs server.rs connection.rs origin.rs"),
+        ("rustls::", "tls.rs server_name.rs server.rs connection.rs origin.rs connect.rs"),
         ("sd_notify::", "systemd.rs"),
         ("std::fs", "state_file.rs memory.rs api.rs main.rs endpoint.rs preview.rs tls.rs"),
         ("use nix::", "socket.rs poller.rs netlink.rs line.rs routes.rs"),

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use super::*;
-use crate::held::Held;
+use crate::guarded::Guarded;
 use leafboot_core::names::Mac;
 use leafboot_core::observed::Link;
 
@@ -42,10 +42,10 @@ fn roles(role: Option<PortRole>) -> PortRoles {
 
 /// A service that sends each datagram back, and what it has been told.
 #[derive(Default)]
-struct Echo(Arc<Held<Vec<String>>>);
+struct Echo(Arc<Guarded<Vec<String>>>);
 
 impl PortService for Echo {
-    type Port = Arc<Held<Vec<String>>>;
+    type Port = Arc<Guarded<Vec<String>>>;
 
     fn sockets(&self) -> Vec<ServiceSocket> {
         vec![SOCKET]

@@ -10,9 +10,7 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
-use tokio::time::Instant;
-
-use super::alarm::Alarm;
+use tokio::time::{Sleep, sleep};
 
 /// A body of a request or an answer.
 #[derive(Debug)]
@@ -109,15 +107,14 @@ impl HttpBody for Body {
 pub struct Patient<B> {
     body: B,
     idle: Option<Duration>,
-    /// Until when the next piece is waited for; none: nobody has had to wait yet.
-    until: Option<Instant>,
-    alarm: Alarm,
+    /// Ends when the next piece has been waited for too long; none: nobody waits for it.
+    late: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B> Patient<B> {
     /// `body`, with an error instead of a piece that takes too long.
     pub fn new(body: B, idle: Option<Duration>) -> Self {
-        Self { body, idle, until: None, alarm: Alarm::default() }
+        Self { body, idle, late: None }
     }
 
     /// The body.
@@ -130,8 +127,8 @@ impl<B> Patient<B> {
         let Some(idle) = self.idle else {
             return false;
         };
-        let until = *self.until.get_or_insert_with(|| Instant::now() + idle);
-        self.alarm.poll(until, context).is_ready()
+        let late = self.late.get_or_insert_with(|| Box::pin(sleep(idle)));
+        late.as_mut().poll(context).is_ready()
     }
 }
 
@@ -149,7 +146,7 @@ where
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match Pin::new(&mut self.body).poll_frame(context) {
             Poll::Ready(frame) => {
-                self.until = None;
+                self.late = None;
                 Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)))
             }
             Poll::Pending if self.is_late(context) => {

@@ -2,19 +2,16 @@
 //!
 //! Must never: outlive its port's grace.
 
-use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::task::unconstrained;
 use tokio::time::{sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -26,7 +23,6 @@ use super::line::Line;
 use super::reader::Reader;
 use super::respond;
 use super::server::{Phase, Service, Stage};
-use super::timer::Timer;
 use super::tls::server_name::Unnamed;
 use super::tls::{HandshakeError, Reloaded};
 use crate::metrics::OneMore;
@@ -130,7 +126,7 @@ where
     }
     let handle = service_fn(|request| respond::respond(service, machine, line, request));
     let mut http = http1::Builder::new();
-    http.timer(Timer::default()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MAX);
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MAX);
     // GRUB looks for `Content-Length: ` to the letter (grub-core/net/http.c: parse_line).
     http.title_case_headers(true);
     // Who has said all may wait for its answer, which comes in time or not at all; who waits for an API's stream, which may
@@ -138,23 +134,11 @@ where
     http.half_close(true);
     let http = http.serve_connection(TokioIo::new(stream), handle);
     let mut http = pin!(http);
-    let (mut phase, mut news) = (service.phase.clone(), service.phase.clone());
-    news.mark_unchanged();
-    // Not within the task's budget: its first poll must be one that has the task woken.
-    let mut ended = pin!(unconstrained(phase.wait_for(Phase::ends)));
-    let mut is_awaited = false;
-    let end = poll_fn(|context| match http.as_mut().poll(context) {
-        Poll::Ready(end) => Poll::Ready(Err(end)),
-        // This task is woken most often for its machine: then nothing is new here.
-        Poll::Pending if is_awaited && !news.has_changed().unwrap_or(true) => Poll::Pending,
-        Poll::Pending => {
-            is_awaited = true;
-            ended.as_mut().poll(context).map(Ok)
-        }
-    });
-    let process_ends = match end.await {
-        Err(end) => return end.map_err(|error| error.to_string()),
-        Ok(phase) => phase.is_ok_and(|phase| phase.stage == Stage::Stops),
+    let mut phase = service.phase.clone();
+    let process_ends = tokio::select! {
+        biased;
+        end = http.as_mut() => return end.map_err(|error| error.to_string()),
+        phase = phase.wait_for(Phase::ends) => phase.is_ok_and(|phase| phase.stage == Stage::Stops),
     };
     let until = tokio::time::Instant::now() + GRACE;
     // On a port that serves no more the next request is told so; a process that ends takes no next one. But hyper closes

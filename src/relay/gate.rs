@@ -3,7 +3,6 @@
 //!
 //! Must never: make one port wait for another, or wait once the port's connections are to end.
 
-use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,12 +10,11 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::{debug, warn};
 
-use super::alarm::Alarm;
 use super::server::Phase;
-use crate::held::Held;
+use crate::guarded::Guarded;
 use crate::metrics::{Metrics, Seconds};
 use leafboot_core::names::PortName;
 use leafboot_core::relay::port_limits::{Account, Mute, Work};
@@ -27,7 +25,7 @@ pub struct Gate {
     port: PortName,
     phase: watch::Receiver<Phase>,
     /// None: the port may do as much as it likes.
-    account: Option<Held<Account>>,
+    account: Option<Guarded<Account>>,
     /// Counts how long its work waited.
     waited: Seconds,
     /// Counts how long it was muted.
@@ -39,7 +37,7 @@ impl Gate {
     pub fn new(settings: &Relay, metrics: &Metrics, phase: watch::Receiver<Phase>) -> Self {
         let port = phase.borrow().claim.port.clone();
         Self {
-            account: settings.requests.map(Account::new).map(Held::new),
+            account: settings.requests.map(Account::new).map(Guarded::new),
             waited: metrics.rate_limited(port.as_str()),
             muted: metrics.muted(port.as_str()),
             phase,
@@ -84,16 +82,11 @@ impl Gate {
     /// Waits until work is due that was charged.
     pub async fn wait(&self, due: Option<Instant>) {
         let Some(due) = due else { return };
-        let mut alarm = Alarm::default();
-        poll_fn(|context| self.poll(due, &mut alarm, context)).await;
-    }
-
-    /// Who polls it is woken when the port's connections are to end.
-    fn poll(&self, due: Instant, alarm: &mut Alarm, context: &mut Context<'_>) -> Poll<()> {
-        if self.phase.borrow().ends() {
-            return Poll::Ready(());
+        let mut phase = self.phase.clone();
+        tokio::select! {
+            () = sleep_until(due) => {}
+            _ = phase.wait_for(Phase::ends) => {}
         }
-        alarm.poll(due, context)
     }
 }
 
@@ -102,14 +95,13 @@ pub struct Metered<S> {
     stream: S,
     gate: Arc<Gate>,
     /// Until when it is not read; none: it may be.
-    due: Option<Instant>,
-    alarm: Alarm,
+    due: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Metered<S> {
     /// Charges what is read from `stream` at `gate`.
     pub fn new(stream: S, gate: Arc<Gate>) -> Self {
-        Self { stream, gate, due: None, alarm: Alarm::default() }
+        Self { stream, gate, due: None }
     }
 }
 
@@ -120,13 +112,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if let Some(due) = this.due {
-            ready!(this.gate.poll(due, &mut this.alarm, context));
+        // The connection's task is woken when its port ends.
+        if let Some(due) = &mut this.due {
+            if !this.gate.phase.borrow().ends() {
+                ready!(due.as_mut().poll(context));
+            }
             this.due = None;
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
-        this.due = this.gate.charge(Work::Read(buffer.filled().len() - before));
+        let due = this.gate.charge(Work::Read(buffer.filled().len() - before));
+        this.due = due.map(|due| Box::pin(sleep_until(due)));
         Poll::Ready(Ok(()))
     }
 }

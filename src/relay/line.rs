@@ -14,9 +14,8 @@ use std::time::Duration;
 
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
-use super::alarm::Alarm;
 use super::body::Body;
 
 /// Between two looks after a machine that is silent.
@@ -78,8 +77,7 @@ enum State {
 /// Looks after a machine while it is to be told something.
 #[derive(Debug)]
 pub struct Watch {
-    next: Instant,
-    alarm: Alarm,
+    looks: Interval,
     /// Since when its side is shut, and it has heard nothing.
     shut: Option<Instant>,
 }
@@ -87,7 +85,9 @@ pub struct Watch {
 impl Watch {
     /// Begins.
     pub fn begin() -> Self {
-        Self { next: Instant::now() + LOOK, alarm: Alarm::default(), shut: None }
+        let mut looks = interval_at(Instant::now() + LOOK, LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { looks, shut: None }
     }
 
     /// The machine was told something.
@@ -103,9 +103,7 @@ impl Watch {
     /// Ready when the machine is gone.
     pub fn poll_gone(&mut self, line: &Line, context: &mut Context<'_>) -> Poll<()> {
         loop {
-            ready!(self.alarm.poll(self.next, context));
-            let now = Instant::now();
-            self.next = now + LOOK;
+            let now = ready!(self.looks.poll_tick(context));
             match line.state() {
                 State::Open => self.shut = None,
                 State::Shut if now - *self.shut.get_or_insert(now) < SHUT_MAX => {}

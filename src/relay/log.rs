@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use crate::held::Held;
+use crate::guarded::Guarded;
 use crate::metrics::Counter;
 use leafboot_core::names::PortName;
 use leafboot_core::rate_limit::Allowance;
@@ -26,7 +26,7 @@ pub struct Log(Arc<Inner>);
 
 struct Inner {
     port: PortName,
-    lines: Held<Lines>,
+    lines: Guarded<Lines>,
     /// Counts the lines that were left out.
     left_out: Counter,
 }
@@ -40,7 +40,7 @@ struct Lines {
 impl Log {
     /// The log of a port. `left_out` counts the lines that it has no room for.
     pub fn new(port: PortName, left_out: Counter) -> Self {
-        let lines = Held::new(Lines { allowance: Allowance::new(LINE, AT_ONCE), left_out: 0 });
+        let lines = Guarded::new(Lines { allowance: Allowance::new(LINE, AT_ONCE), left_out: 0 });
         Self(Arc::new(Inner { port, lines, left_out }))
     }
 

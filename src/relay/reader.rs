@@ -10,9 +10,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep};
 
-use super::alarm::Alarm;
 use super::line::Line;
 use crate::metrics::Counter;
 use leafboot_core::relay::framing::Heads;
@@ -30,8 +29,8 @@ pub struct Reader<S> {
     /// Counts it when it is cut.
     cut: Counter,
     begun: Instant,
-    /// Rings when it has had no room for too long.
-    alarm: Alarm,
+    /// Ends when it may have had no room for too long; none: it has room.
+    late: Option<Pin<Box<Sleep>>>,
     /// The heads of its requests, and who is told of them; none: nobody looks at them.
     heads: Option<(Heads, Arc<Line>)>,
 }
@@ -41,7 +40,7 @@ impl<S> Reader<S> {
     /// counts the bytes that the connection takes, and `cut` that the machine was too slow.
     pub fn new(stream: S, rate: u64, window: Duration, sent: Counter, cut: Counter) -> Self {
         let patience = Patience::new(rate, window);
-        Self { stream, patience, sent, cut, begun: Instant::now(), alarm: Alarm::default(), heads: None }
+        Self { stream, patience, sent, cut, begun: Instant::now(), late: None, heads: None }
     }
 
     /// The same, which tells `line` of what the HTTP library does not tell of requests.
@@ -57,19 +56,21 @@ impl<S> Reader<S> {
     ) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(Ok(bytes)) => {
+                self.late = None;
                 self.patience.took(bytes, || self.begun.elapsed());
                 self.sent.inc_by(bytes as u64);
             }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => loop {
-                let now = Instant::now();
-                let Ok(left) = self.patience.full(now - self.begun) else {
+                let Ok(left) = self.patience.full(self.begun.elapsed()) else {
                     self.cut.inc();
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "it reads too slowly")));
                 };
-                if self.alarm.poll(now + left, context).is_pending() {
+                let late = self.late.get_or_insert_with(|| Box::pin(sleep(left)));
+                if late.as_mut().poll(context).is_pending() {
                     break;
                 }
+                self.late = None;
             },
         }
         written

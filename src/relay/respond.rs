@@ -28,7 +28,7 @@ use super::line::{self, Line, Watch};
 use super::reply;
 use super::server::{Service, Stage};
 use super::upload::{self, Upload};
-use super::upstream::Repeat;
+use super::upstream::Outgoing;
 use leafboot_core::printable::Printable;
 use leafboot_core::relay::identity::{self, Claim, Machine, RequestId};
 use leafboot_core::relay::ipxe::{self, Trouble};
@@ -168,7 +168,8 @@ impl Asked<'_> {
         let deadline = self.began + SCRIPT_DEADLINE;
         let request = || self.forwarded(Kind::Script, Body::empty());
         let is_script = |answer: &Response<Bytes>| script_flaw(answer).is_none();
-        let fetched = shared.boot_service.fetch(Repeat::Freely(&request), deadline, ANSWER_MAX, is_script);
+        let fetched =
+            shared.boot_service.fetch(Outgoing::Idempotent(&request), deadline, ANSWER_MAX, is_script);
         let answer = tokio::select! {
             biased;
             answer = fetched => answer.map_err(|error| error.to_string()),
@@ -208,7 +209,7 @@ impl Asked<'_> {
     /// metal-hammer's configuration with its token: passed on as it is, asked for once.
     async fn token(&self) -> Response<Body> {
         let deadline = self.began + TOKEN_DEADLINE;
-        let request = Repeat::Once(self.forwarded(Kind::Token, Body::empty()));
+        let request = Outgoing::Once(self.forwarded(Kind::Token, Body::empty()));
         match self.service.shared.boot_service.fetch(request, deadline, ANSWER_MAX, |_| true).await {
             Ok(answer) => passed_on(answer.map(Body::whole)),
             Err(error) => self.failed(Kind::Token, "boot service", &error, error.is_of_an_answer()),
@@ -224,7 +225,7 @@ impl Asked<'_> {
         let mut watch = Watch::begin();
         let answer = tokio::select! {
             biased;
-            answer = api.send(Repeat::Once(self.forwarded(Kind::Api, body)), None) => answer,
+            answer = api.send(Outgoing::Once(self.forwarded(Kind::Api, body)), None) => answer,
             () = watch.gone(self.line) => return reply::closing(self.trouble(Kind::Api, "the machine has gone")),
         };
         match (answer, reason.get()) {

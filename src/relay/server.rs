@@ -19,10 +19,10 @@ use super::connection;
 use super::gate::Gate;
 use super::log::Log;
 use super::tls::{self, Reloaded, TlsError};
-use super::upstream::{Buffers, Manner, Upstream};
+use super::upstream::{Buffers, Options, Upstream};
 use super::vouched::Vouched;
 use crate::accept;
-use crate::held::Held;
+use crate::guarded::Guarded;
 use crate::kernel::neighbours;
 use crate::metrics::{Counter, Gauge, Metrics, Requests};
 use leafboot_core::names::PortName;
@@ -63,7 +63,7 @@ pub struct Shared {
     /// What the relay's times are counted from.
     pub started: Instant,
     /// The last known good scripts; none: they are not remembered.
-    pub scripts: Option<Held<Memory>>,
+    pub scripts: Option<Guarded<Memory>>,
     /// Has a receiver for every image that is under way.
     pub streams: watch::Sender<()>,
     /// Has a receiver for every connection.
@@ -73,9 +73,9 @@ pub struct Shared {
 impl Shared {
     /// Everything that the settings name; nothing is connected to yet. Needs a runtime.
     pub fn new(settings: &Relay, metrics: &Arc<Metrics>) -> Result<Self, TlsError> {
-        let upstream = |name, is_judged_by_status, settings| {
-            let manner = Manner { name, buffers: Buffers::MANY, host: None, is_judged_by_status };
-            Upstream::new(manner, settings, metrics)
+        let upstream = |name, is_ejected_by_status, settings| {
+            let options = Options { name, buffers: Buffers::MANY, host: None, is_ejected_by_status };
+            Upstream::new(options, settings, metrics)
         };
         let is_proxied = settings.cache.mode == CacheMode::Proxy;
         Ok(Self {
@@ -87,7 +87,7 @@ impl Shared {
             metrics: Arc::clone(metrics),
             settings: settings.clone(),
             started: Instant::now(),
-            scripts: settings.remember.map(|age_max| Held::new(Memory::new(age_max))),
+            scripts: settings.remember.map(|age_max| Guarded::new(Memory::new(age_max))),
             streams: watch::Sender::new(()),
             open: watch::Sender::new(()),
         })
@@ -148,7 +148,7 @@ pub struct Service {
     /// What it gets of the partition cache's images; none: machines are sent there.
     pub images: Option<PortImages>,
     /// What is kept of the port's machine from one request to the next.
-    pub kept: Held<Kept>,
+    pub kept: Guarded<Kept>,
     /// What its machines make leafboot do waits here when it is too much.
     pub gate: Arc<Gate>,
     /// What is said of its machines.
@@ -173,7 +173,7 @@ impl Service {
             phase,
             images: shared.images.as_ref().map(|images| images.for_port(&port, &log)),
             log,
-            kept: Held::new(Kept { requests: shared.metrics.requests(port.as_str()), vouched: None }),
+            kept: Guarded::new(Kept { requests: shared.metrics.requests(port.as_str()), vouched: None }),
             places: Arc::new(Semaphore::new(usize::from(shared.settings.connections))),
             sent: shared.metrics.sent(port.as_str()),
             cut: shared.metrics.slow_client_disconnects(port.as_str()),

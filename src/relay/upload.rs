@@ -11,10 +11,9 @@ use std::time::Duration;
 
 use http_body_util::{LengthLimitError, Limited};
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::alarm::Alarm;
-use crate::held::Held;
+use crate::guarded::Guarded;
 use leafboot_core::relay::min_rate::Patience;
 use leafboot_core::relay::validate::Fault;
 
@@ -25,7 +24,7 @@ const TOTAL: Duration = Duration::from_secs(300);
 
 /// Why a body was not taken; nothing, while it is.
 #[derive(Debug, Clone, Default)]
-pub struct Reason(Arc<Held<Option<Fault>>>);
+pub struct Reason(Arc<Guarded<Option<Fault>>>);
 
 impl Reason {
     /// It.
@@ -39,11 +38,10 @@ pub struct Upload<B> {
     body: Limited<B>,
     patience: Patience,
     begun: Instant,
-    /// When the last piece came.
-    last: Instant,
-    /// Whether the next one is waited for.
-    waits: bool,
-    alarm: Alarm,
+    /// Since when the next piece is waited for.
+    waits: Option<Instant>,
+    /// Ends when it may have been waited for too long.
+    late: Option<Pin<Box<Sleep>>>,
     reason: Reason,
 }
 
@@ -51,14 +49,12 @@ impl<B> Upload<B> {
     /// `body`, of at most `most` bytes. While it is waited for it must bring `rate` bytes per second over each `window`; 0:
     /// any number.
     pub fn new(body: B, most: usize, rate: u64, window: Duration) -> Self {
-        let now = Instant::now();
         Self {
             body: Limited::new(body, most),
             patience: Patience::new(rate, window),
-            begun: now,
-            last: now,
-            waits: false,
-            alarm: Alarm::default(),
+            begun: Instant::now(),
+            waits: None,
+            late: None,
             reason: Reason::default(),
         }
     }
@@ -77,17 +73,17 @@ impl<B> Upload<B> {
     fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<Fault> {
         loop {
             let now = Instant::now();
-            if !std::mem::replace(&mut self.waits, true) {
-                self.last = now;
-            }
+            let since = *self.waits.get_or_insert(now);
             let Ok(left) = self.patience.full(now - self.begun) else {
                 return Poll::Ready(Fault(408, "the body comes too slowly (RFC 9110 15.5.9)"));
             };
-            let end = (self.begun + TOTAL).min(self.last + IDLE);
+            let end = (self.begun + TOTAL).min(since + IDLE);
             if end <= now {
                 return Poll::Ready(Fault(408, "the body did not come in time (RFC 9110 15.5.9)"));
             }
-            ready!(self.alarm.poll(end.min(now + left), context));
+            let late = self.late.get_or_insert_with(|| Box::pin(sleep_until(end.min(now + left))));
+            ready!(late.as_mut().poll(context));
+            self.late = None;
         }
     }
 }
@@ -108,7 +104,7 @@ where
             Poll::Ready(Some(Ok(frame))) => {
                 let (length, begun) = (frame.data_ref().map_or(0, Bytes::len), self.begun);
                 self.patience.took(length, || begun.elapsed());
-                self.waits = false;
+                (self.waits, self.late) = (None, None);
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {

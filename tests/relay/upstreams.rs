@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use leafboot::held::Held;
+use leafboot::guarded::Guarded;
 use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Socket, Type};
 
@@ -25,7 +25,7 @@ fn a_dead_origin_costs_nothing_but_a_look() {
 }
 
 #[test]
-fn an_origin_that_comes_back_is_asked_again() {
+fn an_origin_that_comes_back_is_restored() {
     let cable = Cable::plug();
     let first = TcpListener::bind("[::1]:0").unwrap();
     let address = first.local_addr().unwrap();
@@ -34,18 +34,18 @@ fn an_origin_that_comes_back_is_asked_again() {
     let origins = boot_service_of(&[&format!("http://[::1]:{}", address.port()), &second.origin]);
     let relayed = Relayed::with(cable, &origins);
     assert!(relayed.curl(&["/boot.ipxe"]).contains("# second"));
-    let well = |port: u16, is_well: u8| {
+    let up = |port: u16, is_up: u8| {
         let origin = format!("upstream=\"boot_service\",origin=\"http://[::1]:{port}\"");
-        relayed.metrics.text().contains(&format!("leafboot_relay_upstream_up{{{origin}}} {is_well}\n"))
+        relayed.metrics.text().contains(&format!("leafboot_relay_upstream_up{{{origin}}} {is_up}\n"))
     };
-    assert!(well(address.port(), 0), "{}", relayed.metrics.text());
+    assert!(up(address.port(), 0), "{}", relayed.metrics.text());
     let _first = Server::start(TcpListener::bind(address).unwrap(), |mut stream, _| {
         let _ = stream.write_all(&ok("#!ipxe\n# first\n"));
     });
-    eventually("it is probed while nobody asks for anything", || well(address.port(), 1));
+    eventually("it is probed while nobody asks for anything", || up(address.port(), 1));
     assert!(relayed.curl(&["/boot.ipxe"]).contains("# first"));
     let log = relayed.log();
-    assert!(log.contains("set aside: it fails") && log.contains("Connection refused"), "{log}");
+    assert!(log.contains("upstream origin ejected") && log.contains("Connection refused"), "{log}");
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn proxying(origins: &[&str]) -> String {
 }
 
 #[test]
-fn an_origin_whose_images_break_is_set_aside_and_the_rest_comes_from_the_next() {
+fn an_origin_whose_images_break_is_ejected_and_the_rest_comes_from_the_next() {
     let cable = Cable::plug();
     let (first, second) = (breaking_cache(1000), breaking_cache(usize::MAX));
     let relayed = Relayed::with(cable, &proxying(&[&first.origin, &second.origin]));
@@ -106,8 +106,8 @@ fn an_origin_whose_images_break_is_set_aside_and_the_rest_comes_from_the_next() 
     assert!(answer.starts_with("200") && answer.ends_with(&"x".repeat(100_000)), "{} bytes", answer.len());
     assert!(first.asked().contains("host: images.metal-stack.io\r\n"));
     assert!(second.asked().contains("range: bytes=1000-99999\r\n"));
-    let well = format!("upstream_up{{upstream=\"cache\",origin={:?}}} 0\n", first.origin);
-    assert!(relayed.metrics.text().contains(&well), "{}", relayed.metrics.text());
+    let down = format!("upstream_up{{upstream=\"cache\",origin={:?}}} 0\n", first.origin);
+    assert!(relayed.metrics.text().contains(&down), "{}", relayed.metrics.text());
     assert!(first.requests.try_recv().is_err(), "it was asked again");
 }
 
@@ -134,11 +134,11 @@ fn an_api_that_says_it_is_busy_is_asked_as_before() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let relayed = with_api(cable, address.port());
-    let is_well = |is_well: u8| {
-        let well = format!("upstream=\"api\",origin=\"http://[::1]:{}\"", address.port());
-        relayed.metrics.text().contains(&format!("leafboot_relay_upstream_up{{{well}}} {is_well}\n"))
+    let is_up = |is_up: u8| {
+        let labels = format!("upstream=\"api\",origin=\"http://[::1]:{}\"", address.port());
+        relayed.metrics.text().contains(&format!("leafboot_relay_upstream_up{{{labels}}} {is_up}\n"))
     };
-    assert!(relayed.curl(&["/api"]).starts_with("503") && is_well(0), "nobody is there");
+    assert!(relayed.curl(&["/api"]).starts_with("503") && is_up(0), "nobody is there");
     let listener = TcpListener::bind(address).unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
@@ -147,9 +147,9 @@ fn an_api_that_says_it_is_busy_is_asked_as_before() {
             let _ = stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
         }
     });
-    eventually("its probe is answered, whatever with", || is_well(1));
+    eventually("its probe is answered, whatever with", || is_up(1));
     assert!(relayed.curl(&["/api"]).starts_with("503"));
-    assert!(is_well(1), "a machine may have chosen what it says");
+    assert!(is_up(1), "a machine may have chosen what it says");
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn a_machine_that_breaks_off_its_call_says_nothing_of_the_origin() {
     std::thread::sleep(Duration::from_millis(300));
     let text = relayed.metrics.text();
     assert!(text.contains(&format!("upstream_up{{upstream=\"api\",origin={:?}}} 1\n", api.origin)), "{text}");
-    assert!(!relayed.log().contains("set aside"));
+    assert!(!relayed.log().contains("ejected"));
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn a_boot_service_that_takes_4_s_is_waited_for_and_one_that_hangs_is_not() {
 fn many_scripts_at_once_wait_in_a_queue_but_a_slow_boot_service_holds_nobody_up() {
     const MACHINES: usize = 96;
     let cable = Cable::plug();
-    let came = Arc::new(Held::new(Vec::new()));
+    let came = Arc::new(Guarded::new(Vec::new()));
     let seen = Arc::clone(&came);
     // It answers nobody before everybody has asked.
     let slow = Server::start(TcpListener::bind("[::]:0").unwrap(), move |mut stream, _| {

@@ -99,7 +99,7 @@ impl Health {
     }
 
     /// Whether an origin is not set aside.
-    pub fn is_well(&self, index: usize) -> bool {
+    pub fn is_up(&self, index: usize) -> bool {
         self.origins.get(index).is_some_and(|origin| origin.aside.is_none())
     }
 }
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_that_is_well_is_asked_first() {
+    fn the_first_that_is_up_is_asked_first() {
         let now = Duration::from_secs(1000);
         let mut health = Health::new(Order::Listed, 3);
         assert_eq!(health.choose(), [0, 1, 2]);
@@ -157,7 +157,7 @@ mod tests {
             assert!(health.due(now).is_empty() && health.next_due().is_none(), "one is under way");
         }
         health.probed(0, true, now);
-        assert!(health.is_well(0));
+        assert!(health.is_up(0));
         health.failed(0, now);
         assert!(health.due(seconds(now, 29)).is_empty(), "to be reached is not to answer");
         health.answered(0);

@@ -14,7 +14,7 @@ use super::headers;
 use super::scheduler::Scheduler;
 use super::shaper::Shaper;
 use crate::relay::body::Body;
-use crate::relay::upstream::{Repeat, Upstream, UpstreamError};
+use crate::relay::upstream::{Outgoing, Upstream, UpstreamError};
 use leafboot_core::relay::validators::Version;
 
 /// Bytes of a response that the partition cache sends although nobody reads them: the kernel buffers them
@@ -59,7 +59,7 @@ impl Client {
             *request.headers_mut() = headers.clone();
             request
         };
-        upstream.send(Repeat::Freely(&request), None).await
+        upstream.send(Outgoing::Idempotent(&request), None).await
     }
 
     /// Sends a request for an unshared transfer. Waits first until the shaper lets it. It accounts for the bytes that come

@@ -19,7 +19,7 @@ use tokio::time::sleep_until;
 
 use super::log::Log;
 use super::tls::TlsError;
-use super::upstream::{Buffers, Manner, Upstream, UpstreamError};
+use super::upstream::{Buffers, Options, Upstream, UpstreamError};
 use crate::metrics::{Gauge, Metrics};
 use client::Client;
 use leafboot_core::names::PortName;
@@ -118,8 +118,8 @@ impl Images {
     pub fn new(settings: &relay::Cache, metrics: &Arc<Metrics>) -> Result<Self, TlsError> {
         let host = HeaderValue::from_str(&settings.name.authority()).ok();
         let upstream = |name, buffers| {
-            let manner = Manner { name, buffers, host: host.clone(), is_judged_by_status: true };
-            Upstream::new(manner, &settings.upstream, metrics).map(Arc::new)
+            let options = Options { name, buffers, host: host.clone(), is_ejected_by_status: true };
+            Upstream::new(options, &settings.upstream, metrics).map(Arc::new)
         };
         let store = Arc::new(Store::new(settings.memory));
         metrics.watch_cache({

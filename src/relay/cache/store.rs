@@ -14,7 +14,7 @@ use super::memory::{Memory, Reservation};
 use super::outcome::{Outcome, ResultReceiver, ResultSender};
 use super::slot::{Demand, Slot};
 use super::slots::Slots;
-use crate::held::Held;
+use crate::guarded::Guarded;
 use crate::metrics::CacheState;
 use leafboot_core::names::PortName;
 
@@ -32,14 +32,14 @@ pub enum Lookup {
 /// The store of one leaf.
 #[derive(Debug)]
 pub struct Store {
-    slots: Held<Slots>,
+    slots: Guarded<Slots>,
     memory: Memory,
 }
 
 impl Store {
     /// An empty store whose images may use `bytes` bytes of memory.
     pub fn new(bytes: u64) -> Self {
-        Self { slots: Held::default(), memory: Memory::new(bytes) }
+        Self { slots: Guarded::default(), memory: Memory::new(bytes) }
     }
 
     /// How many bytes its images may use.

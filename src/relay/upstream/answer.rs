@@ -1,7 +1,7 @@
-//! An answer's body as it comes from an origin. When it is through, its connection is kept for the next request, and the
-//! origin is well; when it breaks, the origin is not.
+//! The body of an origin's answer as it arrives. A complete body makes its connection idle and its origin healthy; a broken
+//! one counts as a failure of the origin.
 //!
-//! Must never: keep a connection that is not through.
+//! Must never: keep a connection whose answer is not complete.
 
 use std::io;
 use std::pin::Pin;
@@ -9,47 +9,53 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hyper::body::{Body, Bytes, Frame, SizeHint};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 
-use super::connection::Arriving;
+use super::driver::Connection;
+use super::health::HealthMonitor;
 use super::origin::Origin;
-use super::standing::Standing;
 use crate::relay::body::Patient;
 
-/// The body of an origin's answer.
+/// The body of an origin's answer. Dropping it before its end closes its connection.
 pub(super) struct AnswerBody {
-    body: Patient<Arriving>,
-    /// Who keeps its connection.
+    body: Patient<Incoming>,
+    /// The connection that the body arrives over, and whose pool it goes to; none: the body has ended.
+    connection: Option<Connection>,
     origin: Arc<Origin>,
-    /// Who hears what becomes of it.
-    judged: Option<(Arc<Standing>, usize)>,
+    /// Where its end is reported, and the origin's index there.
+    report: Option<(Arc<HealthMonitor>, usize)>,
 }
 
 impl AnswerBody {
-    /// `idle`: how long a piece may take.
-    pub(super) fn new(body: Arriving, origin: Arc<Origin>, idle: Option<Duration>) -> Self {
-        Self { body: Patient::new(body, idle), origin, judged: None }
+    /// `idle`: the longest pause between two pieces.
+    pub(super) fn new(
+        body: Incoming,
+        connection: Connection,
+        origin: Arc<Origin>,
+        idle: Option<Duration>,
+    ) -> Self {
+        Self { body: Patient::new(body, idle), connection: Some(connection), origin, report: None }
     }
 
-    /// The same, which tells `standing` what becomes of it: it is the answer of the origin with this index.
-    pub(super) fn judged(mut self, standing: &Arc<Standing>, index: usize) -> Self {
-        self.judged = Some((Arc::clone(standing), index));
+    /// The same body. Reports its end to `health`, where the origin has this index.
+    pub(super) fn reported(mut self, health: &Arc<HealthMonitor>, index: usize) -> Self {
+        self.report = Some((Arc::clone(health), index));
         self
     }
 
-    fn is_through(&mut self) {
-        if let Some(connection) = self.body.inner().release() {
-            self.origin.keep(connection);
+    fn complete(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.origin.pool.keep(connection);
         }
-        if let Some((standing, index)) = self.judged.take() {
-            standing.answered(index);
+        if let Some((health, index)) = self.report.take() {
+            health.answered(index);
         }
     }
 
     fn broke(&mut self, reason: &io::Error) {
-        drop(self.body.inner().release());
-        if let Some((standing, index)) = self.judged.take() {
-            standing.failed(index, &format!("its answer broke off: {reason}"));
+        self.connection = None;
+        if let Some((health, index)) = self.report.take() {
+            health.failed(index, &format!("its answer broke off: {reason}"));
         }
     }
 }
@@ -66,7 +72,7 @@ impl Body for AnswerBody {
         match &frame {
             Some(Ok(_)) => {}
             Some(Err(error)) => self.broke(error),
-            None => self.is_through(),
+            None => self.complete(),
         }
         Poll::Ready(frame)
     }
@@ -82,9 +88,9 @@ impl Body for AnswerBody {
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        // A body of known length is often not asked for its end.
+        // Nobody polls a body of known length once more after its last byte.
         if self.body.is_end_stream() {
-            self.is_through();
+            self.complete();
         }
     }
 }

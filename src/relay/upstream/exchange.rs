@@ -1,6 +1,6 @@
-//! One request over one connection to an origin, and the head of its answer.
+//! One request over one connection to an origin, up to the head of its answer.
 //!
-//! Must never: lose a request that the connection did not take: it may be asked elsewhere.
+//! Must never: lose a request that was not sent: another origin may get it.
 
 use std::io;
 use std::sync::Arc;
@@ -11,37 +11,36 @@ use hyper::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCOD
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::answer::AnswerBody;
-use super::connection::{Connection, Failure};
+use super::driver::{Connection, SendError};
+use super::error::{UpstreamError, causes};
 use super::origin::Origin;
-use super::{UpstreamError, causes};
 use crate::relay::body::Body;
 
-/// An origin that does not answer a probe in this time does not answer a token request in time either, and no machine
-/// waits for it.
+/// The deadline of a probe. No machine waits for it, and an origin that needs longer does not answer a token request in
+/// time either.
 const PROBE: Duration = Duration::from_secs(10);
 const PROBE_AGENT: HeaderValue = HeaderValue::from_static(concat!("leafboot/", env!("CARGO_PKG_VERSION")));
 
-/// Why there is no answer.
+/// Why a request got no answer.
 pub(super) struct Unanswered {
-    /// What happened.
     pub(super) error: UpstreamError,
-    /// The request as it was, where surely nothing of it was sent.
+    /// The request, if no byte of it was sent.
     pub(super) unsent: Option<Box<Request<Body>>>,
 }
 
-/// How long an answer is waited for.
+/// How long to wait for an answer; none: without a bound.
 #[derive(Clone, Copy)]
 pub(super) struct Timeouts {
-    /// For its first byte; none: as long as it takes.
+    /// Until its first byte.
     pub(super) first_byte: Option<Duration>,
-    /// For the next piece of its body.
+    /// Between two pieces of its body.
     pub(super) idle: Option<Duration>,
 }
 
 /// Sends a request and returns the head of its answer, before `deadline`.
 pub(super) async fn exchange(
     origin: &Arc<Origin>,
-    connection: Box<Connection>,
+    mut connection: Connection,
     mut request: Box<Request<Body>>,
     timeouts: Timeouts,
     deadline: Option<Instant>,
@@ -50,11 +49,11 @@ pub(super) async fn exchange(
     let begun = Instant::now();
     let first_byte = timeouts.first_byte.and_then(|after| begun.checked_add(after));
     let until = first_byte.into_iter().chain(deadline).min();
-    let answer = connection.ask(request, until.map(Into::into)).await.map_err(|failure| match failure {
-        Failure::Broken(error, unsent) => {
+    let answer = connection.send(request, until.map(Into::into)).await.map_err(|error| match error {
+        SendError::Broken(error, unsent) => {
             Unanswered { error: reason(origin, &error, unsent.is_some()), unsent }
         }
-        Failure::Late => {
+        SendError::TimedOut => {
             let after = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(begun));
             Unanswered { error: UpstreamError::Late { origin: origin.name.clone(), after }, unsent: None }
         }
@@ -63,28 +62,32 @@ pub(super) async fn exchange(
         let error = UpstreamError::Unusable { origin: origin.name.clone(), reason: flaw.to_owned() };
         return Err(Unanswered { error, unsent: None });
     }
-    Ok(answer.map(|body| AnswerBody::new(body, Arc::clone(origin), timeouts.idle)))
+    Ok(answer.map(|body| AnswerBody::new(body, connection, Arc::clone(origin), timeouts.idle)))
 }
 
-/// Whether an origin answers, or why not: a server that hangs takes connections too. What it says to a question for
-/// nothing (RFC 9110 9.3.2) does not matter, unless that it does not work and that is its own word.
+/// Sends `HEAD /` (RFC 9110 9.3.2) over a new connection and returns why the origin does not answer. A connection alone
+/// proves nothing: a server that hangs takes connections, too. The answer's status matters only if `is_ejected_by_status`.
 pub(super) async fn probe(
     origin: &Arc<Origin>,
     timeouts: Timeouts,
-    is_judged_by_status: bool,
+    is_ejected_by_status: bool,
 ) -> Result<(), String> {
     let deadline = Instant::now() + PROBE;
-    let connection = origin.connect().await.map_err(|error| error.to_string())?;
+    let connection = origin.connector.connect().await.map_err(|error| error.to_string())?;
     let mut request = Box::new(Request::new(Body::empty()));
     *request.method_mut() = Method::HEAD;
     request.headers_mut().insert(USER_AGENT, PROBE_AGENT);
     let answer = exchange(origin, connection, request, timeouts, Some(deadline)).await;
     let status = answer.map_err(|unanswered| unanswered.error.to_string())?.status();
-    if is_judged_by_status && says_it_fails(status) { Err(format!("it answered {status}")) } else { Ok(()) }
+    if is_ejected_by_status && is_gateway_failure(status) {
+        Err(format!("it answered {status}"))
+    } else {
+        Ok(())
+    }
 }
 
-/// RFC 9110 15.6: the origin, or what is behind it, does not work.
-pub(super) fn says_it_fails(status: StatusCode) -> bool {
+/// Whether a status says that the origin, or a server behind it, does not work (RFC 9110 15.6).
+pub(super) fn is_gateway_failure(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
 }
 
@@ -98,13 +101,12 @@ fn reason(origin: &Origin, error: &hyper::Error, is_unsent: bool) -> UpstreamErr
     }
 }
 
-/// Why nobody can tell where the body of an answer ends, if that is so. `length`: of the body, where the HTTP library knows
-/// it: it does, too, where an answer has no body. (RFC 9112 6.1, 6.3)
+/// Why the end of an answer's body is not known, if that is so (RFC 9112 6.1, 6.3). `length` is the body's length if hyper
+/// knows it; hyper knows it of an answer without a body, too.
 fn flaw(headers: &HeaderMap, length: Option<u64>) -> Option<&'static str> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     if headers.contains_key(TRANSFER_ENCODING) {
-        // The HTTP library would take the coded bytes, up to the connection's end, for the body: nobody asked for another
-        // coding.
+        // hyper would take the coded bytes up to the connection's end for the body. leafboot asks for no coding.
         return match codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
             false => Some("its Transfer-Encoding is not chunked"),
             true if headers.contains_key(CONTENT_LENGTH) => {
@@ -152,11 +154,7 @@ mod tests {
         }
     }
 
-    async fn asked(
-        origin: &Arc<Origin>,
-        connection: Box<Connection>,
-        request: Box<Request<Body>>,
-    ) -> Unanswered {
+    async fn asked(origin: &Arc<Origin>, connection: Connection, request: Box<Request<Body>>) -> Unanswered {
         let timeouts = Timeouts { first_byte: Some(Duration::from_secs(5)), idle: None };
         exchange(origin, connection, request, timeouts, None).await.err().unwrap()
     }
@@ -166,7 +164,7 @@ mod tests {
         let mut request = request();
         for name in ["boot.example", "other.example"] {
             let (origin, (ours, theirs)) = (Origin::named(name), tokio::io::duplex(1024));
-            let connection = origin.speak(ours).await.unwrap();
+            let connection = origin.connector.http(ours).await.unwrap();
             drop(theirs);
             let Unanswered { error, unsent } = asked(&origin, connection, request).await;
             assert!(matches!(error, UpstreamError::Connect { .. }), "{error}");
@@ -181,7 +179,7 @@ mod tests {
     async fn what_was_sent_is_not() {
         let (ours, theirs) = tokio::io::duplex(1);
         let origin = Origin::named("boot.example");
-        let connection = origin.speak(ours).await.unwrap();
+        let connection = origin.connector.http(ours).await.unwrap();
         tokio::spawn(async move {
             let mut theirs = theirs;
             let _ = tokio::io::AsyncReadExt::read_u8(&mut theirs).await;

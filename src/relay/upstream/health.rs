@@ -1,7 +1,7 @@
-//! How an upstream's origins stand: gives `health` the time and the news, and says in the log and in metrics when one is
-//! set aside, and why, and when it is asked again.
+//! The health of an upstream's origins: reports to the pure rules what happens and when, and says in the log and in metrics
+//! when an origin is ejected and why, and when it is restored.
 //!
-//! Must never: decide who is asked: `health` does.
+//! Must never: decide which origin is asked: `leafboot_core::relay::health` does.
 
 use std::time::{Duration, Instant};
 
@@ -13,18 +13,18 @@ use crate::metrics::{Metrics, OriginMetrics};
 use leafboot_core::relay::health::Health;
 use leafboot_core::settings::relay;
 
-/// An upstream's origins, by their index.
-pub struct Standing {
+/// An upstream's origins, by their index in the settings.
+pub struct HealthMonitor {
     upstream: &'static str,
     origins: Vec<String>,
     health: watch::Sender<Health>,
-    /// What its times are counted from.
+    /// `health` counts time from here.
     started: Instant,
     metrics: Vec<OriginMetrics>,
 }
 
-impl Standing {
-    /// All are well. `upstream` is its name in logs and metrics.
+impl HealthMonitor {
+    /// All origins are up. `upstream` is the upstream's name in logs and metrics.
     pub fn new(upstream: &'static str, settings: &relay::Upstream, metrics: &Metrics) -> Self {
         let origins: Vec<String> = settings.origins.iter().map(ToString::to_string).collect();
         let health = watch::Sender::new(Health::new(settings.order, origins.len()));
@@ -32,7 +32,7 @@ impl Standing {
         Self { upstream, origins, health, started: Instant::now(), metrics }
     }
 
-    /// The origins in the order in which they are tried.
+    /// The origins in the order in which a request tries them.
     pub fn choose(&self) -> Vec<usize> {
         let mut order = Vec::new();
         self.health.send_if_modified(|health| {
@@ -42,13 +42,13 @@ impl Standing {
         order
     }
 
-    /// Waits until the time aside of some origins is over: each is to be probed once now.
+    /// Waits until ejected origins are due for a probe, and returns them. Each must be probed once now.
     pub async fn due(&self) -> Vec<usize> {
         let mut health = self.health.subscribe();
         loop {
             let next = health.borrow_and_update().next_due().map(|due| self.started + due);
             tokio::select! {
-                // The sender is `self`'s.
+                // `self` has the sender, so this is never an error.
                 _ = health.changed() => {}
                 () = sleep_until(next.unwrap_or_else(Instant::now).into()), if next.is_some() => {
                     let mut due = Vec::new();
@@ -62,35 +62,40 @@ impl Standing {
         }
     }
 
-    /// An origin's answer began after `first_byte`: it has yet to come through.
+    /// The head of an origin's answer came after `first_byte`. Its body is not complete yet.
     pub fn begins(&self, index: usize, first_byte: Duration) {
         self.count(index, Some(first_byte));
     }
 
-    /// An origin's answer is through.
+    /// An origin's answer is complete.
     pub fn answered(&self, index: usize) {
-        self.learn(index, |health| health.answered(index));
+        self.update(index, |health| health.answered(index));
     }
 
-    /// An origin gave no answer, one that broke, or one that says that it does not work; `reason`: which.
+    /// An origin gave no answer, a broken one, or one that says that it does not work. `reason` says which.
     pub fn failed(&self, index: usize, reason: &str) {
         self.count(index, None);
         let now = self.started.elapsed();
-        if self.learn(index, |health| health.failed(index, now)) {
-            warn!(upstream = self.upstream, origin = self.origins.get(index), reason, "set aside: it fails");
+        if self.update(index, |health| health.failed(index, now)) {
+            warn!(
+                upstream = self.upstream,
+                origin = self.origins.get(index),
+                reason,
+                "upstream origin ejected"
+            );
         }
     }
 
-    /// A probe is over.
+    /// A probe has ended.
     pub fn probed(&self, index: usize, outcome: Result<(), String>) {
         let origin = self.origins.get(index);
         let is_reached = outcome.is_ok();
         if let Err(reason) = outcome {
-            debug!(upstream = self.upstream, origin, reason, "still set aside");
+            debug!(upstream = self.upstream, origin, reason, "upstream origin stays ejected");
             self.count(index, None);
         }
         let now = self.started.elapsed();
-        self.learn(index, |health| health.probed(index, is_reached, now));
+        self.update(index, |health| health.probed(index, is_reached, now));
     }
 
     fn count(&self, index: usize, first_byte: Option<Duration>) {
@@ -99,14 +104,14 @@ impl Standing {
         }
     }
 
-    /// Takes news of an origin; whether it is set aside with them.
-    fn learn(&self, index: usize, news: impl FnOnce(&mut Health)) -> bool {
+    /// Changes an origin's health, and reports what came of it. Returns whether the origin is ejected by this.
+    fn update(&self, index: usize, change: impl FnOnce(&mut Health)) -> bool {
         let (mut before, mut after) = (true, true);
         self.health.send_if_modified(|health| {
-            before = health.is_well(index);
-            news(health);
-            after = health.is_well(index);
-            // When it is due may have changed.
+            before = health.is_up(index);
+            change(health);
+            after = health.is_up(index);
+            // Its next probe may be due at another time.
             !after
         });
         if before != after
@@ -115,7 +120,7 @@ impl Standing {
             metrics.up(after);
         }
         if after && !before {
-            info!(upstream = self.upstream, origin = self.origins.get(index), "asked again");
+            info!(upstream = self.upstream, origin = self.origins.get(index), "upstream origin restored");
         }
         before && !after
     }
