@@ -1,8 +1,8 @@
-//! The Redis edge: reads one pass's rows, writes a plan's steps, and wakes the reconciler when a row changes.
+//! The Redis edge: reads the rows of one pass, writes a plan's steps, and wakes the reconciler when a row changes.
 //!
-//! `place` says where SONiC's databases are and connects; `database` reads and writes one, and `events` hears its changes;
-//! `index` knows which of its keys matter, `walk` when the next step of its scan is due, and `watched` is all of that for
-//! one database. Redis is imported in `place`, `database`, `events` and here only.
+//! `endpoint` finds SONiC's databases and connects. `database` reads and writes one database, and `events` receives its
+//! keyspace events. `watched` joins both with the core's `row_index`, which holds the keys to read, and with the core's
+//! `scan_pace`, which says when the next step of a scan is due. Only these files import Redis.
 //!
 //! Must never: decide anything, or write anything but a plan's steps.
 
@@ -14,20 +14,20 @@ use redis::RedisError;
 use thiserror::Error;
 
 use database::Database;
-use endpoint::Places;
+use endpoint::DatabaseConfig;
 use leafboot_core::observed::Snapshot;
 use leafboot_core::plan::Step;
-use leafboot_core::refused_writes::Refused;
+use leafboot_core::refused_writes::RefusedWrite;
 use leafboot_core::rows::{self, RowKey, Rows, tables};
 pub use leafboot_core::scan_pace::{Pace, Paces};
-use watched::Watched;
+use watched::WatchedDatabase;
 
 mod database;
 mod endpoint;
 mod events;
 mod watched;
 
-/// Redis answers on the switch itself within a millisecond; one that needs longer is not well.
+/// How long Redis may take to connect or to answer. On the switch itself it answers within a millisecond.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why SONiC's databases cannot be used now.
@@ -38,7 +38,7 @@ pub enum DbError {
     ConfigFile {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: std::io::Error,
     },
     /// A file with Redis's password is not readable.
@@ -46,7 +46,7 @@ pub enum DbError {
     PasswordFile {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: std::io::Error,
     },
     /// `database_config.json` is not what SONiC writes, or is half-written.
@@ -54,82 +54,82 @@ pub enum DbError {
     ConfigContent {
         /// The file.
         path: PathBuf,
-        /// What is wrong in it.
+        /// What is wrong in the file.
         reason: String,
     },
-    /// No connection.
+    /// Redis cannot be reached.
     #[error("cannot connect to {database} at {address}: {source}")]
     Connect {
         /// Which of SONiC's databases.
         database: &'static str,
-        /// Socket path or host and port.
+        /// Socket path, or host and port.
         address: String,
-        /// What Redis or the kernel said.
+        /// The error of Redis or of the kernel.
         source: RedisError,
     },
-    /// A command failed.
+    /// A Redis command failed.
     #[error("{database}: {reason}")]
     Command {
         /// Which of SONiC's databases.
         database: &'static str,
-        /// What Redis said: one line, at most 200 characters.
+        /// Redis' error: one line, at most 200 characters.
         reason: String,
     },
 }
 
-/// Connections to the databases that leafboot uses.
+/// Connections to SONiC's databases.
 pub struct Db {
-    config: Watched,
-    state: Watched,
-    asic: Watched,
+    config: WatchedDatabase,
+    state: WatchedDatabase,
+    asic: WatchedDatabase,
     counters: Database,
 }
 
-/// The rows of the leaf's ports, for who needs nothing else; none while CONFIG_DB is not loaded.
+/// Reads the `PORT` rows alone, over a connection of its own. Returns none while CONFIG_DB is not loaded.
 pub async fn ports(database_config: &Path) -> Result<Option<Rows>, DbError> {
-    let place = Places::read(database_config)?.find("CONFIG_DB", "|")?;
-    let mut config = Watched::connect(&place, &tables::PORTS, None, Paces::default()).await?;
+    let endpoint = DatabaseConfig::read(database_config)?.endpoint("CONFIG_DB", "|")?;
+    let mut config = WatchedDatabase::connect(&endpoint, &tables::PORTS, None, Paces::default()).await?;
     config.fill().await?;
     let rows = config.rows().await?;
     Ok(config.database().is_initialized().await?.then_some(rows))
 }
 
 impl Db {
-    /// Connects to the databases that `database_config` names, subscribes to their changes, and looks for the rows that matter:
-    /// on a leaf with full routing tables that takes seconds.
+    /// Connects to the databases that `database_config` names, subscribes to their changes, and scans for the rows that
+    /// leafboot reads. The scan takes seconds on a leaf with full routing tables.
     pub async fn connect(database_config: &Path) -> Result<Self, DbError> {
         Self::connect_at(database_config, Paces::default()).await
     }
 
-    /// The same at another pace than the usual one.
+    /// Connects as [`Self::connect`] does, and scans at the given pace.
     pub async fn connect_at(database_config: &Path, paces: Paces) -> Result<Self, DbError> {
-        let places = Places::read(database_config)?;
-        let config = places.find("CONFIG_DB", "|")?;
-        let state = places.find("STATE_DB", "|")?;
-        let asic = places.find("ASIC_DB", ":")?;
-        let counters = places.find("COUNTERS_DB", ":")?;
-        // One after the other, so that what is wrong is said of the same one each time.
+        let endpoints = DatabaseConfig::read(database_config)?;
+        let config = endpoints.endpoint("CONFIG_DB", "|")?;
+        let state = endpoints.endpoint("STATE_DB", "|")?;
+        let asic = endpoints.endpoint("ASIC_DB", ":")?;
+        let counters = endpoints.endpoint("COUNTERS_DB", ":")?;
+        // Connect in a fixed order, so that the error always names the same database.
         let loaded = Some(rows::CONFIG_DB_INITIALIZED);
-        let mut config = Watched::connect(&config, &tables::CONFIG, loaded, paces).await?;
-        let mut state = Watched::connect(&state, &tables::STATE, None, paces).await?;
-        let mut asic = Watched::connect(&asic, &tables::ASIC, None, paces).await?;
+        let mut config = WatchedDatabase::connect(&config, &tables::CONFIG, loaded, paces).await?;
+        let mut state = WatchedDatabase::connect(&state, &tables::STATE, None, paces).await?;
+        let mut asic = WatchedDatabase::connect(&asic, &tables::ASIC, None, paces).await?;
         let counters = counters.connect().await?;
         tokio::try_join!(config.fill(), state.fill(), asic.fill())?;
         Ok(Self { config, state, asic, counters })
     }
 
-    /// Reads everything that a pass needs: for each database, a round trip for `database::ROWS_AT_ONCE` rows.
+    /// Reads all rows that a pass needs. Each database takes one round trip for every `database::ROWS_AT_ONCE` rows.
     pub async fn snapshot(&mut self) -> Result<Snapshot, DbError> {
         let Self { config, state, asic, counters } = self;
         let (config, (state, asic), (port_objects, rule_counters)) = tokio::try_join!(
             async {
-                // Before and after: `config reload` may empty CONFIG_DB, or end, while its rows are read.
+                // Check before and after: `config reload` may empty CONFIG_DB, or end, while its rows are read.
                 let before = config.database().is_initialized().await?;
                 let rows = config.rows().await?;
                 Ok((before && config.database().is_initialized().await?, rows))
             },
             async {
-                // In this order: what orchagent says of an ACL's rules is compared with what the ASIC has afterwards.
+                // Read STATE_DB first: orchagent's word on ACL rules is compared with what the ASIC has afterwards.
                 let state = state.rows().await?;
                 Ok((state, asic.rows().await?))
             },
@@ -141,25 +141,25 @@ impl Db {
         Ok(Snapshot { initialized, config, state, asic, port_objects, rule_counters })
     }
 
-    /// Writes a plan's steps, in their order, and returns those that Redis refused; the others are written. One round trip,
-    /// or two: rows that others need come first, and what needs a row that was refused is not written.
-    pub async fn apply(&mut self, steps: &[Step]) -> Result<Vec<Refused>, DbError> {
+    /// Writes a plan's steps in their order, and returns the writes that Redis refused; all others are done. It takes one
+    /// round trip or two: rows that others need come first, and a row is not written when Redis refused the row it needs.
+    pub async fn apply(&mut self, steps: &[Step]) -> Result<Vec<RefusedWrite>, DbError> {
         let needed: BTreeSet<RowKey> = steps.iter().filter_map(Step::needs).collect();
         let (first, rest): (Vec<&Step>, Vec<&Step>) =
             steps.iter().partition(|step| needed.contains(step.key()));
         let mut refused = self.config.database().write(&first).await?;
         let lacks = |step: &&Step| step.needs().is_some_and(|key| refused.iter().any(|row| row.key == key));
         let (lacking, rest): (Vec<&Step>, Vec<&Step>) = rest.into_iter().partition(lacks);
-        let reason = "the row of its table was refused";
+        let reason = "the row of its ACL table was refused";
         refused.extend(
-            lacking.iter().map(|step| Refused { key: step.key().clone(), reason: reason.to_owned() }),
+            lacking.iter().map(|step| RefusedWrite { key: step.key().clone(), reason: reason.to_owned() }),
         );
         refused.extend(self.config.database().write(&rest).await?);
         Ok(refused)
     }
 
-    /// Waits until a row changes. Returns false when a subscription has ended: its connection is lost. Cancel-safe. FLUSHDB
-    /// emits no event: the caller also needs a timer.
+    /// Waits until a row changes. Returns false when a connection is lost. Cancel-safe. FLUSHDB emits no event, so the caller
+    /// also needs a timer.
     pub async fn changed(&mut self) -> bool {
         tokio::select! {
             alive = self.config.changed() => alive,

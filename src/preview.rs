@@ -76,7 +76,7 @@ pub async fn run(config: &Settings, document: Option<&Path>) -> Result<Preview, 
     };
     let desired = Desired { provenance: Provenance::Pushed, ..desired };
     // What was an uplink a minute ago is known to the running agent only.
-    let uplinks = Uplinks::default().look(config, &observed, routes::to, Instant::now());
+    let uplinks = Uplinks::default().update(config, &observed, routes::to, Instant::now());
     let vrf = &config.boot.vrf;
     let is_held = |port: &PortName| observed.ports.get(port).is_some_and(|port| plan::holds(port, vrf));
     let desired = desired.without_uplinks(&uplinks, is_held);

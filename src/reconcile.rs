@@ -20,7 +20,7 @@ use leafboot_core::names::PortName;
 use leafboot_core::observed::{Links, Observed};
 use leafboot_core::plan::{self, Attempt, Facts, Plan, Repairs, Step};
 use leafboot_core::port_role::RaStates;
-use leafboot_core::refused_writes::Refusals;
+use leafboot_core::refused_writes::RefusedWrites;
 use leafboot_core::rows::RowKey;
 use leafboot_core::settings::{Boot, Settings};
 use leafboot_core::status::Status;
@@ -78,7 +78,7 @@ struct Written(BTreeMap<RowKey, Vec<(Step, Instant)>>);
 #[derive(Default)]
 struct Memory {
     written: Written,
-    refusals: Refusals,
+    refusals: RefusedWrites,
     repairs: Repairs,
     uplinks: Uplinks,
     /// A denying rule has been missing for too long.
@@ -114,7 +114,7 @@ impl Written {
 /// Where a pass writes, and what it knows of the writes before.
 struct Writer<'a> {
     db: &'a mut Db,
-    refusals: &'a mut Refusals,
+    refusals: &'a mut RefusedWrites,
     written: &'a mut Written,
 }
 
@@ -205,7 +205,7 @@ async fn pass(
     let vrf = &config.boot.vrf;
     // The rows are gone before the plan is made: on a large leaf they are the largest thing that this process holds.
     let observed = Observed::new(&db.snapshot().await?, config);
-    let uplinks = memory.uplinks.look(config, &observed, routes::to, Instant::now().into_std());
+    let uplinks = memory.uplinks.update(config, &observed, routes::to, Instant::now().into_std());
     let desired = inputs.desired.borrow_and_update().clone();
     let is_held = |port: &PortName| observed.ports.get(port).is_some_and(|port| plan::holds(port, vrf));
     let desired = desired.map(|desired| desired.without_uplinks(&uplinks, is_held));

@@ -1,6 +1,7 @@
-//! Removes the boot VRF, the boot ACL and the anycast address's loopback from a leaf, once, and waits until SONiC has let go of them.
+//! `leafboot retire`: removes the boot VRF, the boot ACL and the loopback of the anycast address from a leaf, and waits until
+//! SONiC has removed them, too.
 //!
-//! Must never: remove them under a port, or touch a port.
+//! Must never: remove them while a port uses them, or change a port.
 
 use std::time::Duration;
 
@@ -11,21 +12,21 @@ use crate::db::{Db, DbError};
 use leafboot_core::names::VrfName;
 use leafboot_core::observed::Observed;
 use leafboot_core::plan::Retirement;
-use leafboot_core::refused_writes::Refused;
+use leafboot_core::refused_writes::RefusedWrite;
 use leafboot_core::rows::RowKey;
 use leafboot_core::settings::Settings;
 
-/// SONiC's own daemons look again after a second; the subscription wakes us before that.
+/// The longest wait between two looks. SONiC's daemons retry after a second, and an event of a row ends the wait earlier.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// caclmgrd gathers events for half a second before it reads the rows that they are about (`scripts/caclmgrd: run`); what
-/// it reads then must not be half gone.
-const CACLMGRD: Duration = Duration::from_secs(2);
+/// The pause after a deletion. caclmgrd gathers events for half a second and then reads the rows (`scripts/caclmgrd: run`);
+/// the next rows must not go meanwhile.
+const CACLMGRD_PAUSE: Duration = Duration::from_secs(2);
 
-/// A daemon that has not let go after this time has not heard that a row is gone.
-const UNHEARD: Duration = Duration::from_secs(5);
+/// When a daemon still has something this long after its row went, the deletion is announced again.
+const ANNOUNCE_AFTER: Duration = Duration::from_secs(5);
 
-/// Why they are still there.
+/// Why `leafboot retire` has failed.
 #[derive(Debug, Error)]
 pub enum RetireError {
     /// The databases cannot be used.
@@ -34,7 +35,7 @@ pub enum RetireError {
     /// CONFIG_DB is being loaded.
     #[error("CONFIG_DB is not loaded: CONFIG_DB_INITIALIZED is not 1")]
     NotLoaded,
-    /// Ports are in it.
+    /// Ports still use the boot VRF or the boot ACL.
     #[error("{vrf} or its ACL still has {ports}: push a document without them and wait for released")]
     InUse {
         /// The boot VRF.
@@ -47,58 +48,56 @@ pub enum RetireError {
     Refused {
         /// The row.
         key: RowKey,
-        /// Redis' answer.
+        /// Redis' error.
         reason: String,
     },
-    /// SONiC has not let go of it.
-    #[error(
-        "after {wait:?} SONiC still has {left}: wait longer; or something that leafboot does not know is in it"
-    )]
+    /// SONiC has not removed everything in time.
+    #[error("after {wait:?} SONiC still has {left}: wait longer, or look for something unmanaged in the VRF")]
     Late {
         /// What is left, in one text.
         left: String,
-        /// How long was waited.
+        /// How long leafboot has waited.
         wait: Duration,
     },
 }
 
-/// Removes what `config` names, unless it is somebody else's; done when STATE_DB shows nothing of it.
-pub async fn run(config: &Settings, wait: Duration) -> Result<(), RetireError> {
-    let vrf = &config.boot.vrf;
+/// Removes what `settings` names, unless it is unmanaged. Returns when STATE_DB shows nothing of it.
+pub async fn run(settings: &Settings, wait: Duration) -> Result<(), RetireError> {
+    let vrf = &settings.boot.vrf;
     let mut left = format!("{vrf} and its ACL");
-    let removed = timeout(wait, remove(config, vrf, &mut left)).await;
+    let removed = timeout(wait, remove(settings, vrf, &mut left)).await;
     removed.unwrap_or(Err(RetireError::Late { left, wait }))
 }
 
-/// `left` says what the last look has found.
-async fn remove(config: &Settings, vrf: &VrfName, left: &mut String) -> Result<(), RetireError> {
-    let mut db = Db::connect(&config.database_config).await?;
+/// Removes what `settings` names, without a time limit. `left` becomes what the last look has found.
+async fn remove(settings: &Settings, vrf: &VrfName, left: &mut String) -> Result<(), RetireError> {
+    let mut db = Db::connect(&settings.database_config).await?;
     let mut announced = Instant::now();
     loop {
-        let observed = Observed::new(&db.snapshot().await?, config);
+        let observed = Observed::new(&db.snapshot().await?, settings);
         if !observed.initialized {
             return Err(RetireError::NotLoaded);
         }
-        match Retirement::new(&observed, config) {
+        match Retirement::new(&observed, settings) {
             Retirement::InUse(ports) => {
                 let ports = ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 return Err(RetireError::InUse { vrf: vrf.clone(), ports });
             }
             Retirement::Delete(steps) => {
-                if let Some(Refused { key, reason }) = db.apply(&steps).await?.into_iter().next() {
+                if let Some(RefusedWrite { key, reason }) = db.apply(&steps).await?.into_iter().next() {
                     return Err(RetireError::Refused { key, reason });
                 }
-                sleep(CACLMGRD).await;
+                sleep(CACLMGRD_PAUSE).await;
             }
             Retirement::Going { things, announce } => {
                 *left = things.join(", ");
-                if announced.elapsed() >= UNHEARD {
+                if announced.elapsed() >= ANNOUNCE_AFTER {
                     announced = Instant::now();
                     db.apply(&announce).await?;
                 }
-                // Whether a row has changed or the time is over: look again.
+                // A changed row and the end of the time have the same consequence: look again.
                 let _ = timeout(LOOK_AGAIN, db.changed()).await;
-                // A burst of changes is one look.
+                // Wait for the rest of a burst of changes.
                 sleep(Duration::from_millis(10)).await;
             }
             Retirement::Gone => return Ok(()),

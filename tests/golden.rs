@@ -17,7 +17,7 @@ use leafboot_core::plan::{self, Facts, Plan, Remedies, Subject};
 use leafboot_core::port_role::{RaState, RaStates};
 use leafboot_core::rows::{self, Fields, Rows};
 use leafboot_core::settings::Settings;
-use leafboot_core::uplinks::{Route, Uplinks};
+use leafboot_core::uplinks::{KernelRoute, Uplinks};
 use serde::Deserialize;
 
 /// leafboot's settings, with an anycast address or without.
@@ -116,10 +116,10 @@ fn remedies(case: &RemediesCase) -> Remedies {
 
 impl ObservedCase {
     /// The longest of the routes that an address is in.
-    fn route(&self, address: IpAddr) -> Option<Route> {
+    fn route(&self, address: IpAddr) -> Option<KernelRoute> {
         let found = self.routes.iter().filter(|(prefix, _)| prefix.contains(&address));
         let (prefix, devices) = found.max_by_key(|(prefix, _)| prefix.prefix_len())?;
-        Some(Route { prefix: *prefix, devices: devices.clone() })
+        Some(KernelRoute { prefix: *prefix, devices: devices.clone() })
     }
 }
 
@@ -347,7 +347,7 @@ fn every_case_has_its_plan() {
         let config = config(observed.anycast.as_deref());
         let seen = Observed::new(&snapshot(&observed), &config);
         let route = |address: IpAddr, _: Option<&str>| Ok::<_, String>(observed.route(address));
-        let uplinks = Uplinks::default().look(&config, &seen, route, Instant::now());
+        let uplinks = Uplinks::default().update(&config, &seen, route, Instant::now());
         let is_held =
             |port: &PortName| seen.ports.get(port).is_some_and(|port| plan::holds(port, &config.boot.vrf));
         let desired = desired(&case, &seen.port_rows(), &config)

@@ -75,13 +75,13 @@ impl Bench {
 
 /// A rest that no test sees the end of.
 fn without_slow_scan() -> Paces {
-    Paces { rest: Duration::from_secs(3600), alarm: Duration::from_secs(3600), ..Paces::default() }
+    Paces { rest: Duration::from_secs(3600), rest_after_loss: Duration::from_secs(3600), ..Paces::default() }
 }
 
 fn with_fast_scan() -> Paces {
     let mut paces = Paces::default();
     paces.later.pause = Duration::from_millis(1);
-    Paces { rest: Duration::from_millis(50), alarm: Duration::from_millis(50), ..paces }
+    Paces { rest: Duration::from_millis(50), rest_after_loss: Duration::from_millis(50), ..paces }
 }
 
 #[test]

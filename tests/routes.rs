@@ -5,16 +5,16 @@
 mod support;
 
 use leafboot::kernel::routes;
-use leafboot_core::uplinks::Route;
+use leafboot_core::uplinks::KernelRoute;
 use support::namespace;
 
-fn to(address: &str) -> Option<Route> {
+fn to(address: &str) -> Option<KernelRoute> {
     routes::to(address.parse().unwrap(), None).unwrap()
 }
 
-fn route(prefix: &str, devices: &[&str]) -> Option<Route> {
+fn route(prefix: &str, devices: &[&str]) -> Option<KernelRoute> {
     let devices = devices.iter().map(|device| (*device).to_owned()).collect();
-    Some(Route { prefix: prefix.parse().unwrap(), devices })
+    Some(KernelRoute { prefix: prefix.parse().unwrap(), devices })
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! Pure: the boot ACL, the rules that decide what a machine on a boot port can reach.
+//! Pure: the boot ACL: the rules that decide what a machine on a boot port can reach.
 //!
-//! One L3V6 ingress table is shared by all boot ports. Its rules are few and the same for every port, but for one that
-//! opens a port's own gateway; a port comes under them by being in the table's port list.
+//! All boot ports share one L3V6 ingress table. Its rules are few and the same for every port, except the rules that open a
+//! port's own gateway. SONiC binds the table to the ports in its port list.
 //!
-//! Must never: permit a machine to reach another machine, or the leaf on anything but the relay.
+//! Must never: permit a machine to reach another machine, or to reach the leaf on anything but the relay.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -13,71 +13,71 @@ use ipnet::Ipv6Net;
 use crate::names::{BootPrefix, PortName};
 use crate::settings::Settings;
 
-/// IANA protocol numbers; TCP's.
+/// TCP's IANA protocol number.
 pub const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 
-/// fe80::/10 (RFC 4291 2.5.6): never routed, so it is the leaf on the machine's own port.
+/// fe80::/10 (RFC 4291 2.5.6). It is never routed, so it is the leaf on the machine's own port.
 const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
-/// ff02::/16 (RFC 4291 2.7): never routed either.
+/// ff02::/16 (RFC 4291 2.7). It is never routed either.
 const LINK_LOCAL_MULTICAST: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0), 16);
 
-/// The first rule's priority; higher wins, and acl-loader's own tables use the same range (`acl_loader/main.py`).
+/// The first rule's priority. A higher priority wins. acl-loader's own tables use the same range (`acl_loader/main.py`).
 const FIRST_PRIORITY: u32 = 9000;
-/// Between two rules, so that an operator's eye finds the order in the numbers.
+/// The distance between the priorities of two rules, so that operators see the order in the numbers.
 const PRIORITY_STEP: u32 = 10;
-/// The rules that open the ports' gateways: above the one that keeps machines apart, below those that deny by type.
+/// The priority of the rules that open the ports' gateways: above `DENY_MACHINES`, below the rules that deny by ICMPv6 type.
 const GATEWAY_PRIORITY: u32 = 8000;
-/// The rules from the one on that keeps machines apart.
+/// The priority of `DENY_MACHINES`. The rules after it follow in steps.
 const MACHINES_PRIORITY: u32 = 7000;
-/// What the names of a port's own rules begin with.
+/// The prefix of the names of a port's own rules.
 pub const GATEWAY_RULES: &str = "GATEWAY_";
-/// The last rule: what no other has permitted.
+/// The priority of the last rule, which denies everything that no other rule permits.
 const DENY_PRIORITY: u32 = 1;
 
-/// One rule.
+/// One rule of the boot ACL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     /// Unique in the table: upper case letters, digits and `_`.
     pub name: String,
-    /// The highest that matches decides.
+    /// The matching rule with the highest priority decides.
     pub priority: u32,
-    /// What becomes of a packet that matches.
+    /// What the ASIC does with a packet that matches.
     pub action: Action,
-    /// What a packet must have; a field that is not set matches everything.
+    /// What a packet must have. An unset field matches everything.
     pub matches: Match,
 }
 
-/// What becomes of a packet.
+/// What the ASIC does with a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// It goes on.
+    /// Forwards it.
     Forward,
-    /// It is dropped.
+    /// Drops it.
     Drop,
 }
 
 /// What a packet must have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Match {
-    /// Its next header.
+    /// The next header, by IANA number.
     pub protocol: Option<u8>,
-    /// Its ICMPv6 type.
+    /// The ICMPv6 type.
     pub icmpv6_type: Option<u8>,
-    /// Where it comes from.
+    /// The source address.
     pub source: Option<Ipv6Net>,
-    /// Where it goes.
+    /// The destination address.
     pub destination: Option<Ipv6Net>,
-    /// The TCP or UDP port that it goes to.
+    /// The TCP or UDP destination port.
     pub destination_port: Option<u16>,
 }
 
-/// The rules that stand in the table whatever is pushed, highest priority first.
-pub fn rules(config: &Settings) -> Vec<Rule> {
+/// The rules that all ports share, highest priority first. They follow from the settings alone.
+pub fn rules(settings: &Settings) -> Vec<Rule> {
     let icmp =
         |icmpv6_type| Match { protocol: Some(ICMPV6), icmpv6_type: Some(icmpv6_type), ..Match::default() };
-    let supernet = config.boot.supernet;
+    let supernet = settings.boot.supernet;
     let to = |protocol, destination, port| Match {
         protocol,
         icmpv6_type: None,
@@ -96,11 +96,11 @@ pub fn rules(config: &Settings) -> Vec<Rule> {
         // A machine is no router (RFC 4861 4.2, 4.5).
         ("DENY_ROUTER_ADVERTISEMENT".to_owned(), Action::Drop, icmp(134)),
         ("DENY_REDIRECT".to_owned(), Action::Drop, icmp(137)),
-        // Neighbour discovery by its destination: by its type it could be routed to another machine.
+        // Neighbour discovery is matched by destination. Matched by type, it could be routed to another machine.
         ("ICMPV6_MULTICAST".to_owned(), Action::Forward, on_link(ICMPV6, LINK_LOCAL_MULTICAST, None)),
         ("ICMPV6_LINK_LOCAL".to_owned(), Action::Forward, on_link(ICMPV6, LINK_LOCAL, None)),
     ];
-    for (tls, port) in relay_ports(config) {
+    for (tls, port) in relay_ports(settings) {
         head.push((format!("RELAY_{tls}LINK_LOCAL"), Action::Forward, on_link(TCP, LINK_LOCAL, Some(port))));
     }
 
@@ -114,16 +114,16 @@ pub fn rules(config: &Settings) -> Vec<Rule> {
             tail.push((format!("{name}_{number}"), Action::Forward, to(protocol, *destination, port)));
         }
     };
-    let dns: Vec<Ipv6Net> = config.ra.dns.iter().map(|server| Ipv6Net::new_assert(*server, 128)).collect();
+    let dns: Vec<Ipv6Net> = settings.ra.dns.iter().map(|server| Ipv6Net::new_assert(*server, 128)).collect();
     permit("DNS_UDP", Some(UDP), &dns, Some(53));
     permit("DNS_TCP", Some(TCP), &dns, Some(53));
-    permit("NTP", Some(UDP), &config.acl.ntp, Some(123));
-    permit("CACHE", Some(TCP), &config.acl.cache, None);
-    let anycast = config.boot.anycast.map(|anycast| Ipv6Net::new_assert(anycast.address(), 128));
-    for (tls, port) in relay_ports(config) {
+    permit("NTP", Some(UDP), &settings.acl.ntp, Some(123));
+    permit("CACHE", Some(TCP), &settings.acl.cache, None);
+    let anycast = settings.boot.anycast.map(|anycast| Ipv6Net::new_assert(anycast.address(), 128));
+    for (tls, port) in relay_ports(settings) {
         permit(&format!("RELAY_{tls}ANYCAST"), Some(TCP), anycast.as_slice(), Some(port));
     }
-    permit("CONTROL_PLANE", None, &config.acl.control_plane, None);
+    permit("CONTROL_PLANE", None, &settings.acl.control_plane, None);
     for (name, icmpv6_type) in [("ECHO_REQUEST", 128), ("ECHO_REPLY", 129)] {
         tail.push((name.to_owned(), Action::Forward, Match { source: Some(supernet), ..icmp(icmpv6_type) }));
     }
@@ -134,10 +134,10 @@ pub fn rules(config: &Settings) -> Vec<Rule> {
     head.chain(tail).chain(numbered(DENY_PRIORITY, [deny])).collect()
 }
 
-/// The rules that open a port's gateway to the relay's ports, and to ICMPv6: a machine asks whether its gateway is still
-/// there, and is asked (RFC 4861 7.3), from whatever address it has. The gateway lies in the machines' own address space,
-/// so it needs rules of its own above the one that keeps machines apart.
-pub fn gateway_rules(config: &Settings, port: &PortName, prefix: BootPrefix) -> Vec<Rule> {
+/// The rules that open a port's gateway for the relay's ports and for ICMPv6. Machine and gateway probe each other's
+/// reachability (RFC 4861 7.3) from any of their addresses. The gateway lies in `boot.supernet`, so its rules need a higher
+/// priority than `DENY_MACHINES`.
+pub fn gateway_rules(settings: &Settings, port: &PortName, prefix: BootPrefix) -> Vec<Rule> {
     let rule = |what: &str, protocol, source, destination_port| Rule {
         name: format!("{GATEWAY_RULES}{what}{}", port.as_str().to_ascii_uppercase()),
         priority: GATEWAY_PRIORITY,
@@ -150,11 +150,11 @@ pub fn gateway_rules(config: &Settings, port: &PortName, prefix: BootPrefix) -> 
             destination_port,
         },
     };
-    let relay = relay_ports(config).map(|(tls, port)| rule(tls, TCP, Some(prefix.net()), Some(port)));
+    let relay = relay_ports(settings).map(|(tls, port)| rule(tls, TCP, Some(prefix.net()), Some(port)));
     relay.chain([rule("ICMPV6_", ICMPV6, None, None)]).collect()
 }
 
-/// The rule that lets a TCP or UDP packet through, of `rules` that stand in the order of their priorities.
+/// The rule that permits a TCP or UDP packet, if one does. `rules` are in the order of their priorities.
 pub fn permits(rules: &[Rule], protocol: u8, from: Ipv6Addr, to: Ipv6Addr, port: u16) -> Option<&Rule> {
     let is = |matches: &Match| {
         matches.icmpv6_type.is_none()
@@ -166,7 +166,7 @@ pub fn permits(rules: &[Rule], protocol: u8, from: Ipv6Addr, to: Ipv6Addr, port:
     rules.iter().find(|rule| is(&rule.matches)).filter(|rule| rule.action == Action::Forward)
 }
 
-/// Whether a rule's name is one of a port's own.
+/// Whether this is the name of one of the port's own rules.
 pub fn is_own_rule(rule: &str, port: &PortName) -> bool {
     let what = rule
         .strip_prefix(GATEWAY_RULES)
@@ -174,10 +174,10 @@ pub fn is_own_rule(rule: &str, port: &PortName) -> bool {
     what.is_some_and(|what| ["", "TLS_", "ICMPV6_"].contains(&what))
 }
 
-/// The relay's TCP ports, each with what tells its rules' names apart.
-fn relay_ports(config: &Settings) -> impl Iterator<Item = (&'static str, u16)> {
-    let tls = config.relay.tls.as_ref().map(|tls| ("TLS_", tls.port));
-    [("", config.relay.port)].into_iter().chain(tls)
+/// The relay's TCP ports, each with the part of its rules' names that tells them apart.
+fn relay_ports(settings: &Settings) -> impl Iterator<Item = (&'static str, u16)> {
+    let tls = settings.relay.tls.as_ref().map(|tls| ("TLS_", tls.port));
+    [("", settings.relay.port)].into_iter().chain(tls)
 }
 
 fn numbered(

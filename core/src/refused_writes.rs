@@ -1,5 +1,5 @@
-//! Pure: the rows of CONFIG_DB that Redis refuses to write, why, and when each may be tried again. Redis refuses a write
-//! without breaking the connection: when it is out of memory, while it is a replica, when a key holds no row.
+//! Pure: the rows of CONFIG_DB that Redis refuses to write, with the reason and the time of the next try. Redis refuses a
+//! write without breaking the connection when it is out of memory, while it is a replica, or when a key holds no hash.
 //!
 //! Must never: hold back a row that Redis takes, keep more than one reason for a row, or read a clock.
 
@@ -11,23 +11,23 @@ use crate::names::PortName;
 use crate::plan::Step;
 use crate::rows::RowKey;
 
-/// A refused row is tried again after this time, and after twice as long each time that it is refused again.
+/// The pause before a refused row is tried again. It doubles each time that the row is refused again.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// The longest pause.
 const LAST_PAUSE: Duration = Duration::from_secs(60);
 
 /// One write that Redis refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct RefusedWrite {
     /// The row.
     pub key: RowKey,
     /// Redis' answer: one line, at most 200 characters.
     pub reason: String,
 }
 
-/// Rows that were refused for the same reason: what is said of them.
+/// Rows that were refused for the same reason, as one line for log and status.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
+pub struct RefusalSummary {
     /// The first of them.
     pub first: RowKey,
     /// How many there are.
@@ -36,31 +36,36 @@ pub struct Summary {
     pub reason: String,
 }
 
-/// Every row that Redis refused at its last write, and that is still to be written.
+/// Every row that Redis refused at its last write and that the plan still has.
 #[derive(Debug, Default)]
-pub struct Refusals(BTreeMap<RowKey, Refusal>);
+pub struct RefusedWrites(BTreeMap<RowKey, RefusedRow>);
 
 #[derive(Debug)]
-struct Refusal {
+struct RefusedRow {
     reason: String,
     pause: Duration,
     again: Instant,
 }
 
-impl Refusals {
-    /// The steps of a plan that may be done now, in their order.
+impl RefusedWrites {
+    /// The steps of a plan that may be written now, in their order.
     pub fn due(&self, steps: &[Step], now: Instant) -> Vec<Step> {
-        let is_held = |step: &Step| self.0.get(step.key()).is_some_and(|refusal| now < refusal.again);
-        // A row waits until the one that it needs was taken, not just until that may be tried again.
+        let is_paused = |step: &Step| self.0.get(step.key()).is_some_and(|row| now < row.again);
+        // A row waits until the row that it needs is written, not only until that row may be tried again.
         let lacks = |step: &Step| step.needs().is_some_and(|key| self.0.contains_key(&key));
-        steps.iter().filter(|step| !is_held(step) && !lacks(step)).cloned().collect()
+        steps.iter().filter(|step| !is_paused(step) && !lacks(step)).cloned().collect()
     }
 
-    /// Takes in the outcome of a write: the steps that were tried, and the rows that were refused. Returns what is new,
-    /// for the log: each row once, until it is taken or refused for another reason.
-    pub fn record(&mut self, tried: &[Step], refused: Vec<Refused>, now: Instant) -> Vec<Summary> {
+    /// Records the outcome of a write: the steps that were tried, and the rows that were refused. Returns the new refusals for
+    /// the log: each row once, until it is written or refused for another reason.
+    pub fn record(
+        &mut self,
+        tried: &[Step],
+        refused: Vec<RefusedWrite>,
+        now: Instant,
+    ) -> Vec<RefusalSummary> {
         let refused: BTreeMap<RowKey, String> =
-            refused.into_iter().map(|Refused { key, reason }| (key, reason)).collect();
+            refused.into_iter().map(|RefusedWrite { key, reason }| (key, reason)).collect();
         for step in tried.iter().filter(|step| !refused.contains_key(step.key())) {
             self.0.remove(step.key());
         }
@@ -71,41 +76,41 @@ impl Refusals {
                 news.push((key.clone(), reason.clone()));
             }
             let pause = before.map_or(FIRST_PAUSE, |before| LAST_PAUSE.min(before.pause * 2));
-            self.0.insert(key, Refusal { reason, pause, again: now + pause });
+            self.0.insert(key, RefusedRow { reason, pause, again: now + pause });
         }
         summaries(news.iter().map(|(key, reason)| (key, reason.as_str())))
     }
 
-    /// Whether Redis refused no write that is still to be made.
+    /// Whether no refused row is left.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// When the next refused row may be tried again. One that needs another refused row is tried after that.
+    /// When the next refused row may be tried again. A row that needs another refused row is tried after that row.
     pub fn next(&self) -> Option<Instant> {
         let is_free = |key: &RowKey| key.needs().is_none_or(|key| !self.0.contains_key(&key));
-        self.0.iter().filter(|(key, _)| is_free(key)).map(|(_, refusal)| refusal.again).min()
+        self.0.iter().filter(|(key, _)| is_free(key)).map(|(_, row)| row.again).min()
     }
 
-    /// Forgets rows that nobody wants to write any more. While their pause lasts they are kept: a plan may leave a row out
-    /// for a moment, while CONFIG_DB is being loaded.
+    /// Forgets the rows that the plan does not have any more, once their pause is over. Before that they are kept: a plan leaves
+    /// rows out for a moment while CONFIG_DB is being loaded.
     pub fn forget(&mut self, steps: &[Step], now: Instant) {
         let planned: BTreeSet<&RowKey> = steps.iter().map(Step::key).collect();
-        self.0.retain(|key, refusal| planned.contains(key) || now < refusal.again);
+        self.0.retain(|key, row| planned.contains(key) || now < row.again);
     }
 
-    /// The refused rows that all ports share, by reason.
-    pub fn shared(&self) -> Vec<Summary> {
+    /// The refused rows that all ports share, one summary for each reason.
+    pub fn shared(&self) -> Vec<RefusalSummary> {
         let shared = self.0.iter().filter(|(key, _)| key.port().is_none());
-        summaries(shared.map(|(key, refusal)| (key, refusal.reason.as_str())))
+        summaries(shared.map(|(key, row)| (key, row.reason.as_str())))
     }
 
     /// The first refused row of each port that has one.
-    pub fn of_ports(&self) -> BTreeMap<&PortName, Summary> {
+    pub fn of_ports(&self) -> BTreeMap<&PortName, RefusalSummary> {
         let mut ports = BTreeMap::new();
-        for (key, refusal) in &self.0 {
+        for (key, row) in &self.0 {
             if let Some(port) = key.port() {
-                let summary = Summary { first: key.clone(), rows: 1, reason: refusal.reason.clone() };
+                let summary = RefusalSummary { first: key.clone(), rows: 1, reason: row.reason.clone() };
                 ports.entry(port).or_insert(summary);
             }
         }
@@ -114,12 +119,12 @@ impl Refusals {
 }
 
 /// One summary for each reason.
-fn summaries<'a>(rows: impl Iterator<Item = (&'a RowKey, &'a str)>) -> Vec<Summary> {
+fn summaries<'a>(rows: impl Iterator<Item = (&'a RowKey, &'a str)>) -> Vec<RefusalSummary> {
     let mut found: BTreeMap<&str, (&RowKey, usize)> = BTreeMap::new();
     for (key, reason) in rows {
         found.entry(reason).or_insert((key, 0)).1 += 1;
     }
-    let summary = |(reason, (first, rows)): (&str, (&RowKey, usize))| Summary {
+    let summary = |(reason, (first, rows)): (&str, (&RowKey, usize))| RefusalSummary {
         first: first.clone(),
         rows,
         reason: reason.to_owned(),
@@ -127,7 +132,7 @@ fn summaries<'a>(rows: impl Iterator<Item = (&'a RowKey, &'a str)>) -> Vec<Summa
     found.into_iter().map(summary).collect()
 }
 
-impl fmt::Display for Summary {
+impl fmt::Display for RefusalSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Redis refuses to write {}", self.first)?;
         if self.rows > 1 {

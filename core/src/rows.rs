@@ -1,6 +1,6 @@
-//! SONiC's database vocabulary: the names of its tables, keys and fields stand here and in `rows/tables` only.
+//! SONiC's database schema: only this file and `rows/tables` have the names of its tables, keys and fields.
 //!
-//! Must never: talk to a database, or decide what should stand in one.
+//! Must never: talk to a database, or decide what to write to one.
 
 pub mod tables;
 
@@ -17,13 +17,13 @@ use crate::names::{AclName, BootPrefix, LoopbackName, PortName, VrfName};
 
 /// One row's fields by name. A row without fields is empty here and `{"NULL": "NULL"}` in Redis.
 ///
-/// Not a `BTreeMap`, which has room for eleven fields in each of a leaf's thousands of rows.
+/// A `BTreeMap` would reserve room for eleven fields in each of a leaf's thousands of rows.
 pub type Fields = LiteMap<String, String>;
 
-/// Rows by their key's text, as one database holds them.
+/// The rows of one database by their key.
 pub type Rows = BTreeMap<String, Fields>;
 
-/// What a row without fields holds instead (`common/configdb.h`: `typed_to_raw`).
+/// Name and value of the field that a row without fields has in Redis (swss-common `common/configdb.h: typed_to_raw`).
 pub const NULL: &str = "NULL";
 
 /// `INTERFACE` field: the VRF that a port is a member of. STATE_DB spells it `vrf`.
@@ -32,7 +32,7 @@ const VRF_NAME: &str = "vrf_name";
 /// `ACL_TABLE` field: the ports that the table is bound to, comma-separated.
 const ACL_PORTS: &str = "ports@";
 
-/// `ACL_TABLE` field by which our table is known, whatever else somebody has made of it.
+/// `ACL_TABLE` field and value that mark leafboot's table, even after somebody has edited its other fields.
 const ACL_DESCRIPTION: (&str, &str) = ("policy_desc", "machines that boot (leafboot)");
 
 const RIF_PORT: &str = "SAI_ROUTER_INTERFACE_ATTR_PORT_ID";
@@ -44,7 +44,7 @@ const MEMBER_TABLE: &str = "SAI_ACL_TABLE_GROUP_MEMBER_ATTR_ACL_TABLE_ID";
 const ENTRY_TABLE: &str = "SAI_ACL_ENTRY_ATTR_TABLE_ID";
 const ENTRY_COUNTER: &str = "SAI_ACL_ENTRY_ATTR_ACTION_COUNTER";
 
-/// CONFIG_DB: `1` once the configuration is loaded; `0` while it is not (`docker_image_ctl.j2`).
+/// CONFIG_DB key: `1` when the configuration is loaded, `0` before (sonic-buildimage `docker_image_ctl.j2`).
 pub const CONFIG_DB_INITIALIZED: &str = "CONFIG_DB_INITIALIZED";
 
 /// COUNTERS_DB hash: a port's name to its ASIC object.
@@ -67,13 +67,13 @@ pub enum RowKey {
     Interface(PortName),
     /// The address row `INTERFACE|<port>|<prefix>::1/64`.
     Address(PortName, BootPrefix),
-    /// Somebody else's address row on a port, as it is spelled. Only ever deleted.
+    /// An unmanaged address row on a port, as it is spelled. leafboot only deletes such rows.
     OtherAddress(PortName, String),
     /// The base row `LOOPBACK_INTERFACE|<loopback>`.
     Loopback(LoopbackName),
     /// The address row `LOOPBACK_INTERFACE|<loopback>|<address>`.
     LoopbackAddress(LoopbackName, String),
-    /// `VLAN_MEMBER|<vlan>|<port>`. Only ever deleted.
+    /// `VLAN_MEMBER|<vlan>|<port>`. leafboot only deletes such rows.
     VlanMember(String, PortName),
 }
 
@@ -93,7 +93,7 @@ impl RowKey {
         }
     }
 
-    /// The row that must stand before this one is written: caclmgrd dies of an ACL rule whose table has no row
+    /// The row that must be in CONFIG_DB before this one is written. caclmgrd crashes on an ACL rule whose table has no row
     /// (`scripts/caclmgrd: run`).
     pub fn needs(&self) -> Option<Self> {
         match self {
@@ -108,10 +108,8 @@ impl RowKey {
             | Self::VlanMember(..) => None,
         }
     }
-}
 
-impl RowKey {
-    /// Whether it is a row of an ACL.
+    /// Whether this is a row of an ACL.
     pub fn is_acl(&self) -> bool {
         matches!(self, Self::AclTable(_) | Self::AclRule(..))
     }
@@ -133,12 +131,12 @@ impl fmt::Display for RowKey {
     }
 }
 
-/// The fields of our base row, of a port and of the loopback.
+/// The fields of leafboot's base row on a port or on the loopback.
 pub fn interface_fields(vrf: &VrfName) -> Fields {
     fields([(VRF_NAME, vrf.to_string())])
 }
 
-/// Our ACL table's fields. An empty port list is the text «», which is SONiC's way to park a table.
+/// The fields of leafboot's ACL table. An empty port list is the empty text: SONiC then keeps the table unbound.
 pub fn acl_table_fields(ports: &BTreeSet<PortName>) -> Fields {
     fields([
         (ACL_DESCRIPTION.0, ACL_DESCRIPTION.1.to_owned()),
@@ -154,15 +152,15 @@ pub fn acl_table_ports(fields: &Fields) -> BTreeSet<String> {
     list.split(',').filter(|port| !port.is_empty()).map(str::to_owned).collect()
 }
 
-/// Whether an ACL table's row is ours, perhaps half-written or edited. One that does not say so and is of another kind was
-/// written by somebody else.
+/// Whether an ACL table's row is leafboot's, perhaps half-written or edited. A row without leafboot's description and of another
+/// type or stage is unmanaged.
 pub fn is_our_acl_table(row: &Fields) -> bool {
     let could_be = |name: &str, value: &str| row.get(name).is_none_or(|got| got.eq_ignore_ascii_case(value));
     let is_marked = row.get(ACL_DESCRIPTION.0).is_some_and(|text| text == ACL_DESCRIPTION.1);
     is_marked || (could_be("type", "L3V6") && could_be("stage", "ingress"))
 }
 
-/// Whether two rows of an ACL table say the same; in which order they list the ports says nothing.
+/// Whether two rows of an ACL table mean the same. The order of the ports does not matter.
 pub fn is_same_acl_table(row: &Fields, other: &Fields) -> bool {
     let mut sorted = row.clone();
     if let (Some(ports), Some(others)) = (sorted.get_mut(ACL_PORTS), other.get(ACL_PORTS))
@@ -173,7 +171,7 @@ pub fn is_same_acl_table(row: &Fields, other: &Fields) -> bool {
     sorted == *other
 }
 
-/// A rule's fields. `IP_PROTOCOL`, not `NEXT_HEADER`: SONiC's YANG models know only the former
+/// The fields of an ACL rule. The next header goes into `IP_PROTOCOL`, because SONiC's YANG models do not have `NEXT_HEADER`
 /// (`sonic-acl.yang.j2`), and `orchagent/aclorch.cpp: AclRule` translates it.
 pub fn acl_rule_fields(rule: &Rule) -> Fields {
     let action = match rule.action {
@@ -239,7 +237,7 @@ pub enum Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// Reads a key's text; none for a table that leafboot does not know or a key of another shape.
+    /// Parses a key. Returns none for a table that leafboot does not know, and for a key of another shape.
     pub fn parse(key: &'a str) -> Option<Self> {
         let (table, rest) = key.split_once('|')?;
         let (first, second) = match rest.split_once('|') {
@@ -284,17 +282,17 @@ pub fn bound_vrf(fields: &Fields) -> &str {
     fields.get("vrf").map_or("", String::as_str)
 }
 
-/// Whether a STATE_DB row says that its thing is there.
+/// Whether a STATE_DB row has `state` `ok`.
 pub fn is_ok(fields: &Fields) -> bool {
     fields.get("state").is_some_and(|state| state == "ok")
 }
 
-/// Whether a BGP neighbour's session stands (`bgpmon.py` has FRR's word for it).
+/// Whether a BGP session is established (`bgpmon.py` writes FRR's state).
 pub fn is_established(fields: &Fields) -> bool {
     fields.get("state").is_some_and(|state| state == "Established")
 }
 
-/// A port's other name, from its CONFIG_DB `PORT` row.
+/// A port's alias, from its CONFIG_DB `PORT` row.
 pub fn alias(fields: &Fields) -> Option<&String> {
     fields.get("alias")
 }
@@ -309,36 +307,36 @@ pub fn is_active(fields: &Fields) -> bool {
     fields.get("status").is_some_and(|status| status == "Active")
 }
 
-/// Whether orchagent has refused an ACL rule: it forgets the row, and takes it only when it is written again. One that is
-/// `Pending creation` it tries again by itself.
+/// Whether orchagent has refused an ACL rule. It forgets a refused row until the row is written again, and retries a rule in
+/// `Pending creation` by itself (`orchagent/aclorch.cpp`).
 pub fn is_refused(fields: &Fields) -> bool {
     fields.get("status").is_some_and(|status| status == "Inactive")
 }
 
-/// What an ASIC_DB row says of a port's object.
+/// What leafboot reads from an ASIC_DB row. The texts are object IDs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AsicRow<'a> {
-    /// A router interface stands on the port's object.
+    /// The port with this object has a router interface.
     RouterInterface(&'a str),
-    /// A sub-interface's router interface stands on the port's object (`orchagent/intfsorch.cpp: addRouterIntfs`).
+    /// The port with this object has a sub-interface's router interface (`orchagent/intfsorch.cpp: addRouterIntfs`).
     SubInterface(&'a str),
-    /// A bridge port stands on the port's object.
+    /// The port with this object has a bridge port.
     BridgePort(&'a str),
-    /// The port's object, with the ACL table group on its ingress.
+    /// The port's object, and the ACL table group on its ingress.
     Port(&'a str, Option<&'a str>),
-    /// The ACL table group has this ACL table.
+    /// The ACL table group (first) has this ACL table (second).
     GroupMember(&'a str, &'a str),
     /// The ACL table has an entry.
     AclEntry {
         /// The table's object.
         table: &'a str,
-        /// The object of the counter that counts what the entry matches.
+        /// The object of the entry's counter.
         counter: Option<&'a str>,
     },
 }
 
 impl<'a> AsicRow<'a> {
-    /// Reads a row; none when it says nothing that leafboot needs.
+    /// Parses a row. Returns none if leafboot needs nothing from it.
     pub fn parse(key: &'a str, fields: &'a Fields) -> Option<Self> {
         let rest = key.strip_prefix("ASIC_STATE:SAI_OBJECT_TYPE_")?;
         let (kind, object) = rest.split_once(':')?;
@@ -363,27 +361,27 @@ impl<'a> AsicRow<'a> {
     }
 }
 
-/// The object that an ACL entry's action is about. sairedis writes the object alone, and `disabled` for an action that is
-/// off (`meta/sai_serialize.cpp: sai_serialize_acl_action`); with `true:` before it, it means the same.
+/// The object ID in an ACL entry's action. sairedis writes the bare ID, or `disabled` (`meta/sai_serialize.cpp:
+/// sai_serialize_acl_action`). `true:` before the ID means the same as the bare ID.
 fn action_object(action: &str) -> Option<&str> {
     let object = action.strip_prefix("true:").unwrap_or(action);
     (object.starts_with("oid:") && object != "oid:0x0").then_some(object)
 }
 
-/// The rules of an ACL table by the object of their counter, out of COUNTERS_DB's map of all tables' rules.
+/// The rules of an ACL table by the object of their counter, from COUNTERS_DB's map of all tables' rules.
 pub fn rules_by_counter<'a>(map: &'a Fields, table: &str) -> BTreeMap<&'a str, &'a str> {
     let rule = |name: &'a str| name.strip_prefix(table)?.strip_prefix(':');
     map.iter().filter_map(|(name, counter)| Some((counter.as_str(), rule(name)?))).collect()
 }
 
-/// Whether an address row carries an address as SONiC reads one: without a length it is a host's (swss-common
+/// Whether SONiC can parse the address of an address row. An address without a length is a host's (swss-common
 /// `common/ipprefix.cpp: IpPrefix::IpPrefix`).
 pub fn is_address(text: &str) -> bool {
     text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok()
 }
 
-/// The boot prefix whose gateway an address row carries, if it is spelled as leafboot spells it.
-/// SONiC copies the text literally, so another spelling is another row.
+/// The boot prefix whose gateway address this is, if it is spelled as leafboot spells it. SONiC copies the text literally, so
+/// another spelling is another row.
 pub fn gateway_row(address: &str) -> Option<BootPrefix> {
     let net: Ipv6Net = address.parse().ok()?;
     (net.to_string() == address).then(|| BootPrefix::of_gateway(net)).flatten()

@@ -1,7 +1,7 @@
-//! Pure: a scan of one database in small steps: where it is, when its next step is due, and how many keys that looks at.
+//! Pure: the scan of one database in small steps: its cursor, when the next step is due, and how many keys a step covers.
 //!
-//! The first round, at the start, is as fast as may be; the rounds after it look for rows whose events were lost, and are
-//! slow. Redis does one command after the other, so each step is short: the switch's daemons wait for no longer.
+//! The first round, at the start, is fast. The rounds after it look for rows whose events were lost, and are slow. Redis runs
+//! one command after the other, so each step is short: the switch's daemons wait no longer than one step.
 //!
 //! Must never: read a clock, or talk to a database.
 
@@ -10,55 +10,55 @@ use std::time::{Duration, Instant};
 /// How fast a scan goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// How many keys Redis looks at in a step, about.
+    /// About how many keys Redis looks at in a step (SCAN's COUNT).
     pub keys: usize,
-    /// The time between the beginnings of two steps.
+    /// The time from the beginning of one step to that of the next.
     pub pause: Duration,
 }
 
-/// How a database is scanned.
+/// How fast the rounds of a scan are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Paces {
     /// The first round.
     pub first: Pace,
-    /// The rounds after it.
+    /// The later rounds.
     pub later: Pace,
-    /// The time between two of these rounds.
+    /// The pause between two rounds.
     pub rest: Duration,
-    /// The same when an event was lost.
-    pub alarm: Duration,
+    /// The pause between two rounds when an event was lost.
+    pub rest_after_loss: Duration,
 }
 
 impl Default for Paces {
     fn default() -> Self {
         Self {
-            // Redis looks at a key in less than a microsecond, so a step takes less than a client notices.
+            // Redis looks at a key in less than a microsecond: other clients do not notice a step.
             first: Pace { keys: 16, pause: Duration::from_micros(180) },
             later: Pace { keys: 1000, pause: Duration::from_millis(500) },
             rest: Duration::from_secs(600),
-            alarm: Duration::from_secs(5),
+            rest_after_loss: Duration::from_secs(5),
         }
     }
 }
 
-/// The slow scan, which begins anew whenever it is through.
+/// The slow scan. A new round begins some time after the one before has ended.
 #[derive(Debug)]
-pub struct Walk {
+pub struct Scan {
     paces: Paces,
     /// Redis' cursor; 0 between two rounds.
     cursor: u64,
     due: Instant,
-    /// An event was lost in this round: perhaps of a row that the round had passed before.
-    is_alarmed: bool,
+    /// An event was lost during this round. The round may have passed its row before.
+    is_event_lost: bool,
 }
 
-impl Walk {
-    /// One whose first round begins after a rest.
+impl Scan {
+    /// A scan whose first slow round begins after a rest.
     pub fn new(paces: Paces, now: Instant) -> Self {
-        Self { paces, cursor: 0, due: now + paces.rest, is_alarmed: false }
+        Self { paces, cursor: 0, due: now + paces.rest, is_event_lost: false }
     }
 
-    /// How fast the scan before it goes, which is done at once.
+    /// The pace of the first scan, which is done at once and not counted here.
     pub fn first_pace(&self) -> Pace {
         self.paces.first
     }
@@ -68,29 +68,29 @@ impl Walk {
         self.due
     }
 
-    /// Redis' cursor for the next step, and about how many keys it looks at.
-    pub fn step(&self) -> (u64, usize) {
+    /// Redis' cursor for the next step, and about how many keys the step looks at.
+    pub fn next_step(&self) -> (u64, usize) {
         (self.cursor, self.paces.later.keys)
     }
 
-    /// A step was made, and Redis has given the cursor for the next one.
-    pub fn stepped(&mut self, cursor: u64, now: Instant) {
+    /// Records a step: Redis has returned `cursor` for the next one.
+    pub fn record_step(&mut self, cursor: u64, now: Instant) {
         self.cursor = cursor;
-        let pause = match (cursor, self.is_alarmed) {
-            (0, true) => self.paces.alarm,
+        let pause = match (cursor, self.is_event_lost) {
+            (0, true) => self.paces.rest_after_loss,
             (0, false) => self.paces.rest,
             (_, _) => self.paces.later.pause,
         };
-        self.is_alarmed &= cursor != 0;
+        self.is_event_lost &= cursor != 0;
         self.due = now + pause;
     }
 
-    /// An event was lost: a round begins soon.
-    pub fn alarm(&mut self, now: Instant) {
+    /// Records that an event was lost: the next round begins soon.
+    pub fn record_lost_event(&mut self, now: Instant) {
         if self.cursor == 0 {
-            self.due = self.due.min(now + self.paces.alarm);
+            self.due = self.due.min(now + self.paces.rest_after_loss);
         } else {
-            self.is_alarmed = true;
+            self.is_event_lost = true;
         }
     }
 }

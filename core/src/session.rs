@@ -1,11 +1,11 @@
-//! Pure: boot sessions: one attempt of one machine on one port. A session begins when a port begins to serve and when
-//! its carrier returns, because then another machine may be on it; it ends with carrier or port.
+//! Pure: boot sessions. A session is one attempt of one machine on one port. It begins when the port begins to serve, and when
+//! its carrier returns, because another machine may be on the port then. It ends with the carrier or with the port's service.
 //!
 //! Must never: let two machines share a session.
 
 use std::fmt;
 
-/// A boot session's name in claims and logs.
+/// A boot session's identifier, in the relay's headers and in logs: 16 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionId(u64);
 
@@ -23,18 +23,18 @@ pub struct Session {
 }
 
 impl Session {
-    /// The session that begins now. `carriers` is how often the port has got a carrier.
+    /// Begins a session. `carriers`: how often the port has got a carrier. `random`: the session's identifier.
     pub fn begin(carriers: u32, random: u64) -> Self {
         Self { id: SessionId(random), carriers }
     }
 
-    /// The session's name.
+    /// The session's identifier.
     pub fn id(&self) -> SessionId {
         self.id
     }
 
-    /// Begins another session if the port has got a carrier since; whether it has.
-    pub fn follow(&mut self, carriers: u32, random: u64) -> bool {
+    /// Begins another session if the port has got a carrier since. Returns whether it has.
+    pub fn update(&mut self, carriers: u32, random: u64) -> bool {
         let is_new = self.carriers != carriers;
         if is_new {
             *self = Self::begin(carriers, random);
@@ -51,9 +51,9 @@ mod tests {
     fn a_session_lasts_until_the_next_carrier() {
         let mut session = Session::begin(1, 7);
         assert_eq!(session.id().to_string(), "0000000000000007");
-        assert!(!session.follow(1, 8));
+        assert!(!session.update(1, 8));
         assert_eq!(session.id(), SessionId(7));
-        assert!(session.follow(2, 9));
+        assert!(session.update(2, 9));
         assert_eq!(session.id(), SessionId(9));
     }
 }

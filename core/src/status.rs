@@ -12,7 +12,7 @@ use crate::names::{BootPrefix, PortName, VrfName};
 use crate::observed::Observed;
 use crate::plan::{self, Plan, Waiting};
 use crate::port_role::{RaState, RaStates};
-use crate::refused_writes::Refusals;
+use crate::refused_writes::RefusedWrites;
 
 /// The state of all ports that leafboot has or had to do with, after one pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -152,7 +152,7 @@ impl Status {
 
     /// The same, with the rows that Redis refuses to write: each is shown where it is missed, on its port or beside them
     /// all.
-    pub fn with_refusals(mut self, refusals: &Refusals) -> Self {
+    pub fn with_refusals(mut self, refusals: &RefusedWrites) -> Self {
         const REASONS: usize = 3;
         let shared: Vec<String> = refusals.shared().iter().take(REASONS).map(ToString::to_string).collect();
         self.write_error = (!shared.is_empty()).then(|| shared.join("; "));

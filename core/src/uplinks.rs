@@ -1,11 +1,11 @@
-//! Pure: which ports are the leaf's own way to the partition: they carry a route that leafboot needs or the default route, or
-//! an established BGP neighbour. Such a port is never taken, whatever is pushed and whatever `boot.protected` forgets.
+//! Pure: which ports are the leaf's uplinks. An uplink carries a route that leafboot needs, the default route, or an
+//! established BGP neighbour. leafboot never takes an uplink, even if it is pushed and `boot.protected` does not name it.
 //!
-//! Only the default VRF counts (and the VRF of `relay.boot_service.device`): a tenant's neighbours and routes are in the
-//! tenant's VRF. What is left out: a default route in more than eight pieces, neighbours that are not BGP's, and whatever
-//! was before leafboot looked for the first time.
+//! Only the default VRF counts, and the VRF of `relay.boot_service.device`: a tenant's neighbours and routes are in the
+//! tenant's VRF. This file does not recognise a default route in more than eight pieces, neighbours of protocols other than
+//! BGP, and uplinks that were lost before the first look.
 //!
-//! Must never: let a port go because nobody could look, or because its session has just broken.
+//! Must never: treat a port as free because the kernel did not answer, or because its BGP session has just broken.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -20,15 +20,15 @@ use crate::observed::Observed;
 use crate::printable::Printable;
 use crate::settings::{Settings, relay};
 
-/// Uplinks flap: a port that was one is one until nothing speaks for it for this long.
+/// Uplinks flap: a port stays an uplink until this long after its last fact went.
 pub const UPLINK_QUIET: Duration = Duration::from_secs(60);
 
 /// A route as short as this is a default route, whole or in pieces: `::/0`, `2000::/3`, `128.0.0.0/1`.
 const DEFAULT_LENGTH_MAX: u8 = 3;
 
-/// Addresses that nobody routes to, so that only a default route leads there: documentation and discard prefixes (RFC 5737,
-/// RFC 9637, RFC 6666). Several of each family, for one of them may be somebody's black hole.
-const NOWHERE: [IpAddr; 6] = [
+/// Addresses that no network routes, so that only a default route leads there: documentation and discard prefixes (RFC 5737,
+/// RFC 9637, RFC 6666). There are several of each family, because a leaf may have a black-hole route for one of them.
+const UNROUTED_ADDRESSES: [IpAddr; 6] = [
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
     IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)),
     IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)),
@@ -39,53 +39,54 @@ const NOWHERE: [IpAddr; 6] = [
 
 /// The route that the kernel has for an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Route {
-    /// What of the routing table has matched.
+pub struct KernelRoute {
+    /// The prefix of the route.
     pub prefix: IpNet,
     /// The devices of all its next hops, by name.
     pub devices: BTreeSet<String>,
 }
 
-/// The ports that are uplinks, and those that have just been.
+/// The ports that are uplinks, or were until less than [`UPLINK_QUIET`] ago.
 #[derive(Debug, Default)]
 pub struct Uplinks(BTreeMap<PortName, Uplink>);
 
 #[derive(Debug)]
 struct Uplink {
-    /// In one sentence.
+    /// Why the port is an uplink, in one sentence.
     fact: String,
-    /// When it was first seen that nothing speaks for it any more; none: something does.
-    gone: Option<Instant>,
+    /// When the fact was first seen to be gone; none while it holds.
+    lost_at: Option<Instant>,
 }
 
 impl Uplinks {
-    /// Looks what carries the leaf's own traffic now. `route` asks the kernel for the route to an address, in the default
-    /// VRF or by a device; none: there is none. What comes out is each uplink and why it is one.
-    pub fn look<E: Display>(
+    /// Finds the ports that carry the leaf's own traffic now, and returns each uplink with the reason. `route` asks the kernel
+    /// for the route to an address, in the default VRF or by a device; none means that there is no route. If `route` fails,
+    /// every port counts as an uplink.
+    pub fn update<E: Display>(
         &mut self,
-        config: &Settings,
+        settings: &Settings,
         observed: &Observed,
-        route: impl Fn(IpAddr, Option<&str>) -> Result<Option<Route>, E>,
+        route: impl Fn(IpAddr, Option<&str>) -> Result<Option<KernelRoute>, E>,
         now: Instant,
     ) -> BTreeMap<PortName, Rejection> {
-        let facts = match facts(config, observed, route) {
+        let facts = match facts(settings, observed, route) {
             Ok(facts) => facts,
-            Err(error) => return unknown(observed, &error),
+            Err(error) => return all_ports(observed, &error),
         };
         for (port, uplink) in &mut self.0 {
             if !facts.contains_key(port) {
-                uplink.gone.get_or_insert(now);
+                uplink.lost_at.get_or_insert(now);
             }
         }
-        self.0.extend(facts.into_iter().map(|(port, fact)| (port, Uplink { fact, gone: None })));
-        self.0.retain(|_, uplink| uplink.gone.is_none_or(|gone| now < gone + UPLINK_QUIET));
+        self.0.extend(facts.into_iter().map(|(port, fact)| (port, Uplink { fact, lost_at: None })));
+        self.0.retain(|_, uplink| uplink.lost_at.is_none_or(|lost_at| now < lost_at + UPLINK_QUIET));
         self.0.iter().map(|(port, uplink)| (port.clone(), uplink.rejection())).collect()
     }
 }
 
 impl Uplink {
     fn rejection(&self) -> Rejection {
-        let message = match self.gone {
+        let message = match self.lost_at {
             None => self.fact.clone(),
             Some(_) => format!("{}, until less than {} s ago", self.fact, UPLINK_QUIET.as_secs()),
         };
@@ -93,32 +94,32 @@ impl Uplink {
     }
 }
 
-/// Nobody knows which ports are uplinks, so every port may be one.
-fn unknown(observed: &Observed, error: &impl Display) -> BTreeMap<PortName, Rejection> {
+/// The kernel did not answer, so every port may be an uplink.
+fn all_ports(observed: &Observed, error: &impl Display) -> BTreeMap<PortName, Rejection> {
     let message = format!("the kernel does not say whether it carries the leaf's own routes: {error}");
     let rejection = Rejection { reason: Reason::Uplink, message };
     observed.ports.keys().map(|port| (port.clone(), rejection.clone())).collect()
 }
 
-/// Every uplink with the first fact that makes it one.
+/// Every uplink, with the first fact that makes it one.
 fn facts<E>(
-    config: &Settings,
+    settings: &Settings,
     observed: &Observed,
-    route: impl Fn(IpAddr, Option<&str>) -> Result<Option<Route>, E>,
+    route: impl Fn(IpAddr, Option<&str>) -> Result<Option<KernelRoute>, E>,
 ) -> Result<BTreeMap<PortName, String>, E> {
     let mut facts = BTreeMap::new();
     let mut add = |device: &str, fact: &str| {
-        for port in behind(device, observed) {
+        for port in ports_behind(device, observed) {
             facts.entry(port).or_insert_with(|| fact.to_owned());
         }
     };
-    for (address, device, setting) in needed(config) {
+    for (address, device, setting) in needed_addresses(settings) {
         let devices = route(address, device)?.map(|route| route.devices).unwrap_or_default();
         let fact = format!("it carries the route to {address} ({setting})");
         devices.iter().for_each(|device| add(device, &fact));
     }
-    for address in NOWHERE {
-        let Some(Route { prefix, devices }) = route(address, None)? else { continue };
+    for address in UNROUTED_ADDRESSES {
+        let Some(KernelRoute { prefix, devices }) = route(address, None)? else { continue };
         if prefix.prefix_len() <= DEFAULT_LENGTH_MAX {
             let fact = format!("it carries the default route {prefix}");
             devices.iter().for_each(|device| add(device, &fact));
@@ -126,7 +127,7 @@ fn facts<E>(
     }
     for neighbour in &observed.bgp_neighbours {
         let fact = format!("it has the established BGP neighbour {}", Printable(neighbour));
-        // One without an address is named by its interface.
+        // bgpmon names an unnumbered neighbour by its interface.
         let devices = match neighbour.parse::<IpAddr>() {
             Ok(address) => route(address, None)?.map(|route| route.devices).unwrap_or_default(),
             Err(_) => BTreeSet::from([neighbour.clone()]),
@@ -136,20 +137,20 @@ fn facts<E>(
     Ok(facts)
 }
 
-/// The addresses that machines cannot boot without, each with the device that it is reached by and the setting that has it. A
-/// server that is named is looked up when it is asked, and is behind the default route or one of these most often.
-fn needed(config: &Settings) -> impl Iterator<Item = (IpAddr, Option<&str>, &'static str)> {
+/// The addresses that machines cannot boot without, each with the device it is reached by and the setting that has it. Servers
+/// that are given by name are left out: they are mostly behind the default route or one of these addresses.
+fn needed_addresses(settings: &Settings) -> impl Iterator<Item = (IpAddr, Option<&str>, &'static str)> {
     let upstream = |upstream: &relay::Upstream| upstream.origins.clone();
     let servers =
-        upstream(&config.relay.boot_service).into_iter().filter_map(|origin| origin.host().parse().ok());
-    let device = config.relay.boot_service.device.as_deref();
+        upstream(&settings.relay.boot_service).into_iter().filter_map(|origin| origin.host().parse().ok());
+    let device = settings.relay.boot_service.device.as_deref();
     let servers = servers.map(move |address| (address, device, "relay.boot_service"));
-    let cache = config.acl.cache.iter().map(|net| (IpAddr::V6(net.addr()), None, "acl.cache"));
+    let cache = settings.acl.cache.iter().map(|net| (IpAddr::V6(net.addr()), None, "acl.cache"));
     servers.chain(cache)
 }
 
-/// The ports that a device stands for: itself, the port of a sub-interface, the members of a LAG or of a VLAN.
-fn behind(device: &str, observed: &Observed) -> Vec<PortName> {
+/// The ports behind a device: the port itself, the port of a sub-interface, or the members of a LAG or of a VLAN.
+fn ports_behind(device: &str, observed: &Observed) -> Vec<PortName> {
     let name = device.split_once('.').map_or(device, |(port, _)| port);
     if let Ok(port) = name.parse() {
         return vec![port];

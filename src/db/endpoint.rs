@@ -1,6 +1,6 @@
-//! Where SONiC's databases are, by its `database_config.json`, and how they are reached.
+//! The endpoints of SONiC's databases, from `database_config.json`, and connections to them.
 //!
-//! Must never: print a password, or take another namespace's databases for the switch's.
+//! Must never: print a password, or use the databases of one namespace on a switch with several.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,12 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::database::Database;
-use super::events::Events;
+use super::events::KeyspaceEvents;
 use super::{DbError, TIMEOUT};
 
-/// SONiC's `database_config.json`, the parts that are needed.
+/// The parts of SONiC's `database_config.json` that leafboot reads.
 #[derive(Deserialize)]
-struct DatabaseConfig {
+struct DatabaseConfigFile {
     #[serde(rename = "INSTANCES")]
     instances: BTreeMap<String, Instance>,
     #[serde(rename = "DATABASES")]
@@ -28,7 +28,7 @@ struct Instance {
     port: u16,
     #[serde(default)]
     unix_socket_path: String,
-    /// Not in community SONiC: where builds with Redis passwords keep theirs.
+    /// The file with Redis' password. Community SONiC has none; builds with Redis passwords do.
     #[serde(default)]
     password_path: String,
 }
@@ -53,45 +53,44 @@ struct Include {
     namespace: String,
 }
 
-/// `database_config.json`, read.
-pub(super) struct Places {
+/// `database_config.json`, parsed.
+pub(super) struct DatabaseConfig {
     path: PathBuf,
-    config: DatabaseConfig,
+    file: DatabaseConfigFile,
 }
 
-/// Where one database is.
-pub(super) struct Place {
+/// The endpoint of one database.
+pub(super) struct Endpoint {
     name: &'static str,
     address: ConnectionAddr,
     id: i64,
     password: Option<Password>,
 }
 
-impl Places {
-    /// Reads the file, and the one beside it that says whether the switch has several.
+impl DatabaseConfig {
+    /// Reads the file. Refuses a switch with several namespaces, which the file beside it lists.
     pub(super) fn read(path: &Path) -> Result<Self, DbError> {
         let text =
             std::fs::read(path).map_err(|source| DbError::ConfigFile { path: path.to_owned(), source })?;
-        let config = serde_json::from_slice(&text).map_err(|e| DbError::ConfigContent {
+        let file = serde_json::from_slice(&text).map_err(|e| DbError::ConfigContent {
             path: path.to_owned(),
             reason: format!("not SONiC's database_config.json: {e}"),
         })?;
         refuse_namespaces(&path.with_file_name("database_global.json"))?;
-        Ok(Self { path: path.to_owned(), config })
+        Ok(Self { path: path.to_owned(), file })
     }
 
-    /// Finds a database by its name. Its separator must be the one that `rows` spells keys with.
-    pub(super) fn find(&self, name: &'static str, separator: &str) -> Result<Place, DbError> {
+    /// The endpoint of the database with this name. Its separator must be the one that `rows` spells keys with.
+    pub(super) fn endpoint(&self, name: &'static str, separator: &str) -> Result<Endpoint, DbError> {
         let wrong = |reason| DbError::ConfigContent { path: self.path.clone(), reason };
-        let entry =
-            self.config.databases.get(name).ok_or_else(|| wrong(format!("DATABASES has no {name}")))?;
+        let entry = self.file.databases.get(name).ok_or_else(|| wrong(format!("DATABASES has no {name}")))?;
         if entry.separator != separator {
             return Err(wrong(format!(
                 "{name} has separator {:?}; leafboot knows {separator:?}",
                 entry.separator
             )));
         }
-        let instance = self.config.instances.get(&entry.instance).ok_or_else(|| {
+        let instance = self.file.instances.get(&entry.instance).ok_or_else(|| {
             wrong(format!("{name} is in instance {:?}, which INSTANCES does not have", entry.instance))
         })?;
         let address = if instance.unix_socket_path.is_empty() {
@@ -103,11 +102,12 @@ impl Places {
             "" => None,
             path => Some(password(Path::new(path))?),
         };
-        Ok(Place { name, address, id: entry.id, password })
+        Ok(Endpoint { name, address, id: entry.id, password })
     }
 }
 
-/// A leaf with several ASICs has a namespace, and a redis-server, for each; leafboot knows one of them only.
+/// Refuses a switch with several ASICs. SONiC runs a namespace with its own redis-server for each ASIC, and leafboot serves
+/// one only.
 fn refuse_namespaces(path: &Path) -> Result<(), DbError> {
     let Ok(text) = std::fs::read(path) else { return Ok(()) };
     let wrong = |reason| DbError::ConfigContent { path: path.to_owned(), reason };
@@ -129,10 +129,10 @@ fn password(path: &Path) -> Result<Password, DbError> {
     Ok(Password(text.trim_end().to_owned()))
 }
 
-/// A secret: it is never printed.
+/// A secret. It has no `Debug` and no `Display`.
 struct Password(String);
 
-impl Place {
+impl Endpoint {
     fn client(&self) -> Result<Client, DbError> {
         let info = self.address.clone().into_connection_info().map_err(|e| self.unreachable(e))?;
         let mut settings = info.redis_settings().clone().set_db(self.id);
@@ -142,7 +142,7 @@ impl Place {
         Client::open(info.set_redis_settings(settings)).map_err(|e| self.unreachable(e))
     }
 
-    /// Connects, within `TIMEOUT`; so long a command may take, too.
+    /// Connects within [`TIMEOUT`]. Each command has the same time limit.
     pub(super) async fn connect(&self) -> Result<Database, DbError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(TIMEOUT))
@@ -151,15 +151,15 @@ impl Place {
         Ok(Database::new(self.name, connection.map_err(|e| self.unreachable(e))?))
     }
 
-    /// Subscribes to the keyspace events of keys that match.
-    pub(super) async fn subscribe(&self, patterns: &[String]) -> Result<Events, DbError> {
+    /// Subscribes to the keyspace events of the keys that match one of the patterns.
+    pub(super) async fn subscribe(&self, patterns: &[String]) -> Result<KeyspaceEvents, DbError> {
         let client = self.client()?;
         let prefix = format!("__keyspace@{}__:", self.id);
         let channels: Vec<String> = patterns.iter().map(|pattern| format!("{prefix}{pattern}")).collect();
         let subscribing = async {
             let (mut sink, stream) = client.get_async_pubsub().await?.split();
             sink.psubscribe(channels).await?;
-            Ok(Events::new(self.name, prefix, sink, stream))
+            Ok(KeyspaceEvents::new(self.name, prefix, sink, stream))
         };
         let late = |_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
         let subscribed: RedisResult<_> = timeout(TIMEOUT, subscribing).await.unwrap_or_else(late);

@@ -13,11 +13,11 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV};
 
 use crate::kernel::netlink;
-use leafboot_core::uplinks::Route;
+use leafboot_core::uplinks::KernelRoute;
 
 /// The route to an address, by the rules for the leaf's own traffic: in the default VRF, or in that of a `device`. None:
 /// there is none, or it drops what goes there.
-pub fn to(address: IpAddr, device: Option<&str>) -> io::Result<Option<Route>> {
+pub fn to(address: IpAddr, device: Option<&str>) -> io::Result<Option<KernelRoute>> {
     let mut wanted = RouteMessage::default();
     (wanted.header.address_family, wanted.header.destination_prefix_length) = match address {
         IpAddr::V4(_) => (AddressFamily::Inet, 32),
@@ -33,7 +33,7 @@ pub fn to(address: IpAddr, device: Option<&str>) -> io::Result<Option<Route>> {
     }
     match answer(netlink::get(RouteNetlinkMessage::GetRoute(wanted)))? {
         Some(RouteNetlinkMessage::NewRoute(route)) => {
-            Ok(Some(Route { prefix: prefix(address, &route)?, devices: names(&route)? }))
+            Ok(Some(KernelRoute { prefix: prefix(address, &route)?, devices: names(&route)? }))
         }
         _ => Ok(None),
     }

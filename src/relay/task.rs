@@ -125,7 +125,7 @@ impl PortService for RelayService {
 
     /// Another machine may be on the port when its carrier has returned.
     fn update(&self, port: &mut RelayOnPort, serving: &Serving) {
-        if port.session.follow(serving.carriers, fastrand::u64(..)) {
+        if port.session.update(serving.carriers, fastrand::u64(..)) {
             let session = port.session.id();
             port.phase.send_modify(|phase| phase.follow(session));
         }

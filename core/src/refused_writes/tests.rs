@@ -9,15 +9,15 @@ fn interface(port: &str) -> Step {
     Step::Set(RowKey::Interface(port.parse().unwrap()), Fields::new())
 }
 
-fn refused(steps: &[Step], reason: &str) -> Vec<Refused> {
-    let refused = |step: &Step| Refused { key: step.key().clone(), reason: reason.to_owned() };
+fn refused(steps: &[Step], reason: &str) -> Vec<RefusedWrite> {
+    let refused = |step: &Step| RefusedWrite { key: step.key().clone(), reason: reason.to_owned() };
     steps.iter().map(refused).collect()
 }
 
 #[test]
 fn a_refused_row_is_tried_again_after_a_pause_that_doubles_up_to_a_minute() {
     let (steps, mut now) = ([interface("Ethernet0"), interface("Ethernet4")], Instant::now());
-    let mut refusals = Refusals::default();
+    let mut refusals = RefusedWrites::default();
     let mut pauses = Vec::new();
     for _ in 0..7 {
         refusals.record(&steps[..1], refused(&steps[..1], FULL), now);
@@ -35,7 +35,7 @@ fn a_refused_row_is_tried_again_after_a_pause_that_doubles_up_to_a_minute() {
 #[test]
 fn refusals_are_said_once_with_one_line_for_each_reason() {
     let steps: Vec<Step> = (0..512).map(|port| interface(&format!("Ethernet{port}"))).collect();
-    let mut refusals = Refusals::default();
+    let mut refusals = RefusedWrites::default();
     let now = Instant::now();
     let news = refusals.record(&steps, refused(&steps, FULL), now);
     let line = format!("Redis refuses to write INTERFACE|Ethernet0 and 511 more: {FULL}");
@@ -53,7 +53,7 @@ fn a_rule_is_not_written_while_its_tables_row_is_refused() {
         Step::Set(rule.clone(), Fields::new()),
         Step::Delete(rule),
     ];
-    let (mut refusals, now) = (Refusals::default(), Instant::now());
+    let (mut refusals, now) = (RefusedWrites::default(), Instant::now());
     assert_eq!(refusals.due(&steps, now), steps);
     refusals.record(&steps[..1], refused(&steps[..1], FULL), now);
     assert_eq!(refusals.due(&steps, now), steps[2..]);
@@ -65,7 +65,7 @@ fn a_rule_is_not_written_while_its_tables_row_is_refused() {
 #[test]
 fn what_is_not_planned_any_more_is_forgotten_when_its_pause_is_over() {
     let (steps, now) = ([interface("Ethernet0")], Instant::now());
-    let mut refusals = Refusals::default();
+    let mut refusals = RefusedWrites::default();
     refusals.record(&steps, refused(&steps, FULL), now);
     refusals.forget(&[], now);
     assert_eq!(refusals.of_ports().len(), 1);
@@ -79,7 +79,7 @@ fn what_is_not_planned_any_more_is_forgotten_when_its_pause_is_over() {
 fn a_ports_row_is_shown_on_the_port_and_a_shared_one_beside_them() {
     let vrf = Step::Set(RowKey::Vrf("Vrfboot".parse().unwrap()), Fields::new());
     let steps = [vrf, interface("Ethernet0")];
-    let mut refusals = Refusals::default();
+    let mut refusals = RefusedWrites::default();
     refusals.record(&steps, refused(&steps, "READONLY"), Instant::now());
     let shared: Vec<String> = refusals.shared().iter().map(ToString::to_string).collect();
     assert_eq!(shared, ["Redis refuses to write VRF|Vrfboot: READONLY"]);

@@ -14,7 +14,7 @@ fn keys_are_spelled_as_sonic_reads_them() {
 }
 
 #[test]
-fn keys_are_read_back_and_foreign_shapes_are_not_guessed() {
+fn keys_are_read_back_and_keys_of_another_shape_are_not_parsed() {
     assert_eq!(Row::parse("INTERFACE|Ethernet0"), Some(Row::Interface("Ethernet0")));
     assert_eq!(Row::parse("INTERFACE|Ethernet0|10.0.0.1/31"), Some(Row::Address("Ethernet0", "10.0.0.1/31")));
     assert_eq!(Row::parse("VLAN_MEMBER|Vlan4000|Ethernet0"), Some(Row::VlanMember("Vlan4000", "Ethernet0")));
@@ -24,7 +24,7 @@ fn keys_are_read_back_and_foreign_shapes_are_not_guessed() {
 }
 
 #[test]
-fn only_our_own_spelling_of_a_gateway_is_a_gateway_row() {
+fn only_leafboots_own_spelling_of_a_gateway_is_a_gateway_row() {
     assert!(gateway_row("2001:db8:b007::1/64").is_some());
     for other in ["2001:DB8:b007::1/64", "2001:db8:b007:0::1/64", "2001:db8:b007::2/64", "10.0.0.1/31", ""] {
         assert_eq!(gateway_row(other), None, "{other}");
@@ -59,7 +59,7 @@ fn rules_are_known_by_their_counters_and_by_their_tables_name() {
 }
 
 #[test]
-fn an_acl_tables_ports_are_a_list_and_an_empty_one_is_parked() {
+fn an_acl_tables_ports_are_a_list_and_an_empty_list_is_the_empty_text() {
     let ports = BTreeSet::from(["Ethernet0".parse().unwrap(), "Ethernet4".parse().unwrap()]);
     let row = acl_table_fields(&ports);
     assert_eq!(row.get(ACL_PORTS).unwrap(), "Ethernet0,Ethernet4");

@@ -1,4 +1,4 @@
-//! When the slow scan goes on.
+//! When the steps of the slow scan are due.
 
 use super::*;
 
@@ -6,24 +6,24 @@ use super::*;
 fn a_round_follows_the_one_before_after_a_rest_and_a_lost_event_shortens_it() {
     let paces = Paces::default();
     let mut now = Instant::now();
-    let mut walk = Walk::new(paces, now);
-    let mut wait = |walk: &Walk| {
-        let wait = walk.due() - now;
-        now = walk.due();
+    let mut scan = Scan::new(paces, now);
+    let mut wait = |scan: &Scan| {
+        let wait = scan.due() - now;
+        now = scan.due();
         (wait, now)
     };
-    let (first, at) = wait(&walk);
-    assert_eq!((first, walk.step()), (paces.rest, (0, paces.later.keys)));
-    walk.stepped(7, at);
-    let (pause, at) = wait(&walk);
-    assert_eq!((pause, walk.step().0), (paces.later.pause, 7));
-    walk.alarm(at);
-    walk.stepped(0, at);
-    let (rest, at) = wait(&walk);
-    assert_eq!(rest, paces.alarm, "the round had passed some rows before the event was lost");
-    walk.stepped(0, at);
-    walk.alarm(at);
-    assert_eq!(wait(&walk).0, paces.alarm);
-    walk.stepped(0, walk.due());
-    assert_eq!(walk.due() - at, paces.alarm + paces.rest);
+    let (first, at) = wait(&scan);
+    assert_eq!((first, scan.next_step()), (paces.rest, (0, paces.later.keys)));
+    scan.record_step(7, at);
+    let (pause, at) = wait(&scan);
+    assert_eq!((pause, scan.next_step().0), (paces.later.pause, 7));
+    scan.record_lost_event(at);
+    scan.record_step(0, at);
+    let (rest, at) = wait(&scan);
+    assert_eq!(rest, paces.rest_after_loss, "the round had passed some rows before the event was lost");
+    scan.record_step(0, at);
+    scan.record_lost_event(at);
+    assert_eq!(wait(&scan).0, paces.rest_after_loss);
+    scan.record_step(0, scan.due());
+    assert_eq!(scan.due() - at, paces.rest_after_loss + paces.rest);
 }

@@ -18,11 +18,11 @@ name = "http://images.metal-stack.io"
 /// A routing table: prefix and devices, longest first.
 type Table<'a> = &'a [(&'a str, &'a [&'a str])];
 
-fn lookup(table: Table<'_>, address: IpAddr) -> Result<Option<Route>, String> {
+fn lookup(table: Table<'_>, address: IpAddr) -> Result<Option<KernelRoute>, String> {
     let found = table.iter().find_map(|(prefix, devices)| {
         let prefix: IpNet = prefix.parse().unwrap();
         let devices = devices.iter().map(|device| (*device).to_owned()).collect();
-        prefix.contains(&address).then_some(Route { prefix, devices })
+        prefix.contains(&address).then_some(KernelRoute { prefix, devices })
     });
     Ok(found)
 }
@@ -37,8 +37,8 @@ fn leaf() -> Observed {
 
 /// What a look finds, as port and message.
 fn look(uplinks: &mut Uplinks, observed: &Observed, table: Table<'_>, now: Instant) -> Vec<(String, String)> {
-    let config = Settings::parse(SETTINGS).unwrap();
-    let found = uplinks.look(&config, observed, |address, _| lookup(table, address), now);
+    let settings = Settings::parse(SETTINGS).unwrap();
+    let found = uplinks.update(&settings, observed, |address, _| lookup(table, address), now);
     found.into_iter().map(|(port, rejection)| (port.to_string(), rejection.message)).collect()
 }
 
@@ -122,7 +122,7 @@ fn an_uplink_is_one_until_it_was_quiet_for_a_while() {
     let fact = "it carries the route to 2001:db8:ffff::80 (relay.boot_service)";
     assert_eq!(at(0, table), [found("Ethernet120", fact)]);
     let quiet = [found("Ethernet120", &format!("{fact}, until less than 60 s ago"))];
-    // Nobody looked for two minutes: it counts from when it was seen to be gone.
+    // The first look after two minutes: the time counts from then.
     assert_eq!(at(120, &[]), quiet);
     assert_eq!(at(179, &[]), quiet);
     assert_eq!(at(179, table), [found("Ethernet120", fact)], "it is back");
@@ -132,10 +132,10 @@ fn an_uplink_is_one_until_it_was_quiet_for_a_while() {
 }
 
 #[test]
-fn when_nobody_can_look_every_port_may_be_one() {
-    let config = Settings::parse(SETTINGS).unwrap();
-    let refuses = |_: IpAddr, _: Option<&str>| Err::<Option<Route>, _>("no buffer space");
-    let found = Uplinks::default().look(&config, &leaf(), refuses, Instant::now());
+fn when_the_kernel_does_not_answer_every_port_may_be_an_uplink() {
+    let settings = Settings::parse(SETTINGS).unwrap();
+    let refuses = |_: IpAddr, _: Option<&str>| Err::<Option<KernelRoute>, _>("no buffer space");
+    let found = Uplinks::default().update(&settings, &leaf(), refuses, Instant::now());
     assert_eq!(found.len(), 4);
     assert!(found.values().all(|rejection| rejection.message.ends_with(": no buffer space")));
 }
