@@ -188,7 +188,7 @@ fn a_remembered_script_outlives_the_machines_restart() {
         let _ = stream.read(&mut [0; 4096]);
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n#!ipxe\nboot\n");
     });
-    let settings = format!("{}[relay.script]\nremember = \"1h\"\n", settings(&origin));
+    let settings = format!("{}[relay.script]\nstale_if_error = \"1h\"\n", settings(&origin));
     let mut systemd = Systemd::new(&settings);
     let _relay = systemd.start();
     let script = || {

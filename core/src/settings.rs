@@ -33,12 +33,26 @@ const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/leafboot";
 const DEFAULT_VRF: &str = "Vrfboot";
 const DEFAULT_LOOPBACK: &str = "Loopback64";
 
+/// Keys that were renamed before 1.0, and their names now.
+const RENAMED: [(&str, &str); 2] =
+    [("relay.patience", "relay.min_rate_window"), ("relay.script.remember", "relay.script.stale_if_error")];
+
 /// A setting that cannot be used: which key, on which line of the file, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SettingsError {
     /// Not TOML, an unknown key, or a value of the wrong type. The text names key and line.
     #[error("{0}")]
     Toml(String),
+    /// A key that has another name now.
+    #[error("line {line}: {key} is now {now}")]
+    Renamed {
+        /// Dotted key, as it was.
+        key: &'static str,
+        /// Counted from 1.
+        line: usize,
+        /// Dotted key, as it is.
+        now: &'static str,
+    },
     /// A value that is out of range or not what the key wants.
     #[error("{}: {reason}", place(*.line, key))]
     Value {
@@ -142,8 +156,7 @@ impl Settings {
 
     /// Parses and checks a whole file.
     pub fn parse(text: &str) -> Result<Self, SettingsError> {
-        let raw: RawSettings =
-            toml::from_str(text).map_err(|e| SettingsError::Toml(e.to_string().trim_end().to_owned()))?;
+        let raw: RawSettings = toml::from_str(text).map_err(|error| unreadable(text, &error))?;
         Checker { text }.config(raw)
     }
 }
@@ -329,6 +342,20 @@ impl Checker<'_> {
             SettingsError::Value { key, line: before.map(|before| before.matches('\n').count() + 1), reason }
         })
     }
+}
+
+/// What is wrong with a file that cannot be read. An unknown key may be a renamed one.
+fn unreadable(text: &str, error: &toml::de::Error) -> SettingsError {
+    let unknown = error.span().filter(|_| error.message().starts_with("unknown field"));
+    let renamed = unknown.and_then(|span| {
+        let (written, before) = (text.get(span.clone())?, text.get(..span.start)?);
+        let last = |key: &'static str| key.rsplit('.').next().unwrap_or(key);
+        // The message lists the keys that the table has: the new name is one of them.
+        let is_it = |key, now| last(key) == written && error.message().contains(&format!("`{}`", last(now)));
+        let (key, now) = *RENAMED.iter().find(|(key, now)| is_it(key, now))?;
+        Some(SettingsError::Renamed { key, line: before.matches('\n').count() + 1, now })
+    });
+    renamed.unwrap_or_else(|| SettingsError::Toml(error.to_string().trim_end().to_owned()))
 }
 
 fn required<T>(

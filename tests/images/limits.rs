@@ -37,7 +37,7 @@ fn many_images_stay_within_the_memory_limit() {
 
 #[test]
 fn a_slow_client_is_disconnected() {
-    let site = Site::start_with("min_rate = \"100KiB\"\npatience = \"1s\"\n", UNLIMITED);
+    let site = Site::start_with("min_rate = \"100KiB\"\nmin_rate_window = \"1s\"\n", UNLIMITED);
     site.origin.put("/metal-os/short", Image::new(1, 2 * MB));
     let good = site.begin("/metal-os/short", Habit { rate: 400_000, ..EAGER });
     let bad = site.begin("/metal-os/short", Habit { rate: 50_000, ..EAGER });

@@ -68,7 +68,7 @@ fn a_remembered_script_says_its_age() {
         let number = answers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let _ = stream.write_all(&if number == 0 { ok("#!ipxe\nboot\n") } else { Vec::new() });
     });
-    let settings = format!("[relay.script]\nremember = \"1h\"\n{}", boot_service_of(&[&server.origin]));
+    let settings = format!("[relay.script]\nstale_if_error = \"1h\"\n{}", boot_service_of(&[&server.origin]));
     let relayed = Relayed::with(cable, &settings);
     assert!(relayed.ipxe("/boot.ipxe?mac=1").ends_with("#!ipxe\nboot\n"));
     let answer = relayed.ipxe("/boot.ipxe?mac=1");
@@ -87,7 +87,7 @@ fn what_may_be_half_a_script_is_not_given_out_now_or_later() {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n#!ipxe\nkernel x\n");
         }
     });
-    let settings = format!("[relay.script]\nremember = \"1h\"\n{}", boot_service_of(&[&server.origin]));
+    let settings = format!("[relay.script]\nstale_if_error = \"1h\"\n{}", boot_service_of(&[&server.origin]));
     let relayed = Relayed::with(cable, &settings);
     retries(&relayed.ipxe("/boot.ipxe?mac=1"), "ends with its connection");
     retries(&relayed.ipxe("/boot.ipxe?mac=1"), "broke off");

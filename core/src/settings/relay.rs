@@ -31,15 +31,15 @@ const DEFAULT_SCRIPT: [&str; 2] = ["/boot.ipxe", "/*/boot.ipxe"];
 const DEFAULT_TOKEN: [&str; 2] = ["/certs", "/config/{uuid}"];
 const DEFAULT_IMAGE: [&str; 4] =
     ["/metal-stack/kernel/**", "/metal-stack/metal-hammer/**", "/metal-hammer/**", "/metal-os/**"];
-const DEFAULT_REMEMBER: &str = "0s";
+const DEFAULT_STALE_IF_ERROR: &str = "0s";
 /// A last known good script that is older than this belongs to another day's partition.
-const REMEMBER_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+const STALE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// iPXE's watchdog ends a download that stood still for 120 s, and then the machine is on its own.
 const TIMEOUT_MAX: Duration = Duration::from_secs(110);
 const DEFAULT_MEMORY: &str = "256MiB";
 /// A machine that is slower over its whole download would hold its connection for days.
 const DEFAULT_MIN_RATE: &str = "16KiB";
-const DEFAULT_PATIENCE: &str = "20s";
+const DEFAULT_MIN_RATE_WINDOW: &str = "20s";
 /// SONiC lets 6000 packets/s to the switch's own addresses through to the CPU (copp_cfg.json: queue1_group1): three
 /// quarters of them for images, the rest for tokens and acknowledgements; and no port gets all.
 const DEFAULT_PACKETS: (u64, u64) = (4500, 3000);
@@ -135,7 +135,7 @@ pub(super) struct RawRelay {
     connections: Option<Spanned<u16>>,
     requests: Option<Spanned<u32>>,
     min_rate: Option<Spanned<String>>,
-    patience: Option<Spanned<String>>,
+    min_rate_window: Option<Spanned<String>>,
     #[serde(default)]
     routes: RawRoutes,
     #[serde(default)]
@@ -167,7 +167,7 @@ struct RawRoutes {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct RawScript {
-    remember: Option<Spanned<String>>,
+    stale_if_error: Option<Spanned<String>>,
 }
 
 /// The keys of an upstream stand here again: serde cannot both flatten and refuse unknown keys.
@@ -220,12 +220,12 @@ impl Checker<'_> {
             )?,
             requests: NonZeroU32::new(or_default(raw.requests, DEFAULT_REQUESTS).into_inner()),
             min_rate: self.rate("relay.min_rate", Some(or_default(raw.min_rate, DEFAULT_MIN_RATE)))?,
-            patience: self.patience(or_default(raw.patience, DEFAULT_PATIENCE))?,
+            patience: self.patience(or_default(raw.min_rate_window, DEFAULT_MIN_RATE_WINDOW))?,
             routes: self.routes(raw.routes)?,
             remember: self.time(
-                "relay.script.remember",
-                or_default(raw.script.remember, DEFAULT_REMEMBER),
-                REMEMBER_MAX,
+                "relay.script.stale_if_error",
+                or_default(raw.script.stale_if_error, DEFAULT_STALE_IF_ERROR),
+                STALE_MAX,
             )?,
             boot_service: self.upstream(&BOOT_SERVICE, raw.boot_service)?,
             cache: self.cache(raw.cache)?,
@@ -333,11 +333,10 @@ impl Checker<'_> {
     }
 
     fn patience(&self, raw: Spanned<String>) -> Result<Duration, SettingsError> {
-        match self.time("relay.patience", raw.clone(), TIMEOUT_MAX)? {
+        match self.time("relay.min_rate_window", raw.clone(), TIMEOUT_MAX)? {
             Some(time) => Ok(time),
-            None => {
-                self.value("relay.patience", &raw, |text| Err(format!("{text} is no time to judge over")))
-            }
+            None => self
+                .value("relay.min_rate_window", &raw, |text| Err(format!("{text} is no time to judge over"))),
         }
     }
 

@@ -55,6 +55,21 @@ fn an_unknown_key_is_refused_with_its_line() {
 }
 
 #[test]
+fn a_renamed_key_is_refused_with_its_name_now() {
+    for (addition, expected) in [
+        ("patience = \"20s\"\n", "line 8: relay.patience is now relay.min_rate_window"),
+        (
+            "[relay.script]\nremember = \"1h\"\n",
+            "line 9: relay.script.remember is now relay.script.stale_if_error",
+        ),
+    ] {
+        assert_eq!(refused(addition), expected);
+    }
+    // In another table it was never a key.
+    assert!(refused("[ra]\npatience = \"20s\"\n").starts_with("TOML parse error at line 9"));
+}
+
+#[test]
 fn a_wrong_type_is_refused_with_its_line() {
     let error = refused("port = \"eighty\"\n");
     assert!(error.contains("line 8") && error.contains("port"), "{error}");
@@ -133,7 +148,10 @@ fn a_bad_value_names_key_line_and_rule() {
             "[relay.routes]\napi = [\"/x\"]\n",
             "line 9: relay.routes.api: nobody answers them: set [relay.api]",
         ),
-        ("[relay.script]\nremember = \"8d\"\n", "line 9: relay.script.remember: 8d is more than 7days"),
+        (
+            "[relay.script]\nstale_if_error = \"8d\"\n",
+            "line 9: relay.script.stale_if_error: 8d is more than 7days",
+        ),
         ("[relay.api]\norigins = []\n", "line 9: relay.api.origins: 0 origins: there must be one to eight"),
         ("[relay.api]\n", "relay.api.origins is missing"),
         ("[relay.api]\norigins = [\"x\"]\n", "line 9: relay.api.origins: \"x\" is not an HTTP origin"),
@@ -379,7 +397,7 @@ requests = 0
 [relay.routes]
 api = ["/metalstack.infra.v2.BootService/*"]
 [relay.script]
-remember = "1h"
+stale_if_error = "1h"
 [relay.boot_service]
 origins = ["https://a", "http://[::1]:8080"]
 order = "balanced"
