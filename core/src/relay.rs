@@ -3,6 +3,7 @@
 //! Must never: know a connection, or the HTTP library.
 
 pub mod addresses;
+pub mod forwarded;
 pub mod framing;
 pub mod health;
 pub mod identity;
@@ -13,5 +14,7 @@ pub mod pattern;
 pub mod port_limits;
 pub mod ranges;
 pub mod shaper;
+pub mod stale_script;
+pub mod trace;
 pub mod validate;
 pub mod validators;

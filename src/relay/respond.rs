@@ -182,7 +182,7 @@ impl Asked<'_> {
                     if let Some(scripts) = &shared.scripts {
                         let (target, port) = (self.target(), &self.claim.port);
                         let now = shared.started.elapsed();
-                        scripts.with(|scripts| scripts.keep(port, target, answer.body(), now));
+                        scripts.with(|scripts| scripts.store(port, target, answer.body(), now));
                     }
                     return passed_on(answer.map(Body::whole));
                 }
@@ -193,7 +193,7 @@ impl Asked<'_> {
         self.with_trouble(&reason, |trouble| {
             let now = shared.started.elapsed();
             let scripts = shared.scripts.as_ref().filter(|_| self.is_ipxe())?;
-            scripts.with(|scripts| scripts.recall(self.target(), trouble, now))
+            scripts.with(|scripts| scripts.get(self.target(), trouble, now))
         })
         .map_or_else(|| self.trouble(Kind::Script, &reason), |script| reply::text(StatusCode::OK, script))
     }
@@ -301,7 +301,7 @@ impl Asked<'_> {
 
     /// The header with its id.
     fn id(&self) -> Option<(HeaderName, HeaderValue)> {
-        Some((REQUEST, HeaderValue::from_bytes(self.id.as_bytes()).ok()?))
+        Some((REQUEST, HeaderValue::try_from(self.id.to_string()).ok()?))
     }
 
     fn is_ipxe(&self) -> bool {

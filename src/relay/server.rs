@@ -27,8 +27,8 @@ use crate::kernel::neighbours;
 use crate::metrics::{Counter, Gauge, Metrics, Requests};
 use leafboot_core::names::PortName;
 use leafboot_core::relay::identity::{Claim, Machine};
-use leafboot_core::relay::ipxe::Memory;
 use leafboot_core::relay::port_limits::Work;
+use leafboot_core::relay::stale_script::StaleScripts;
 use leafboot_core::session::SessionId;
 use leafboot_core::settings::Relay;
 use leafboot_core::settings::relay::CacheMode;
@@ -63,7 +63,7 @@ pub struct Shared {
     /// What the relay's times are counted from.
     pub started: Instant,
     /// The last known good scripts; none: they are not remembered.
-    pub scripts: Option<Guarded<Memory>>,
+    pub scripts: Option<Guarded<StaleScripts>>,
     /// Has a receiver for every image that is under way.
     pub streams: watch::Sender<()>,
     /// Has a receiver for every connection.
@@ -87,7 +87,7 @@ impl Shared {
             metrics: Arc::clone(metrics),
             settings: settings.clone(),
             started: Instant::now(),
-            scripts: settings.remember.map(|age_max| Guarded::new(Memory::new(age_max))),
+            scripts: settings.remember.map(|age_max| Guarded::new(StaleScripts::new(age_max))),
             streams: watch::Sender::new(()),
             open: watch::Sender::new(()),
         })

@@ -58,7 +58,7 @@ pub async fn run(config: Arc<Settings>, metrics: Arc<Metrics>, inputs: Inputs) -
         {
             let roles = roles.borrow_and_update();
             if let Some(scripts) = &shared.scripts {
-                scripts.with(|scripts| scripts.follow(&roles.desired));
+                scripts.with(|scripts| scripts.set_ports(&roles.desired));
             }
             services.apply(&roles);
         }

@@ -163,7 +163,7 @@ fn run(
         let shared = Arc::new(Shared::new(&settings, metrics).unwrap());
         let Claim { port, prefix, .. } = Claim::clone(&phase.borrow().claim);
         if let Some(scripts) = &shared.scripts {
-            scripts.with(|scripts| scripts.follow([(&port, &prefix)]));
+            scripts.with(|scripts| scripts.set_ports([(&port, &prefix)]));
         }
         let service = port::service(&shared, phase);
         if let Some(tls) = &settings.tls {

@@ -1,21 +1,14 @@
-//! Pure: boot scripts that never are a dead end: one that says on the machine's console what is wrong and asks again,
-//! and the last known good one with its age.
+//! iPXE scripts: one that says on the machine's console what is wrong and asks again, and a note before a stale script.
 //!
-//! Must never: put a character into a script that iPXE would take for more than text, or give a machine another port's
-//! script: each port has a memory of its own.
+//! Must never: put a character into a script that iPXE would take for more than text.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::names::{BootPrefix, PortName};
+use crate::names::PortName;
 
 /// How iPXE knows a script: one of these, and white space (iPXE `script.c: script_probe`).
 const MAGICS: [&[u8]; 2] = [b"#!ipxe", b"#!gpxe"];
-/// Scripts that are remembered per port: a machine has one, its firmware's variants make a few.
-const REMEMBERED_MAX: usize = 4;
-/// Most bytes of a script that is remembered; metal-stack's have some 500.
-const SCRIPT_MAX: usize = 64 * 1024;
 /// Most characters of a reason on a console.
 const LINE_MAX: usize = 240;
 /// How often a machine is told in a row that there is no boot script: about a minute while leafboot answers.
@@ -81,7 +74,7 @@ pub fn retry(trouble: &Trouble, target: &str) -> Vec<u8> {
 }
 
 /// A script that first prints why it is given out, and its age.
-fn aged(script: &[u8], trouble: &Trouble, age: Duration) -> Vec<u8> {
+pub(super) fn aged(script: &[u8], trouble: &Trouble, age: Duration) -> Vec<u8> {
     let Trouble { leaf, port, reason, time, .. } = trouble;
     let note = format!(
         "echo leafboot on {} {port} at {}: {}\necho this boot script is {} s old\n",
@@ -123,55 +116,6 @@ fn escaped(target: &str) -> String {
     word
 }
 
-/// The ports' last known good scripts. They outlive a machine that restarts, and takes its carrier along, but not the
-/// port's boot, and not its prefix: they may name that.
-#[derive(Debug, Clone)]
-pub struct Memory {
-    age_max: Duration,
-    ports: BTreeMap<PortName, (BootPrefix, Scripts)>,
-}
-
-/// One port's scripts and when they came, by what was asked for.
-type Scripts = BTreeMap<String, (Duration, Vec<u8>)>;
-
-impl Memory {
-    /// Remembers scripts for `age_max`.
-    pub fn new(age_max: Duration) -> Self {
-        Self { age_max, ports: BTreeMap::new() }
-    }
-
-    /// These ports are in boot; what the others' machines were given is forgotten.
-    pub fn follow<'a>(&mut self, in_boot: impl IntoIterator<Item = (&'a PortName, &'a BootPrefix)>) {
-        let mut before = std::mem::take(&mut self.ports);
-        for (port, prefix) in in_boot {
-            let same = before.remove(port).filter(|(before, _)| before == prefix);
-            self.ports.insert(port.clone(), same.unwrap_or_else(|| (*prefix, Scripts::new())));
-        }
-    }
-
-    /// A boot service gave this for `target` to the machine of a port, if that is in boot still.
-    pub fn keep(&mut self, port: &PortName, target: &str, script: &[u8], now: Duration) {
-        let Some((_, scripts)) = self.ports.get_mut(port) else {
-            return;
-        };
-        if script.len() > SCRIPT_MAX || !is_script(script) {
-            return;
-        }
-        scripts.insert(target.to_owned(), (now, script.to_owned()));
-        while scripts.len() > REMEMBERED_MAX {
-            let oldest = scripts.iter().min_by_key(|(_, (at, _))| *at).map(|(target, _)| target.clone());
-            oldest.and_then(|target| scripts.remove(&target));
-        }
-    }
-
-    /// What the port may be given for `target` because of `trouble`; none: nothing that is young enough.
-    pub fn recall(&self, target: &str, trouble: &Trouble, now: Duration) -> Option<Vec<u8>> {
-        let (at, script) = self.ports.get(trouble.port)?.1.get(target)?;
-        let age = now.saturating_sub(*at);
-        (age <= self.age_max).then(|| aged(script, trouble, age))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,10 +127,6 @@ mod tests {
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
-    }
-
-    fn prefix(text: &str) -> BootPrefix {
-        text.parse().unwrap()
     }
 
     #[test]
@@ -205,53 +145,6 @@ mod tests {
              :elsewhere\n\
              echo leafboot on leaf01 Ethernet0: 10 times no boot script, so the script before this one goes on\n\
              clear leafboot-tries\nexit 1\n"
-        );
-    }
-
-    #[test]
-    fn a_remembered_script_says_its_age_and_is_for_its_target_alone() {
-        let port = "Ethernet0".parse().unwrap();
-        let away = trouble(&port, "away");
-        let mut memory = Memory::new(seconds(60));
-        memory.follow([(&port, &prefix("2001:db8:b007::/64"))]);
-        memory.keep(&port, "/boot.ipxe", b"#!ipxe\nkernel x\n", seconds(100));
-        let script = String::from_utf8(memory.recall("/boot.ipxe", &away, seconds(130)).unwrap()).unwrap();
-        assert!(script.starts_with("#!ipxe\necho leafboot on leaf01 Ethernet0 at "), "{script}");
-        assert!(script.ends_with("echo this boot script is 30 s old\nkernel x\n"), "{script}");
-        assert_eq!(memory.recall("/boot.ipxe?mac=1", &away, seconds(130)), None);
-        assert_eq!(memory.recall("/boot.ipxe", &away, seconds(161)), None, "too old");
-        let other = "Ethernet4".parse().unwrap();
-        memory.follow([(&port, &prefix("2001:db8:b007::/64")), (&other, &prefix("2001:db8:b007:4::/64"))]);
-        assert_eq!(
-            memory.recall("/boot.ipxe", &trouble(&other, "away"), seconds(130)),
-            None,
-            "another port's"
-        );
-        assert!(memory.recall("/boot.ipxe", &away, seconds(130)).is_some());
-        memory.follow([(&port, &prefix("2001:db8:b007:4::/64"))]);
-        assert_eq!(memory.recall("/boot.ipxe", &away, seconds(130)), None, "another prefix");
-        memory.follow([]);
-        memory.keep(&port, "/boot.ipxe", b"#!ipxe\nkernel x\n", seconds(130));
-        memory.follow([(&port, &prefix("2001:db8:b007::/64"))]);
-        assert_eq!(memory.recall("/boot.ipxe", &away, seconds(130)), None, "the port was not in boot");
-    }
-
-    #[test]
-    fn little_is_remembered_and_nothing_that_is_no_script() {
-        let port = "Ethernet0".parse().unwrap();
-        let away = trouble(&port, "away");
-        let mut memory = Memory::new(seconds(60));
-        memory.follow([(&port, &prefix("2001:db8:b007::/64"))]);
-        memory.keep(&port, "/a", b"<html>", seconds(1));
-        memory.keep(&port, "/b", &[b"#!ipxe\n", &[b'x'; SCRIPT_MAX][..]].concat(), seconds(1));
-        assert!(memory.ports[&port].1.is_empty());
-        for number in 0..10 {
-            memory.keep(&port, &format!("/{number}"), b"#!ipxe\n", seconds(number));
-        }
-        assert_eq!(memory.ports[&port].1.len(), REMEMBERED_MAX);
-        assert!(
-            memory.recall("/9", &away, seconds(10)).is_some()
-                && memory.recall("/0", &away, seconds(10)).is_none()
         );
     }
 
