@@ -1,9 +1,9 @@
-//! Pure: which of several origins is asked, from how they have answered so far.
+//! The order in which several origins are asked, by how they answered so far (what Envoy calls outlier detection).
 //!
-//! An origin that failed is set aside, for longer each time; when the time is over it is probed, and asked again
-//! when the probe reaches it. While all are set aside, all are tried: nothing is refused for what was.
+//! An origin that fails is ejected, for longer each time. After that time it is probed, and restored when a probe reaches
+//! it. Requests try ejected origins last: if all are ejected, all are tried.
 //!
-//! Times are counted from any moment that stays the same.
+//! Times count from any fixed moment.
 //!
 //! Must never: leave an origin out for good.
 
@@ -11,37 +11,37 @@ use std::time::Duration;
 
 use crate::settings::relay::Order;
 
-/// How long an origin is set aside after its first failure; twice as long after each further one.
-const ASIDE_LEAST: Duration = Duration::from_secs(1);
-/// The longest: a recovered origin is used again within this.
-const ASIDE_MOST: Duration = Duration::from_secs(30);
+/// How long an origin is ejected after its first failure; twice as long after each further one.
+const EJECTION_MIN: Duration = Duration::from_secs(1);
+/// The longest ejection: a recovered origin is used again within this time.
+const EJECTION_MAX: Duration = Duration::from_secs(30);
 
-/// What is known of an upstream's origins, by their index.
+/// The health of an upstream's origins, by their index.
 #[derive(Debug)]
 pub struct Health {
     order: Order,
-    /// Where a balanced round begins next.
+    /// Where the next balanced round begins.
     next: usize,
     origins: Vec<Origin>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Origin {
-    /// Since it last answered.
+    /// Failures since its last answer.
     failures: u32,
-    /// Set aside until then.
-    aside: Option<Duration>,
-    /// A probe is under way.
+    /// Until when it is ejected; none: it is up.
+    ejected: Option<Duration>,
+    /// A probe is in flight.
     probing: bool,
 }
 
 impl Health {
-    /// `count` origins, all well.
+    /// `count` origins, all up.
     pub fn new(order: Order, count: usize) -> Self {
         Self { order, next: 0, origins: vec![Origin::default(); count] }
     }
 
-    /// All origins in the order in which a request tries them: the well ones, then those set aside, soonest first.
+    /// All origins in the order in which a request tries them: those that are up, then the ejected ones, soonest due first.
     pub fn choose(&mut self) -> Vec<usize> {
         let count = self.origins.len().max(1);
         let first = match self.order {
@@ -50,18 +50,18 @@ impl Health {
         };
         self.next = (self.next + 1) % count;
         let mut order: Vec<usize> = (0..self.origins.len()).map(|step| (first + step) % count).collect();
-        order.sort_by_key(|index| self.origins[*index].aside);
+        order.sort_by_key(|index| self.origins[*index].ejected);
         order
     }
 
-    /// When the next origin's time aside is over.
+    /// When the next origin is due for a probe.
     pub fn next_due(&self) -> Option<Duration> {
-        self.origins.iter().filter(|origin| !origin.probing).filter_map(|origin| origin.aside).min()
+        self.origins.iter().filter(|origin| !origin.probing).filter_map(|origin| origin.ejected).min()
     }
 
-    /// The origins whose time aside is over: each is to be probed once now.
+    /// The origins that are due for a probe. The caller must probe each once now.
     pub fn due(&mut self, now: Duration) -> Vec<usize> {
-        let is_due = |origin: &Origin| !origin.probing && origin.aside.is_some_and(|until| until <= now);
+        let is_due = |origin: &Origin| !origin.probing && origin.ejected.is_some_and(|until| until <= now);
         let due: Vec<usize> = (0..self.origins.len()).filter(|index| is_due(&self.origins[*index])).collect();
         for index in &due {
             self.origins[*index].probing = true;
@@ -69,24 +69,24 @@ impl Health {
         due
     }
 
-    /// An origin gave an answer.
+    /// An origin gave a complete answer.
     pub fn answered(&mut self, index: usize) {
         if let Some(origin) = self.origins.get_mut(index) {
             *origin = Origin { probing: origin.probing, ..Origin::default() };
         }
     }
 
-    /// An origin could not be reached, or gave no answer. Requests that fail together are one failure.
+    /// An origin could not be reached, or gave no answer. Failures while it is ejected count as the one that ejected it.
     pub fn failed(&mut self, index: usize, now: Duration) {
-        let is_news = |origin: &&mut Origin| origin.aside.is_none_or(|until| until <= now);
-        if let Some(origin) = self.origins.get_mut(index).filter(is_news) {
-            let aside = ASIDE_LEAST.saturating_mul(1 << origin.failures.min(16)).min(ASIDE_MOST);
+        let is_new = |origin: &&mut Origin| origin.ejected.is_none_or(|until| until <= now);
+        if let Some(origin) = self.origins.get_mut(index).filter(is_new) {
+            let time = EJECTION_MIN.saturating_mul(1 << origin.failures.min(16)).min(EJECTION_MAX);
             origin.failures = origin.failures.saturating_add(1);
-            origin.aside = Some(now + aside);
+            origin.ejected = Some(now + time);
         }
     }
 
-    /// A probe is over. An origin that can be reached is asked again; that it answers, it has yet to show.
+    /// A probe has ended. An origin that was reached is up again. Its failures are forgotten only when it answers a request.
     pub fn probed(&mut self, index: usize, reached: bool, now: Duration) {
         if let Some(origin) = self.origins.get_mut(index) {
             origin.probing = false;
@@ -94,13 +94,13 @@ impl Health {
         if !reached {
             self.failed(index, now);
         } else if let Some(origin) = self.origins.get_mut(index) {
-            origin.aside = None;
+            origin.ejected = None;
         }
     }
 
-    /// Whether an origin is not set aside.
+    /// Whether an origin is not ejected.
     pub fn is_up(&self, index: usize) -> bool {
-        self.origins.get(index).is_some_and(|origin| origin.aside.is_none())
+        self.origins.get(index).is_some_and(|origin| origin.ejected.is_none())
     }
 }
 

@@ -51,7 +51,7 @@ impl Resolver {
     ) -> io::Result<Vec<IpAddr>> {
         match self.host.parse::<IpAddr>() {
             Ok(address) => Ok(Some(address).into_iter().filter(fits).collect()),
-            Err(_) => Ok(self.resolve(wait).await?.turn(fits)),
+            Err(_) => Ok(self.resolve(wait).await?.to_try(fits)),
         }
     }
 
@@ -67,7 +67,7 @@ impl Resolver {
 
     /// The address that took the last connection; none: no address did.
     pub(super) fn connected(&self, address: Option<IpAddr>) {
-        self.update(|addresses| addresses.took(address));
+        self.update(|addresses| addresses.connected(address));
     }
 
     fn update(&self, change: impl FnOnce(&mut Addresses)) {
