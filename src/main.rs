@@ -168,11 +168,11 @@ fn metrics_server(
     metrics: Arc<Metrics>,
 ) -> Result<impl Future<Output = Infallible>, Box<dyn Error>> {
     let bind =
-        |listen| api::bind_metrics(listen).map_err(|error| format!("metrics.listen {listen}: {error}"));
+        |listen| api::scrape::bind(listen).map_err(|error| format!("metrics.listen {listen}: {error}"));
     let listener = listen.map(bind).transpose()?;
     Ok(async {
         match listener {
-            Some(listener) => api::give_metrics(listener, metrics).await,
+            Some(listener) => api::scrape::run(listener, metrics).await,
             None => std::future::pending().await,
         }
     })

@@ -1,4 +1,5 @@
-//! `leafboot plan`: reads the live switch once and says what would be done, what is waited for, and what is foreign.
+//! `leafboot plan`: reads the live switch once, and prints the steps, what ports wait for, and which rows are unmanaged.
+//! `sonic/plan.schema.json` describes its JSON.
 //!
 //! Must never: write anything.
 
@@ -23,15 +24,16 @@ use leafboot_core::observed::Observed;
 use leafboot_core::plan::{self, Facts, Plan, Remedies, Step};
 use leafboot_core::port_role::RaStates;
 use leafboot_core::settings::Settings;
+use leafboot_core::status::Condition;
 use leafboot_core::uplinks::Uplinks;
 
 /// Why there is no plan.
 #[derive(Debug, Error)]
 pub enum PreviewError {
-    /// The databases cannot be used.
+    /// SONiC's databases cannot be used.
     #[error(transparent)]
     Database(#[from] DbError),
-    /// The kernel cannot be asked.
+    /// The kernel's links cannot be read.
     #[error(transparent)]
     Links(#[from] LinksError),
     /// The last accepted document cannot be read.
@@ -42,31 +44,31 @@ pub enum PreviewError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: std::io::Error,
     },
-    /// The given document would be refused whole.
+    /// The API would refuse the given document as a whole.
     #[error("{path}: {source}")]
     Document {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong in it.
         source: DocumentError,
     },
-    /// Nothing was ever pushed.
+    /// No document is given, and the state directory has none.
     #[error("no document was ever accepted here; give one with --desired")]
     NoDocument,
 }
 
-/// A plan and what stands beside it.
+/// A plan, and what the document and the databases say beside it.
 #[derive(Debug)]
 pub struct Preview {
     plan: Plan,
     rejected: Rejected,
-    foreign: Vec<String>,
+    unmanaged: Vec<String>,
 }
 
-/// Plans for the document in `document`, or for the last accepted one, as if it were pushed now.
+/// Makes the plan for the document in the file `document`, or for the last accepted one, as if it were pushed now.
 pub async fn run(config: &Settings, document: Option<&Path>) -> Result<Preview, PreviewError> {
     let snapshot = Db::connect(&config.database_config).await?.snapshot().await?;
     let observed = Observed::new(&snapshot, config);
@@ -75,38 +77,38 @@ pub async fn run(config: &Settings, document: Option<&Path>) -> Result<Preview, 
         None => Store::new(&config.state_directory).restore()?.ok_or(PreviewError::NoDocument)?,
     };
     let desired = Desired { provenance: Provenance::Pushed, ..desired };
-    // What was an uplink a minute ago is known to the running agent only.
+    // Only the running agent knows which ports were uplinks in the last minute.
     let uplinks = Uplinks::default().update(config, &observed, routes::to, Instant::now());
     let vrf = &config.boot.vrf;
-    let is_held = |port: &PortName| observed.ports.get(port).is_some_and(|port| plan::holds(port, vrf));
-    let desired = desired.without_uplinks(&uplinks, is_held);
+    let is_in_vrf = |port: &PortName| observed.ports.get(port).is_some_and(|port| plan::holds(port, vrf));
+    let desired = desired.without_uplinks(&uplinks, is_in_vrf);
     let links = links::now()?;
-    // Whether a machine was told is known to the running agent only: a port that still has to cease says so.
+    // Only the running agent knows which final Router Advertisements were sent. Here, ports that leave wait for theirs.
     let (ra, remedies) = (RaStates::new(), Remedies::default());
     let facts =
         Facts { desired: Some(&desired), observed: &observed, links: &links, ra: &ra, remedies: &remedies };
     let plan = Plan::new(facts, config);
-    let foreign = observed.foreign(&snapshot, config).into_iter().map(str::to_owned).collect();
-    Ok(Preview { plan, rejected: desired.rejected, foreign })
+    let unmanaged = observed.unmanaged(&snapshot, config).into_iter().map(str::to_owned).collect();
+    Ok(Preview { plan, rejected: desired.rejected, unmanaged })
 }
 
 fn read(path: &Path, rows: &PortRows, config: &Settings) -> Result<Desired, PreviewError> {
     let text = fs::read(path).map_err(|source| PreviewError::File { path: path.to_owned(), source })?;
     let document =
         Document::parse(&text).map_err(|source| PreviewError::Document { path: path.to_owned(), source })?;
-    // What the agent remembers is what ports keep; where there is no memory, there is none that it could have.
+    // Rejected ports keep what the last accepted document gave them. A missing or damaged file gives them nothing.
     let before = Store::new(&config.state_directory).restore().ok().flatten();
     let judged = desired::judge(&document, rows, &config.boot, before.as_ref());
     Ok(Desired::after(before.as_ref(), judged, Instant::now()))
 }
 
 impl Preview {
-    /// Whether something would be written now.
+    /// Whether the plan has steps.
     pub fn has_steps(&self) -> bool {
         !self.plan.steps.is_empty()
     }
 
-    /// The preview for programs, as JSON.
+    /// The preview as JSON, for programs.
     pub fn json(&self) -> String {
         let step = |step: &Step| match step {
             Step::Set(key, fields) => json!({ "set": key.to_string(), "fields": fields }),
@@ -118,33 +120,36 @@ impl Preview {
             let Rejection { reason, message } = rejection;
             (name.to_owned(), json!({ "reason": reason, "message": message }))
         };
-        let anycast =
-            self.plan.anycast.iter().map(|(loopback, fact)| (loopback.to_string(), fact.to_string().into()));
+        let anycast = self
+            .plan
+            .anycast
+            .iter()
+            .map(|(loopback, fact)| (loopback.to_string(), json!(Condition::from(fact))));
         let waiting =
-            self.plan.waiting.iter().map(|(port, fact)| (port.to_string(), fact.to_string().into()));
+            self.plan.waiting.iter().map(|(port, fact)| (port.to_string(), json!(Condition::from(fact))));
         let json = Json {
             steps: self.plan.steps.iter().map(step).collect(),
             waiting: Object(waiting.chain(anycast).collect()),
             unchanged: self.plan.unchanged.iter().map(PortName::as_str).collect(),
             rejected: Object(self.rejected.iter().map(rejected).collect()),
-            foreign: &self.foreign,
+            unmanaged: &self.unmanaged,
         };
-        // Its keys are texts, and nothing in it fails.
+        // The maps' keys are strings, so serializing cannot fail.
         serde_json::to_string(&json).unwrap_or_default()
     }
 }
 
-/// The preview for programs.
+/// The JSON form. `sonic/plan.schema.json` describes it.
 #[derive(Serialize)]
 struct Json<'a> {
     steps: Vec<Value>,
     waiting: Object,
     unchanged: Vec<&'a str>,
     rejected: Object,
-    foreign: &'a [String],
+    unmanaged: &'a [String],
 }
 
-/// An object whose names are in the ports' order, not in that of their texts.
+/// A JSON object that keeps the order of its entries: ports are sorted by number, not as text.
 struct Object(Vec<(String, Value)>);
 
 impl Serialize for Object {
@@ -160,8 +165,8 @@ impl fmt::Display for Preview {
         }
         self.plan.fmt(f)?;
         self.rejected.fmt(f)?;
-        for key in &self.foreign {
-            writeln!(f, "foreign: {key}")?;
+        for key in &self.unmanaged {
+            writeln!(f, "unmanaged: {key}")?;
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ use leafboot_core::port_role::RaStates;
 use leafboot_core::refused_writes::RefusedWrites;
 use leafboot_core::rows::RowKey;
 use leafboot_core::settings::{Boot, Settings};
-use leafboot_core::status::Status;
+use leafboot_core::status::{AgentReason, Condition, Status};
 use leafboot_core::uplinks::Uplinks;
 
 /// FLUSHDB and lost events are found by looking again.
@@ -147,20 +147,35 @@ pub async fn run(config: &Settings, mut inputs: Inputs, outputs: Outputs) {
     loop {
         let error = match Db::connect(&config.database_config).await {
             Ok(db) => match follow(db, config, &mut inputs, &outputs, &mut memory).await {
-                Ok(()) => "the connection to SONiC's databases was lost".to_owned(),
-                Err(error) => error.to_string(),
+                Ok(()) => Condition::new(
+                    AgentReason::DatabaseUnreachable,
+                    "the connection to SONiC's databases was lost",
+                ),
+                Err(error) => condition(&error),
             },
-            Err(error) => error.to_string(),
+            Err(error) => condition(&error),
         };
         outputs.ports.send_replace(None);
-        let news = outputs.status.borrow().database_error.as_deref() != Some(error.as_str());
-        if news {
-            warn!(error, "the databases cannot be used; isolation stays as it is");
+        let is_new = outputs.status.borrow().database_error.as_ref() != Some(&error);
+        if is_new {
+            let Condition { reason, message: error, .. } = &error;
+            warn!(error, reason, "the databases cannot be used; isolation stays as it is");
         }
         outputs.status.send_modify(|status| *status = status.without_database(&error));
         outputs.metrics.ports(&outputs.status.borrow());
         sleep(RECONNECT).await;
     }
+}
+
+/// Why the databases cannot be used, for the API.
+fn condition(error: &DbError) -> Condition {
+    let reason = match error {
+        DbError::ConfigFile { .. } | DbError::PasswordFile { .. } | DbError::ConfigContent { .. } => {
+            AgentReason::DatabaseConfigUnusable
+        }
+        DbError::Connect { .. } | DbError::Command { .. } => AgentReason::DatabaseUnreachable,
+    };
+    Condition::new(reason, error.to_string())
 }
 
 /// Passes over one connection, until it is lost.
@@ -273,14 +288,15 @@ fn publish(Outputs { status, metrics, .. }: &Outputs, new: impl FnOnce(&Status) 
     let new = new(&status.borrow());
     metrics.ports(&new);
     if status.borrow().anycast != new.anycast {
-        let waiting = new.anycast.as_deref().unwrap_or("nothing");
-        info!(waiting, "what boot.anycast waits for");
+        let waiting = new.anycast.as_ref().map_or("nothing", |condition| &condition.message);
+        info!(waiting, "boot.anycast: what it waits for has changed");
     }
     for (port, now) in &new.ports {
         if status.borrow().ports.get(port) != Some(now) {
-            let waiting = now.waiting.as_deref().or(now.message.as_deref()).unwrap_or_default();
+            let waiting = now.waiting.as_ref().map(|condition| condition.message.as_str());
+            let waiting = waiting.or(now.message.as_deref()).unwrap_or_default();
             let state = now.state.as_str();
-            info!(%port, state, settled = now.settled, advertising = now.advertising, waiting, "is now");
+            info!(%port, state, settled = now.settled, advertising = now.advertising, waiting, "port state changed");
         }
     }
     status.send_replace(new);

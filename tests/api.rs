@@ -26,9 +26,10 @@ fn a_push_is_taken_answered_and_written_as_far_as_the_facts_go() {
     assert_eq!(text(&answer, "/ports/Ethernet0/state"), "boot");
     assert_eq!(text(&answer, "/ports/Ethernet0/gateway"), "2001:db8:b007::1");
     assert_eq!(
-        text(&answer, "/ports/Ethernet0/waiting"),
+        text(&answer, "/ports/Ethernet0/waiting/message"),
         "orchagent does not have the ACL table LEAFBOOT (STATE_DB ACL_TABLE_TABLE is not Active)"
     );
+    assert_eq!(text(&answer, "/ports/Ethernet0/waiting/reason"), "AclTableActive");
     // VRF and ACL may be written at once; the port's rows wait for facts that nobody publishes here.
     eventually("the VRF's row", || switch.dump(CONFIG_DB).contains("VRF|Vrfboot: NULL NULL"));
     assert!(!switch.dump(CONFIG_DB).contains("INTERFACE"));
@@ -43,11 +44,12 @@ fn what_the_anycast_address_waits_for_is_told_and_keeps_no_port_from_settling() 
     let agent = Agent::start_with(&switch, "anycast = \"2001:db8:ffff:1::1/127\"\n");
     eventually("CONFIG_DB is read", || agent.put("/v1/ports", r#"{"ports": {}}"#).0 != 503);
     agent.put("/v1/ports", BOOT);
-    let foreign = "Loopback64: its LOOPBACK_INTERFACE row is somebody else's (vrf_name \"Vrfother\")";
-    eventually(foreign, || {
-        agent.get("/v1/ports").1["anycast"].as_str().is_some_and(|text| text.starts_with(foreign))
+    let unmanaged = "Loopback64: its LOOPBACK_INTERFACE row is unmanaged (vrf_name \"Vrfother\")";
+    eventually(unmanaged, || {
+        let anycast = &agent.get("/v1/ports").1["anycast"];
+        anycast["reason"] == "UnmanagedLoopback" && text(anycast, "/message").starts_with(unmanaged)
     });
-    eventually("the log says so", || agent.log().contains("what boot.anycast waits for"));
+    eventually("the log says so", || agent.log().contains("boot.anycast: what it waits for has changed"));
 }
 
 #[test]
@@ -180,14 +182,15 @@ fn what_cannot_be_understood_is_refused_whole_and_changes_nothing() {
     ] {
         let (code, answer) = agent.put("/v1/ports", body);
         assert_eq!(code, 400, "{body}");
-        assert!(text(&answer, "/error").starts_with("not a port document: "), "{answer}");
+        assert_eq!(text(&answer, "/error/reason"), "InvalidDocument");
+        assert!(text(&answer, "/error/message").starts_with("not a port document: "), "{answer}");
     }
     let (code, _) = agent.put("/v1/ports", &" ".repeat(100_000));
     assert_eq!(code, 400);
     let many: serde_json::Map<_, _> =
         (0..1025).map(|port| (format!("Ethernet{port}"), json!({"state": "boot"}))).collect();
     let (code, answer) = agent.put("/v1/ports", &json!({ "ports": many }).to_string());
-    assert_eq!(code, 413, "{answer}");
+    assert_eq!((code, text(&answer, "/error/reason")), (413, "TooManyPorts"), "{answer}");
     assert_eq!(switch.dump(CONFIG_DB), rows);
     assert_eq!(agent.get("/v1/ports"), ports);
 }
@@ -198,25 +201,26 @@ fn an_oversized_document_is_refused_unread() {
     let agent = Agent::start_ready(&switch);
     let file = support::agent::write(&switch.path("big"), &" ".repeat(2 * 1024 * 1024));
     let (code, answer) = agent.put("/v1/ports", &format!("@{}", file.display()));
-    assert_eq!((code, text(&answer, "/error")), (413, "the document is longer than 1048576 bytes"));
+    assert_eq!((code, text(&answer, "/error/reason")), (413, "DocumentTooLarge"));
+    assert_eq!(text(&answer, "/error/message"), "the document is longer than 1048576 bytes");
 }
 
 #[test]
 fn requests_that_the_api_does_not_know_say_what_it_knows() {
     let switch = Switch::start();
     let agent = Agent::start_ready(&switch);
-    for (code, path, error) in [
+    for (reason, path, error) in [
         (
-            404,
+            "UnknownPort",
             "/v1/ports/Ethernet9",
             r#""Ethernet9" is not a port of this leaf (it has 3 ports, Ethernet0 to Ethernet120)"#,
         ),
-        (404, "/", "no / here: there are /v1/ports"),
-        (404, "/v1/portsx", "no /v1/portsx here"),
+        ("UnknownPath", "/", "no / here: there are /v1/ports"),
+        ("UnknownPath", "/v1/portsx", "no /v1/portsx here"),
     ] {
-        let (got, answer) = agent.get(path);
-        assert_eq!(got, code, "{path}");
-        assert!(text(&answer, "/error").starts_with(error), "{answer}");
+        let (code, answer) = agent.get(path);
+        assert_eq!((code, text(&answer, "/error/reason")), (404, reason), "{path}");
+        assert!(text(&answer, "/error/message").starts_with(error), "{answer}");
     }
     for (path, error) in [
         ("/v1/ports?wait=x", "wait: \"x\": "),
@@ -224,10 +228,11 @@ fn requests_that_the_api_does_not_know_say_what_it_knows() {
         ("/v1/ports?timeout=1s", "unknown query"),
     ] {
         let (code, answer) = agent.put(path, r#"{"ports": {}}"#);
-        assert_eq!(code, 400, "{path}");
-        assert!(text(&answer, "/error").starts_with(error), "{answer}");
+        assert_eq!((code, text(&answer, "/error/reason")), (400, "InvalidQuery"), "{path}");
+        assert!(text(&answer, "/error/message").starts_with(error), "{answer}");
     }
-    assert_eq!(agent.curl(&["-X", "DELETE", "http://leafboot/v1/ports"]).0, 405);
+    let (code, answer) = agent.curl(&["-X", "DELETE", "http://leafboot/v1/ports"]);
+    assert_eq!((code, text(&answer, "/error/reason")), (405, "MethodNotAllowed"));
     assert_eq!(agent.put("/v1/ports/Ethernet0", "{}").0, 405);
 }
 
@@ -261,7 +266,8 @@ fn without_redis_the_agent_runs_says_so_and_comes_back() {
     let agent = Agent::start(&switch);
     let (code, answer) = agent.put("/v1/ports", BOOT);
     assert_eq!(code, 503);
-    let error = text(&answer, "/error");
+    assert_eq!(text(&answer, "/error/reason"), "DatabaseUnreachable");
+    let error = text(&answer, "/error/message");
     assert!(error.starts_with("the leaf's ports are not known, so nothing can be checked: "), "{error}");
     eventually("the log names database and socket", || {
         agent.log().contains("cannot connect to CONFIG_DB at") && agent.log().contains("redis.sock")
@@ -269,7 +275,10 @@ fn without_redis_the_agent_runs_says_so_and_comes_back() {
 
     switch.start_redis();
     eventually("an unloaded CONFIG_DB is said", || {
-        text(&agent.put("/v1/ports", BOOT).1, "/error").ends_with("CONFIG_DB is not loaded yet")
+        let (_, answer) = agent.put("/v1/ports", BOOT);
+        let message = text(&answer, "/error/message");
+        message.ends_with("CONFIG_DB is not loaded yet")
+            && text(&answer, "/error/reason") == "ConfigDbNotLoaded"
     });
     switch.cli(CONFIG_DB, &["HSET", "PORT|Ethernet0", "index", "1"]);
     switch.cli(CONFIG_DB, &["SET", "CONFIG_DB_INITIALIZED", "1"]);
@@ -322,7 +331,8 @@ fn a_document_that_cannot_be_kept_is_taken_all_the_same() {
     assert!(counted("leafboot_state_saved 1\n"), "nothing is to be kept yet");
     let (code, answer) = agent.put("/v1/ports", BOOT);
     assert_eq!(code, 202, "{answer}");
-    assert!(text(&answer, "/state_error").contains("/state/desired.json: "), "{answer}");
+    assert_eq!(text(&answer, "/state_error/reason"), "StateNotSaved");
+    assert!(text(&answer, "/state_error/message").contains("/state/desired.json: "), "{answer}");
     eventually("Ethernet0 is being taken", || switch.dump(CONFIG_DB).contains("VRF|Vrfboot"));
     let (code, answer) = agent.put("/v1/ports?wait=5s", r#"{"ports": {}}"#);
     assert_eq!((code, text(&answer, "/ports/Ethernet0/state")), (200, "released"), "{answer}");
@@ -378,7 +388,7 @@ fn what_is_counted_is_on_the_socket_and_where_the_settings_say() {
     agent.put("/v1/ports", BOOT);
     counted("leafboot_settled 0\n");
     counted("leafboot_ports{state=\"boot\"} 1\n");
-    counted("leafboot_ports{state=\"held\"} 0\n");
+    counted("leafboot_ports{state=\"orphaned\"} 0\n");
     counted("leafboot_ports_advertising 0\n");
     let (code, answer) = agent.put("/metrics", "");
     assert!(code == 405 && answer.to_string().contains("/metrics takes GET, HEAD"), "{answer}");

@@ -30,7 +30,7 @@ const ROOT: &[&str] = &["", "main", "cli"];
 
 /// What `core` may depend on: nothing that does I/O, logs, waits or draws random numbers.
 const CORE_DEPENDENCIES: &[&str] =
-    &["httpdate", "humantime", "ipnet", "litemap", "serde", "serde_json", "thiserror", "toml"];
+    &["httpdate", "humantime", "ipnet", "litemap", "serde", "serde_json", "strum", "thiserror", "toml"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()

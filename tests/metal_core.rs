@@ -29,7 +29,7 @@ fn unprovisioned(nics: &[Nic]) -> Vec<&'static str> {
 fn already_has(answer: &Value, name: &str) -> bool {
     let port = &answer["ports"][name];
     match port["state"].as_str() {
-        Some("boot" | "held") => true,
+        Some("boot" | "orphaned") => true,
         Some("rejected") => port["prefix"].is_string(),
         _ => false,
     }

@@ -1,5 +1,5 @@
 //! Observe, plan and apply on a real redis-server against the laboratory's model of SONiC: a port is taken, kept and
-//! given back, in SONiC's order, and foreign rows stay as they are.
+//! given back, in SONiC's order, and unmanaged rows stay as they are.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -155,7 +155,7 @@ fn a_port_is_taken_and_given_back_in_sonics_order() {
     let after = bench.switch.dump(CONFIG_DB);
     let is_shared = |row: &&str| row.starts_with("VRF|Vrfboot: ") || row.contains("|LEAFBOOT");
     let others: String = after.lines().filter(|row| !is_shared(row)).map(|row| format!("{row}\n")).collect();
-    assert_eq!(others, before, "foreign rows are as they were, and only VRF and ACL stay");
+    assert_eq!(others, before, "unmanaged rows are as they were, and only VRF and ACL stay");
 }
 
 #[test]
@@ -470,7 +470,7 @@ fn a_subscription_that_is_lost_alone_is_noticed() {
 }
 
 #[test]
-fn the_plan_command_says_steps_waits_and_foreign_rows_and_changes_nothing() {
+fn the_plan_command_prints_steps_waits_and_unmanaged_rows_and_changes_nothing() {
     let bench = Bench::start();
     let config = support::agent::settings(&bench.switch);
     let document = support::agent::write(
@@ -493,11 +493,11 @@ fn the_plan_command_says_steps_waits_and_foreign_rows_and_changes_nothing() {
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("set VRF|Vrfboot\n") && said.contains("set ACL_TABLE|LEAFBOOT "), "{said}");
     assert!(said.contains("Ethernet0 waits: the rows of the ACL LEAFBOOT are being written\n"), "{said}");
-    assert!(said.contains("foreign: VRF|VrfTenant\n"), "{said}");
+    assert!(said.contains("unmanaged: VRF|VrfTenant\n"), "{said}");
     let (code, json) = plan(&["--desired", desired, "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    let foreign = serde_json::json!(["LOOPBACK_INTERFACE|Loopback0", "VRF|VrfTenant"]);
-    assert_eq!((code, &json["foreign"]), (Some(2), &foreign));
+    let unmanaged = serde_json::json!(["LOOPBACK_INTERFACE|Loopback0", "VRF|VrfTenant"]);
+    assert_eq!((code, &json["unmanaged"]), (Some(2), &unmanaged));
     assert!(json["steps"].as_array().unwrap().iter().any(|step| step["set"] == "VRF|Vrfboot"), "{json}");
 
     support::agent::write(&document, r#"{"ports": {}}"#);

@@ -35,6 +35,17 @@ fn ports(switch: &Switch, count: usize) -> String {
     serde_json::json!({ "ports": ports }).to_string()
 }
 
+/// The message of a refused write; empty while there is no condition.
+fn message(condition: &Value) -> String {
+    if condition.is_null() {
+        return String::new();
+    }
+    let reason = condition["reason"].as_str().unwrap();
+    let message = condition["message"].as_str().unwrap();
+    assert_eq!(reason == "WriteRefused", message.starts_with("Redis refuses to write "), "{condition}");
+    message.to_owned()
+}
+
 fn count(text: &str, what: &str) -> usize {
     text.lines().filter(|line| line.contains(what)).count()
 }
@@ -50,7 +61,7 @@ fn a_full_redis_is_said_once_and_briefly_with_512_ports_and_tried_again_with_pau
     let push = ["-X", "PUT", "--data-binary", &format!("@{}", file.display()), "http://leafboot/v1/ports"];
     let (code, answer) = agent.curl(&push);
     assert_eq!(code, 202, "{:.200}", answer.to_string());
-    let error = || agent.get("/v1/ports").1["error"].as_str().unwrap_or_default().to_owned();
+    let error = || message(&agent.get("/v1/ports").1["error"]);
     eventually("the refusal is shown", || error().starts_with("Redis refuses to write ACL_"));
     assert!(error().contains(": OOM command not allowed") && error().len() < 600, "{}", error());
     let round = refusals(&switch);
@@ -77,9 +88,9 @@ fn a_replica_takes_no_writes_and_each_port_says_what_it_lacks() {
     let agent = Agent::start_ready(&switch);
     switch.cli(CONFIG_DB, &["REPLICAOF", "127.0.0.1", "1"]);
     agent.put("/v1/ports", r#"{"ports": {"Ethernet0": {"state": "boot"}}}"#);
-    let error = || agent.get("/v1/ports").1["error"].as_str().unwrap_or_default().to_owned();
+    let error = || message(&agent.get("/v1/ports").1["error"]);
     eventually("the refusal is shown", || error().contains(": READONLY "));
-    let port = agent.get("/v1/ports/Ethernet0").1["waiting"].as_str().unwrap_or_default().to_owned();
+    let port = message(&agent.get("/v1/ports/Ethernet0").1["waiting"]);
     assert!(port.starts_with("Redis refuses to write INTERFACE|Ethernet0: READONLY "), "{port}");
     assert_eq!(agent.get("/v1/ports/Ethernet4").0, 200, "the ports are known");
     switch.cli(CONFIG_DB, &["REPLICAOF", "NO", "ONE"]);
@@ -113,7 +124,7 @@ fn one_refused_row_is_named_and_the_others_are_written() {
     let agent = Agent::start_ready(&switch);
     agent.put("/v1/ports", r#"{"ports": {"Ethernet0": {"state": "boot"}}}"#);
     let refused = "Redis refuses to write ACL_RULE|LEAFBOOT|DENY_REDIRECT: WRONGTYPE ";
-    let error = || agent.get("/v1/ports").1["error"].as_str().unwrap_or_default().to_owned();
+    let error = || message(&agent.get("/v1/ports").1["error"]);
     eventually("the refusal is shown", || error().starts_with(refused));
     let rows = switch.dump(CONFIG_DB);
     assert!(rows.contains("VRF|Vrfboot") && rows.contains("ACL_RULE|LEAFBOOT|DEFAULT_RULE"), "{rows}");
@@ -133,7 +144,7 @@ fn a_rule_is_not_written_when_its_tables_row_is_refused() {
     switch.cli(CONFIG_DB, &["SET", "ACL_TABLE|LEAFBOOT", "no row"]);
     let agent = Agent::start_ready(&switch);
     agent.put("/v1/ports", r#"{"ports": {"Ethernet0": {"state": "boot"}}}"#);
-    let error = || agent.get("/v1/ports").1["error"].as_str().unwrap_or_default().to_owned();
+    let error = || message(&agent.get("/v1/ports").1["error"]);
     eventually("the refusal is shown", || error().contains("ACL_TABLE|LEAFBOOT: WRONGTYPE "));
     let round = refusals(&switch);
     eventually("it is tried again", || refusals(&switch) > round);

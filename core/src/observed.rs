@@ -1,6 +1,6 @@
 //! What SONiC and the kernel say now, normalised: whose each row is, and which facts have been published.
 //!
-//! Must never: read a database, or drop a foreign row from view because it is in the way.
+//! Must never: read a database, or ignore an unmanaged row because it is in the way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
@@ -244,15 +244,15 @@ impl Observed {
         }
     }
 
-    /// The keys of a snapshot's CONFIG_DB rows that are somebody else's: seen, and never touched but for a pushed port's.
-    pub fn foreign<'a>(&self, snapshot: &'a Snapshot, config: &Settings) -> Vec<&'a str> {
+    /// The keys of the unmanaged rows of CONFIG_DB. leafboot changes none of them, except those on a pushed port.
+    pub fn unmanaged<'a>(&self, snapshot: &'a Snapshot, config: &Settings) -> Vec<&'a str> {
         let names = Names::of(config);
         let is_our_loopback = |name: &str| name == names.loopback && self.loopback.base == Base::Ours;
         let is_ours = |name: &str| {
             let port = name.parse::<PortName>().ok().and_then(|name| self.ports.get(&name));
             port.is_some_and(|port| port.base == Base::Ours)
         };
-        let is_foreign = |key: &&str| match Row::parse(key) {
+        let is_unmanaged = |key: &&str| match Row::parse(key) {
             Some(Row::Vrf(name)) => name != names.vrf,
             Some(Row::AclTable(name) | Row::AclRule(name, _)) => name != names.acl,
             Some(Row::Loopback(name) | Row::LoopbackAddress(name, _)) => !is_our_loopback(name),
@@ -268,7 +268,7 @@ impl Observed {
             )
             | None => false,
         };
-        snapshot.config.keys().map(String::as_str).filter(is_foreign).collect()
+        snapshot.config.keys().map(String::as_str).filter(is_unmanaged).collect()
     }
 
     fn with_port(&mut self, name: &str, see: impl FnOnce(&mut Port)) {

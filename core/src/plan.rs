@@ -101,7 +101,8 @@ impl Plan {
         let mut plan = Self::default();
         let Facts { observed, remedies, .. } = facts;
         if !observed.initialized {
-            plan.waiting = desired.ports.keys().map(|port| (port.clone(), Waiting::ConfigDb)).collect();
+            plan.waiting =
+                desired.ports.keys().map(|port| (port.clone(), Waiting::ConfigDbNotLoaded)).collect();
             return plan;
         }
         let (guard, steps) = Guard::new(desired, observed, remedies, config);
@@ -139,7 +140,7 @@ impl Plan {
             }
         }
         let unknown = desired.ports.keys().filter(|name| !observed.ports.contains_key(name));
-        plan.waiting.extend(unknown.map(|name| (name.clone(), Waiting::PortRow)));
+        plan.waiting.extend(unknown.map(|name| (name.clone(), Waiting::PortRowMissing)));
         plan
     }
 
@@ -229,7 +230,7 @@ impl View<'_> {
             let rewrite = Some(Step::DeleteAgain(row()));
             plan.await_fact(Subject::Vrf, Waiting::VrfGone(self.vrf().clone()), rewrite, remedies);
         } else if vrf.row
-            && let Some(fact @ Waiting::KernelVrfDown(_)) = self.why_vrf_unusable()
+            && let Some(fact @ Waiting::VrfDeviceDown(_)) = self.why_vrf_unusable()
         {
             let rewrite = Some(Step::Set(row(), Fields::new()));
             plan.await_fact(Subject::Vrf, fact, rewrite, remedies);
@@ -262,8 +263,8 @@ impl View<'_> {
         match self.facts.links.vrfs.get(self.vrf().as_str()) {
             _ if !self.facts.observed.vrf.in_kernel => None,
             Some(true) => None,
-            Some(false) => Some(Waiting::KernelVrfDown(name())),
-            None => Some(Waiting::KernelVrfGone(name())),
+            Some(false) => Some(Waiting::VrfDeviceDown(name())),
+            None => Some(Waiting::VrfDeviceDeleted(name())),
         }
     }
 

@@ -1,6 +1,6 @@
-//! Pure: what leafboot says of each port, to metal-core and to whoever is called at night.
+//! The state of each port as the API reports it, computed from one pass of the reconciler.
 //!
-//! Must never: say `settled` or `released` before every fact is there.
+//! Must never: report `settled` or `released` before every fact is there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
@@ -14,74 +14,80 @@ use crate::plan::{self, Plan, Waiting};
 use crate::port_role::{RaState, RaStates};
 use crate::refused_writes::RefusedWrites;
 
-/// The state of all ports that leafboot has or had to do with, after one pass.
+pub use condition::{AgentReason, Condition, RequestReason};
+
+mod condition;
+
+/// The state of all ports that leafboot manages or has managed since its start, after one pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
-    /// The document that the pass was for; none before the first.
+    /// The generation of the document that the pass was for; none before the first document.
     pub generation: Option<u64>,
-    /// Whether metal-core had said it since the agent started: a memory's word releases nothing.
+    /// Whether metal-core has pushed the document since the agent started. A restored document releases nothing.
     pub is_pushed: bool,
     /// Why SONiC's databases cannot be used now.
-    pub database_error: Option<String>,
-    /// Which rows that all ports share Redis refuses to write, and why: one line, whatever their number.
-    pub write_error: Option<String>,
-    /// What the anycast address waits for. It is no port's, so it keeps none from being settled.
-    pub anycast: Option<String>,
-    /// Every port that is or was ours since the agent started, and those that the document names and cannot be.
+    pub database_error: Option<Condition>,
+    /// Which of the rows that all ports share Redis refuses to write, and why. Its message is one line for any number of
+    /// rows.
+    pub write_error: Option<Condition>,
+    /// What the anycast address waits for. It belongs to no port, so no port waits for it.
+    pub anycast: Option<Condition>,
+    /// Every port that leafboot manages or has managed since its start, and those that the document names and leafboot
+    /// rejects.
     pub ports: BTreeMap<PortName, PortStatus>,
-    /// What the document names and is no port at all, by the name that was pushed.
+    /// The document's entries that name no port, by the pushed name.
     pub names: BTreeMap<String, PortStatus>,
 }
 
 /// One port's state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PortStatus {
-    /// The port's other name, as its `PORT` row has it.
+    /// The port's other name, from its `PORT` row.
     pub alias: Option<String>,
-    /// Where the port stands.
+    /// The port's state.
     pub state: PortState,
-    /// Nothing is left to do or to wait for.
+    /// Whether nothing is left to do or to wait for.
     pub settled: bool,
-    /// Router Advertisements are sent on it.
+    /// Whether Router Advertisements are sent on the port.
     pub advertising: bool,
     /// The machine's /64.
     pub prefix: Option<BootPrefix>,
     /// The leaf's address on the port.
     pub gateway: Option<Ipv6Addr>,
-    /// What is waited for.
-    pub waiting: Option<String>,
-    /// Why the port is rejected.
+    /// What the port waits for.
+    pub waiting: Option<Condition>,
+    /// Why the port is rejected, for programs.
     pub reason: Option<Reason>,
-    /// The same in one sentence.
+    /// Why the port is rejected, in one sentence.
     pub message: Option<String>,
 }
 
-/// Where a port stands.
+/// A port's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PortState {
-    /// It is to boot.
+    /// The document wants the port to boot its machine.
     Boot,
-    /// Its entry in the document cannot be. It keeps what it had.
+    /// The port's entry in the document cannot be used. The port keeps what it had.
     Rejected,
-    /// It is in the boot VRF, but no document has named it: kept until metal-core pushes.
-    Held,
-    /// It is on its way out.
+    /// The port is in the boot VRF and no document names it. It stays there until metal-core pushes.
+    Orphaned,
+    /// The port is leaving the boot VRF.
     Releasing,
-    /// Nothing of it is ours.
+    /// SONiC has nothing of leafboot's on the port.
     Released,
 }
 
 impl PortState {
-    /// In the order that a port goes through them.
-    pub const ALL: [Self; 5] = [Self::Boot, Self::Rejected, Self::Held, Self::Releasing, Self::Released];
+    /// All states, in the order of a port's life.
+    pub const ALL: [Self; 5] = [Self::Boot, Self::Rejected, Self::Orphaned, Self::Releasing, Self::Released];
 
-    /// As in the API.
+    /// The state's name in the API, in metrics and in the log.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Boot => "boot",
             Self::Rejected => "rejected",
-            Self::Held => "held",
+            Self::Orphaned => "orphaned",
             Self::Releasing => "releasing",
             Self::Released => "released",
         }
@@ -89,7 +95,7 @@ impl PortState {
 }
 
 impl PortStatus {
-    /// A port with which leafboot has nothing to do.
+    /// A port that leafboot does not manage.
     pub const RELEASED: Self = Self {
         alias: None,
         state: PortState::Released,
@@ -102,7 +108,7 @@ impl PortStatus {
         message: None,
     };
 
-    /// The same port, if it is rejected for that.
+    /// Marks the port as rejected, if there is a rejection.
     fn rejected(self, rejection: Option<&Rejection>) -> Self {
         let Some(Rejection { reason, message }) = rejection else { return self };
         Self {
@@ -116,7 +122,7 @@ impl PortStatus {
 }
 
 impl Status {
-    /// The state after a pass; `before` names the ports that were ours earlier.
+    /// The state after a pass. `before` is the state after the pass before: it names the ports that were managed earlier.
     pub fn new(
         desired: Option<&Desired>,
         observed: &Observed,
@@ -131,7 +137,7 @@ impl Status {
         names.extend(desired.iter().flat_map(|desired| desired.rejected.ports.keys()));
         names.extend(plan.waiting.keys());
         names.extend(observed.ports.keys().filter(|name| pass.holds(name)));
-        // Whom only a document has named, and no leaf has, is forgotten with that document.
+        // A name that only an earlier document had, and that is no port of the leaf, is forgotten.
         let is_forgotten = |name: &PortName, status: &PortStatus| {
             let was_rejected =
                 before.ports.get(name).is_some_and(|before| before.state == PortState::Rejected);
@@ -144,37 +150,40 @@ impl Status {
             is_pushed: desired.is_some_and(|desired| desired.provenance == Provenance::Pushed),
             database_error: None,
             write_error: None,
-            anycast: plan.anycast.as_ref().map(|(loopback, waiting)| format!("{loopback}: {waiting}")),
+            anycast: plan.anycast.as_ref().map(|(loopback, waiting)| Condition {
+                message: format!("{loopback}: {waiting}"),
+                ..Condition::from(waiting)
+            }),
             ports: statuses.filter(|(name, status)| !is_forgotten(name, status)).collect(),
             names: desired.map(rejected_names).unwrap_or_default(),
         }
     }
 
-    /// The same, with the rows that Redis refuses to write: each is shown where it is missed, on its port or beside them
-    /// all.
+    /// Adds the rows that Redis refuses to write: a port's row to that port, and shared rows to `write_error`.
     pub fn with_refusals(mut self, refusals: &RefusedWrites) -> Self {
         const REASONS: usize = 3;
         let shared: Vec<String> = refusals.shared().iter().take(REASONS).map(ToString::to_string).collect();
-        self.write_error = (!shared.is_empty()).then(|| shared.join("; "));
+        self.write_error =
+            (!shared.is_empty()).then(|| Condition::new(AgentReason::WriteRefused, shared.join("; ")));
         for (port, refusal) in refusals.of_ports() {
             if let Some(status) = self.ports.get_mut(port).filter(|status| status.waiting.is_some()) {
-                status.waiting = Some(refusal.to_string());
+                status.waiting = Some(Condition::new(AgentReason::WriteRefused, refusal.to_string()));
             }
         }
         self
     }
 
-    /// The same ports while the databases cannot be read: nothing is known, so nothing is settled.
-    pub fn without_database(&self, error: &str) -> Self {
+    /// The state while the databases cannot be read: nothing is known, so nothing is settled.
+    pub fn without_database(&self, error: &Condition) -> Self {
         let unknown = |status: &PortStatus| PortStatus {
             settled: false,
-            waiting: Some(error.to_owned()),
+            waiting: Some(error.clone()),
             ..status.clone()
         };
         Self {
             generation: self.generation,
             is_pushed: self.is_pushed,
-            database_error: Some(error.to_owned()),
+            database_error: Some(error.clone()),
             write_error: self.write_error.clone(),
             anycast: self.anycast.clone(),
             ports: self.ports.iter().map(|(name, status)| (name.clone(), unknown(status))).collect(),
@@ -182,9 +191,10 @@ impl Status {
         }
     }
 
-    /// The ports as a document that no pass has been made for will have them: nothing of it is settled.
+    /// The state for a document that no pass has been made for yet: no port that it changes is settled.
     pub fn pending(&self, desired: &Desired, rows: &PortRows) -> Self {
-        let just_pushed = Some("the document was only just pushed".to_owned());
+        let just_pushed =
+            Some(Condition::new(AgentReason::DocumentPending, "the document was only just pushed"));
         let mut ports = self.ports.clone();
         for status in ports.values_mut().filter(|status| status.state != PortState::Released) {
             let (alias, waiting) = (status.alias.take(), just_pushed.clone());
@@ -208,13 +218,13 @@ impl Status {
         Self { generation, ports, names: rejected_names(desired), ..self.clone() }
     }
 
-    /// Every port, and every name that is none, in the order of answers.
+    /// Every port, then every name that is no port, in the API's order.
     pub fn all(&self) -> impl Iterator<Item = (&str, &PortStatus)> {
         let ports = self.ports.iter().map(|(name, status)| (name.as_str(), status));
         ports.chain(self.names.iter().map(|(name, status)| (name.as_str(), status)))
     }
 
-    /// Whether a document was pushed, the databases could be read, and every port is settled.
+    /// Whether there is a document, the databases can be read and written, and every port is settled.
     pub fn is_settled(&self) -> bool {
         self.is_seen() && self.all().all(|(_, port)| port.settled)
     }
@@ -228,14 +238,15 @@ impl Status {
         self.is_pushed && self.generation >= Some(generation)
     }
 
-    /// Whether it was, and nothing is left to wait for: a rejected port changes with another push only.
+    /// Whether the pass was for a push of this generation or of a later one, and no port has anything left to wait for. A
+    /// rejected port changes only with another push, so nobody waits for it.
     pub fn is_done(&self, generation: u64) -> bool {
         let is_final = |port: &PortStatus| port.settled || port.state == PortState::Rejected;
         self.is_of(generation) && self.is_seen() && self.all().all(|(_, port)| is_final(port))
     }
 }
 
-/// What one pass has seen.
+/// The inputs and the result of one pass.
 struct Pass<'a> {
     desired: Option<&'a Desired>,
     observed: &'a Observed,
@@ -249,48 +260,48 @@ impl Pass<'_> {
         self.observed.ports.get(name).is_some_and(|port| plan::holds(port, self.vrf))
     }
 
-    /// One port's state, which was `before`.
+    /// One port's state. `before` is its state after the pass before.
     fn status(&self, name: &PortName, before: Option<&PortStatus>) -> PortStatus {
         let row = self.observed.ports.get(name).and_then(|port| port.row.as_ref());
         let status = PortStatus {
-            // A port whose row is gone, or is being loaded, still is known by the alias that it had.
+            // A port keeps its alias while its row is gone or is being loaded.
             alias: row.and_then(|row| row.alias.clone()).or_else(|| before?.alias.clone()),
             advertising: self.ra.get(name) == Some(&RaState::Advertising),
             ..PortStatus::RELEASED
         };
         let rejection = self.desired.and_then(|desired| desired.rejected.ports.get(name));
         let prefix = self.desired.and_then(|desired| desired.ports.get(name)).copied();
-        // While CONFIG_DB is being loaded its rows say nothing: what was not released is not.
+        // While CONFIG_DB is being loaded, missing rows prove nothing: a port that was not released still is not.
         let unseen = before.filter(|before| {
             !self.observed.initialized && prefix.is_none() && before.state != PortState::Released
         });
         if let Some(before) = unseen {
             let state = match before.state {
-                PortState::Held => PortState::Held,
+                PortState::Orphaned => PortState::Orphaned,
                 PortState::Boot | PortState::Rejected | PortState::Releasing | PortState::Released => {
                     PortState::Releasing
                 }
             };
-            let waiting = Some(Waiting::ConfigDb.to_string());
+            let waiting = Some(Condition::from(&Waiting::ConfigDbNotLoaded));
             return PortStatus { state, settled: false, waiting, ..status }.rejected(rejection);
         }
         let waiting = match (self.plan.waiting.get(name), self.plan.touches(name)) {
-            (Some(waiting), _) => Some(waiting.to_string()),
-            (None, true) => Some("its rows are being written".to_owned()),
+            (Some(waiting), _) => Some(Condition::from(waiting)),
+            (None, true) => Some(Condition::new(AgentReason::RowsPending, "its rows are being written")),
             (None, false) => None,
         };
         let state = match prefix {
             Some(_) => PortState::Boot,
             None if waiting.is_some() => PortState::Releasing,
-            None if self.holds(name) => PortState::Held,
+            None if self.holds(name) => PortState::Orphaned,
             None => PortState::Released,
         };
         let settled = match state {
             PortState::Boot => self.plan.unchanged.contains(name),
             PortState::Released => true,
-            PortState::Rejected | PortState::Held | PortState::Releasing => false,
+            PortState::Rejected | PortState::Orphaned | PortState::Releasing => false,
         };
-        // A rejected port keeps what it has in the boot VRF, whether or not a document is remembered that gave it that.
+        // A rejected port keeps its prefix in the boot VRF, even if leafboot does not remember the document that gave it.
         let prefix = prefix.or_else(|| rejection.and_then(|_| self.address_in_vrf(name)));
         let gateway = prefix.map(BootPrefix::gateway);
         PortStatus { state, settled, prefix, gateway, waiting, ..status }.rejected(rejection)
@@ -302,7 +313,7 @@ impl Pass<'_> {
     }
 }
 
-/// What a document names and is no port.
+/// The document's entries that name no port.
 fn rejected_names(desired: &Desired) -> BTreeMap<String, PortStatus> {
     let names = desired.rejected.names.iter();
     names.map(|(name, rejection)| (name.clone(), PortStatus::RELEASED.rejected(Some(rejection)))).collect()
@@ -321,7 +332,7 @@ mod tests {
         let rejection = Rejection { reason: Reason::Protected, message: "it is protected".to_owned() };
         let rejected = Rejected { ports: BTreeMap::from([(port.clone(), rejection)]), ..Rejected::default() };
         let desired = Desired { provenance: Provenance::Pushed, rejected, ..Desired::unknown() };
-        let held = observed::Port {
+        let in_vrf = observed::Port {
             base: observed::Base::Ours,
             bound: Some("Vrfboot".to_owned()),
             addresses: BTreeSet::from([prefix]),
@@ -329,7 +340,7 @@ mod tests {
         };
         let observed = Observed {
             initialized: true,
-            ports: BTreeMap::from([(port.clone(), held)]),
+            ports: BTreeMap::from([(port.clone(), in_vrf)]),
             ..Observed::default()
         };
         let (plan, ra, vrf) = (Plan::default(), RaStates::new(), "Vrfboot".parse().unwrap());
@@ -370,7 +381,7 @@ mod tests {
             [
                 PortState::Releasing,
                 PortState::Releasing,
-                PortState::Held,
+                PortState::Orphaned,
                 PortState::Releasing,
                 PortState::Released
             ]
@@ -387,6 +398,10 @@ mod tests {
         assert!(restored.is_settled() && !restored.is_done(1), "a memory's pass is no push's");
         let seen = Status { is_pushed: true, ..restored };
         assert!(seen.is_done(1) && !seen.is_done(2));
-        assert!(!seen.without_database("redis is away").is_done(1));
+        assert!(
+            !seen
+                .without_database(&Condition::new(AgentReason::DatabaseUnreachable, "redis is away"))
+                .is_done(1)
+        );
     }
 }

@@ -1,6 +1,6 @@
-//! The API's answers: their shape in JSON.
+//! The API's answers as JSON. `sonic/openapi.yaml` describes them.
 //!
-//! Must never: leave out a port that the document names, or have ports in another order than people count them.
+//! Must never: leave out a port that the document names, or sort ports as text: Ethernet4 comes before Ethernet10.
 
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -9,23 +9,23 @@ use hyper::{Response, StatusCode};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use leafboot_core::status::{PortStatus, Status};
+use leafboot_core::status::{Condition, PortStatus, RequestReason, Status};
 
-/// An answer.
+/// An answer with its whole body.
 pub(super) type Reply = Response<Full<Bytes>>;
 
-/// All ports.
+/// The answer that describes all ports.
 #[derive(Serialize)]
 struct Document<'a> {
     generation: Option<u64>,
     settled: bool,
-    error: Option<&'a String>,
-    anycast: &'a Option<String>,
-    state_error: Option<&'a str>,
+    error: Option<&'a Condition>,
+    anycast: Option<&'a Condition>,
+    state_error: Option<Condition>,
     ports: Ports<'a>,
 }
 
-/// One port. Its name stands beside its alias, so that who knows one of them finds the port.
+/// One port. `name` stands beside `alias`, so that a client that knows either of them finds the port.
 #[derive(Serialize)]
 struct Port<'a> {
     name: &'a str,
@@ -35,7 +35,7 @@ struct Port<'a> {
 
 #[derive(Serialize)]
 struct Error<'a> {
-    error: &'a str,
+    error: &'a Condition,
 }
 
 struct Ports<'a>(&'a Status);
@@ -50,30 +50,36 @@ impl Serialize for Ports<'_> {
     }
 }
 
-/// What is said of all ports; `state_error`: why the document is not kept.
-pub(super) fn document(code: StatusCode, status: &Status, state_error: Option<&str>) -> Reply {
+/// The answer that describes all ports. `state_error` says why the document is not saved.
+pub(super) fn document(code: StatusCode, status: &Status, state_error: Option<Condition>) -> Reply {
     let document = Document {
         generation: status.generation,
         settled: status.is_settled(),
         error: status.database_error.as_ref().or(status.write_error.as_ref()),
-        anycast: &status.anycast,
+        anycast: status.anycast.as_ref(),
         state_error,
         ports: Ports(status),
     };
     json(code, &document)
 }
 
-/// What is said of one port.
+/// The answer that describes one port.
 pub(super) fn port(name: &str, status: &PortStatus) -> Reply {
     json(StatusCode::OK, &Port { name, status })
 }
 
-/// Why there is no answer.
-pub(super) fn error(code: StatusCode, reason: &str) -> Reply {
-    json(code, &Error { error: reason })
+/// The answer that refuses a request.
+pub(super) fn refusal(reason: RequestReason, message: &str) -> Reply {
+    let code = StatusCode::from_u16(reason.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    error(code, &Condition::new(reason, message))
 }
 
-/// A text of this type.
+/// An answer without a result.
+pub(super) fn error(code: StatusCode, error: &Condition) -> Reply {
+    json(code, &Error { error })
+}
+
+/// An answer with a text of this type.
 pub(super) fn text(content_type: &'static str, text: String) -> Reply {
     let mut response = Response::new(Full::new(Bytes::from(text)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -81,7 +87,7 @@ pub(super) fn text(content_type: &'static str, text: String) -> Reply {
 }
 
 fn json(code: StatusCode, body: &impl Serialize) -> Reply {
-    // Their keys are texts, and nothing in them fails.
+    // The maps' keys are strings, so serializing cannot fail.
     let body = serde_json::to_string(body).unwrap_or_default();
     let mut response = text("application/json", body + "\n");
     *response.status_mut() = code;

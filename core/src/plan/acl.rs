@@ -52,7 +52,7 @@ impl<'a> Guard<'a> {
         let mut guard =
             Self { name, desired, acl, remedies, listed, rules, whole, waiting: None, missing, renewed };
         if acl.table.as_ref().is_some_and(|row| !rows::is_our_acl_table(row)) {
-            guard.waiting = Some(Waiting::AclForeign(name.clone()));
+            guard.waiting = Some(Waiting::UnmanagedAclTable(name.clone()));
             return (guard, Vec::new());
         }
         // Nobody boots: what is there stays until it is retired, and what is being retired does not come back. Rules whose
@@ -84,7 +84,7 @@ impl<'a> Guard<'a> {
             return Some(waiting.clone());
         }
         if !self.listed.contains(name) {
-            return Some(Waiting::AclRows(self.name.clone()));
+            return Some(Waiting::AclRowsPending(self.name.clone()));
         }
         let is_bound = port.acl_tables.iter().any(|table| self.whole.contains(table));
         (!is_bound).then(|| Waiting::AclBound(self.name.clone()))
@@ -153,7 +153,7 @@ impl<'a> Guard<'a> {
         }
         let denial = self.rules.denying.iter().any(|rule| rule.missing(self.name, self.acl).is_some());
         if denial {
-            self.missing.insert(Subject::AclDenials, Waiting::AclDenials(self.name.clone()));
+            self.missing.insert(Subject::AclDenials, Waiting::AclDenyRuleMissing(self.name.clone()));
         }
         for rule in self.rules.all() {
             let subject = Subject::AclRule(rule.name.clone());
@@ -191,7 +191,7 @@ impl<'a> Guard<'a> {
     /// A table that orchagent has refused is taken only when its row is written again: what was wrong with it may be over.
     fn repair_table(&mut self) -> Option<Step> {
         let row = self.acl.table.as_ref().filter(|_| !self.acl.table_active)?;
-        self.missing.insert(Subject::AclTable, Waiting::AclTable(self.name.clone()));
+        self.missing.insert(Subject::AclTable, Waiting::AclTableActive(self.name.clone()));
         let is_due = self.remedies.rewrite.contains(&Subject::AclTable);
         is_due.then(|| Step::Set(RowKey::AclTable(self.name.clone()), row.clone()))
     }
@@ -236,9 +236,9 @@ impl<'a> Guard<'a> {
         let stands = self.table_steps(&self.listed, &self.listed).is_empty();
         // The rules that permit are written after those that deny stand.
         if !stands || !self.rules.denying.iter().all(|rule| rule.is_written(self.acl)) {
-            Some(Waiting::AclRows(self.name.clone()))
+            Some(Waiting::AclRowsPending(self.name.clone()))
         } else if !self.acl.table_active {
-            Some(Waiting::AclTable(self.name.clone()))
+            Some(Waiting::AclTableActive(self.name.clone()))
         } else {
             self.rules.shared().find_map(|rule| rule.missing(self.name, self.acl))
         }

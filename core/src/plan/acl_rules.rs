@@ -79,13 +79,13 @@ impl WantedRule {
     pub fn missing(&self, table: &AclName, acl: &Acl) -> Option<Waiting> {
         let (table, name) = (table.clone(), self.name.clone());
         if !self.is_written(acl) {
-            Some(Waiting::AclRows(table))
+            Some(Waiting::AclRowsPending(table))
         } else if acl.refused_rules.contains(&name) {
             Some(Waiting::AclRuleRefused(table, name))
         } else if !acl.active_rules.contains(&name) {
-            Some(Waiting::AclRule(table, name))
+            Some(Waiting::AclRuleActive(table, name))
         } else if !acl.asic_entries.contains_key(&name) {
-            Some(Waiting::AclEntry(table, name))
+            Some(Waiting::AclRuleInAsic(table, name))
         } else {
             None
         }

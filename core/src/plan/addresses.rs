@@ -18,6 +18,6 @@ pub(super) fn delete_addresses(name: &PortName, port: &Port) -> Vec<Step> {
 /// An address that intfmgrd still has on the port.
 pub(super) fn why_addressed(port: &Port) -> Option<Waiting> {
     let other =
-        || port.other_bound_addresses.first().map(|address| Waiting::OtherAddressGone(address.clone()));
+        || port.other_bound_addresses.first().map(|address| Waiting::UnmanagedAddressGone(address.clone()));
     port.bound_addresses.first().map(|address| Waiting::AddressGone(*address)).or_else(other)
 }

@@ -42,7 +42,7 @@ impl View<'_> {
         let is_bound = loopback.bound.as_deref() == Some(boot.vrf.as_str());
         let stays = !self.is_vrf_leaving() && !self.facts.remedies.renew.contains(&Subject::Loopback);
         match (&loopback.base, &loopback.bound) {
-            (Base::Foreign(vrf), _) => Need::Fact(Waiting::ForeignLoopback(vrf.clone())),
+            (Base::Foreign(vrf), _) => Need::Fact(Waiting::UnmanagedLoopback(vrf.clone())),
             (Base::Ours, Some(_)) if is_bound && stays => match set_address(name, loopback, wanted) {
                 Need::Nothing => self.why_no_anycast(wanted).map_or(Need::Nothing, Need::Fact),
                 need @ (Need::Steps(_) | Need::Fact(_)) => need,
@@ -61,9 +61,9 @@ impl View<'_> {
     fn why_no_anycast(&self, wanted: AnycastNet) -> Option<Waiting> {
         let link = self.facts.links.loopbacks.get(&self.config.boot.loopback);
         match link.filter(|link| port_role::is_in(link, self.vrf())) {
-            None => Some(Waiting::KernelVrf),
+            None => Some(Waiting::KernelVrfBound),
             Some(link) if !link.assigned.contains(&wanted.net().into()) => {
-                Some(Waiting::KernelAnycast(wanted.to_string()))
+                Some(Waiting::AnycastAssigned(wanted.to_string()))
             }
             Some(_) => None,
         }
@@ -75,7 +75,7 @@ impl View<'_> {
             self.facts.observed.loopback.addresses.iter().find(|address| **address != wanted.to_string());
         if let Some(address) = other {
             let row = RowKey::LoopbackAddress(name.clone(), address.clone()).to_string();
-            return Need::Fact(Waiting::ForeignAddress(row));
+            return Need::Fact(Waiting::UnmanagedAddress(row));
         }
         match self.why_no_vrf() {
             Some(waiting) => Need::Fact(waiting),
@@ -98,7 +98,7 @@ fn set_address(name: &LoopbackName, loopback: &Loopback, wanted: AnycastNet) -> 
     // What intfmgrd has and no row says is on its way out.
     let mut going = loopback.bound_addresses.iter().filter(|address| !is_written || **address != wanted);
     if let Some(address) = going.next() {
-        return Need::Fact(Waiting::OtherAddressGone(address.clone()));
+        return Need::Fact(Waiting::UnmanagedAddressGone(address.clone()));
     }
     if !is_written {
         return Need::Steps(vec![Step::Set(RowKey::LoopbackAddress(name.clone(), wanted), Fields::new())]);
@@ -113,7 +113,7 @@ pub(super) fn withdraw(name: &LoopbackName, loopback: &Loopback, vrf: &VrfName) 
         return Need::Steps(loopback.addresses.iter().map(|address| delete(name, address)).collect());
     }
     if let Some(address) = loopback.bound_addresses.first() {
-        return Need::Fact(Waiting::OtherAddressGone(address.clone()));
+        return Need::Fact(Waiting::UnmanagedAddressGone(address.clone()));
     }
     match (&loopback.base, &loopback.bound) {
         (Base::Ours, _) => Need::Steps(vec![Step::Delete(RowKey::Loopback(name.clone()))]),

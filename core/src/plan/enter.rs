@@ -46,7 +46,7 @@ impl View<'_> {
             return Some(Need::Fact(Waiting::Protected));
         }
         if port.row.is_none() {
-            return Some(Need::Fact(Waiting::PortRow));
+            return Some(Need::Fact(Waiting::PortRowMissing));
         }
         if let Some(lag) = &port.lag {
             // The ASIC hands what comes in on a LAG member to the LAG: nothing of ours is of use on it. It becomes one as soon
@@ -72,7 +72,7 @@ impl View<'_> {
         // `cfgmgr/vlanmgr.cpp: VlanMgr::removeHostVlanMember` takes the port out of whatever master it has, our VRF
         // too, whenever the membership goes: so it must be gone before.
         if let Some(vlan) = port.bound_vlans.first() {
-            return Some(Need::Fact(Waiting::VlanGone(vlan.clone())));
+            return Some(Need::Fact(Waiting::VlanMemberGone(vlan.clone())));
         }
         // Nothing in intfmgrd or orchagent keeps a router interface off a bridge port.
         if port.bridge_port {
@@ -80,7 +80,7 @@ impl View<'_> {
         }
         match &port.base {
             Base::Foreign(_) if ordered => Some(self.clear_interface(name, port)),
-            Base::Foreign(vrf) => Some(Need::Fact(Waiting::ForeignInterface(vrf.clone()))),
+            Base::Foreign(vrf) => Some(Need::Fact(Waiting::UnmanagedInterface(vrf.clone()))),
             Base::Ours | Base::Absent => None,
         }
     }
@@ -108,7 +108,7 @@ impl View<'_> {
         if let Some(Step::Delete(row)) = others.first() {
             return match self.desired.provenance {
                 Provenance::Pushed => Need::Steps(others),
-                Provenance::Restored => Need::Fact(Waiting::ForeignAddress(row.to_string())),
+                Provenance::Restored => Need::Fact(Waiting::UnmanagedAddress(row.to_string())),
             };
         }
         // A SET before STATE_DB's row is gone is dropped (`IntfMgr::doIntfGeneralTask`); one before the router
@@ -140,7 +140,7 @@ impl View<'_> {
             return Need::Fact(Waiting::AddressGone(*old));
         }
         if let Some(other) = port.other_bound_addresses.first() {
-            return Need::Fact(Waiting::OtherAddressGone(other.clone()));
+            return Need::Fact(Waiting::UnmanagedAddressGone(other.clone()));
         }
         if !port.addresses.contains(&prefix) {
             return match self.why_no_address(name, port, prefix) {
@@ -170,23 +170,23 @@ impl View<'_> {
             return Some(Waiting::AddressBound(prefix));
         }
         if !port.router_interface {
-            return Some(Waiting::RouterInterface);
+            return Some(Waiting::RouterInterfaceReady);
         }
         if let Some(waiting) = self.why_vrf_unusable() {
             return Some(waiting);
         }
         // intfmgrd writes «ok» for what it asked for, not for what the kernel did (`IntfMgr::doIntfAddrTask`).
         let link = self.facts.links.get(name).filter(|link| port_role::is_in(link, self.vrf()));
-        let Some(link) = link else { return Some(Waiting::KernelVrf) };
+        let Some(link) = link else { return Some(Waiting::KernelVrfBound) };
         let gateway = prefix.gateway_net().into();
         if link.duplicates.contains(&gateway) {
-            return Some(Waiting::KernelDuplicate(prefix));
+            return Some(Waiting::GatewayDuplicate(prefix));
         }
         // On a port without a carrier the address stays tentative, and is there.
         if !link.assigned.contains(&gateway) {
-            return Some(Waiting::KernelGateway(prefix));
+            return Some(Waiting::GatewayAssigned(prefix));
         }
-        (link.up && link.link_local.is_none()).then_some(Waiting::LinkLocal)
+        (link.up && link.link_local.is_none()).then_some(Waiting::LinkLocalAddress)
     }
 
     /// Another port that has the prefix: in one VRF orchagent retries the second of two overlapping addresses for ever

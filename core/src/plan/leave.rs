@@ -17,7 +17,7 @@ impl View<'_> {
     pub(super) fn leave(&self, name: &PortName, port: &Port) -> Need {
         if holds(port, self.vrf()) {
             return match &port.base {
-                Base::Foreign(vrf) => Need::Fact(Waiting::ForeignInterface(vrf.clone())),
+                Base::Foreign(vrf) => Need::Fact(Waiting::UnmanagedInterface(vrf.clone())),
                 Base::Ours | Base::Absent => self.withdraw(name, port),
             };
         }
@@ -75,7 +75,7 @@ impl View<'_> {
             Provenance::Pushed => {
                 Need::Steps(port.other_addresses.iter().map(|address| Step::Delete(row(address))).collect())
             }
-            Provenance::Restored => Need::Fact(Waiting::ForeignAddress(row(first).to_string())),
+            Provenance::Restored => Need::Fact(Waiting::UnmanagedAddress(row(first).to_string())),
         })
     }
 
@@ -83,7 +83,8 @@ impl View<'_> {
     /// (`cfgmgr/intfmgr.cpp: IntfMgr::getIntfIpCount`), or nothing but time.
     pub(super) fn why_bound(&self, name: &PortName, vrf: &str) -> Waiting {
         let address = self.facts.links.get(name).and_then(|link| link.assigned.first());
-        address.map_or_else(|| Waiting::InterfaceGone(vrf.to_owned()), |net| Waiting::KernelAddress(*net))
+        address
+            .map_or_else(|| Waiting::InterfaceGone(vrf.to_owned()), |net| Waiting::StrayKernelAddress(*net))
     }
 
     /// Whether a port that was taken out to come again is out.
@@ -95,7 +96,7 @@ impl View<'_> {
     /// Deletes the port's address rows but `keep`, once its machine has been told.
     pub(super) fn withdraw_addresses(&self, name: &PortName, port: &Port, keep: Option<BootPrefix>) -> Need {
         if self.must_cease(name) {
-            return Need::Fact(Waiting::FinalAdvertisement);
+            return Need::Fact(Waiting::FinalAdvertisementSent);
         }
         let stale = port.addresses.iter().filter(|address| Some(**address) != keep);
         Need::Steps(stale.map(|address| Step::Delete(RowKey::Address(name.clone(), *address))).collect())

@@ -13,23 +13,23 @@ impl View<'_> {
         let port = || name.clone();
         Some(match fact {
             // `cfgmgr/intfmgr.cpp: IntfMgr::doIntfGeneralTask` runs `ip link set … master` again (swss e6b0c5b5d).
-            Waiting::KernelVrf | Waiting::InterfaceBound | Waiting::RouterInterface => {
+            Waiting::KernelVrfBound | Waiting::InterfaceBound | Waiting::RouterInterfaceReady => {
                 Step::Set(RowKey::Interface(port()), rows::interface_fields(self.vrf()))
             }
             // `IntfMgr::doIntfAddrTask` adds the address again.
-            Waiting::KernelGateway(prefix)
-            | Waiting::KernelDuplicate(prefix)
+            Waiting::GatewayAssigned(prefix)
+            | Waiting::GatewayDuplicate(prefix)
             | Waiting::AddressBound(prefix) => Step::Set(RowKey::Address(port(), *prefix), Fields::new()),
             Waiting::InterfaceGone(_) => Step::DeleteAgain(RowKey::Interface(port())),
             Waiting::AddressGone(prefix) => Step::DeleteAgain(RowKey::Address(port(), *prefix)),
-            Waiting::OtherAddressGone(address) => {
+            Waiting::UnmanagedAddressGone(address) => {
                 Step::DeleteAgain(RowKey::OtherAddress(port(), address.clone()))
             }
             // `IntfMgr::doIntfAddrTask` deletes an address from the kernel whoever has put it there.
-            Waiting::KernelAddress(address) => {
+            Waiting::StrayKernelAddress(address) => {
                 Step::DeleteAgain(RowKey::OtherAddress(port(), address.to_string()))
             }
-            Waiting::VlanGone(vlan) => Step::DeleteAgain(RowKey::VlanMember(vlan.clone(), port())),
+            Waiting::VlanMemberGone(vlan) => Step::DeleteAgain(RowKey::VlanMember(vlan.clone(), port())),
             _ => return None,
         })
     }
@@ -40,14 +40,14 @@ impl View<'_> {
         let name = || self.config.boot.loopback.clone();
         let address = |address: &String| RowKey::LoopbackAddress(name(), address.clone());
         Some(match fact {
-            Waiting::KernelVrf | Waiting::InterfaceBound => {
+            Waiting::KernelVrfBound | Waiting::InterfaceBound => {
                 Step::Set(RowKey::Loopback(name()), rows::interface_fields(self.vrf()))
             }
-            Waiting::KernelAnycast(text) | Waiting::AnycastBound(text) => {
+            Waiting::AnycastAssigned(text) | Waiting::AnycastBound(text) => {
                 Step::Set(address(text), Fields::new())
             }
             Waiting::InterfaceGone(_) => Step::DeleteAgain(RowKey::Loopback(name())),
-            Waiting::OtherAddressGone(text) => Step::DeleteAgain(address(text)),
+            Waiting::UnmanagedAddressGone(text) => Step::DeleteAgain(address(text)),
             _ => return None,
         })
     }

@@ -1,43 +1,46 @@
-//! The facts that a port can wait for, each with the words that an operator reads.
+//! What a port can wait for: a reason for programs, and a sentence for operators.
 //!
-//! Must never: decide: a wait is a value.
+//! The names of the variants are part of the API: `docs/api.md` and `sonic/openapi.yaml` list them.
+//!
+//! Must never: decide anything. Waiting is a value.
 
 use std::time::Duration;
 
 use ipnet::IpNet;
+use strum::{IntoStaticStr, VariantNames};
 use thiserror::Error;
 
 use crate::names::{AclName, BootPrefix, PortName, VrfName};
 
-/// The kernel shows what a daemon has done to it within a moment.
+/// How long the kernel may take to show what a daemon has done to it.
 const KERNEL: Duration = Duration::from_secs(2);
-/// SONiC's daemons look at what they have put off each second (`cfgmgr/intfmgrd.cpp: SELECT_TIMEOUT`), and the ASIC follows
-/// some seconds behind the kernel when SONiC has just started.
+/// How long a daemon may take. SONiC's daemons retry deferred work every second (`cfgmgr/intfmgrd.cpp: SELECT_TIMEOUT`), and
+/// the ASIC follows some seconds behind the kernel when SONiC has just started.
 const DAEMON: Duration = Duration::from_secs(10);
-/// What is to go goes within some of those seconds, and to announce it once more does no harm.
+/// How long a removal may take. Daemons remove within seconds, and announcing a removal again does no harm.
 const DEPARTURE: Duration = Duration::from_secs(5);
 
-/// The fact that a port waits for.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+/// What is waited for: a fact that must appear, or an obstacle that must go.
+#[derive(Debug, Clone, PartialEq, Eq, Error, IntoStaticStr, VariantNames)]
 pub enum Waiting {
     /// CONFIG_DB is not loaded.
     #[error("CONFIG_DB is not loaded: CONFIG_DB_INITIALIZED is not 1")]
-    ConfigDb,
+    ConfigDbNotLoaded,
     /// The port has no `PORT` row any more.
     #[error("CONFIG_DB has no PORT row of it")]
-    PortRow,
-    /// Somebody claims the port for a VLAN, and only a fresh push may clear that away.
+    PortRowMissing,
+    /// The port is a member of a VLAN. leafboot deletes the row only while metal-core's push stands.
     #[error(
         "it is a member of {0}: VLAN_MEMBER|{0}|<port> must go first, or metal-core must push the port again"
     )]
     VlanMember(String),
     /// vlanmgrd still has the port in a VLAN.
     #[error("vlanmgrd still has it in {0} (STATE_DB VLAN_MEMBER_TABLE)")]
-    VlanGone(String),
+    VlanMemberGone(String),
     /// orchagent still has the port's bridge port.
     #[error("the ASIC still has its bridge port (ASIC_DB)")]
     BridgePortGone,
-    /// The settings protect the port, and a memory of an earlier document has it.
+    /// The settings protect the port, and the document of an earlier run names it.
     #[error("boot.protected names it: metal-core must leave it out of its document")]
     Protected,
     /// The port is a LAG member.
@@ -46,59 +49,56 @@ pub enum Waiting {
     /// The port has a sub-interface.
     #[error("it has the sub-interface {0}: VLAN_SUB_INTERFACE|{0} must go first")]
     SubInterface(String),
-    /// orchagent still has a sub-interface of the port.
+    /// orchagent still has the router interface of one of the port's sub-interfaces.
     #[error("the ASIC still has the router interface of a sub-interface on it (ASIC_DB)")]
     SubInterfaceGone,
-    /// Somebody else's base row stands on the port, and only a fresh push may clear it away.
-    #[error("its INTERFACE row is somebody else's (vrf_name {0:?})")]
-    ForeignInterface(String),
-    /// Somebody else's address row stands on the port.
-    #[error("somebody else's row {0} is in the way")]
-    ForeignAddress(String),
-    /// Somebody else's table has the name of the boot ACL.
-    #[error(
-        "ACL_TABLE|{0} is somebody else's (not L3V6 ingress): rename it, or set acl.table to another name"
-    )]
-    AclForeign(AclName),
-    /// Somebody else's loopback has the name of ours.
-    #[error(
-        "its LOOPBACK_INTERFACE row is somebody else's (vrf_name {0:?}): set boot.loopback to another name"
-    )]
-    ForeignLoopback(String),
+    /// An `INTERFACE` row of another VRF is on the port. leafboot deletes it only while metal-core's push stands.
+    #[error("its INTERFACE row is unmanaged (vrf_name {0:?})")]
+    UnmanagedInterface(String),
+    /// An address row of another owner is on the port. leafboot deletes it only while metal-core's push stands.
+    #[error("the unmanaged row {0} is in the way")]
+    UnmanagedAddress(String),
+    /// Another ACL table has the name of the boot ACL.
+    #[error("ACL_TABLE|{0} is unmanaged (not L3V6 ingress): rename it, or set acl.table to another name")]
+    UnmanagedAclTable(AclName),
+    /// The loopback of `boot.loopback` belongs to another VRF.
+    #[error("its LOOPBACK_INTERFACE row is unmanaged (vrf_name {0:?}): set boot.loopback to another name")]
+    UnmanagedLoopback(String),
     /// intfmgrd has not taken the anycast address.
     #[error("intfmgrd has not taken the address {0} (STATE_DB INTERFACE_TABLE)")]
     AnycastBound(String),
-    /// The boot ACL's rows are only just written.
+    /// The boot ACL's rows were only just written.
     #[error("the rows of the ACL {0} are being written")]
-    AclRows(AclName),
-    /// orchagent does not have the boot ACL.
+    AclRowsPending(AclName),
+    /// orchagent does not have the boot ACL's table.
     #[error("orchagent does not have the ACL table {0} (STATE_DB ACL_TABLE_TABLE is not Active)")]
-    AclTable(AclName),
+    AclTableActive(AclName),
     /// orchagent does not have a rule of the boot ACL.
     #[error("orchagent does not have the ACL rule {0}|{1} (STATE_DB ACL_RULE_TABLE is not Active)")]
-    AclRule(AclName, String),
-    /// orchagent has refused a rule of the boot ACL: it forgets the row (`orchagent/aclorch.cpp: AclOrch::doAclRuleTask`).
+    AclRuleActive(AclName, String),
+    /// orchagent has refused a rule of the boot ACL. It forgets the row then (`orchagent/aclorch.cpp:
+    /// AclOrch::doAclRuleTask`).
     #[error("orchagent has refused the ACL rule {0}|{1} (STATE_DB ACL_RULE_TABLE is Inactive)")]
     AclRuleRefused(AclName, String),
-    /// orchagent says that it has a rule, and the ASIC does not have it.
+    /// orchagent reports a rule of the boot ACL as active, and the ASIC does not have it.
     #[error("the ASIC does not have the ACL rule {0}|{1} (ASIC_DB)")]
-    AclEntry(AclName, String),
-    /// orchagent still has a rule of the boot ACL that no row names.
+    AclRuleInAsic(AclName, String),
+    /// orchagent still has a rule of the boot ACL whose row is deleted.
     #[error("orchagent still has the ACL rule {0}|{1} (STATE_DB ACL_RULE_TABLE), whose row is gone")]
     AclRuleGone(AclName, String),
-    /// A rule that denies is missing.
+    /// A denying rule of the boot ACL is missing: no port may be in the boot VRF without it.
     #[error("a denying rule of the ACL {0} is missing")]
-    AclDenials(AclName),
+    AclDenyRuleMissing(AclName),
     /// The ASIC has not bound the boot ACL to the port.
     #[error("the ASIC has not bound the ACL {0} to it (ASIC_DB)")]
     AclBound(AclName),
     /// The port is being taken out of the boot ACL.
     #[error("the ACL {0} still has it")]
     AclUnbound(AclName),
-    /// portsyncd has not made the port.
+    /// portsyncd has not created the port.
     #[error("STATE_DB does not show the port ready (PORT_TABLE)")]
     PortReady,
-    /// The VRF is being made or unmade.
+    /// vrfmgrd and orchagent are creating or removing the boot VRF.
     #[error("STATE_DB does not show {0} ready (VRF_TABLE, VRF_OBJECT_TABLE)")]
     VrfReady(VrfName),
     /// A VRF of the same name is still being removed.
@@ -113,61 +113,62 @@ pub enum Waiting {
     /// orchagent still has the port's earlier router interface.
     #[error("the ASIC still has its earlier router interface (ASIC_DB)")]
     RouterInterfaceGone,
-    /// intfmgrd has not taken the base row.
+    /// intfmgrd has not bound the port to the boot VRF.
     #[error("intfmgrd has not bound it to the VRF (STATE_DB INTERFACE_TABLE)")]
     InterfaceBound,
-    /// intfmgrd still has somebody's address that was cleared away.
+    /// intfmgrd still has an unmanaged address whose row is deleted.
     #[error("intfmgrd still has the address {0} (STATE_DB INTERFACE_TABLE)")]
-    OtherAddressGone(String),
-    /// intfmgrd still has an address that was withdrawn.
+    UnmanagedAddressGone(String),
+    /// intfmgrd still has an address that leafboot has withdrawn.
     #[error("intfmgrd still has the address {} (STATE_DB INTERFACE_TABLE)", .0.gateway_net())]
     AddressGone(BootPrefix),
     /// Another port still has the prefix.
     #[error("{0} still has the prefix {1}")]
     PrefixTaken(PortName, BootPrefix),
-    /// intfmgrd has not taken the address row.
+    /// intfmgrd has not taken the gateway's address.
     #[error("intfmgrd has not taken the address {} (STATE_DB INTERFACE_TABLE)", .0.gateway_net())]
     AddressBound(BootPrefix),
-    /// orchagent has not made the router interface.
+    /// orchagent has not created the port's router interface.
     #[error("the ASIC has no router interface on it (ASIC_DB)")]
-    RouterInterface,
-    /// The kernel does not have the port in the VRF.
+    RouterInterfaceReady,
+    /// The kernel does not have the port in the boot VRF.
     #[error("the kernel does not have it in the boot VRF")]
-    KernelVrf,
+    KernelVrfBound,
     /// The boot VRF's device is administratively down.
     #[error("the kernel has the device {0} down: nothing is routed in the boot VRF")]
-    KernelVrfDown(VrfName),
-    /// The boot VRF's device is gone. vrfmgrd makes it again only when it starts, and dies of its deletion
+    VrfDeviceDown(VrfName),
+    /// The boot VRF's device is gone. vrfmgrd creates it only when it starts, and exits when the device is deleted
     /// (`cfgmgr/vrfmgr.cpp: VrfMgr::setLink`, `VrfMgr::delLink`).
     #[error("somebody has deleted the device {0} from the kernel: restart swss")]
-    KernelVrfGone(VrfName),
+    VrfDeviceDeleted(VrfName),
     /// The port has a carrier and no link-local address to advertise from.
     #[error("the kernel has no usable link-local address on it")]
-    LinkLocal,
-    /// The kernel does not have the gateway's address.
+    LinkLocalAddress,
+    /// The kernel does not have the gateway's address on the port.
     #[error("the kernel does not have the gateway {} on it", .0.gateway_net())]
-    KernelGateway(BootPrefix),
+    GatewayAssigned(BootPrefix),
     /// Duplicate address detection has found the gateway's address on the link.
     #[error("its machine uses the gateway's address {} itself (duplicate address detection)", .0.gateway())]
-    KernelDuplicate(BootPrefix),
-    /// The kernel does not have the anycast address.
+    GatewayDuplicate(BootPrefix),
+    /// The kernel does not have the anycast address on the loopback.
     #[error("the kernel does not have the anycast address {0} on it")]
-    KernelAnycast(String),
-    /// The kernel has an address that intfmgrd waits for (`cfgmgr/intfmgr.cpp: IntfMgr::getIntfIpCount`).
+    AnycastAssigned(String),
+    /// The kernel has an address that no row names, and intfmgrd waits until it is gone (`cfgmgr/intfmgr.cpp:
+    /// IntfMgr::getIntfIpCount`).
     #[error("the kernel still has the address {0} on it, which no row names")]
-    KernelAddress(IpNet),
-    /// intfmgrd stumbles over somebody's row and does not come to the rows behind it.
+    StrayKernelAddress(IpNet),
+    /// intfmgrd fails at an unreadable row and does not reach the rows behind it.
     #[error(
         "intfmgrd does not get past the row {0}, whose address it cannot read: delete that row, then restart swss"
     )]
     IntfmgrdBlocked(String),
-    /// The machine has not been told that the router goes.
+    /// The final Router Advertisement, which tells the machine that the router goes, was not sent.
     #[error("its machine has not been told that the router goes (final Router Advertisement)")]
-    FinalAdvertisement,
-    /// A fact stays away, and its row has been written again.
+    FinalAdvertisementSent,
+    /// A fact stays away, and leafboot has written its row again.
     #[error("repairing, attempt {attempt}: {fact}")]
     Repairing {
-        /// How many attempts were made.
+        /// How many attempts were made, from 1.
         attempt: u32,
         /// What is missing.
         fact: Box<Waiting>,
@@ -175,74 +176,90 @@ pub enum Waiting {
 }
 
 impl Waiting {
+    /// Every reason that [`Waiting::reason`] can return.
+    pub fn reasons() -> impl Iterator<Item = &'static str> {
+        Self::VARIANTS.iter().copied().filter(|name| *name != "Repairing")
+    }
+
+    /// The reason for programs: the variant's name. While leafboot repairs, it is that of the missing fact.
+    pub fn reason(&self) -> &'static str {
+        if let Self::Repairing { fact, .. } = self { fact.reason() } else { self.into() }
+    }
+
+    /// The number of the repair's attempt; none while nothing is repaired.
+    pub fn attempt(&self) -> Option<u32> {
+        if let Self::Repairing { attempt, .. } = self { Some(*attempt) } else { None }
+    }
+
     /// How long the fact may stay away, once everything before it is there, until something is wrong. None: writing its row
-    /// again would not help, or could harm.
+    /// again would not help, or could do harm.
     pub fn lateness(&self) -> Option<Duration> {
         Some(match self {
-            Self::KernelVrf
-            | Self::KernelVrfDown(_)
-            | Self::KernelGateway(_)
-            | Self::KernelDuplicate(_)
-            | Self::KernelAddress(_)
-            | Self::KernelAnycast(_)
-            | Self::AclEntry(..)
+            Self::KernelVrfBound
+            | Self::VrfDeviceDown(_)
+            | Self::GatewayAssigned(_)
+            | Self::GatewayDuplicate(_)
+            | Self::StrayKernelAddress(_)
+            | Self::AnycastAssigned(_)
+            | Self::AclRuleInAsic(..)
             | Self::AclRuleRefused(..) => KERNEL,
-            Self::AclTable(_)
+            Self::AclTableActive(_)
             | Self::AddressBound(_)
             | Self::AnycastBound(_)
             | Self::InterfaceBound
-            | Self::RouterInterface => DAEMON,
+            | Self::RouterInterfaceReady => DAEMON,
             Self::AclRuleGone(..)
             | Self::AddressGone(_)
             | Self::InterfaceGone(_)
-            | Self::OtherAddressGone(_)
-            | Self::VlanGone(_)
+            | Self::UnmanagedAddressGone(_)
+            | Self::VlanMemberGone(_)
             | Self::VrfGone(_) => DEPARTURE,
             Self::AclBound(_)
-            | Self::AclDenials(_)
-            | Self::AclForeign(_)
-            | Self::AclRows(_)
-            | Self::AclRule(..)
+            | Self::AclDenyRuleMissing(_)
+            | Self::AclRowsPending(_)
+            | Self::AclRuleActive(..)
             | Self::AclUnbound(_)
             | Self::BridgePortGone
-            | Self::ConfigDb
-            | Self::FinalAdvertisement
-            | Self::ForeignAddress(_)
-            | Self::ForeignInterface(_)
-            | Self::ForeignLoopback(_)
+            | Self::ConfigDbNotLoaded
+            | Self::FinalAdvertisementSent
             | Self::IntfmgrdBlocked(_)
-            | Self::KernelVrfGone(_)
             | Self::LagMember(_)
-            | Self::LinkLocal
+            | Self::LinkLocalAddress
             | Self::PortReady
-            | Self::PortRow
+            | Self::PortRowMissing
             | Self::PrefixTaken(..)
             | Self::Protected
             | Self::Repairing { .. }
             | Self::RouterInterfaceGone
             | Self::SubInterface(_)
             | Self::SubInterfaceGone
+            | Self::UnmanagedAclTable(_)
+            | Self::UnmanagedAddress(_)
+            | Self::UnmanagedInterface(_)
+            | Self::UnmanagedLoopback(_)
             | Self::VlanMember(_)
+            | Self::VrfDeviceDeleted(_)
             | Self::VrfReady(_) => return None,
         })
     }
 
-    /// Whether the kernel or the ASIC contradicts what a daemon has said: then the thing may go out and come again, if its
-    /// row alone does not help. A daemon that has said nothing may be slow: 63 ports at once take it more than a minute.
+    /// Whether the kernel or the ASIC contradicts what a daemon reports. If rewriting the row does not help then, the
+    /// interface or rule is removed and created again. A daemon that reports nothing may just be slow: it needs more than a
+    /// minute for 63 ports at once.
     pub fn is_contradiction(&self) -> bool {
         matches!(
             self,
-            Self::AclEntry(..)
+            Self::AclRuleInAsic(..)
                 | Self::AclRuleRefused(..)
-                | Self::KernelAnycast(_)
-                | Self::KernelDuplicate(_)
-                | Self::KernelGateway(_)
-                | Self::KernelVrf
-                | Self::KernelVrfDown(_)
+                | Self::AnycastAssigned(_)
+                | Self::GatewayDuplicate(_)
+                | Self::GatewayAssigned(_)
+                | Self::KernelVrfBound
+                | Self::VrfDeviceDown(_)
         )
     }
 
-    /// Whether intfmgrd has to do something for it.
+    /// Whether intfmgrd has to act before the fact appears.
     pub fn is_of_intfmgrd(&self) -> bool {
         matches!(
             self,
@@ -250,7 +267,7 @@ impl Waiting {
                 | Self::AddressGone(_)
                 | Self::InterfaceBound
                 | Self::InterfaceGone(_)
-                | Self::OtherAddressGone(_)
+                | Self::UnmanagedAddressGone(_)
         )
     }
 }

@@ -34,7 +34,7 @@ fn story(
 
 #[test]
 fn a_row_is_written_again_and_then_the_port_goes_out_and_in_with_longer_and_longer_pauses() {
-    let done = story(&mut Repairs::default(), 70, |_| Some(Waiting::KernelVrf));
+    let done = story(&mut Repairs::default(), 70, |_| Some(Waiting::KernelVrfBound));
     let expected = [(2, "rewrite"), (4, "renew"), (8, "renew"), (16, "renew"), (32, "renew"), (64, "renew")];
     assert_eq!(done, expected);
 }
@@ -43,7 +43,8 @@ fn a_row_is_written_again_and_then_the_port_goes_out_and_in_with_longer_and_long
 fn what_comes_in_time_is_not_repaired() {
     let late = |second| (second < 9).then_some(Waiting::InterfaceBound);
     assert_eq!(story(&mut Repairs::default(), 60, late), []);
-    let advances = |second| Some(if second % 2 == 0 { Waiting::KernelVrf } else { Waiting::InterfaceBound });
+    let advances =
+        |second| Some(if second % 2 == 0 { Waiting::KernelVrfBound } else { Waiting::InterfaceBound });
     assert_eq!(story(&mut Repairs::default(), 60, advances), [], "each fact counts from its own beginning");
 }
 
@@ -57,7 +58,7 @@ fn another_writer_is_not_fought_in_a_tight_loop() {
         let now = start + Duration::from_secs(second);
         let remedies = repairs.remedies(now, true);
         assert!(remedies.renew.is_empty(), "the row alone has helped");
-        repairs.follow(&missing(is_broken.then_some(Waiting::KernelVrf)), &remedies, now);
+        repairs.follow(&missing(is_broken.then_some(Waiting::KernelVrfBound)), &remedies, now);
         // The row that was written in this pass has helped by the next one, and that is undone by the one after it.
         is_broken = remedies.rewrite.is_empty();
         if !is_broken {
@@ -71,7 +72,7 @@ fn another_writer_is_not_fought_in_a_tight_loop() {
 #[test]
 fn a_minute_without_trouble_is_a_new_beginning() {
     let mut repairs = Repairs::default();
-    let trouble = |second| matches!(second, 0..=2 | 70..=72).then_some(Waiting::KernelVrf);
+    let trouble = |second| matches!(second, 0..=2 | 70..=72).then_some(Waiting::KernelVrfBound);
     assert_eq!(story(&mut repairs, 80, trouble), [(2, "rewrite"), (72, "rewrite")]);
     assert_eq!(repairs.0.values().map(|repair| repair.attempts).collect::<Vec<_>>(), [1]);
 }
@@ -96,7 +97,7 @@ fn what_a_daemon_has_not_come_to_yet_is_not_late() {
 fn no_repair_begins_while_redis_refuses_writes() {
     let mut repairs = Repairs::default();
     let start = Instant::now();
-    repairs.follow(&missing(Some(Waiting::KernelVrf)), &Remedies::default(), start);
+    repairs.follow(&missing(Some(Waiting::KernelVrfBound)), &Remedies::default(), start);
     let late = start + Duration::from_secs(30);
     assert_eq!(repairs.remedies(late, false), Remedies::default());
     assert!(!repairs.remedies(late, true).rewrite.is_empty());
@@ -104,7 +105,7 @@ fn no_repair_begins_while_redis_refuses_writes() {
 
 #[test]
 fn a_slow_daemon_has_its_row_written_again_and_no_port_taken_out() {
-    let done = story(&mut Repairs::default(), 30, |_| Some(Waiting::RouterInterface));
+    let done = story(&mut Repairs::default(), 30, |_| Some(Waiting::RouterInterfaceReady));
     assert_eq!(done, [(10, "rewrite"), (12, "rewrite"), (16, "rewrite"), (24, "rewrite")]);
 }
 
@@ -118,7 +119,7 @@ fn what_is_to_go_is_announced_again_and_nothing_more() {
 fn a_denying_rule_that_stays_away_shuts_the_ports_and_nothing_sooner() {
     let mut repairs = Repairs::default();
     let start = Instant::now();
-    let fact = Waiting::AclDenials("LEAFBOOT".parse().unwrap());
+    let fact = Waiting::AclDenyRuleMissing("LEAFBOOT".parse().unwrap());
     let plan = Plan { missing: BTreeMap::from([(Subject::AclDenials, fact)]), ..Plan::default() };
     repairs.follow(&plan, &Remedies::default(), start);
     assert_eq!(repairs.next(start), Some(start + OPEN_MAX));

@@ -114,7 +114,7 @@ pub fn waits(lab: &Lab, port: Port, text: &str) -> Result<(), Error> {
     let mut last = serde_json::Value::Null;
     let said = until(&format!("{port} waits: {text}"), || {
         last = lab.status()?[port.name()].take();
-        let is_said = last["waiting"].as_str().is_some_and(|waiting| waiting.contains(text));
+        let is_said = last["waiting"]["message"].as_str().is_some_and(|waiting| waiting.contains(text));
         Ok((is_said && last["settled"] == false).then_some(()))
     });
     said.map_err(|error| Error::Wrong(format!("{error}; it is {last}")))
