@@ -1,8 +1,9 @@
 //! `leafboot plan`: reads the live switch once, and prints the steps, what ports wait for, and which rows are unmanaged.
-//! `sonic/plan.schema.json` describes its JSON.
+//! `Plan` in `sonic/openapi.yaml` describes its JSON.
 //!
 //! Must never: write anything.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -111,7 +112,11 @@ impl Preview {
     /// The preview as JSON, for programs.
     pub fn json(&self) -> String {
         let step = |step: &Step| match step {
-            Step::Set(key, fields) => json!({ "set": key.to_string(), "fields": fields }),
+            Step::Set(key, fields) => {
+                // An object also where a row has no fields: an empty LiteMap would serialize as an array.
+                let fields: BTreeMap<_, _> = fields.iter().collect();
+                json!({ "set": key.to_string(), "fields": fields })
+            }
             Step::Clear(key, fields) => json!({ "clear": key.to_string(), "fields": fields }),
             Step::Delete(key) => json!({ "delete": key.to_string() }),
             Step::DeleteAgain(key) => json!({ "announce_gone": key.to_string() }),
@@ -139,7 +144,7 @@ impl Preview {
     }
 }
 
-/// The JSON form. `sonic/plan.schema.json` describes it.
+/// The JSON form: `Plan` in `sonic/openapi.yaml`.
 #[derive(Serialize)]
 struct Json<'a> {
     steps: Vec<Value>,

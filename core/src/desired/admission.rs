@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
+use strum::VariantNames;
 
 use super::{Desired, Document, Entry, PortRow, PortRows, is_protected, resolve, unknown};
 use crate::names::{BootPrefix, PortName, PrefixError};
@@ -40,7 +41,7 @@ pub struct Rejection {
 }
 
 /// The kinds of rejection, as they are spelled in answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, VariantNames)]
 pub enum Reason {
     /// No port of this leaf has the name or alias.
     UnknownPort,
