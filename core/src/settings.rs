@@ -57,7 +57,7 @@ pub enum SettingsError {
     #[error("{}: {reason}", place(*.line, key))]
     Value {
         /// Dotted key, `ra.mtu`.
-        key: &'static str,
+        key: String,
         /// Counted from 1; none: it is the key's default, which does not go with another key.
         line: Option<usize>,
         /// What is wrong, and what would be right.
@@ -67,7 +67,7 @@ pub enum SettingsError {
     #[error("{key} is missing: {hint}")]
     Missing {
         /// Dotted key.
-        key: &'static str,
+        key: String,
         /// What to write.
         hint: &'static str,
     },
@@ -271,8 +271,8 @@ impl Checker<'_> {
             vrf: self.parsed("boot.vrf", &or_default(raw.vrf, DEFAULT_VRF))?,
             prefix: leaf,
             supernet,
-            protected: raw.protected.ok_or(SettingsError::Missing {
-                key: "boot.protected",
+            protected: raw.protected.ok_or_else(|| SettingsError::Missing {
+                key: "boot.protected".to_owned(),
                 hint: "protected = [\"Ethernet120\"], the ports that are never taken, by name or alias: the uplinks; protected = [] where there are none",
             })?,
             anycast: anycast.transpose()?,
@@ -291,19 +291,14 @@ impl Checker<'_> {
         })
     }
 
-    fn path(
-        &self,
-        key: &'static str,
-        raw: Option<Spanned<String>>,
-        default: &str,
-    ) -> Result<PathBuf, SettingsError> {
+    fn path(&self, key: &str, raw: Option<Spanned<String>>, default: &str) -> Result<PathBuf, SettingsError> {
         self.value(key, &or_default(raw, default), |path| absolute(path))
     }
 
     /// A duration such as `"10s"`, in whole seconds, `least..=most`; `rule` says who wants the range.
     fn seconds(
         &self,
-        key: &'static str,
+        key: &str,
         raw: &Spanned<String>,
         least: u64,
         most: u64,
@@ -322,7 +317,7 @@ impl Checker<'_> {
         })
     }
 
-    fn parsed<T>(&self, key: &'static str, raw: &Spanned<String>) -> Result<T, SettingsError>
+    fn parsed<T>(&self, key: &str, raw: &Spanned<String>) -> Result<T, SettingsError>
     where
         T: FromStr,
         T::Err: ToString,
@@ -332,14 +327,15 @@ impl Checker<'_> {
 
     fn value<R, T>(
         &self,
-        key: &'static str,
+        key: &str,
         raw: &Spanned<R>,
         check: impl FnOnce(&R) -> Result<T, String>,
     ) -> Result<T, SettingsError> {
         check(raw.get_ref()).map_err(|reason| {
             let written = Some(raw.span()).filter(|span| !span.is_empty());
             let before = written.map(|span| self.text.get(..span.start).unwrap_or_default());
-            SettingsError::Value { key, line: before.map(|before| before.matches('\n').count() + 1), reason }
+            let line = before.map(|before| before.matches('\n').count() + 1);
+            SettingsError::Value { key: key.to_owned(), line, reason }
         })
     }
 }
@@ -358,12 +354,8 @@ fn unreadable(text: &str, error: &toml::de::Error) -> SettingsError {
     renamed.unwrap_or_else(|| SettingsError::Toml(error.to_string().trim_end().to_owned()))
 }
 
-fn required<T>(
-    key: &'static str,
-    raw: Option<Spanned<T>>,
-    hint: &'static str,
-) -> Result<Spanned<T>, SettingsError> {
-    raw.ok_or(SettingsError::Missing { key, hint })
+fn required<T>(key: &str, raw: Option<Spanned<T>>, hint: &'static str) -> Result<Spanned<T>, SettingsError> {
+    raw.ok_or(SettingsError::Missing { key: key.to_owned(), hint })
 }
 
 /// A duration as humans write it, such as the `example`.

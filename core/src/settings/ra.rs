@@ -219,7 +219,7 @@ impl Checker<'_> {
     /// A duration such as `"500ms"`, at most `most` milliseconds; without one, 0.
     fn millis(
         &self,
-        key: &'static str,
+        key: &str,
         raw: Option<Spanned<String>>,
         most: u64,
         rule: &str,

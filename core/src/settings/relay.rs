@@ -242,7 +242,7 @@ impl Checker<'_> {
                 Err("nobody answers them: set [relay.api]".to_owned())
             }),
             None if relay.api.is_some() => Err(SettingsError::Missing {
-                key: "relay.routes.api",
+                key: "relay.routes.api".to_owned(),
                 hint: "api = [\"/metalstack.infra.v2.BootService/*\"], what [relay.api] may be asked for",
             }),
             _ => Ok(relay),
@@ -259,7 +259,7 @@ impl Checker<'_> {
 
     fn identity(
         &self,
-        keys: [&'static str; 2],
+        keys: [&str; 2],
         [certificate, key]: [&Spanned<String>; 2],
     ) -> Result<Identity, SettingsError> {
         Ok(Identity {
@@ -327,7 +327,7 @@ impl Checker<'_> {
     }
 
     /// Bytes per second; none for 0.
-    fn rate(&self, key: &'static str, raw: Option<Spanned<String>>) -> Result<Option<u64>, SettingsError> {
+    fn rate(&self, key: &str, raw: Option<Spanned<String>>) -> Result<Option<u64>, SettingsError> {
         let rate = raw.map(|raw| self.value(key, &raw, |text| bytes(text))).transpose()?;
         Ok(rate.filter(|rate| *rate != 0))
     }
@@ -340,12 +340,7 @@ impl Checker<'_> {
         }
     }
 
-    fn tcp_port(
-        &self,
-        key: &'static str,
-        raw: Option<Spanned<u16>>,
-        default: u16,
-    ) -> Result<u16, SettingsError> {
+    fn tcp_port(&self, key: &str, raw: Option<Spanned<u16>>, default: u16) -> Result<u16, SettingsError> {
         self.value(key, &or_default(raw, default), |port| match port {
             0 => Err("0 is not a TCP port to listen on".to_owned()),
             port => Ok(*port),
@@ -355,7 +350,7 @@ impl Checker<'_> {
     /// A duration such as `"1500ms"`, at most `most`; none for 0.
     fn time(
         &self,
-        key: &'static str,
+        key: &str,
         raw: Spanned<String>,
         most: Duration,
     ) -> Result<Option<Duration>, SettingsError> {

@@ -1,7 +1,6 @@
-//! The tables of servers behind the relay, which all have the same keys: `[relay.boot_service]`, `[relay.cache]`,
-//! `[relay.api]`.
+//! The tables of the relay's upstreams, which all have the same keys: `[relay.boot_service]`, `[relay.cache]`, `[relay.api]`.
 //!
-//! Must never: let a time through that iPXE would not wait for.
+//! Must never: accept a timeout longer than iPXE waits.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -14,7 +13,7 @@ use super::super::{Checker, SettingsError, or_default, required};
 use super::{Identity, TIMEOUT_MAX};
 use crate::names::{HttpOrigin, OriginError, never_connected};
 
-/// A host of the partition that does not take a connection in this time is not well.
+/// A host of the partition takes a connection within this time, or has a problem.
 const DEFAULT_CONNECT: &str = "1s";
 /// A token request has 4.5 s in all, and a second origin is to be reached within them.
 const TOKEN_CONNECT_MAX: Duration = Duration::from_secs(4);
@@ -47,7 +46,7 @@ pub struct Upstream {
 /// Which of several origins is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// The first that is well.
+    /// The first that is up.
     Listed,
     /// One after the other.
     Balanced,
@@ -75,118 +74,126 @@ pub(super) struct RawUpstreamTls {
     key: Option<Spanned<String>>,
 }
 
-/// An upstream table's dotted keys, and its own defaults.
+/// One upstream table: its name and its own defaults.
 pub(super) struct Section {
-    origins: &'static str,
-    order: &'static str,
-    connect_timeout: &'static str,
-    first_byte_timeout: &'static str,
-    idle_timeout: &'static str,
-    source: &'static str,
-    device: &'static str,
-    ca: &'static str,
-    certificate: &'static str,
-    key: &'static str,
+    /// Its name in the file.
+    table: &'static str,
     default_first_byte: &'static str,
     default_idle: &'static str,
-    /// The longest that it may take to connect.
+    /// The longest `connect_timeout`.
     connect_max: Duration,
     /// Whether an answer may take as long as it likes.
     is_stream: bool,
+    /// What to write for `origins`.
     hint: &'static str,
 }
 
-macro_rules! section {
-    ($table:literal, connect_max: $connect_max:ident, first_byte: $first_byte:literal, idle: $idle:literal,
-     is_stream: $is_stream:literal, $hint:literal) => {
-        Section {
-            origins: concat!($table, ".origins"),
-            order: concat!($table, ".order"),
-            connect_timeout: concat!($table, ".connect_timeout"),
-            first_byte_timeout: concat!($table, ".first_byte_timeout"),
-            idle_timeout: concat!($table, ".idle_timeout"),
-            source: concat!($table, ".source"),
-            device: concat!($table, ".device"),
-            ca: concat!($table, ".tls.ca"),
-            certificate: concat!($table, ".tls.certificate"),
-            key: concat!($table, ".tls.key"),
-            default_first_byte: $first_byte,
-            default_idle: $idle,
-            connect_max: $connect_max,
-            is_stream: $is_stream,
-            hint: $hint,
-        }
-    };
-}
-
-pub(super) const BOOT_SERVICE: Section = section!("relay.boot_service", connect_max: TOKEN_CONNECT_MAX,
-    first_byte: "10s", idle: "5s", is_stream: false,
-    "origins = [\"http://[2001:db8:ffff::80]:8080\"], who answers boot.ipxe and tokens");
-pub(super) const CACHE: Section = section!("relay.cache", connect_max: TIMEOUT_MAX,
-    first_byte: "10s", idle: "20s", is_stream: false,
-    "origins = [\"http://[2001:db8:ffff::90]\"]");
+pub(super) const BOOT_SERVICE: Section = Section {
+    table: "relay.boot_service",
+    default_first_byte: "10s",
+    default_idle: "5s",
+    connect_max: TOKEN_CONNECT_MAX,
+    is_stream: false,
+    hint: "origins = [\"http://[2001:db8:ffff::80]:8080\"], who answers boot.ipxe and tokens",
+};
+pub(super) const CACHE: Section = Section {
+    table: "relay.cache",
+    default_first_byte: "10s",
+    default_idle: "20s",
+    connect_max: TIMEOUT_MAX,
+    is_stream: false,
+    hint: "origins = [\"http://[2001:db8:ffff::90]\"]",
+};
 /// A stream of metal-apiserver may be silent from its first byte on until a machine is wanted.
-pub(super) const API: Section = section!("relay.api", connect_max: TIMEOUT_MAX,
-    first_byte: "0s", idle: "0s", is_stream: true,
-    "origins = [\"https://v2.metal-stack.example\"], metal-apiserver");
+pub(super) const API: Section = Section {
+    table: "relay.api",
+    default_first_byte: "0s",
+    default_idle: "0s",
+    connect_max: TIMEOUT_MAX,
+    is_stream: true,
+    hint: "origins = [\"https://v2.metal-stack.example\"], metal-apiserver",
+};
 
 impl Checker<'_> {
     /// Checks one of the upstream tables.
     pub(super) fn upstream(&self, section: &Section, raw: RawUpstream) -> Result<Upstream, SettingsError> {
-        let origins = required(section.origins, raw.origins, section.hint)?;
-        let identity = match (raw.tls.certificate, raw.tls.key) {
+        let key = |name: &str| format!("{}.{name}", section.table);
+        let origins = required(&key("origins"), raw.origins, section.hint)?;
+        let first_byte = or_default(raw.first_byte_timeout, section.default_first_byte);
+        let idle = or_default(raw.idle_timeout, section.default_idle);
+        let source = raw.source.map(|raw| self.value(&key("source"), &raw, |text| source_address(text)));
+        let device = raw.device.map(|raw| self.value(&key("device"), &raw, |name| device_name(name)));
+        Ok(Upstream {
+            origins: self.value(&key("origins"), &origins, |texts| origin_list(texts))?,
+            order: self.value(&key("order"), &or_default(raw.order, "listed"), |text| order(text))?,
+            connect_timeout: self.connect_timeout(section, raw.connect_timeout)?,
+            first_byte_timeout: self.answer_timeout(section, "first_byte_timeout", first_byte)?,
+            idle_timeout: self.answer_timeout(section, "idle_timeout", idle)?,
+            source: source.transpose()?,
+            device: device.transpose()?,
+            ca: self.path(&key("tls.ca"), raw.tls.ca, DEFAULT_CA)?,
+            identity: self.client_identity(section, raw.tls.certificate, raw.tls.key)?,
+        })
+    }
+
+    /// The leaf's client certificate: both files or neither.
+    fn client_identity(
+        &self,
+        section: &Section,
+        certificate: Option<Spanned<String>>,
+        key: Option<Spanned<String>>,
+    ) -> Result<Option<Identity>, SettingsError> {
+        let keys = ["certificate", "key"].map(|name| format!("{}.tls.{name}", section.table));
+        match (certificate, key) {
             (Some(certificate), Some(key)) => {
-                Some(self.identity([section.certificate, section.key], [&certificate, &key])?)
+                self.identity([&keys[0], &keys[1]], [&certificate, &key]).map(Some)
             }
-            (None, None) => None,
-            (Some(_), None) => {
-                return Err(SettingsError::Missing { key: section.key, hint: "the certificate's key" });
+            (None, None) => Ok(None),
+            (certificate, _) => {
+                let [certificate_key, key_key] = keys;
+                Err(match certificate {
+                    Some(_) => SettingsError::Missing { key: key_key, hint: "the certificate's key" },
+                    None => SettingsError::Missing { key: certificate_key, hint: "the key's certificate" },
+                })
             }
-            (None, Some(_)) => {
-                return Err(SettingsError::Missing {
-                    key: section.certificate,
-                    hint: "the key's certificate",
-                });
-            }
-        };
-        let connect = or_default(raw.connect_timeout, DEFAULT_CONNECT);
-        let patience = |key, text: Spanned<String>| match self.time(key, text.clone(), TIMEOUT_MAX)? {
-            None if !section.is_stream => self.value(key, &text, |text| {
+        }
+    }
+
+    fn connect_timeout(
+        &self,
+        section: &Section,
+        raw: Option<Spanned<String>>,
+    ) -> Result<Duration, SettingsError> {
+        let key = format!("{}.connect_timeout", section.table);
+        let raw = or_default(raw, DEFAULT_CONNECT);
+        match self.time(&key, raw.clone(), section.connect_max)? {
+            Some(time) => Ok(time),
+            None => self.value(&key, &raw, |text| Err(format!("{text} is no time to connect in"))),
+        }
+    }
+
+    /// How long to wait for an answer; none, on streams only: without a bound.
+    fn answer_timeout(
+        &self,
+        section: &Section,
+        name: &str,
+        raw: Spanned<String>,
+    ) -> Result<Option<Duration>, SettingsError> {
+        let key = format!("{}.{name}", section.table);
+        match self.time(&key, raw.clone(), TIMEOUT_MAX)? {
+            None if !section.is_stream => self.value(&key, &raw, |text| {
                 Err(format!("{text}: a server that hangs would never be given up"))
             }),
             time => Ok(time),
-        };
-        Ok(Upstream {
-            origins: self.value(section.origins, &origins, |texts| origin_list(texts))?,
-            order: self.value(section.order, &or_default(raw.order, "listed"), |order| {
-                match order.as_str() {
-                    "listed" => Ok(Order::Listed),
-                    "balanced" => Ok(Order::Balanced),
-                    other => Err(format!("{other:?} is not listed or balanced")),
-                }
-            })?,
-            connect_timeout: match self.time(section.connect_timeout, connect.clone(), section.connect_max)? {
-                Some(time) => time,
-                None => self.value(section.connect_timeout, &connect, |text| {
-                    Err(format!("{text} is no time to connect in"))
-                })?,
-            },
-            first_byte_timeout: patience(
-                section.first_byte_timeout,
-                or_default(raw.first_byte_timeout, section.default_first_byte),
-            )?,
-            idle_timeout: patience(section.idle_timeout, or_default(raw.idle_timeout, section.default_idle))?,
-            source: raw
-                .source
-                .map(|source| self.value(section.source, &source, |text| source_address(text)))
-                .transpose()?,
-            device: raw
-                .device
-                .map(|device| self.value(section.device, &device, |name| device_name(name)))
-                .transpose()?,
-            ca: self.path(section.ca, raw.tls.ca, DEFAULT_CA)?,
-            identity,
-        })
+        }
+    }
+}
+
+fn order(text: &str) -> Result<Order, String> {
+    match text {
+        "listed" => Ok(Order::Listed),
+        "balanced" => Ok(Order::Balanced),
+        other => Err(format!("{other:?} is not listed or balanced")),
     }
 }
 
