@@ -25,12 +25,16 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Say whether a settings file, and the certificates that it names, can be used, and if not, what is wrong where. On the leaf it also says which names of boot.protected nobody there has. What can be used and is doubtful is a `warning: machines may fail to boot: …` or a `warning: open: …`, each on a line.
-    /// Exit code 0: it can be used, with or without warnings; 1: it cannot.
+    /// Check a settings file and the certificates that it names. Errors name key and line. Settings that can be used and
+    /// look wrong get a line `warning: machines may fail to boot: …` or `warning: open: …`. On the leaf, also check that
+    /// boot.protected names ports of it. Exit code 0: the settings can be used; 1: they cannot, or --strict and warnings.
     Check {
         /// The settings to check.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Fail if there is a warning.
+        #[arg(long)]
+        strict: bool,
     },
     /// Say what would be written into CONFIG_DB now, what is waited for, what is rejected, and what is foreign. Changes nothing.
     /// Exit code 0: nothing to write now; 2: steps; 1: error.

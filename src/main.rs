@@ -52,17 +52,9 @@ fn main() -> ExitCode {
             }
         }
         Command::Acl { config } => read(&config).map(|config| print!("{}", acl::table(&acl::rules(&config)))),
-        Command::Check { config } => read(&config).and_then(|checked| {
-            relay::tls::check(&checked.relay)?;
-            for doubt in doubts(&checked) {
-                println!("{}: warning: {doubt}", config.display());
-            }
-            for doubt in protected(&checked)? {
-                println!("{}: warning: {doubt}", config.display());
-            }
-            println!("{}: ok", config.display());
-            Ok(())
-        }),
+        Command::Check { config, strict } => {
+            read(&config).and_then(|checked| check(&config, &checked, strict))
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -200,9 +192,23 @@ fn relay_thread(
     Ok(ended)
 }
 
+/// Prints what is wrong with settings that can be used. `strict`: that is an error.
 #[tokio::main(flavor = "current_thread")]
-async fn protected(config: &Settings) -> Result<Vec<String>, Box<dyn Error>> {
-    Ok(leafboot::check::protected(config).await)
+async fn check(path: &Path, settings: &Settings, strict: bool) -> Result<(), Box<dyn Error>> {
+    relay::tls::check(&settings.relay)?;
+    let mut warnings: Vec<String> = doubts(settings).iter().map(ToString::to_string).collect();
+    match leafboot::check::protected(settings).await {
+        Ok(unknown) => warnings.extend(unknown),
+        Err(reason) => println!("{}: note: {reason}", path.display()),
+    }
+    for warning in &warnings {
+        println!("{}: warning: {warning}", path.display());
+    }
+    if strict && !warnings.is_empty() {
+        return Err(format!("{}: {} warnings, and --strict", path.display(), warnings.len()).into());
+    }
+    println!("{}: ok", path.display());
+    Ok(())
 }
 
 #[tokio::main(flavor = "current_thread")]
