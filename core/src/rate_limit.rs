@@ -1,49 +1,54 @@
-//! Pure: how often somebody may do something, or how much of it: some at once after a pause, and then at a rate.
+//! The rate limiter: a burst after a pause, and then a steady rate. It is the generic cell rate algorithm (ITU-T I.371).
+//! Whatever is limited costs time: 1 s for what the rate allows in 1 s.
 //!
-//! Must never: let who goes on asking too much be served less than the rate.
+//! Must never: serve a client that is over the limit less than the limit.
 
 use std::time::{Duration, Instant};
 
-/// An allowance: the generic cell rate algorithm (ITU-T I.371). What is done is paid with time, and time goes by.
+/// What was used of one limit.
 #[derive(Debug, Clone)]
-pub struct Allowance {
-    period: Duration,
+pub struct RateLimiter {
     burst: Duration,
-    /// When all that was used is earned back.
-    earned: Option<Instant>,
+    /// When everything that was charged is paid for (the algorithm's theoretical arrival time).
+    paid_at: Option<Instant>,
 }
 
-impl Allowance {
-    /// Once in each `period`, and `burst` times at once.
-    pub fn new(period: Duration, burst: u32) -> Self {
-        Self { period, burst: period * burst, earned: None }
+impl RateLimiter {
+    /// A limit of which nothing was used. `burst`: what may be used at once after a pause.
+    pub fn new(burst: Duration) -> Self {
+        Self { burst, paid_at: None }
     }
 
-    /// Whether it may be done once more now. What may not be done costs nothing.
-    pub fn take(&mut self, now: Instant) -> bool {
-        let earned = self.earned(now) + self.period;
-        let is_allowed = earned - now <= self.burst;
+    /// Charges `cost` if the limit allows it now. Returns whether it does; if not, nothing is charged.
+    pub fn try_charge(&mut self, cost: Duration, now: Instant) -> bool {
+        let paid_at = self.paid_at(now) + cost;
+        let is_allowed = paid_at - now <= self.burst;
         if is_allowed {
-            self.earned = Some(earned);
+            self.paid_at = Some(paid_at);
         }
         is_allowed
     }
 
-    /// Something will be done whatever it costs; `cost` is the time in which that is earned. Returns when it may be done: now,
-    /// or when all that was charged before is earned back but for the burst.
+    /// Charges `cost` in any case. Returns when the limit allows it: now, or when what was charged before is paid for but
+    /// for the burst. The cost itself delays only what is charged later, so the order of calls is the order of turns.
     pub fn charge(&mut self, cost: Duration, now: Instant) -> Instant {
-        let earned = self.earned(now);
-        self.earned = Some(earned + cost);
-        earned.checked_sub(self.burst).map_or(now, |due| due.max(now))
+        let before = self.paid_at(now);
+        self.paid_at = Some(before + cost);
+        before.checked_sub(self.burst).map_or(now, |due| due.max(now))
     }
 
-    /// How long all that was used has been earned back.
-    pub fn quiet(&self, now: Instant) -> Duration {
-        self.earned.map_or(Duration::MAX, |earned| now.saturating_duration_since(earned))
+    /// Takes back a charge for what was not done.
+    pub fn refund(&mut self, cost: Duration) {
+        self.paid_at = self.paid_at.and_then(|paid_at| paid_at.checked_sub(cost));
     }
 
-    fn earned(&self, now: Instant) -> Instant {
-        self.earned.map_or(now, |earned| earned.max(now))
+    /// How long everything has been paid for. `Duration::MAX` if nothing was ever charged.
+    pub fn idle(&self, now: Instant) -> Duration {
+        self.paid_at.map_or(Duration::MAX, |paid_at| now.saturating_duration_since(paid_at))
+    }
+
+    fn paid_at(&self, now: Instant) -> Instant {
+        self.paid_at.map_or(now, |paid_at| paid_at.max(now))
     }
 }
 

@@ -11,7 +11,7 @@ use tracing::warn;
 use crate::guarded::Guarded;
 use crate::metrics::Counter;
 use leafboot_core::names::PortName;
-use leafboot_core::rate_limit::Allowance;
+use leafboot_core::rate_limit::RateLimiter;
 
 /// So many lines at once: a boot has some ten.
 const AT_ONCE: u32 = 30;
@@ -32,7 +32,7 @@ struct Inner {
 }
 
 struct Lines {
-    allowance: Allowance,
+    limiter: RateLimiter,
     /// Since the last that was told.
     left_out: u64,
 }
@@ -40,7 +40,7 @@ struct Lines {
 impl Log {
     /// The log of a port. `left_out` counts the lines that it has no room for.
     pub fn new(port: PortName, left_out: Counter) -> Self {
-        let lines = Guarded::new(Lines { allowance: Allowance::new(LINE, AT_ONCE), left_out: 0 });
+        let lines = Guarded::new(Lines { limiter: RateLimiter::new(LINE * AT_ONCE), left_out: 0 });
         Self(Arc::new(Inner { port, lines, left_out }))
     }
 
@@ -52,7 +52,7 @@ impl Log {
     /// Whether one more line may be said. Those that may not are told of soon, by their number. Needs a runtime.
     pub fn has_room(&self) -> bool {
         let (has_room, is_first) = self.0.lines.with(|lines| {
-            let has_room = lines.allowance.take(Instant::now().into());
+            let has_room = lines.limiter.try_charge(LINE, Instant::now().into());
             lines.left_out += u64::from(!has_room);
             (has_room, lines.left_out == 1)
         });

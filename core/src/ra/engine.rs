@@ -28,7 +28,7 @@ use crate::names::BootPrefix;
 use crate::nd::frame::{self, Neighbour};
 use crate::nd::message::{Advertisement, ROOM};
 use crate::port_role::{PortRole, Serving};
-use crate::rate_limit::Allowance;
+use crate::rate_limit::RateLimiter;
 
 /// RFC 4861 10.
 const MAX_INITIAL_RTR_ADVERT_INTERVAL: Duration = Duration::from_secs(16);
@@ -90,7 +90,8 @@ pub struct Engine {
     /// Answers that wait for their random delay.
     answers: BTreeMap<Neighbour, Instant>,
     former: Option<Former>,
-    allowance: Allowance,
+    /// Limits the messages that it takes in.
+    limiter: RateLimiter,
     rogue_told: Option<Instant>,
 }
 
@@ -107,7 +108,7 @@ impl Engine {
             turn: 0,
             answers: BTreeMap::new(),
             former: None,
-            allowance: Allowance::new(PERIOD, BURST),
+            limiter: RateLimiter::new(PERIOD * BURST),
             rogue_told: None,
         }
     }
@@ -274,7 +275,7 @@ impl Engine {
 
     /// Counts a message that came in; whether it is worth a look, or the port's machine sends too many.
     pub fn hears(&mut self, now: Instant) -> bool {
-        self.allowance.take(now)
+        self.limiter.try_charge(PERIOD, now)
     }
 
     /// How long not to listen to a machine that sends too many.

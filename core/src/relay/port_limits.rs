@@ -6,7 +6,7 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use crate::rate_limit::Allowance;
+use crate::rate_limit::RateLimiter;
 
 /// A port may do at once what it earns in this part of a second. So much work of each port can come together, and then
 /// another port's request waits behind it.
@@ -76,7 +76,7 @@ pub struct Mute {
 pub struct Account {
     /// In which a request is earned.
     request: Duration,
-    allowance: Allowance,
+    limiter: RateLimiter,
     /// Since when what is charged has had to wait too long.
     crowded: Option<Instant>,
     /// How long it is muted next.
@@ -89,7 +89,7 @@ impl Account {
         let request = Duration::from_secs(1) / requests.get();
         Self {
             request,
-            allowance: Allowance::new(request, requests.get() / AT_ONCE),
+            limiter: RateLimiter::new(request * (requests.get() / AT_ONCE)),
             crowded: None,
             mute: MUTE,
         }
@@ -97,7 +97,7 @@ impl Account {
 
     /// Work is to be done. It is paid for, whenever that may be.
     pub fn charge(&mut self, work: Work, now: Instant) -> Charged {
-        let quiet = self.allowance.quiet(now);
+        let quiet = self.limiter.idle(now);
         if !quiet.is_zero() {
             self.crowded = None;
         }
@@ -106,7 +106,7 @@ impl Account {
         }
         let muted = self.judge(now);
         let cost = self.request * work.cost() / 16;
-        let due = self.allowance.charge(cost, now);
+        let due = self.limiter.charge(cost, now);
         match due.saturating_duration_since(now) {
             Duration::ZERO => self.crowded = None,
             wait if wait > CROWDED => {
@@ -124,7 +124,7 @@ impl Account {
             return None;
         }
         let mute = Mute { time: self.mute, is_first: self.mute == MUTE };
-        self.allowance.charge(mute.time, now);
+        self.limiter.charge(mute.time, now);
         self.crowded = Some(now + mute.time);
         self.mute = (self.mute * 2).min(MUTE_MAX);
         Some(mute)

@@ -1,10 +1,10 @@
-//! Pure: which part of an object a request gets (RFC 9110 13.2.2, 14.2).
+//! Which part of an image a request gets (RFC 9110 13.2.2, 14.2).
 //!
-//! Must never: give a part of a version to somebody who has a part of another one.
+//! Must never: give a part of one version to a machine that has a part of another one.
 
 use super::validators::Version;
 
-/// The headers of a request that choose a part.
+/// The headers of a request that choose a part, as they were sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Conditions {
     /// `Range`.
@@ -17,49 +17,49 @@ pub struct Conditions {
     pub if_modified_since: Option<String>,
 }
 
-/// What of an object is sent.
+/// The part of an image that is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// All of it (200).
     Whole,
-    /// From one byte up to another one, both included (206).
+    /// The bytes `first` to `last`, both included (206).
     Slice {
         /// The first byte.
         first: u64,
-        /// The last byte, less than the object's length.
+        /// The last byte, less than the image's length.
         last: u64,
     },
-    /// The asker has it already (304).
+    /// None: the machine has this version already (304).
     NotModified,
-    /// The object has no such bytes (416).
+    /// None: the image has no such bytes (416).
     Unsatisfiable,
 }
 
 /// The part of `version`, `length` bytes long, that a request with `conditions` gets.
 pub fn part(conditions: &Conditions, version: &Version, length: u64) -> Part {
-    let known = match (&conditions.if_none_match, &conditions.if_modified_since) {
-        (Some(tags), _) => version.matches(tags),
-        (None, Some(date)) => version.is_of(date),
+    let is_known = match (&conditions.if_none_match, &conditions.if_modified_since) {
+        (Some(tags), _) => version.is_in_tags(tags),
+        (None, Some(date)) => version.has_date(date),
         (None, None) => false,
     };
-    if known {
+    if is_known {
         return Part::NotModified;
     }
-    let applies = conditions.if_range.as_deref().is_none_or(|validator| version.is_for_range(validator));
+    let applies = conditions.if_range.as_deref().is_none_or(|validator| version.matches_if_range(validator));
     match conditions.range.as_deref().filter(|_| applies).and_then(Range::parse) {
         Some(range) => range.of(length),
         None => Part::Whole,
     }
 }
 
-/// Whether a request wants bytes from far inside an object, so that it must not wait for those before them.
+/// Whether a request has a range that does not begin with the first byte. It must not wait for all bytes before.
 pub fn starts_late(conditions: &Conditions) -> bool {
     let range = conditions.range.as_deref().and_then(Range::parse);
     range.is_some_and(|range| range != Range::From(0))
 }
 
-/// One range of bytes. Several at once are answered with the whole object, as RFC 9110 14.2 allows: no machine that
-/// boots asks for them.
+/// One range of bytes. A request for several gets the whole image, as RFC 9110 14.2 allows: machines that boot send
+/// none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Range {
     From(u64),
@@ -68,7 +68,7 @@ enum Range {
 }
 
 impl Range {
-    /// `bytes=1-2`, `bytes=1-`, `bytes=-2`; nothing for what is to be ignored.
+    /// Parses `bytes=1-2`, `bytes=1-` and `bytes=-2`. None: the header is to be ignored.
     fn parse(header: &str) -> Option<Self> {
         let (unit, range) = header.split_once('=')?;
         let (first, last) = range.trim().split_once('-')?;
@@ -83,6 +83,7 @@ impl Range {
         }
     }
 
+    /// The part of an image that is `length` bytes long.
     fn of(self, length: u64) -> Part {
         let Some(end) = length.checked_sub(1) else {
             return Part::Unsatisfiable;
@@ -97,6 +98,7 @@ impl Range {
     }
 }
 
+/// A number of digits only, without a sign.
 fn number(digits: &str) -> Option<u64> {
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     plain.then(|| digits.parse().ok()).flatten()
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_single_range_of_bytes_is_ignored() {
+    fn anything_but_a_single_range_of_bytes_is_ignored() {
         for range in [
             "",
             "bytes",
@@ -148,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_another_version_is_never_given() {
+    fn no_part_of_another_version_is_given() {
         let version = Version { etag: Some("\"new\"".to_owned()), ..Version::default() };
         let ask = |if_range: &str| Conditions {
             range: Some("bytes=5-".to_owned()),
@@ -170,7 +172,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_slice_lies_in_its_object(range in "(bytes=)?[0-9]{0,20}-?[0-9]{0,20}(,1-2)?", length in any::<u64>()) {
+        fn a_slice_lies_in_its_image(range in "(bytes=)?[0-9]{0,20}-?[0-9]{0,20}(,1-2)?", length in any::<u64>()) {
             if let Part::Slice { first, last } = of(&range, length) {
                 prop_assert!(first <= last && last < length);
             }

@@ -98,9 +98,9 @@ pub struct Cache {
     pub mode: CacheMode,
     /// Where proxied requests go.
     pub upstream: Upstream,
-    /// Most bytes that shared images may take in memory.
+    /// Bytes of memory that shared images may use.
     pub memory: u64,
-    /// What proxied images may take of the leaf's way to its CPU.
+    /// Limits of proxied images: their packets go through the leaf's CPU.
     pub budget: CacheBudget,
 }
 
@@ -119,11 +119,11 @@ pub struct CacheBudget {
     /// Bytes per second, all ports.
     pub rate: Option<u64>,
     /// Packets per second that come from the cache, all ports. Acknowledgements are not counted: they are cumulative.
-    /// Shared images go first, up to seven eighths.
+    /// Shared transfers go first, up to seven eighths.
     pub packets: Option<u64>,
     /// Bytes per second, each port.
     pub port_rate: Option<u64>,
-    /// Packets per second that come from the cache for one port's machines alone.
+    /// Packets per second of each port's unshared transfers.
     pub port_packets: Option<u64>,
 }
 

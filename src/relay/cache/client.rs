@@ -114,7 +114,7 @@ struct VersionPart<'a> {
 
 impl<'a> VersionPart<'a> {
     fn new(version: &'a Version, first: u64, last: u64) -> Result<Self, TransferError> {
-        let validator = version.strong().filter(|_| version.length.is_some());
+        let validator = version.strong_validator().filter(|_| version.length.is_some());
         let validator = validator
             .ok_or_else(|| TransferError::fatal("cannot be resumed: the response had no strong validator"))?;
         Ok(Self { version, validator, first, last })
@@ -135,7 +135,7 @@ impl<'a> VersionPart<'a> {
         let expected = format!("bytes {}-{}/{}", self.first, self.last, length.unwrap_or_default());
         let is_this = status == StatusCode::PARTIAL_CONTENT
             && headers::text(response.headers(), &CONTENT_RANGE) == Some(expected)
-            && headers::version(response.headers(), length).is(self.version);
+            && headers::version(response.headers(), length).has_same_bytes(self.version);
         if is_this {
             Ok(response.into_body())
         } else {

@@ -103,7 +103,7 @@ impl Entry {
 
     /// Whether its readers could request the rest for themselves.
     pub fn is_evictable(&self) -> bool {
-        self.version.length.is_some() && self.version.strong().is_some()
+        self.version.length.is_some() && self.version.strong_validator().is_some()
     }
 
     /// Frees the memory of its bytes. Its readers request the rest for themselves.

@@ -131,7 +131,7 @@ fn reserve(store: &Store, version: &Version, overhead: usize) -> Result<Reserved
     if length <= window {
         return Err(Outcome::NoMemory);
     }
-    if window < WINDOW_MIN || version.strong().is_none() {
+    if window < WINDOW_MIN || version.strong_validator().is_none() {
         return Err(if is_small { Outcome::NoMemory } else { Outcome::TooLarge });
     }
     reserve(window, false)

@@ -36,8 +36,9 @@ pub fn copied(headers: &HeaderMap, names: &[HeaderName]) -> HeaderMap {
 pub fn version(headers: &HeaderMap, length: Option<u64>) -> Version {
     let declared = text(headers, &CONTENT_LENGTH).and_then(|length| length.parse().ok());
     let last_modified = text(headers, &LAST_MODIFIED);
-    let is_settled = validators::is_settled(last_modified.as_deref(), text(headers, &DATE).as_deref());
-    Version { etag: text(headers, &ETAG), last_modified, length: length.or(declared), is_settled }
+    let is_date_strong =
+        validators::is_date_strong(last_modified.as_deref(), text(headers, &DATE).as_deref());
+    Version { etag: text(headers, &ETAG), last_modified, length: length.or(declared), is_date_strong }
 }
 
 /// The headers of a response with this version: its validators, and that ranges are served.

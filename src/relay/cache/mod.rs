@@ -20,9 +20,11 @@ use tokio::time::sleep_until;
 use super::log::Log;
 use super::tls::TlsError;
 use super::upstream::{Buffers, Options, Upstream, UpstreamError};
+use crate::guarded::Guarded;
 use crate::metrics::{Gauge, Metrics};
 use client::Client;
 use leafboot_core::names::PortName;
+use leafboot_core::relay::shaper::LeafShaper;
 use leafboot_core::settings::relay;
 use scheduler::Scheduler;
 use shaper::Shaper;
@@ -93,7 +95,13 @@ impl ImageError {
 
 /// The images of one leaf.
 pub struct Images {
-    client: Client,
+    /// The partition cache for shared transfers, and for unshared ones.
+    shared: Arc<Upstream>,
+    unshared: Arc<Upstream>,
+    /// What was used of the leaf's limits.
+    shaper: Arc<Guarded<LeafShaper>>,
+    limits: relay::CacheBudget,
+    scheduler: Arc<Scheduler>,
     store: Arc<Store>,
     metrics: Arc<Metrics>,
 }
@@ -128,12 +136,11 @@ impl Images {
         });
         tokio::spawn(expire(Arc::clone(&store)));
         Ok(Self {
-            client: Client {
-                shared: upstream("cache", Buffers::FAST)?,
-                unshared: upstream("unshared", Buffers::MANY)?,
-                shaper: Shaper::new(&settings.budget, metrics),
-                scheduler: Scheduler::start(),
-            },
+            shared: upstream("cache", Buffers::FAST)?,
+            unshared: upstream("unshared", Buffers::MANY)?,
+            shaper: Arc::new(Guarded::new(LeafShaper::new(&settings.budget))),
+            limits: settings.budget.clone(),
+            scheduler: Scheduler::start(),
             store,
             metrics: Arc::clone(metrics),
         })
@@ -143,7 +150,12 @@ impl Images {
     pub fn for_port(&self, port: &PortName, log: &Log) -> PortImages {
         let readers = |source| self.metrics.image_readers(port.as_str(), source);
         PortImages {
-            client: Client { shaper: self.client.shaper.for_port(port), ..self.client.clone() },
+            client: Client {
+                shared: Arc::clone(&self.shared),
+                unshared: Arc::clone(&self.unshared),
+                shaper: Shaper::new(&self.shaper, &self.limits, port, &self.metrics),
+                scheduler: Arc::clone(&self.scheduler),
+            },
             store: Arc::clone(&self.store),
             port: port.clone(),
             fetch_permit: Arc::new(Semaphore::new(1)),

@@ -13,7 +13,7 @@ use super::entry::Entry;
 use super::headers;
 use super::outcome::Outcome;
 use crate::relay::body::Body;
-use leafboot_core::relay::validators::Question;
+use leafboot_core::relay::validators::Condition;
 
 /// Requests `path`. `known`: its entry. Returns the response if it has another version, or else the outcome.
 pub async fn revalidate(
@@ -34,7 +34,7 @@ pub async fn revalidate(
     match response.status() {
         StatusCode::OK => {
             let version = headers::version(response.headers(), response.body().size_hint().exact());
-            match known.filter(|known| known.version.is(&version)) {
+            match known.filter(|known| known.version.has_same_bytes(&version)) {
                 Some(known) => Err(Outcome::Shared(known)),
                 None => Ok(response),
             }
@@ -54,9 +54,9 @@ async fn get(client: &Client, path: &str, condition: HeaderMap) -> Result<Respon
 
 /// The condition under which the partition cache sends another version only; none without a validator.
 fn condition(known: &Entry) -> HeaderMap {
-    match known.version.question() {
-        Some(Question::NoneMatch(etag)) => headers::from_pairs([(IF_NONE_MATCH, etag)]),
-        Some(Question::ModifiedSince(date)) => headers::from_pairs([(IF_MODIFIED_SINCE, date)]),
+    match known.version.condition() {
+        Some(Condition::NoneMatch(etag)) => headers::from_pairs([(IF_NONE_MATCH, etag)]),
+        Some(Condition::ModifiedSince(date)) => headers::from_pairs([(IF_MODIFIED_SINCE, date)]),
         None => HeaderMap::new(),
     }
 }
@@ -65,5 +65,5 @@ fn condition(known: &Entry) -> HeaderMap {
 /// an older one.
 fn is_confirmed(known: &Entry, headers: &HeaderMap) -> bool {
     known.version.etag.is_some()
-        || headers::text(headers, &LAST_MODIFIED).is_none_or(|date| known.version.is_of(&date))
+        || headers::text(headers, &LAST_MODIFIED).is_none_or(|date| known.version.has_date(&date))
 }

@@ -1,84 +1,81 @@
-//! The shaper of one port's images: the pure traffic shaper with a clock, and metrics of the time that it holds images
-//! back.
+//! The shaper of one port's images: the core's traffic shaper with a clock, and metrics of the time for which images were
+//! delayed.
 //!
 //! Must never: decide how long to wait: the core's shaper does.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::time::Instant;
-
+use crate::guarded::Guarded;
 use crate::metrics::{Metrics, Seconds};
 use leafboot_core::names::PortName;
-use leafboot_core::relay::shaper::Budget;
+use leafboot_core::relay::shaper::{LeafShaper, PortShaper};
 use leafboot_core::settings::relay::CacheBudget;
 
-/// The limits of the leaf and of one port. A clone has the same limits and shares what was used of them.
-#[derive(Debug, Clone)]
+/// The limits of the leaf and of one port. A clone shares what was used of them.
+#[derive(Clone)]
 pub struct Shaper {
-    budget: Budget,
-    started: Instant,
-    metrics: Arc<Metrics>,
-    /// How long shared transfers were held back.
+    leaf: Arc<Guarded<LeafShaper>>,
+    port: Arc<Guarded<PortShaper>>,
+    /// How long shared transfers were delayed.
     shared_waits: Seconds,
-    /// How long the port's images were held back by byte limits and by packet limits.
+    /// How long the port's images were delayed by byte limits.
     rate_waits: Seconds,
+    /// How long the port's images were delayed by packet limits.
     packet_waits: Seconds,
 }
 
 impl Shaper {
-    /// The leaf's shaper. Ports use the one that `for_port` returns.
-    pub fn new(limits: &CacheBudget, metrics: &Arc<Metrics>) -> Self {
+    /// The shaper of one port, which shares the limits of its `leaf`.
+    pub fn new(
+        leaf: &Arc<Guarded<LeafShaper>>,
+        limits: &CacheBudget,
+        port: &PortName,
+        metrics: &Metrics,
+    ) -> Self {
+        let waits = |limit| metrics.image_waits(port.as_str(), limit);
         Self {
-            budget: Budget::new(limits),
-            started: Instant::now(),
-            metrics: Arc::clone(metrics),
+            leaf: Arc::clone(leaf),
+            port: Arc::new(Guarded::new(PortShaper::new(limits))),
             shared_waits: metrics.transfer_waits(),
-            rate_waits: Seconds::default(),
-            packet_waits: Seconds::default(),
-        }
-    }
-
-    /// A port's shaper: the leaf's limits are shared, the port's are its own.
-    pub fn for_port(&self, port: &PortName) -> Self {
-        let waits = |limit| self.metrics.image_waits(port.as_str(), limit);
-        Self {
-            budget: self.budget.for_port(),
             rate_waits: waits("rate"),
             packet_waits: waits("packets"),
-            ..self.clone()
         }
     }
 
-    /// Accounts for `bytes` to be sent to the port's machine. Returns how long to wait before they are sent.
+    /// Charges `bytes` to be sent to the port's machine. Returns how long to wait before they are sent.
     pub fn send(&self, bytes: usize) -> Duration {
-        counted(&self.rate_waits, self.budget.send(bytes, self.started.elapsed()))
+        counted(&self.rate_waits, self.with(|leaf, port, now| leaf.send(port, bytes, now)))
     }
 
-    /// Gives back `bytes` that `send` accounted for and that were not sent.
+    /// Takes back a charge of `send`: `bytes` were not sent.
     pub fn refund_send(&self, bytes: usize) {
-        self.budget.unsent(bytes);
+        self.with(|leaf, port, _| leaf.refund_send(port, bytes));
     }
 
-    /// Accounts for `bytes` that a shared transfer received. Returns how long to wait before it receives more.
+    /// Charges `bytes` that came in a shared transfer. Returns how long to wait before more is received.
     pub fn shared(&self, bytes: usize) -> Duration {
-        counted(&self.shared_waits, self.budget.fetch(bytes, self.started.elapsed()))
+        counted(&self.shared_waits, self.leaf.with(|leaf| leaf.shared(bytes, Instant::now())))
     }
 
-    /// Accounts for `bytes` that the partition cache will send at once in an unshared transfer. Returns how long to wait
-    /// before the request.
+    /// Charges `bytes` that the partition cache will send at once in an unshared transfer. Returns how long to wait before
+    /// the request.
     pub fn begin_unshared(&self, bytes: usize) -> Duration {
-        counted(&self.packet_waits, self.budget.ask_alone(bytes, self.started.elapsed()))
+        counted(&self.packet_waits, self.with(|leaf, port, now| leaf.begin_unshared(port, bytes, now)))
     }
 
-    /// Gives back the difference: `begin_unshared` accounted for `bytes`, and only `received` will come.
+    /// Takes back a part of a charge of `begin_unshared`: of `bytes` only `received` will come.
     pub fn refund_unshared(&self, bytes: usize, received: usize) {
-        self.budget.unfetched(bytes, received);
+        self.with(|leaf, port, _| leaf.refund_unshared(port, bytes, received));
     }
 
-    /// Accounts for `bytes` that an unshared transfer received. Returns how long to wait before it receives more.
+    /// Charges `bytes` that came in an unshared transfer. Returns how long to wait before they are sent on.
     pub fn unshared(&self, bytes: usize) -> Duration {
-        counted(&self.packet_waits, self.budget.fetch_alone(bytes, self.started.elapsed()))
+        counted(&self.packet_waits, self.with(|leaf, port, now| leaf.unshared(port, bytes, now)))
+    }
+
+    fn with<T>(&self, doing: impl FnOnce(&mut LeafShaper, &mut PortShaper, Instant) -> T) -> T {
+        self.leaf.with(|leaf| self.port.with(|port| doing(leaf, port, Instant::now())))
     }
 }
 
