@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+/// The version, and the git revision of a release build: `0.1.0 (4a30f1e0c2d5)`.
+pub const VERSION: &str = env!("LEAFBOOT_VERSION");
+
 /// The switch-side boot agent of a metal-stack partition.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = "LEAFBOOT_LOG=debug|trace logs more, warn|error less.")]
+#[command(version = VERSION, max_term_width = 100, after_help = "LEAFBOOT_LOG=debug|trace logs more, warn|error less.")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

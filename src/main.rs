@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use leafboot::api::{self, Api};
-use leafboot::cli::{Cli, Command};
+use leafboot::cli::{Cli, Command, VERSION};
 use leafboot::keeper::Keeper;
 use leafboot::kernel::links;
 use leafboot::metrics::Metrics;
@@ -76,7 +76,7 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
     log::start(log_level()?);
     ra::socket::raise_descriptor_limit();
     let socket = api::bind(&config.socket)?;
-    info!(version = env!("CARGO_PKG_VERSION"), leaf = config.leaf, socket = %config.socket.display(), "starts");
+    info!(version = VERSION, leaf = config.leaf, socket = %config.socket.display(), "starts");
 
     for doubt in doubts(&config) {
         warn!(%doubt, "the settings are doubtful");

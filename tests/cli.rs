@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+#[path = "../build/revision.rs"]
+mod revision;
 mod support;
 
 use leafboot_core::settings::Settings;
@@ -257,4 +259,53 @@ fn the_help_counts_the_rules_that_a_port_takes() {
     let tls = "[relay.tls]\ncertificate = \"/crt\"\nkey = \"/key\"\n";
     let expected = format!("Each boot port has {} more, or {} with relay.tls", count(""), count(tls));
     assert!(said.contains(&expected), "{said}");
+}
+
+#[test]
+fn the_version_names_the_build() {
+    let said = leafboot(&["--version"]);
+    let version = concat!("leafboot ", env!("CARGO_PKG_VERSION"));
+    let given = option_env!("LEAFBOOT_REVISION").map(str::to_owned);
+    let what = given.or_else(|| match cfg!(debug_assertions) {
+        true => Some("debug build".to_owned()),
+        false => revision::of(std::path::Path::new(env!("CARGO_MANIFEST_DIR"))),
+    });
+    let version = what.map_or(version.to_owned(), |what| format!("{version} ({what})"));
+    assert_eq!(String::from_utf8(said.stdout).unwrap(), format!("{version}\n"));
+    assert_eq!(said.status.code(), Some(0));
+}
+
+#[test]
+fn a_release_is_named_by_its_own_repository_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let git = |arguments: &[&str]| {
+        let who = ["-c", "user.name=test", "-c", "user.email=test@example.org"];
+        let path = root.to_str().unwrap();
+        support::run("git", &[["-C", path].as_slice(), &who, arguments].concat())
+    };
+    assert_eq!((revision::of(root), revision::files(root)), (None, vec![]), "a tarball has no git");
+    git(&["init", "--quiet"]);
+    write(&root.join("file"), "one");
+    git(&["add", "file"]);
+    git(&["commit", "--quiet", "--message=One"]);
+    let commit = git(&["rev-parse", "--short=12", "HEAD"]);
+    assert_eq!(revision::of(root).as_deref(), Some(commit.trim()));
+    git(&["tag", "v1"]);
+    assert_eq!(revision::of(root).as_deref(), Some(commit.trim()), "a tag is no revision");
+    write(&root.join("file"), "two");
+    assert_eq!(revision::of(root), Some(format!("{}-dirty", commit.trim())));
+
+    let before: Vec<String> = read_all(&revision::files(root));
+    git(&["commit", "--quiet", "--all", "--message=Two"]);
+    assert_ne!(read_all(&revision::files(root)), before, "the build sees another commit");
+    assert_ne!(revision::of(root).as_deref(), Some(commit.trim()));
+
+    let unpacked = root.join("leafboot-0.1.0");
+    std::fs::create_dir(&unpacked).unwrap();
+    assert_eq!(revision::of(&unpacked), None, "a repository around it is another project's");
+}
+
+fn read_all(paths: &[std::path::PathBuf]) -> Vec<String> {
+    paths.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect()
 }
