@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use super::leaf::Init;
 use super::process::run;
 use crate::leaf::systemd;
 use crate::site;
@@ -25,7 +26,7 @@ const MODULES: [&str; 8] = [
 ];
 
 /// What has to be there already, and the Debian package that has it.
-const PREREQUISITES: [(&str, &str); 17] = [
+const PREREQUISITES: [(&str, &str); 15] = [
     ("/usr/bin/qemu-system-x86_64", "qemu-system-x86"),
     ("/usr/share/seabios/bios-256k.bin", "seabios"),
     ("/boot/ipxe.lkrn", "ipxe"),
@@ -41,13 +42,19 @@ const PREREQUISITES: [(&str, &str); 17] = [
     ("/usr/sbin/dnsmasq", "dnsmasq-base"),
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/rdisc6", "ndisc6"),
-    (systemd::PROGRAM, "systemd"),
-    ("/usr/bin/docker", "docker.io"),
 ];
 
-/// Names the first prerequisite that is missing.
-pub fn check_prerequisites() -> Result<(), Error> {
-    match PREREQUISITES.iter().find(|(path, _)| !Path::new(path).exists()) {
+/// What a leaf that installs services needs beside [`PREREQUISITES`].
+const SERVICE_PREREQUISITES: [(&str, &str); 2] =
+    [(systemd::PROGRAM, "systemd"), ("/usr/bin/docker", "docker.io")];
+
+/// Names the first missing prerequisite of a leaf whose first process is this one.
+pub fn check_prerequisites(init: Init) -> Result<(), Error> {
+    let services = match init {
+        Init::Lab => [].as_slice(),
+        Init::Systemd => SERVICE_PREREQUISITES.as_slice(),
+    };
+    match PREREQUISITES.iter().chain(services).find(|(path, _)| !Path::new(path).exists()) {
         None => Ok(()),
         Some((path, package)) => {
             Err(Error::Missing { what: (*path).to_owned(), command: format!("apt-get install {package}") })

@@ -97,7 +97,7 @@ impl Lab {
         init: Init,
         work: impl FnOnce(&mut Lab) -> Result<T, Error> + Send,
     ) -> Result<T, Error> {
-        check_prerequisites()?;
+        check_prerequisites(init)?;
         programs.check()?;
         let storage = programs.storage();
         fs::create_dir_all(&storage).map_err(Error::file(&storage))?;
