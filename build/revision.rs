@@ -20,7 +20,8 @@ pub fn files(root: &Path) -> Vec<PathBuf> {
 fn git(root: &Path, arguments: &[&str]) -> Option<String> {
     let run = |arguments: &[&str]| {
         // A look must not take the lock that somebody's `git commit` needs.
-        let git = Command::new("git").arg("-C").arg(root).args(arguments).env("GIT_OPTIONAL_LOCKS", "0").output();
+        let git =
+            Command::new("git").arg("-C").arg(root).args(arguments).env("GIT_OPTIONAL_LOCKS", "0").output();
         let output = git.ok().filter(|output| output.status.success())?;
         Some(String::from_utf8(output.stdout).ok()?.trim_end().to_owned())
     };

@@ -1,5 +1,5 @@
 //! The relay's story with real machines: whatever is wrong behind the leaf, the machine says it on its console, asks again,
-//! and boots when it is well. One story at a time: each has a leaf and a machine of its own.
+//! and boots when it is well. Each story has a leaf and a machine of its own.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,12 +17,8 @@ use leafboot_lab::site::{self, Port};
 const LIMIT: Duration = Duration::from_secs(60);
 const PORT: Port = Port::Ethernet0;
 
-#[expect(clippy::disallowed_types, reason = "tests are threads, not tasks")]
-static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
-
 /// A leaf that gets images to its machines in this way.
 fn in_lab(images: Images, work: impl FnOnce(&mut Lab) -> Result<(), Error> + Send) -> Result<(), String> {
-    let _one_at_a_time = TURN.lock();
     let programs = Programs::beside(Path::new(env!("CARGO_BIN_EXE_lab")));
     let story = |lab: &mut Lab| {
         lab.set_images(images)?;

@@ -10,7 +10,7 @@ use leafboot_lab::site::Port;
 use super::ground::{Ground, Row, kernel_has, on_settled_leaf, order, settles, until};
 
 /// What the leaf was configured with before anybody booted: a save that has no row of leafboot's.
-const SAVED_BEFORE: &str = include_str!("../../src/leaf/config_db.redis");
+const SAVED_BEFORE: &str = include_str!("../../../src/leaf/config_db.redis");
 /// orchagent removes a rule whose row is written again, and makes it again.
 const RULES_AGAIN: &[&str] = &["DENY_MACHINES: entry removed", "DEFAULT_RULE: entry removed"];
 

@@ -1,5 +1,5 @@
 //! The story as tests: what the machine saw on its console, what the partition received, what the leaf's rows, kernel
-//! and wire show. One story at a time: each has a leaf and up to two machines of its own.
+//! and wire show. Each story has a leaf and up to two machines of its own.
 
 use std::path::Path;
 
@@ -11,11 +11,7 @@ use leafboot_lab::host::{Error, network};
 use leafboot_lab::partition::journal::{Claim, Entry, Server};
 use leafboot_lab::site::{self, Port};
 
-#[expect(clippy::disallowed_types, reason = "tests are threads, not tasks")]
-static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
-
 fn in_lab(work: impl FnOnce(&mut Lab) -> Result<(), Error> + Send) -> Result<(), String> {
-    let _one_at_a_time = TURN.lock();
     let programs = Programs::beside(Path::new(env!("CARGO_BIN_EXE_lab")));
     let story = |lab: &mut Lab| {
         lab.start_leafboot()?;

@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 const PORT: Port = Port::Ethernet0;
 const ANYCAST: &str = "2001:db8:ffff:1::1";
 /// What the leaf was configured with before anybody booted: an older save.
-const SAVED: &str = include_str!("../src/leaf/config_db.redis");
+const SAVED: &str = include_str!("../../src/leaf/config_db.redis");
 
 fn in_lab(work: impl FnOnce(&mut Lab) -> Result<(), Error> + Send) -> Result<(), String> {
     let programs = Programs::beside(Path::new(env!("CARGO_BIN_EXE_lab")));

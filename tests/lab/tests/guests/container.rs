@@ -1,16 +1,16 @@
 //! leafboot in a container, as an operator installs it: the image is built, and Debian's systemd has Docker run it as
 //! `systemd/leafboot-container.service` says.
 
-mod service;
-
 use std::path::Path;
 
+use crate::service::{
+    CURL, PORT, REPOSITORY, advertises, boots, is_confined, journal, property, relays, started,
+};
 use leafboot_lab::host::Error;
 use leafboot_lab::host::lab::{Images, Lab, Programs};
 use leafboot_lab::host::leaf::Init;
 use leafboot_lab::host::process::run;
 use leafboot_lab::site;
-use service::{CURL, PORT, REPOSITORY, advertises, boots, is_confined, journal, property, relays, started};
 
 /// The leaf's Docker, whose containers use its network.
 const DOCKER: &str = "[Service]\nType=notify\nExecStart=dockerd --bridge=none --iptables=false --ip-forward=false \

@@ -1,8 +1,6 @@
 //! `sonic/guard` in the leaf's kernel: what a machine that turns on others reaches without it, and with it; and that the leaf
 //! itself still reaches what lies behind the boot VRF.
 
-mod another_machine;
-
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +10,7 @@ use leafboot_lab::host::process::run;
 use leafboot_lab::host::{Error, until};
 use leafboot_lab::site::{self, Port};
 
-use another_machine::{DEFAULT_ROUTE, Network, SOON, plugged_in, shows};
+use crate::another_machine::{DEFAULT_ROUTE, Network, SOON, plugged_in, shows};
 
 const GUARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../sonic/guard");
 /// The leaf's kernel has these iptables and no others; they are called by the name that the link to them has.

@@ -1,17 +1,17 @@
 //! leafboot as a service, as an operator installs it: Debian's systemd runs `systemd/leafboot.service` with everything that
 //! it forbids. What a port's cable shows is asked by rdisc6 and curl.
 
-mod service;
-
 use std::path::{Path, PathBuf};
 
+use crate::service::{
+    CURL, LIMIT, PORT, SETTINGS, advertises, is_confined, journal, property, relays, started,
+};
 use leafboot_lab::host::lab::{Lab, Programs};
 use leafboot_lab::host::leaf::Init;
 use leafboot_lab::host::process::Process;
 use leafboot_lab::host::{Error, proof, until};
 use leafboot_lab::partition::journal::Server;
 use leafboot_lab::site;
-use service::{CURL, LIMIT, PORT, SETTINGS, advertises, is_confined, journal, property, relays, started};
 
 #[test]
 fn the_unit_runs_and_a_restart_loses_no_request() -> Result<(), String> {

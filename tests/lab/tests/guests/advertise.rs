@@ -1,8 +1,6 @@
 //! Router Advertisements through a real VRF, to machines of every kind: rdisc6, Linux with rdnssd, iPXE, UEFI firmware; and
 //! what is left of them after 1,000 times that the port went down and up.
 
-mod another_machine;
-
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,7 +10,7 @@ use leafboot_lab::host::process::{Process, run};
 use leafboot_lab::host::{Error, network, until};
 use leafboot_lab::site::{self, Port};
 
-use another_machine::{DEFAULT_ROUTE, Network, SOON, plugged_in, shows};
+use crate::another_machine::{DEFAULT_ROUTE, Network, SOON, plugged_in, shows};
 
 /// In software, on a busy computer, firmware takes its time.
 const FIRMWARE: Duration = Duration::from_secs(120);
