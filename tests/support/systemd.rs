@@ -60,22 +60,30 @@ pub fn relay_process() {
     });
 }
 
+/// A service's descriptors are inherited by every program that this process starts: another test's programs would keep a
+/// listener open that nobody accepts from. So there is one service at a time.
+#[expect(clippy::disallowed_types, reason = "tests are threads, not tasks")]
+static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 /// systemd's side of a service: its notification socket, and its descriptor store.
 pub struct Systemd {
     socket: UnixDatagram,
     directory: tempfile::TempDir,
     /// Descriptors by name.
     pub store: Vec<(String, RawFd)>,
+    _turn: std::sync::MutexGuard<'static, ()>,
 }
 
 impl Systemd {
     /// A service with these settings, which does not run yet.
     pub fn new(settings: &str) -> Self {
+        // A test that has failed is not the next one's fault.
+        let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("leafboot.toml"), settings).unwrap();
         let socket = UnixDatagram::bind(directory.path().join("notify")).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        Self { socket, directory, store: Vec::new() }
+        Self { socket, directory, store: Vec::new(), _turn: turn }
     }
 
     /// A file of the service.

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::service::{
-    CURL, PORT, REPOSITORY, advertises, boots, is_confined, journal, property, relays, started,
+    self, CURL, PORT, REPOSITORY, advertises, boots, is_confined, journal, property, relays, started,
 };
 use leafboot_lab::host::Error;
 use leafboot_lab::host::lab::{Images, Lab, Programs};

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::service::{
-    CURL, LIMIT, PORT, SETTINGS, advertises, is_confined, journal, property, relays, started,
+    self, CURL, LIMIT, PORT, SETTINGS, advertises, is_confined, journal, property, relays, started,
 };
 use leafboot_lab::host::lab::{Lab, Programs};
 use leafboot_lab::host::leaf::Init;
