@@ -1,5 +1,5 @@
-//! What images take of the process' memory in proxy mode, measured from outside. The only test of its process: what others
-//! do at the same time would be measured, too.
+//! How much memory the process uses for images in proxy mode. It is the only test in its process: others would be measured,
+//! too.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -11,12 +11,12 @@ use support::front;
 use support::origin::{Image, Origin};
 
 const GATEWAY: &str = "[2001:db8:b007::1]:80";
-/// More than one block of what is kept.
+/// An image's length, in bytes: more than one block of memory.
 const LENGTH: u64 = 300_000;
-/// What may be kept of images, in bytes.
+/// `relay.cache.memory`, in bytes.
 const MEMORY: usize = 8 << 20;
 
-/// What the process has in memory, in bytes.
+/// Resident memory of this process, in bytes.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -24,7 +24,7 @@ fn resident() -> usize {
 }
 
 #[test]
-fn a_machine_that_asks_for_one_image_after_the_other_takes_no_more_memory_than_is_kept() {
+fn many_images_one_after_another_use_no_more_memory_than_the_limit() {
     let cable = Cable::plug();
     let origin = Origin::start(8080);
     let settings = format!(
@@ -49,10 +49,10 @@ fn a_machine_that_asks_for_one_image_after_the_other_takes_no_more_memory_than_i
         };
         cable.inside(fetching).join().unwrap();
     };
-    // The store is full, and each program in this process has what it needs.
+    // Afterwards the store is full, and the test's own programs have the memory that they need.
     fetch(0..200);
     let before = resident();
     fetch(200..1200);
     let grown = resident().saturating_sub(before);
-    assert!(grown < MEMORY, "{} KB more for 1000 images that are gone", grown / 1024);
+    assert!(grown < MEMORY, "{} KB more after 1000 further images", grown / 1024);
 }

@@ -1,5 +1,5 @@
-//! Images in proxy mode over a real cable: many machines, one transfer; versions never mixed; memory, readers and
-//! budgets bounded.
+//! Images in proxy mode over a real cable: many machines, one transfer; versions never mixed; memory, readers, bytes and
+//! packets limited.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -29,7 +29,7 @@ const GATEWAY: &str = "[2001:db8:b007::1]:80";
 const OTHER_GATEWAY: &str = "[2001:db8:b007:4::1]:80";
 const UNLIMITED: &str = "[relay.cache.budget]\npackets = 0\nport_packets = 0\n";
 
-/// A leaf with machines on two ports, Ethernet0 and Ethernet4, and a partition cache behind it.
+/// A leaf with machines on two ports, Ethernet0 and Ethernet4, and its partition cache.
 struct Site {
     cable: Cable,
     origin: Arc<Origin>,
@@ -76,7 +76,7 @@ impl Site {
         self.cable.machine("curl", &["-sIg", "-m", "5", &url]).to_lowercase()
     }
 
-    /// What a metric, named with its labels, says now.
+    /// The value of a metric, named with its labels.
     fn counted(&self, metric: &str) -> f64 {
         let text = self.metrics.text();
         let value = text.lines().find_map(|line| line.strip_prefix(&format!("leafboot_relay_{metric} ")));
@@ -129,7 +129,7 @@ fn assert_whole(download: &Download, version: u64, length: u64) {
 }
 
 #[test]
-fn an_image_and_its_checksum_are_two_objects() {
+fn an_image_and_its_checksum_are_two_entries() {
     let site = Site::start(UNLIMITED);
     let checksum = format!("{PATH}.md5");
     site.origin.put(&checksum, Image::new(2, 100));
@@ -137,11 +137,11 @@ fn an_image_and_its_checksum_are_two_objects() {
         assert_whole(&site.get(PATH, ""), 1, 64 * MB);
         assert_whole(&site.get(&checksum, ""), 2, 100);
     }
-    assert_eq!(site.origin.sent(), 64 * MB + 100, "each once");
+    assert_eq!(site.origin.sent(), 64 * MB + 100, "each is fetched once");
 }
 
 #[test]
-fn an_image_that_is_asked_for_again_is_confirmed_and_not_fetched() {
+fn a_kept_image_is_revalidated_and_not_fetched_again() {
     let site = Site::start(UNLIMITED);
     for download in joined(vec![site.begin(PATH, EAGER), site.begin_at(OTHER_GATEWAY, PATH, EAGER)]) {
         assert_whole(&download, 1, 64 * MB);
@@ -153,7 +153,7 @@ fn an_image_that_is_asked_for_again_is_confirmed_and_not_fetched() {
 }
 
 #[test]
-fn a_transfer_that_breaks_is_nobodys_whole_image() {
+fn a_broken_transfer_never_looks_complete() {
     let site = Site::start(UNLIMITED);
     let whole = Image::new(1, 64 * MB);
     for (path, image) in [
@@ -172,7 +172,7 @@ fn a_transfer_that_breaks_is_nobodys_whole_image() {
 }
 
 #[test]
-fn a_transfer_that_breaks_is_taken_up_where_the_version_is_certain() {
+fn a_broken_transfer_resumes_if_the_version_is_certain() {
     let site = Site::start(UNLIMITED);
     site.origin.breaks.store(32 * MB, Ordering::Relaxed);
     for download in joined(site.begin_many(8, PATH)) {
@@ -183,13 +183,13 @@ fn a_transfer_that_breaks_is_taken_up_where_the_version_is_certain() {
 }
 
 #[test]
-fn a_transfer_outlives_a_cache_that_is_away_for_seconds() {
+fn a_transfer_survives_seconds_without_a_cache() {
     let site = Site::start(UNLIMITED);
     site.origin.breaks.store(32 * MB, Ordering::Relaxed);
     site.origin.deaf.store(u64::MAX, Ordering::Relaxed);
     let downloads = site.begin_many(8, PATH);
     sleep(Duration::from_secs(2));
-    assert_ne!(site.origin.deaf.swap(0, Ordering::Relaxed), u64::MAX, "it was asked meanwhile");
+    assert_ne!(site.origin.deaf.swap(0, Ordering::Relaxed), u64::MAX, "the cache was asked in the meantime");
     for download in joined(downloads) {
         assert_whole(&download, 1, 64 * MB);
     }
@@ -197,7 +197,7 @@ fn a_transfer_outlives_a_cache_that_is_away_for_seconds() {
 }
 
 #[test]
-fn a_cache_that_knows_dates_only_is_as_good_as_one_with_tags() {
+fn dates_serve_as_well_as_entity_tags() {
     let site = Site::start(&format!("memory = \"64MiB\"\n{UNLIMITED}"));
     let path = "/metal-os/dated";
     let version = |version, length| Image { validator: Validator::Date, ..Image::new(version, length) };
@@ -214,15 +214,15 @@ fn a_cache_that_knows_dates_only_is_as_good_as_one_with_tags() {
     site.origin.sent();
     sleep(Duration::from_secs(2));
     assert_whole(&site.get(path, ""), 8, 16 * MB);
-    assert_eq!(site.origin.sent(), 0, "it was confirmed");
-    // An older file in its place: the cache says «not modified» to the date that leafboot knows.
+    assert_eq!(site.origin.sent(), 0, "it was revalidated");
+    // An older file replaces it: to the date that leafboot knows, the cache answers 304.
     site.origin.put(path, version(6, 16 * MB));
     sleep(Duration::from_secs(2));
     assert_whole(&site.get(path, ""), 6, 16 * MB);
 }
 
 #[test]
-fn a_cache_in_trouble_is_asked_again_and_costs_nobody_what_is_kept() {
+fn a_failing_cache_costs_no_kept_image() {
     let site = Site::start(UNLIMITED);
     assert_whole(&site.get(PATH, ""), 1, 64 * MB);
     site.origin.sent();
@@ -234,17 +234,17 @@ fn a_cache_in_trouble_is_asked_again_and_costs_nobody_what_is_kept() {
         let again: u64 = told.header("retry-after").unwrap().parse().unwrap();
         assert!(told.status == 503 && (1..=60).contains(&again), "{}", told.head);
     }
-    // Paths that are nothing push nothing out.
+    // Paths without an image evict nothing.
     for nothing in 0..300 {
         assert_eq!(site.get(&format!("/metal-os/nothing/{nothing}"), "").status, 404);
     }
     site.origin.put(PATH, Image::new(1, 64 * MB));
     assert_whole(&site.get(PATH, ""), 1, 64 * MB);
-    assert_eq!(site.origin.sent(), 0, "it was confirmed, not fetched again");
+    assert_eq!(site.origin.sent(), 0, "it was revalidated, not fetched again");
 }
 
 #[test]
-fn an_image_that_changes_is_never_mixed_and_soon_seen() {
+fn a_changed_image_is_never_mixed_and_seen_soon() {
     let site = Site::start(UNLIMITED);
     let path = "/metal-os/nightly/img.tar.lz4";
     for version in 1..=4 {
@@ -252,7 +252,7 @@ fn an_image_that_changes_is_never_mixed_and_soon_seen() {
         site.origin.rate.store(8 * MB, Ordering::Relaxed);
         let during = site.begin_many(4, path);
         sleep(Duration::from_millis(400));
-        // The next version comes while this one is under way.
+        // The image changes while it is transferred.
         site.origin.put(path, Image::new(version + 1, 8 * MB + version + 1));
         for download in joined(during) {
             let own = download.header("etag").and_then(|tag| tag.strip_prefix("\"v")?.strip_suffix('"'));
@@ -292,7 +292,7 @@ fn an_image_larger_than_memory_is_shared_through_a_window() {
         assert_whole(&download, 3, 96 * MB);
     }
     assert_whole(&slow.join().unwrap(), 3, 96 * MB);
-    // One transfer for all, and the rest for those that fell behind: on a busy computer more than the slow one.
+    // One shared transfer, and the rest for readers that fell behind: on a busy computer not only the slow one.
     assert!(site.origin.sent() < 6 * 96 * MB, "13 transfers would be 1248 MB");
 }
 
@@ -300,7 +300,7 @@ fn an_image_larger_than_memory_is_shared_through_a_window() {
 fn parts_and_conditions_are_answered_from_the_shared_image() {
     let site = Site::start(UNLIMITED);
     let part = site.get(PATH, "Range: bytes=1000000-1999999\r\n");
-    assert_eq!((part.status, part.length, part.version), (206, MB, Some(1)), "passed through");
+    assert_eq!((part.status, part.length, part.version), (206, MB, Some(1)), "an unshared transfer");
     assert_eq!(site.origin.sent(), MB, "a part does not fetch the whole image");
     assert_whole(&site.get(PATH, ""), 1, 64 * MB);
     site.origin.sent();
@@ -318,11 +318,11 @@ fn parts_and_conditions_are_answered_from_the_shared_image() {
     assert!(head.contains("accept-ranges: bytes") && head.contains("etag: \"v1\""), "{head}");
     let url = format!("http://{GATEWAY}{PATH}");
     let part = site.cable.machine("curl", &["-sIg", "-m", "5", "-H", "Range: bytes=5-", &url]).to_lowercase();
-    assert!(part.contains("200 ok"), "a part is of a GET's answer only: {part}");
+    assert!(part.contains("200 ok"), "only a GET has ranges: {part}");
 }
 
 #[test]
-fn what_is_no_image_of_known_length_ends_honestly() {
+fn responses_of_unknown_length_or_without_an_image_end_correctly() {
     let site = Site::start(UNLIMITED);
     site.origin.put("/metal-os/chunked", Image { framing: Framing::Chunked, ..Image::new(1, 5 * MB) });
     for download in joined(site.begin_many(4, "/metal-os/chunked")) {
@@ -330,7 +330,7 @@ fn what_is_no_image_of_known_length_ends_honestly() {
         assert!(download.header("transfer-encoding").is_none());
     }
     assert_eq!(site.origin.sent(), 5 * MB);
-    // Before anybody fetched it and after, HEAD does not make a length up.
+    // HEAD does not invent a length, before an image was fetched or after.
     site.origin.put("/metal-os/unasked", Image { framing: Framing::Chunked, ..Image::new(1, 5 * MB) });
     for path in ["/metal-os/chunked", "/metal-os/unasked"] {
         let head = site.head(path);
@@ -341,11 +341,11 @@ fn what_is_no_image_of_known_length_ends_honestly() {
     site.origin.put("/metal-os/cut", Image { framing: Framing::Chunked, ..Image::new(1, 5 * MB) });
     assert_eq!(site.get("/metal-os/cut", "").status, 503);
     assert_eq!(site.get("/metal-os/nothing", "").status, 404);
-    // Cut where its connection ended, it would look whole.
+    // A body that ends with its connection could be cut, and look complete.
     site.origin.put("/metal-os/closed", Image { framing: Framing::Close, ..Image::new(1, 5 * MB) });
     let closed = site.get("/metal-os/closed", "");
-    let alone = site.get("/metal-os/closed", "Range: bytes=5-\r\n");
-    assert_eq!((closed.status, alone.status), (502, 502));
+    let unshared = site.get("/metal-os/closed", "Range: bytes=5-\r\n");
+    assert_eq!((closed.status, unshared.status), (502, 502));
     let elsewhere = "307 Temporary Redirect\r\nLocation: https://images.metal-stack.io/x";
     site.origin.put("/metal-os/moved", Image::instead(elsewhere, ""));
     let moved = site.get("/metal-os/moved", "");
@@ -353,16 +353,16 @@ fn what_is_no_image_of_known_length_ends_honestly() {
     assert_eq!((moved.status, location), (307, Some("https://images.metal-stack.io/x")));
     assert_eq!(moved.header("content-length"), Some("0"));
     site.origin.put("/metal-os/same", Image::instead("304 Not Modified", ""));
-    assert_eq!(site.get("/metal-os/same", "").status, 502, "the same as what?");
+    assert_eq!(site.get("/metal-os/same", "").status, 502, "304 to an unconditional request");
     site.origin.put("/metal-os/empty", Image::new(1, 0));
     assert_whole(&site.get("/metal-os/empty", ""), 1, 0);
 }
 
 #[test]
-fn a_slow_transfer_is_given_out_as_it_comes() {
+fn a_slow_transfer_is_passed_on_as_it_comes() {
     let site = Site::start(UNLIMITED);
     site.origin.rate.store(100_000, Ordering::Relaxed);
-    // Less than a block of memory, and some 2 s.
+    // Less than a block of memory; it takes about 2 s.
     site.origin.put("/metal-os/short", Image::new(1, 240_000));
     let leaver = site.begin("/metal-os/short", Habit { leaves: 100_000, ..EAGER });
     assert!(leaver.join().unwrap().length >= 100_000);

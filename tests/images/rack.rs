@@ -1,4 +1,4 @@
-//! A rack: 48 machines, each with a namespace and a port of its own, that all boot at once.
+//! A rack of 48 machines that boot at once, each with a namespace and a port of its own.
 
 use std::process::{Child, Stdio};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::{MB, PATH, UNLIMITED, relay};
 
 const MACHINES: usize = 48;
 
-/// A machine's TCP client; it does not outlive the test.
+/// A client process on a machine, killed at the end of the test.
 struct Client(Child);
 
 impl Drop for Client {
@@ -51,7 +51,7 @@ impl Rack {
             .collect()
     }
 
-    /// Starts what one machine does with its image.
+    /// Runs a shell command on a machine, with the image's URL as `$1`.
     fn download(&self, machine: usize, what: &str) -> Client {
         let url = format!("http://[2001:db8:b007:{machine:x}::1]{PATH}");
         let mut command = self.machines[machine].command("sh");
@@ -60,14 +60,14 @@ impl Rack {
     }
 }
 
-/// What sha256sum(1) says of an image that the origin itself gives out.
+/// The SHA-256 sum of the image, fetched from the origin itself.
 fn sum_of_origin() -> String {
     let fetch = format!("curl -sSg 'http://[::1]:8080{PATH}' | sha256sum");
     String::from_utf8(output("sh", &["-c", &fetch]).stdout).unwrap()
 }
 
 #[test]
-fn forty_eight_machines_share_one_transfer_that_outlives_the_first_of_them() {
+fn forty_eight_machines_share_one_transfer_that_survives_the_first_of_them() {
     let rack = Rack::plug();
     let origin = Origin::start(8080);
     origin.put(PATH, Image::new(1, 64 * MB));
@@ -86,14 +86,14 @@ fn forty_eight_machines_share_one_transfer_that_outlives_the_first_of_them() {
     let mut leader = rack.download(0, "curl -sSg -o /dev/null \"$1\"");
     eventually("the transfer has begun", || origin.sent.load(Ordering::Relaxed) > 0);
     let sums = "bash -o pipefail -c 'curl -sSg \"$0\" | sha256sum' \"$1\"";
-    let followers: Vec<Client> = (1..MACHINES).map(|machine| rack.download(machine, sums)).collect();
+    let readers: Vec<Client> = (1..MACHINES).map(|machine| rack.download(machine, sums)).collect();
     eventually("half of it has come", || origin.sent.load(Ordering::Relaxed) > 32 * MB);
-    assert!(leader.0.try_wait().unwrap().is_none(), "it was killed halfway");
+    assert!(leader.0.try_wait().unwrap().is_none(), "it still downloads");
     drop(leader);
-    for mut follower in followers {
+    for mut reader in readers {
         let mut said = String::new();
-        std::io::Read::read_to_string(follower.0.stdout.as_mut().unwrap(), &mut said).unwrap();
-        assert!(follower.0.wait().unwrap().success());
+        std::io::Read::read_to_string(reader.0.stdout.as_mut().unwrap(), &mut said).unwrap();
+        assert!(reader.0.wait().unwrap().success());
         assert_eq!(said, expected);
     }
     assert_eq!((origin.sent(), origin.answers.load(Ordering::Relaxed)), (64 * MB, 1));

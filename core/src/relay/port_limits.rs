@@ -1,46 +1,46 @@
-//! Pure: a port's account. Everything that its machines make leafboot do is charged to it, answered or refused, by what it
-//! costs; and whoever goes on and on asking for more than the port may have is muted for a while.
+//! The rate limit of one port's work. Everything that its machines make leafboot do is charged to the port by its cost,
+//! whether a request is answered or refused. A port that stays over its limit is muted for a while.
 //!
-//! Must never: refuse anything. What is not paid yet waits.
+//! Must never: refuse work. Work over the limit waits.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use crate::rate_limit::RateLimiter;
 
-/// A port may do at once what it earns in this part of a second. So much work of each port can come together, and then
-/// another port's request waits behind it.
+/// The burst is what the limit allows in this part of a second. If all ports use their bursts at once, a request waits
+/// behind them.
 const AT_ONCE: u32 = 10;
-/// Whose work waits for longer than this asks for more than it may have: one machine that asks for one thing after the other
-/// never has so much before it.
+/// A port is crowded if its work waits for longer than this. A machine that sends one request after another never makes it
+/// so.
 const CROWDED: Duration = Duration::from_millis(100);
-/// A port is muted that has been crowded for so long.
+/// A port that has been crowded for this long is muted.
 const CROWDED_MAX: Duration = Duration::from_secs(5);
-/// How long a port is muted first; each time is twice as long as the one before.
+/// How long a port is muted the first time. Each further time is twice as long.
 const MUTE: Duration = Duration::from_secs(1);
-/// How long it is muted at most: iPXE tries to connect for 16 s.
+/// How long a port is muted at most: iPXE tries to connect for 16 s.
 pub const MUTE_MAX: Duration = Duration::from_secs(8);
-/// A port that has owed nothing for so long is as if it had never been muted.
-const QUIET: Duration = Duration::from_secs(60);
+/// A port whose work has been paid for this long starts again with the shortest mute.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 
-/// What a machine makes leafboot do. Costs are what they are in CPU time, with a small request on an open connection for
-/// the measure: `tests/bench/relay` shows them.
+/// What a machine makes leafboot do. Costs are CPU time relative to a small request on an open connection, as
+/// `tests/bench/relay` measures it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
-    /// To take a connection, and to end it.
+    /// Accepting and closing a connection.
     Connection,
-    /// A TLS handshake, whether it succeeds or not.
+    /// A TLS handshake, successful or not.
     Handshake,
-    /// To judge a request and to answer it.
+    /// Validating a request and responding.
     Request,
-    /// To take so many bytes from a connection at once.
+    /// One read of so many bytes from a connection.
     Read(usize),
-    /// To answer with so many bytes that leafboot holds itself.
+    /// A response with so many bytes that leafboot holds itself.
     Answer(usize),
 }
 
 impl Work {
-    /// In sixteenths of a request.
+    /// The cost in sixteenths of a request.
     fn cost(self) -> u32 {
         let kilobytes = |bytes: usize| u32::try_from(bytes / 1024).unwrap_or(u32::MAX / 32);
         match self {
@@ -53,38 +53,38 @@ impl Work {
     }
 }
 
-/// What became of a charge.
+/// The result of a charge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Charged {
-    /// When the work may be done: now, or later.
+    /// When the work may be done: now or later.
     pub due: Instant,
-    /// The port is muted from now on, for so long.
+    /// Set if the port is muted from now on.
     pub muted: Option<Mute>,
 }
 
 /// A port is muted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mute {
-    /// For so long.
+    /// For how long.
     pub time: Duration,
-    /// It was not, for a while.
+    /// Whether the port was not muted recently.
     pub is_first: bool,
 }
 
-/// A port's account.
+/// What was used of one port's limit.
 #[derive(Debug, Clone)]
 pub struct Account {
-    /// In which a request is earned.
+    /// The time in which the limit allows one request.
     request: Duration,
     limiter: RateLimiter,
-    /// Since when what is charged has had to wait too long.
+    /// Since when the port has been crowded.
     crowded: Option<Instant>,
-    /// How long it is muted next.
+    /// How long the next mute is.
     mute: Duration,
 }
 
 impl Account {
-    /// An account that earns so many requests in a second.
+    /// A limit of so many requests per second. Nothing was used of it.
     pub fn new(requests: NonZeroU32) -> Self {
         let request = Duration::from_secs(1) / requests.get();
         Self {
@@ -95,16 +95,16 @@ impl Account {
         }
     }
 
-    /// Work is to be done. It is paid for, whenever that may be.
+    /// Charges work, and says when it may be done.
     pub fn charge(&mut self, work: Work, now: Instant) -> Charged {
-        let quiet = self.limiter.idle(now);
-        if !quiet.is_zero() {
+        let idle = self.limiter.idle(now);
+        if !idle.is_zero() {
             self.crowded = None;
         }
-        if quiet >= QUIET {
+        if idle >= FORGIVEN_AFTER {
             self.mute = MUTE;
         }
-        let muted = self.judge(now);
+        let muted = self.mute_if_crowded(now);
         let cost = self.request * work.cost() / 16;
         let due = self.limiter.charge(cost, now);
         match due.saturating_duration_since(now) {
@@ -117,8 +117,8 @@ impl Account {
         Charged { due, muted }
     }
 
-    /// Mutes the port, if it is time: it owes what it would earn meanwhile.
-    fn judge(&mut self, now: Instant) -> Option<Mute> {
+    /// Mutes the port if it has been crowded for too long, by charging what the limit allows in that time.
+    fn mute_if_crowded(&mut self, now: Instant) -> Option<Mute> {
         let crowded = now.saturating_duration_since(self.crowded?);
         if crowded < CROWDED_MAX {
             return None;

@@ -1,4 +1,4 @@
-//! The memory limit of shared images. Whoever keeps bytes holds a `Reservation` for them; dropping it frees the memory.
+//! The memory limit of shared images. Kept bytes have a `Reservation`; dropping it frees the memory.
 //!
 //! Must never: reserve more than the limit.
 

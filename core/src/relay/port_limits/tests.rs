@@ -1,4 +1,4 @@
-//! What work costs, and who is muted.
+//! What work costs, and when a port is muted.
 
 use super::*;
 
@@ -6,8 +6,8 @@ fn account() -> (Account, Instant) {
     (Account::new(NonZeroU32::new(100).unwrap()), Instant::now())
 }
 
-/// What so many connections do that each ask for this again as soon as it is done, until it is so many seconds later:
-/// how much was done, and the mutes.
+/// So many connections repeat this work as soon as it is done, for so many seconds. Returns how often it was done, and the
+/// mutes.
 fn flood(
     account: &mut Account,
     (begun, seconds): (Instant, u64),
@@ -27,7 +27,7 @@ fn flood(
 }
 
 #[test]
-fn each_kind_of_work_has_the_share_that_it_costs() {
+fn each_kind_of_work_is_limited_by_its_cost() {
     for (work, least, most) in [
         (Work::Request, 300, 330),
         (Work::Connection, 150, 165),
@@ -43,7 +43,7 @@ fn each_kind_of_work_has_the_share_that_it_costs() {
 }
 
 #[test]
-fn one_that_asks_for_one_thing_after_the_other_is_never_muted() {
+fn a_machine_with_one_request_at_a_time_is_never_muted() {
     let (mut account, start) = account();
     let (done, mutes) = flood(&mut account, (start, 3600), 1, Work::Request);
     assert_eq!(mutes, []);
@@ -51,14 +51,14 @@ fn one_that_asks_for_one_thing_after_the_other_is_never_muted() {
 }
 
 #[test]
-fn a_flood_is_muted_for_longer_and_longer_up_to_a_bound() {
+fn a_flood_is_muted_for_longer_each_time_up_to_a_limit() {
     let (mut account, start) = account();
     let (done, mutes) = flood(&mut account, (start, 120), 16, Work::Request);
     let seconds: Vec<u64> = mutes.iter().map(|mute| mute.time.as_secs()).collect();
     assert_eq!(seconds[..6], [1, 2, 4, 8, 8, 8]);
     let first = mutes.iter().map(|mute| mute.is_first).collect::<Vec<_>>();
     assert!(first[0] && !first[1..].contains(&true), "{first:?}");
-    assert!(done < 12_000 / 2, "less than half of what it may have: {done}");
+    assert!(done < 12_000 / 2, "less than half of its limit: {done}");
 }
 
 #[test]
@@ -73,10 +73,10 @@ fn a_machine_that_boots_behind_a_flood_waits_no_longer_than_the_longest_mute() {
 }
 
 #[test]
-fn quiet_is_forgotten_as_if_nothing_had_been() {
+fn a_quiet_port_starts_again_with_the_shortest_mute() {
     let (mut account, start) = account();
     flood(&mut account, (start, 60), 16, Work::Request);
-    let later = start + Duration::from_secs(60) + MUTE_MAX + QUIET;
+    let later = start + Duration::from_secs(60) + MUTE_MAX + FORGIVEN_AFTER;
     let (_, mutes) = flood(&mut account, (later + Duration::from_secs(1), 7), 16, Work::Request);
     assert_eq!(mutes, [Mute { time: MUTE, is_first: true }]);
 }
