@@ -26,7 +26,7 @@ use support::port;
 
 /// leafboot's relay on these ports, with the settings in `file`, until it is killed. Without a log.
 fn serve(file: &str, devices: &[&str]) {
-    leafboot::ra::socket::raise_descriptor_limit();
+    leafboot::process_limits::raise_descriptor_limit();
     let settings = Settings::parse(&std::fs::read_to_string(file).unwrap()).unwrap().relay;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

@@ -35,6 +35,7 @@ pub mod log;
 pub mod metrics;
 pub mod port_services;
 pub mod preview;
+pub mod process_limits;
 pub mod ra;
 pub mod reconcile;
 pub mod relay;

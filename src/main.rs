@@ -20,7 +20,7 @@ use leafboot::port_services::{self, PortRoles, RoleInputs};
 use leafboot::reconcile::{self, Inputs, Outputs};
 use leafboot::state_file::Store;
 use leafboot::systemd::{self, Inherited};
-use leafboot::{log, preview, ra, relay, reload};
+use leafboot::{log, preview, process_limits, ra, relay, reload};
 use leafboot_core::acl;
 use leafboot_core::desired::Desired;
 use leafboot_core::settings::Settings;
@@ -74,7 +74,7 @@ fn read(path: &Path) -> Result<Settings, Box<dyn Error>> {
 #[tokio::main(flavor = "current_thread")]
 async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
     log::start(log_level()?);
-    ra::socket::raise_descriptor_limit();
+    process_limits::raise_descriptor_limit();
     let socket = api::bind(&config.socket)?;
     info!(version = VERSION, leaf = config.leaf, socket = %config.socket.display(), "starts");
 
@@ -83,7 +83,7 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
     }
 
     let config = Arc::new(config);
-    let told = Arc::new(ra::memory::remember(&config.state_directory, &config.ra));
+    let withdrawn = Arc::new(ra::memory::load_and_save(&config.state_directory, &config.ra));
     let store = Store::new(&config.state_directory);
     let (desired_out, desired) = watch::channel(restored(&store));
     let (links_out, links) = watch::channel(Default::default());
@@ -145,7 +145,7 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
         () = port_services::publish_roles(&config.boot.vrf, role_inputs, roles_out) => {
             Err("the ports' roles are no longer published".into())
         }
-        () = ra::thread::run(Arc::clone(&config), told, roles, ra_out) => {
+        () = ra::thread::run(Arc::clone(&config), withdrawn, roles, ra_out) => {
             Err("the Router Advertisement thread ended".into())
         }
         never = scraping => match never {},

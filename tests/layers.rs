@@ -105,8 +105,7 @@ fn each_edges_library_has_one_home() {
         ("rustls::", "tls.rs server_name.rs server.rs connection.rs origin.rs connect.rs"),
         ("sd_notify::", "systemd.rs"),
         ("std::fs", "state_file.rs memory.rs api.rs main.rs endpoint.rs preview.rs tls.rs"),
-        ("use nix::", "socket.rs poller.rs netlink.rs line.rs routes.rs"),
-        ("pnet_datalink", "socket.rs"),
+        ("use nix::", "socket.rs poller.rs process_limits.rs netlink.rs line.rs routes.rs"),
     ];
     for path in all_files() {
         let name = path.file_name().unwrap().to_str().unwrap();

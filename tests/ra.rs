@@ -14,7 +14,7 @@ use leafboot::ra::thread;
 use leafboot_core::desired::{Desired, Provenance};
 use leafboot_core::observed::{Link, Links};
 use leafboot_core::port_role::{RaState, RaStates};
-use leafboot_core::ra::withdrawn::Told;
+use leafboot_core::ra::withdrawn::WithdrawnOptions;
 use leafboot_core::settings::Settings;
 use support::advertiser::{Daemon, roles};
 use support::cable::Cable;
@@ -69,17 +69,22 @@ impl Port {
     fn start_with(settings: &str, links: impl FnOnce(Link) -> Links) -> Self {
         let cable = Cable::plug();
         cable.boot();
-        Self::serve(cable, settings, Told::default(), links)
+        Self::serve(cable, settings, WithdrawnOptions::default(), links)
     }
 
     /// Starts on a cable that is there, after what its machine was told before.
-    fn serve(cable: Cable, settings: &str, told: Told, links: impl FnOnce(Link) -> Links) -> Self {
+    fn serve(
+        cable: Cable,
+        settings: &str,
+        withdrawn: WithdrawnOptions,
+        links: impl FnOnce(Link) -> Links,
+    ) -> Self {
         let config = Arc::new(Settings::parse(settings).unwrap());
         let (desired, desired_in) = watch::channel(wish(&["Ethernet0"]));
         let (links, links_in) = watch::channel(links(cable.link()));
         let (states_out, states) = watch::channel(RaStates::new());
         let roles = roles(&config, desired_in, links_in);
-        let task = tokio::spawn(thread::run(config, Arc::new(told), roles, states_out));
+        let task = tokio::spawn(thread::run(config, Arc::new(withdrawn), roles, states_out));
         Self { cable, desired, links, states, task }
     }
 
@@ -277,7 +282,7 @@ async fn a_device_that_was_made_again_while_nobody_told_is_heard_at_once() {
 #[tokio::test]
 async fn a_running_machine_forgets_a_resolver_that_the_settings_name_no_more() {
     let state = tempfile::tempdir().unwrap();
-    let told = |settings: &str| memory::remember(state.path(), &Settings::parse(settings).unwrap().ra);
+    let told = |settings: &str| memory::load_and_save(state.path(), &Settings::parse(settings).unwrap().ra);
     let cable = Cable::plug();
     cable.boot();
     let resolv_conf = state.path().join("resolv.conf");

@@ -1,6 +1,7 @@
-//! The file edge of what machines have been told: kept in the state directory, beside the last document.
+//! The file with the options that were advertised, in the state directory beside the last document. The next run withdraws
+//! those that its settings no longer have.
 //!
-//! Must never: keep the leaf from advertising because a file cannot be read or written.
+//! Must never: keep the leaf from advertising because the file cannot be read or written.
 
 use std::fmt::Display;
 use std::fs;
@@ -11,39 +12,42 @@ use tracing::{info, warn};
 
 use crate::state_file;
 use leafboot_core::ra::variables::RouterVariables;
-use leafboot_core::ra::withdrawn::Told;
+use leafboot_core::ra::withdrawn::WithdrawnOptions;
 
-/// The file's name.
+/// Its name in the state directory.
 pub const FILE: &str = "advertised.json";
 
-/// What these settings tell after what earlier ones told, which is remembered for the next run before anything is
-/// advertised. What is remembered already is not written again.
-pub fn remember(directory: &Path, settings: &RouterVariables) -> Told {
+/// Reads what earlier settings advertised, and writes what these advertise, before anything is advertised. An unchanged
+/// file is not written. Returns the options to withdraw.
+pub fn load_and_save(directory: &Path, variables: &RouterVariables) -> WithdrawnOptions {
     let path = directory.join(FILE);
-    let before = recall(&path);
+    let before = load(&path);
     let now = state_file::now();
-    let told = Told::after(before.as_ref().unwrap_or(&Told::default()), settings, now.instant);
-    let withdrawn: Vec<String> = told.withdrawn(now.instant).map(ToString::to_string).collect();
-    if !withdrawn.is_empty() {
-        info!(withdrawn = withdrawn.join(", "), "withdraws what earlier settings advertised");
+    let options = WithdrawnOptions::after(&before.clone().unwrap_or_default(), variables, now.instant);
+    let items: Vec<String> = options.items(now.instant).map(ToString::to_string).collect();
+    if !items.is_empty() {
+        info!(items = items.join(", "), "Router Advertisements withdraw what earlier settings advertised");
     }
-    if before.as_ref() != Some(&told)
-        && let Err(error) = state_file::replace(&path, told.to_kept(now).as_bytes())
+    if before.as_ref() != Some(&options)
+        && let Err(error) = state_file::replace(&path, options.to_json(now).as_bytes())
     {
-        warn!(path = %path.display(), %error, "cannot remember what is advertised: a later change of it will not be withdrawn");
+        warn!(path = %path.display(), %error, "cannot write the advertised options; a later change of them will not be withdrawn");
     }
-    told
+    options
 }
 
-/// What was told before. A damaged memory is none: what machines hold ends with its lifetime.
-fn recall(path: &Path) -> Option<Told> {
-    let cannot =
-        |error: &dyn Display| warn!(path = %path.display(), %error, "cannot remember what was advertised");
+/// What earlier settings advertised. A damaged file counts as none: what machines hold ends with its lifetime.
+fn load(path: &Path) -> Option<WithdrawnOptions> {
+    let log = |error: &dyn Display| {
+        warn!(path = %path.display(), %error, "cannot read the options that were advertised; none is withdrawn");
+    };
     match fs::read_to_string(path) {
-        Ok(text) => Told::from_kept(&text, state_file::now()).inspect_err(|error| cannot(error)).ok(),
+        Ok(text) => {
+            WithdrawnOptions::from_json(&text, state_file::now()).inspect_err(|error| log(error)).ok()
+        }
         Err(error) => {
             if error.kind() != ErrorKind::NotFound {
-                cannot(&error);
+                log(&error);
             }
             None
         }
@@ -66,24 +70,24 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_written_and_an_unchanged_memory_is_not() {
+    fn a_change_is_written_and_unchanged_options_are_not() {
         let directory = tempfile::tempdir().unwrap();
         let inode = || fs::metadata(directory.path().join(FILE)).unwrap().ino();
         let (first, second) = (settings("dns = [\"2001:db8::53\"]"), settings("dns = [\"2001:db8::54\"]"));
-        remember(directory.path(), &first);
+        load_and_save(directory.path(), &first);
         let written = inode();
-        let told = remember(directory.path(), &first);
-        assert_eq!((inode(), told.withdrawn(state_file::now().instant).count()), (written, 0));
-        remember(directory.path(), &second);
+        let options = load_and_save(directory.path(), &first);
+        assert_eq!((inode(), options.items(state_file::now().instant).count()), (written, 0));
+        load_and_save(directory.path(), &second);
         let written = inode();
-        let told = remember(directory.path(), &second);
-        assert_eq!((inode(), told.withdrawn(state_file::now().instant).count()), (written, 1));
+        let options = load_and_save(directory.path(), &second);
+        assert_eq!((inode(), options.items(state_file::now().instant).count()), (written, 1));
     }
 
     #[test]
-    fn a_directory_that_cannot_be_written_keeps_nobody_from_advertising() {
+    fn a_directory_that_cannot_be_written_does_not_stop_advertisements() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let told = remember(file.path(), &settings("dns = [\"2001:db8::53\"]"));
-        assert_ne!(told, Told::default());
+        let options = load_and_save(file.path(), &settings("dns = [\"2001:db8::53\"]"));
+        assert_ne!(options, WithdrawnOptions::default());
     }
 }

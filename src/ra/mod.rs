@@ -1,8 +1,13 @@
 //! Router Advertisements: how a machine on a boot port gets its address, its router and its resolver.
 //!
-//! `frame`, `packet` and `options` are the wire format, `engine` decides when and to whom, `socket` sends and receives,
-//! `port` is one port of them, `thread` runs all ports on a thread of their own, which waits with its `ears`.
-//! `told` is what earlier settings told machines, which `memory` keeps.
+//! | module | what it owns |
+//! |---|---|
+//! | `leafboot_core::nd` | the wire format |
+//! | `leafboot_core::ra` | what is advertised, when and to whom |
+//! | [`thread`] | the thread that serves all ports |
+//! | [`poller`] | its wait for all sockets |
+//! | [`port`], [`socket`] | one port, and its packet socket |
+//! | [`memory`] | the file with what was advertised, for the next run |
 
 pub mod memory;
 pub mod poller;

@@ -1,4 +1,4 @@
-//! Waits for all ports' sockets at once, and for a bell that another thread rings.
+//! Waits for the sockets of all ports at once, and for wake-ups from other threads.
 //!
 //! Must never: read from a socket.
 
@@ -13,77 +13,85 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::socket::RaSocket;
 
-/// Among the sockets' keys.
-const BELL: u64 = u64::MAX;
+/// The key of the waker, which no socket has.
+const WAKER: u64 = u64::MAX;
 
-/// Wakes who waits in `Ears`.
+/// Wakes a thread that waits in [`Poller::wait`].
 #[derive(Clone)]
-pub struct Bell(Arc<EventFd>);
+pub struct Waker(Arc<EventFd>);
 
-impl Bell {
-    /// Ends the wait that is under way, or the next one. Never waits itself.
-    pub fn ring(&self) {
-        // It cannot fail but for having been rung too often, and then it is heard.
+impl Waker {
+    /// Ends the current wait, or the next one. Does not block.
+    pub fn wake(&self) {
+        // Writing fails only when the counter is at its maximum, and then the poller is awake.
         let _ = self.0.write(1);
     }
 }
 
-/// What is listened to.
-pub struct Ears {
+/// The set of sockets that are waited for.
+pub struct Poller {
     epoll: Epoll,
-    bell: Bell,
+    waker: Waker,
 }
 
-impl Ears {
-    /// That hear nothing yet but their bell.
+impl Poller {
+    /// A poller that has no sockets yet.
     pub fn new() -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let bell = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        epoll.add(&bell, EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
-        Ok(Self { epoll, bell: Bell(Arc::new(bell)) })
+        let waker = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        epoll.add(&waker, EpollEvent::new(EpollFlags::EPOLLIN, WAKER))?;
+        Ok(Self { epoll, waker: Waker(Arc::new(waker)) })
     }
 
-    /// The bell that they hear.
-    pub fn bell(&self) -> Bell {
-        self.bell.clone()
+    /// The poller's waker, for other threads.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
     }
 
-    /// Listens to a socket, until it is closed; `key` names it.
-    pub fn open(&self, socket: &RaSocket, key: usize) -> io::Result<()> {
+    /// Adds a socket. It is removed when it is closed. [`Self::wait`] returns its `key`.
+    pub fn add(&self, socket: &RaSocket, key: usize) -> io::Result<()> {
         Ok(self.epoll.add(socket, event(EpollFlags::EPOLLIN, key))?)
     }
 
-    /// Goes on listening to a socket, or has a rest from all but its errors.
-    pub fn listen(&self, socket: &RaSocket, key: usize, listens: bool) -> io::Result<()> {
-        let flags = if listens { EpollFlags::EPOLLIN } else { EpollFlags::empty() };
+    /// Stops waiting for a socket's frames. Its errors still end a wait.
+    pub fn mute(&self, socket: &RaSocket, key: usize) -> io::Result<()> {
+        self.modify(socket, EpollFlags::empty(), key)
+    }
+
+    /// Waits for a muted socket's frames again.
+    pub fn unmute(&self, socket: &RaSocket, key: usize) -> io::Result<()> {
+        self.modify(socket, EpollFlags::EPOLLIN, key)
+    }
+
+    fn modify(&self, socket: &RaSocket, flags: EpollFlags, key: usize) -> io::Result<()> {
         Ok(self.epoll.modify(socket.as_fd(), &mut event(flags, key))?)
     }
 
-    /// Waits until some sockets have a frame or an error, the bell has rung, or it is `until`; returns the sockets' keys.
-    pub fn hear(&self, until: Option<Instant>) -> io::Result<Vec<usize>> {
-        const AT_ONCE: usize = 64;
-        let mut events = [EpollEvent::empty(); AT_ONCE];
-        let count = match self.epoll.wait(&mut events, until.map_or(EpollTimeout::NONE, timeout)) {
+    /// Waits until a socket has a frame or an error, the waker is called, or `deadline` is reached. Returns the keys of
+    /// the sockets.
+    pub fn wait(&self, deadline: Option<Instant>) -> io::Result<Vec<usize>> {
+        const EVENTS_MAX: usize = 64;
+        let mut events = [EpollEvent::empty(); EVENTS_MAX];
+        let count = match self.epoll.wait(&mut events, deadline.map_or(EpollTimeout::NONE, timeout)) {
             Ok(count) => count,
             Err(Errno::EINTR) => 0,
             Err(error) => return Err(error.into()),
         };
-        let heard = events.iter().take(count).map(EpollEvent::data);
         let mut keys = Vec::with_capacity(count);
-        for data in heard {
-            if data == BELL {
-                self.bell.0.read()?;
+        for key in events.iter().take(count).map(EpollEvent::data) {
+            if key == WAKER {
+                self.waker.0.read()?;
             } else {
-                keys.extend(usize::try_from(data));
+                keys.extend(usize::try_from(key));
             }
         }
         Ok(keys)
     }
 }
 
-/// In whole milliseconds, rather too late than too early: who is woken too early would spin.
-fn timeout(until: Instant) -> EpollTimeout {
-    let left = until.saturating_duration_since(Instant::now()) + Duration::from_nanos(999_999);
+/// The time until `deadline`, rounded up to whole milliseconds: rounded down, the thread would spin.
+fn timeout(deadline: Instant) -> EpollTimeout {
+    let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_nanos(999_999);
     EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
 }
 

@@ -1,38 +1,39 @@
-//! The packet socket of one port, which receives Router Solicitations and sends Router Advertisements as whole frames.
+//! The packet socket of one port. It receives Router Solicitations and sends Router Advertisements as whole frames.
 //!
-//! Not a raw ICMPv6 socket: with one of those, the kernel looks for the route to ff02::1 among those of all ports, one
-//! after the other, and asks for a machine's Ethernet address, which some SONiC releases do not get done in a VRF. A
-//! frame goes out where its socket is bound, to the Ethernet address that the solicitation came from. A socket each,
-//! bound to the port (a VRF makes no difference to it), so that a flood fills its own port's queue only; each costs one
-//! descriptor, some 2 KiB of kernel memory, and at most `RECEIVE_BUFFER` twice while frames wait.
+//! It is not a raw ICMPv6 socket. For one of those the kernel looks up the route to ff02::1, one port's route after the
+//! other, and resolves the machine's Ethernet address, which fails in a VRF on some SONiC releases. A frame leaves by the
+//! port that its socket is bound to, for the Ethernet address that the solicitation came from. A VRF makes no difference to
+//! a packet socket.
 //!
-//! The kernel learns its neighbours (RFC 4861 6.2.6) and joins ff02::2 (6.2.2) by itself on a port that forwards.
+//! Each port has a socket of its own, so a flood fills only that port's queue. A socket costs one descriptor, about 2 KiB
+//! of kernel memory, and at most twice `RECEIVE_BUFFER` while frames wait. pnet_datalink's channel is not used: it has a
+//! buffer per port, sets no socket filter, and waits for one socket at a time.
 //!
-//! Must never: decode or decide.
+//! On a port that forwards, the kernel itself learns neighbours (RFC 4861 6.2.6) and joins ff02::2 (6.2.2).
+//!
+//! Must never: decode a frame, or decide what is sent.
 
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::libc::{self, PACKET_QDISC_BYPASS, SKF_AD_OFF, SKF_AD_PKTTYPE, SOL_PACKET};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::socket::{setsockopt, sockopt};
-use pnet_datalink::{ChannelType, Config, NetworkInterface};
+use nix::sys::socket::{LinkAddr, SockaddrLike, setsockopt, sockopt};
 use socket2::{Domain, SockFilter, Socket, Type};
 
 use leafboot_core::nd::message::{ROUTER_ADVERTISEMENT, ROUTER_SOLICITATION};
 
-/// Room for some 20 solicitations; what a flood adds is dropped by the kernel, on this port only, without waking us.
+/// Bytes: room for some 20 solicitations. The kernel drops what a flood adds, on this port only, and wakes nobody.
 const RECEIVE_BUFFER: usize = 16 * 1024;
-/// The largest frame of a SONiC port, with its Ethernet header.
-pub const LARGEST: usize = 9216 + 14;
+/// The largest frame of a SONiC port in bytes, with its Ethernet header.
+pub const FRAME_MAX: usize = 9216 + 14;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 
-// packet(7): straight to the device. A queue that waits for the kernel to notice a carrier would drop the frame.
+// packet(7): frames bypass the device's queue. The queue drops frames until the kernel has noticed a new carrier.
 #[derive(Clone)]
 struct QdiscBypass;
 nix::setsockopt_impl!(QdiscBypass, SOL_PACKET, PACKET_QDISC_BYPASS, bool, sockopt::SetBool);
 
-/// A port's socket.
+/// A packet socket that is bound to a port.
 pub struct RaSocket {
     socket: Socket,
     ifindex: u32,
@@ -41,7 +42,7 @@ pub struct RaSocket {
 impl RaSocket {
     /// Opens a socket on a port. Needs CAP_NET_RAW.
     pub fn open(ifindex: u32) -> io::Result<Self> {
-        // Of protocol 0 it hears nothing before it is bound.
+        // A socket of protocol 0 receives nothing before it is bound.
         let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None)?;
         socket.attach_filter(&solicitations_and_advertisements())?;
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
@@ -50,15 +51,16 @@ impl RaSocket {
         Ok(Self { socket, ifindex })
     }
 
-    /// The kernel's number of the device that the socket was opened on.
+    /// The index of the device that the socket was opened on.
     pub fn ifindex(&self) -> u32 {
         self.ifindex
     }
 
-    /// The next frame's length; none while there is no frame. An error that `is_down` comes once, when the device goes
-    /// down. It may be the last that the socket says: when the device is removed then, the kernel takes the socket off it
-    /// without a word, and a new device with the same number is not the socket's. Only sending tells (ENXIO).
-    pub fn receive(&self, frame: &mut [u8; LARGEST]) -> io::Result<Option<usize>> {
+    /// Receives a frame and returns its length. None: no frame waits. An error for which [`is_down`] holds comes once, when
+    /// the device goes down. It may be the socket's last error: when the device is removed afterwards, the kernel detaches
+    /// the socket without an error, and does not attach it to a new device with the same index. Only sending fails then
+    /// (ENXIO).
+    pub fn receive(&self, frame: &mut [u8; FRAME_MAX]) -> io::Result<Option<usize>> {
         match (&self.socket).read(frame) {
             Ok(length) => Ok(Some(length)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
@@ -66,7 +68,7 @@ impl RaSocket {
         }
     }
 
-    /// Sends a frame.
+    /// Sends a whole Ethernet frame.
     pub fn send(&self, frame: &[u8]) -> io::Result<()> {
         self.socket.send(frame).map(|_| ())
     }
@@ -78,39 +80,33 @@ impl AsFd for RaSocket {
     }
 }
 
-/// Whether an error says no more than that the device is down. Unless the device is removed, its socket is as good as
-/// before: when the device is up, the kernel has it listen again (`af_packet.c: packet_notifier`).
+/// Whether an error means only that the device is down. Unless the device is removed, the socket stays usable: the kernel
+/// attaches it again when the device is up (`af_packet.c: packet_notifier`).
 pub fn is_down(error: &io::Error) -> bool {
-    // ENOBUFS: it has no carrier.
+    // ENOBUFS: the device has no carrier.
     matches!(error.raw_os_error(), Some(libc::ENETDOWN | libc::ENOBUFS))
 }
 
-/// Binds a packet socket to a device. pnet does it with a descriptor of its own, which it then closes; neither the
-/// standard library nor nix can without unsafe code.
+/// Binds a packet socket to a device, for IPv6 frames.
+#[expect(unsafe_code, reason = "no library that leafboot uses makes a sockaddr_ll of a device's index")]
 fn bind(socket: &Socket, ifindex: u32) -> io::Result<()> {
-    let device = NetworkInterface {
-        name: String::new(),
-        description: String::new(),
-        index: ifindex,
-        mac: None,
-        ips: Vec::new(),
-        flags: 0,
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as libc::sa_family_t,
+        sll_protocol: ETHERTYPE_IPV6.to_be(),
+        sll_ifindex: ifindex.cast_signed(),
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
     };
-    let config = Config {
-        socket_fd: Some(socket.try_clone()?.into_raw_fd()),
-        channel_type: ChannelType::Layer3(ETHERTYPE_IPV6),
-        promiscuous: false,
-        read_buffer_size: 0,
-        write_buffer_size: 0,
-        ..Config::default()
-    };
-    pnet_datalink::channel(&device, config).map(drop)
+    // SAFETY: the pointer is to a whole sockaddr_ll of family AF_PACKET, which is copied.
+    let address = unsafe { LinkAddr::from_raw((&raw const address).cast(), None) };
+    Ok(nix::sys::socket::bind(socket.as_raw_fd(), &address.ok_or(io::ErrorKind::InvalidInput)?)?)
 }
 
-/// The kernel's filter: frames to this port's or to a multicast address that are IPv6, with ICMPv6 right behind the
-/// header, a Router Solicitation or a Router Advertisement; nothing else on the port wakes us. With the IPv6 header
-/// that must be followed by ICMPv6, fragments are gone, even atomic ones (RFC 6980 5), and all that hides from those who
-/// filter behind other headers (RFC 7113 2.1).
+/// The socket filter. It passes Router Solicitations and Router Advertisements to the port's own or a multicast Ethernet
+/// address; nothing else on the port wakes the thread. ICMPv6 must follow the IPv6 header directly. That drops fragments,
+/// even atomic ones (RFC 6980 5), and messages that hide from filters behind extension headers (RFC 7113 2.1).
 fn solicitations_and_advertisements() -> [SockFilter; 10] {
     const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
     const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
@@ -130,12 +126,4 @@ fn solicitations_and_advertisements() -> [SockFilter; 10] {
         SockFilter::new(RETURN, 0, 0, u32::MAX),
         SockFilter::new(RETURN, 0, 0, 0),
     ]
-}
-
-/// Lets the process have as many descriptors as it may: a port takes two (this socket and the relay's), and the usual
-/// soft limit is 1024. Where that cannot be, the ports beyond the limit say so and try again.
-pub fn raise_descriptor_limit() {
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
 }

@@ -14,28 +14,29 @@ use std::time::Instant;
 use tokio::sync::{oneshot, watch};
 use tracing::{debug, error, info};
 
-use super::poller::{Bell, Ears};
-use super::port::Port;
-use super::socket::LARGEST;
+use super::poller::{Poller, Waker};
+use super::port::RaPort;
+use super::socket::FRAME_MAX;
 use crate::port_services::PortRoles;
 use leafboot_core::names::PortName;
 use leafboot_core::port_role::{PortRole, RaState, RaStates};
-use leafboot_core::ra::withdrawn::Told;
+use leafboot_core::ra::withdrawn::WithdrawnOptions;
 use leafboot_core::settings::Settings;
 
 /// The role of every port. A port that is not in it is silent.
 type Roles = BTreeMap<PortName, PortRole>;
 
 /// Starts the thread, and passes it the ports' roles until the process or the thread ends. `states`: how far the
-/// advertisements of each port are. `told`: what earlier settings told machines, which is withdrawn. Dropped, it ends
+/// advertisements of each port are. `withdrawn`: the options that only
+/// earlier settings advertised. Dropped, it ends
 /// the thread.
 pub async fn run(
-    config: Arc<Settings>,
-    told: Arc<Told>,
+    settings: Arc<Settings>,
+    withdrawn: Arc<WithdrawnOptions>,
     mut roles: watch::Receiver<PortRoles>,
     states: watch::Sender<RaStates>,
 ) {
-    let (thread, mut ended) = match Thread::start(config, told, states) {
+    let (thread, mut ended) = match Thread::start(settings, withdrawn, states) {
         Ok(started) => started,
         Err(error) => return error!(%error, "cannot start the Router Advertisement thread"),
     };
@@ -52,23 +53,23 @@ pub async fn run(
 struct Thread {
     /// None: the thread must end.
     roles: Sender<Option<Roles>>,
-    waker: Bell,
+    waker: Waker,
 }
 
 impl Thread {
     /// Starts the thread. The receiver resolves when it has ended.
     fn start(
-        config: Arc<Settings>,
-        told: Arc<Told>,
+        settings: Arc<Settings>,
+        withdrawn: Arc<WithdrawnOptions>,
         states: watch::Sender<RaStates>,
     ) -> io::Result<(Self, oneshot::Receiver<()>)> {
-        let ears = Ears::new()?;
-        let waker = ears.bell();
+        let poller = Poller::new()?;
+        let waker = poller.waker();
         let (roles_out, roles) = mpsc::channel();
         let (ended_out, ended) = oneshot::channel();
         thread::Builder::new().name("advertisements".to_owned()).spawn(move || {
             let _ended = ended_out;
-            let ports = Ports::new(config, told, ears);
+            let ports = Ports::new(settings, withdrawn, poller);
             if let Err(error) = ports.run(&roles, &states) {
                 error!(%error, "cannot wait for Router Solicitations");
             }
@@ -79,7 +80,7 @@ impl Thread {
     fn send(&self, roles: Option<Roles>) {
         // Nobody receives it when the thread has ended. Its owner learns of that by `ended`.
         let _ = self.roles.send(roles);
-        self.waker.ring();
+        self.waker.wake();
     }
 }
 
@@ -90,37 +91,37 @@ impl Drop for Thread {
 }
 
 struct Ports {
-    config: Arc<Settings>,
-    told: Arc<Told>,
+    settings: Arc<Settings>,
+    withdrawn: Arc<WithdrawnOptions>,
     /// All ports' engines count their slots from here.
     epoch: Instant,
     /// Every port that has ever had a role; its key is its index.
-    ports: Vec<Port>,
+    ports: Vec<RaPort>,
     keys: BTreeMap<PortName, usize>,
     /// When which port must act next.
     deadlines: BTreeSet<(Instant, usize)>,
-    ears: Ears,
-    frame: Box<[u8; LARGEST]>,
+    poller: Poller,
+    frame: Box<[u8; FRAME_MAX]>,
 }
 
 impl Ports {
-    fn new(config: Arc<Settings>, told: Arc<Told>, ears: Ears) -> Self {
+    fn new(settings: Arc<Settings>, withdrawn: Arc<WithdrawnOptions>, poller: Poller) -> Self {
         Self {
-            config,
-            told,
+            settings,
+            withdrawn,
             epoch: Instant::now(),
             ports: Vec::new(),
             keys: BTreeMap::new(),
             deadlines: BTreeSet::new(),
-            ears,
-            frame: Box::new([0; LARGEST]),
+            poller,
+            frame: Box::new([0; FRAME_MAX]),
         }
     }
 
     /// Waits, applies the latest roles, answers what was received, and sends what is due; again and again.
     fn run(mut self, roles: &Receiver<Option<Roles>>, states: &watch::Sender<RaStates>) -> io::Result<()> {
         loop {
-            let received = self.ears.hear(self.deadlines.first().map(|(at, _)| *at))?;
+            let received = self.poller.wait(self.deadlines.first().map(|(at, _)| *at))?;
             match roles.try_iter().last() {
                 Some(None) => return Ok(()),
                 // Machines are told before anybody else learns of it. The log comes last: it is slower than a packet.
@@ -133,11 +134,11 @@ impl Ports {
             }
             let now = Instant::now();
             for key in received {
-                self.with(key, |port, ears, frame| port.hear(ears, frame, now));
+                self.with(key, |port, poller, frame| port.receive(poller, frame, now));
             }
             let due: Vec<usize> = self.deadlines.range(..=(now, usize::MAX)).map(|(_, key)| *key).collect();
             for key in due {
-                self.with(key, |port, ears, _| port.act(ears, now));
+                self.with(key, |port, poller, _| port.act(poller, now));
             }
         }
     }
@@ -147,13 +148,19 @@ impl Ports {
         let now = Instant::now();
         for name in roles.keys().filter(|name| !self.keys.contains_key(*name)).cloned().collect::<Vec<_>>() {
             self.keys.insert(name.clone(), self.ports.len());
-            self.ports.push(Port::new(name, self.ports.len(), &self.config.ra, &self.told, self.epoch));
+            self.ports.push(RaPort::new(
+                name,
+                self.ports.len(),
+                &self.settings.ra,
+                &self.withdrawn,
+                self.epoch,
+            ));
         }
         let mut changed = Vec::new();
         for key in 0..self.ports.len() {
-            self.with(key, |port, ears, _| {
-                if port.take(roles.get(port.name()), now) {
-                    port.act(ears, now);
+            self.with(key, |port, poller, _| {
+                if port.set_role(roles.get(port.name()), now) {
+                    port.act(poller, now);
                     changed.push(key);
                 }
             });
@@ -164,7 +171,7 @@ impl Ports {
     fn log_roles(&self, changed: &[usize]) {
         for port in changed.iter().filter_map(|key| self.ports.get(*key)) {
             let name = port.name();
-            match port.order() {
+            match port.role() {
                 Some(PortRole::Serve(serving)) => {
                     info!(port = %name, prefix = %serving.prefix, "port sends Router Advertisements");
                 }
@@ -177,11 +184,11 @@ impl Ports {
     }
 
     /// Calls `doing` with a port, and updates the queue of deadlines.
-    fn with(&mut self, key: usize, doing: impl FnOnce(&mut Port, &Ears, &mut [u8; LARGEST])) {
+    fn with(&mut self, key: usize, doing: impl FnOnce(&mut RaPort, &Poller, &mut [u8; FRAME_MAX])) {
         let Some(port) = self.ports.get_mut(key) else { return };
-        let before = port.wake();
-        doing(port, &self.ears, &mut self.frame);
-        let after = port.wake();
+        let before = port.deadline();
+        doing(port, &self.poller, &mut self.frame);
+        let after = port.deadline();
         if before != after {
             before.map(|at| self.deadlines.remove(&(at, key)));
             after.map(|at| self.deadlines.insert((at, key)));

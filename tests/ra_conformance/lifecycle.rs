@@ -152,7 +152,7 @@ fn what_earlier_settings_advertised_is_withdrawn() {
     let directory = tempfile::tempdir().unwrap();
     let started = |settings: &str| {
         let ra = Settings::parse(settings).unwrap().ra;
-        let told = memory::remember(directory.path(), &ra);
+        let told = memory::load_and_save(directory.path(), &ra);
         Leafboot::start_after(settings.to_owned(), told, wish([(0, prefix(0))].into_iter()))
     };
     let first = leafboot_settings(LONG).replace("search =", "pref64 = \"64:ff9b::/96\"\nsearch =");

@@ -15,7 +15,7 @@ use leafboot_core::desired::{Desired, Provenance};
 use leafboot_core::names::PortName;
 use leafboot_core::observed::Links;
 use leafboot_core::port_role::RaStates;
-use leafboot_core::ra::withdrawn::Told;
+use leafboot_core::ra::withdrawn::WithdrawnOptions;
 use leafboot_core::settings::Settings;
 use tokio::sync::watch;
 
@@ -191,7 +191,7 @@ pub fn wish_after(before: &Option<Desired>, ports: impl Iterator<Item = (usize, 
 /// leafboot's own tasks: the kernel's view and the advertisements.
 pub async fn leafboot(
     settings: &str,
-    told: Arc<Told>,
+    withdrawn: Arc<WithdrawnOptions>,
     desired: watch::Receiver<Option<Desired>>,
     states: watch::Sender<RaStates>,
 ) {
@@ -200,7 +200,7 @@ pub async fn leafboot(
     let roles = roles(&config, desired, links_in);
     tokio::select! {
         () = in_boot_vrf(links_out) => {}
-        () = thread::run(config, told, roles, states) => {}
+        () = thread::run(config, withdrawn, roles, states) => {}
     }
 }
 
@@ -253,12 +253,12 @@ impl Leafboot {
 
     /// Starts them with a document.
     pub fn start_with(settings: String, desired: Option<Desired>) -> Self {
-        Self::start_after(settings, Told::default(), desired)
+        Self::start_after(settings, WithdrawnOptions::default(), desired)
     }
 
-    /// Starts them with what machines have been told before.
-    pub fn start_after(settings: String, told: Told, desired: Option<Desired>) -> Self {
-        let told = Arc::new(told);
+    /// Starts them with the options that only earlier settings advertised.
+    pub fn start_after(settings: String, withdrawn: WithdrawnOptions, desired: Option<Desired>) -> Self {
+        let withdrawn = Arc::new(withdrawn);
         let (desired, desired_in) = watch::channel(desired);
         let (states_out, states) = watch::channel(RaStates::new());
         let (stop, stopped) = tokio::sync::oneshot::channel();
@@ -266,7 +266,7 @@ impl Leafboot {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 tokio::select! {
-                    () = leafboot(&settings, told, desired_in, states_out) => {}
+                    () = leafboot(&settings, withdrawn, desired_in, states_out) => {}
                     _ = stopped => {}
                 }
             });

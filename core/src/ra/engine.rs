@@ -1,12 +1,13 @@
-//! Pure: when one port advertises, what, and to whom (RFC 4861 6.2). Time and randomness are arguments.
+//! When one port sends a Router Advertisement, which one, and to whom (RFC 4861 6.2). Time and random numbers are
+//! arguments.
 //!
 //! Must never: answer a flood with a flood, or send two multicast advertisements within MIN_DELAY_BETWEEN_RAS (RFC 4861
-//! 6.2.6, 10), but for these three, which no solicitation can bring about:
+//! 6.2.6, 10). There are three exceptions, and no solicitation can cause one:
 //!
-//! - the first one when the port becomes an advertising interface (6.2.4): another carrier, netdev, link-local address, a
-//!   device that was down, or an order after a silence. Whoever is on it now has not seen the one before.
-//! - the first final one (6.2.5): the machine must not use the router any more from then on. The others keep the delay.
-//! - those from a former link-local address (6.2.8): to its neighbours that is another router.
+//! - The first advertisement when the port becomes an advertising interface (6.2.4): another carrier, netdev or link-local
+//!   address, a device that was down, or a role after a silence. The machine on it has not received the previous one.
+//! - The first final one (6.2.5): the machine must not use the router from then on. The others keep the delay.
+//! - Those from a former link-local address (6.2.8): for the neighbours that is another router.
 //!
 //! ```text
 //!              Serve                       Cease
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use super::advertisement::advertisement;
 use super::variables::RouterVariables;
-use super::withdrawn::Told;
+use super::withdrawn::WithdrawnOptions;
 use crate::names::BootPrefix;
 use crate::nd::frame::{self, Neighbour};
 use crate::nd::message::{Advertisement, ROOM};
@@ -38,30 +39,32 @@ const MAX_INITIAL_RTR_ADVERTISEMENTS: u8 = 3;
 const MAX_FINAL_RTR_ADVERTISEMENTS: u8 = 3;
 /// RFC 4861 10.
 const MIN_DELAY_BETWEEN_RAS: Duration = Duration::from_secs(3);
-/// Messages that one port's machine may send at once. An honest client solicits at most 6 times in 16 s.
+/// Messages that one port's machine may send in a burst. A well-behaved client solicits at most 6 times in 16 s.
 const BURST: u32 = 20;
-/// Time until one more message is earned; as long a port that has none left is not listened to.
+/// One more message is allowed per period. A port over the limit is not read for one period.
 const PERIOD: Duration = Duration::from_millis(100);
-/// Times in a port's interval that an unsolicited advertisement is due at one of.
+/// The most solicited answers that wait at once. A boot port has one machine.
+const ANSWERS_MAX: usize = 8;
+/// An unsolicited advertisement is due at one of so many times in the interval.
 const SLOTS: u32 = 16;
-/// How often a port's machine is said to advertise.
+/// A rogue advertiser is logged once per period and port.
 const ROGUE_PERIOD: Duration = Duration::from_secs(60);
 
-/// An advertisement that is to be sent now.
+/// An advertisement that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Send {
-    /// The port's current one, to all nodes.
+    /// The current one, to all nodes.
     Current,
-    /// The same, to the machine that asked.
+    /// The current one, to the machine that solicited it.
     Answer(Neighbour),
-    /// A final one, to all nodes: every lifetime is 0.
+    /// A final one with every lifetime 0, to all nodes.
     Final,
-    /// From the port's former address, to all nodes: no router is there any more. The rest is as the current one says.
-    Former(Ipv6Addr),
+    /// One from the port's former link-local address with router lifetime 0 and no options, to all nodes.
+    FormerAddress(Ipv6Addr),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum State {
     Silent,
     Advertising { initial_left: u8, next: Instant },
     Ceasing { left: u8, next: Instant },
@@ -69,7 +72,7 @@ enum Phase {
 
 /// A link-local address that the port had (RFC 4861 6.2.8).
 #[derive(Debug, Clone, Copy)]
-struct Former {
+struct FormerAddress {
     address: Ipv6Addr,
     left: u8,
     next: Instant,
@@ -79,76 +82,76 @@ struct Former {
 #[derive(Debug, Clone)]
 pub struct Engine {
     variables: RouterVariables,
-    told: Arc<Told>,
+    withdrawn: Arc<WithdrawnOptions>,
     epoch: Instant,
-    phase: Phase,
-    /// As last ordered.
+    state: State,
+    /// The port as it was when it was last served.
     serving: Option<Serving>,
     last_multicast: Option<Instant>,
-    /// Counts what is sent to all nodes: what does not fit beside the rest takes turns.
+    /// Counts multicast advertisements. Withdrawn options that do not all fit take turns.
     turn: usize,
-    /// Answers that wait for their random delay.
+    /// Solicited answers, and when each is due.
     answers: BTreeMap<Neighbour, Instant>,
-    former: Option<Former>,
-    /// Limits the messages that it takes in.
+    former: Option<FormerAddress>,
+    /// Limits the messages that the port's machine may send.
     limiter: RateLimiter,
-    rogue_told: Option<Instant>,
+    rogue_logged: Option<Instant>,
 }
 
 impl Engine {
-    /// A silent port. `told` and `epoch` are the same for every port, and the latter now or before.
-    pub fn new(variables: &RouterVariables, told: &Arc<Told>, epoch: Instant) -> Self {
+    /// The engine of a silent port. `withdrawn` and `epoch` are the same for every port; `epoch` is not in the future.
+    pub fn new(variables: &RouterVariables, withdrawn: &Arc<WithdrawnOptions>, epoch: Instant) -> Self {
         Self {
             variables: variables.clone(),
-            told: Arc::clone(told),
+            withdrawn: Arc::clone(withdrawn),
             epoch,
-            phase: Phase::Silent,
+            state: State::Silent,
             serving: None,
             last_multicast: None,
             turn: 0,
             answers: BTreeMap::new(),
             former: None,
             limiter: RateLimiter::new(PERIOD * BURST),
-            rogue_told: None,
+            rogue_logged: None,
         }
     }
 
-    /// Takes the port's order; what follows from it comes out of `due`.
-    pub fn order(&mut self, order: Option<&PortRole>, now: Instant) {
-        match (order, self.phase) {
+    /// Applies the port's role. `due` returns what must be sent.
+    pub fn set_role(&mut self, role: Option<&PortRole>, now: Instant) {
+        match (role, self.state) {
             (None, _) => {
-                self.phase = Phase::Silent;
+                self.state = State::Silent;
                 self.answers.clear();
                 self.former = None;
             }
-            (Some(PortRole::Serve(new)), Phase::Ceasing { .. }) => self.begin(new, now),
-            (Some(PortRole::Serve(new)), Phase::Silent | Phase::Advertising { .. }) => self.serve(new, now),
+            (Some(PortRole::Serve(new)), State::Ceasing { .. }) => self.begin(new, now),
+            (Some(PortRole::Serve(new)), State::Silent | State::Advertising { .. }) => self.serve(new, now),
             // RFC 4861 6.2.5: up to three final ones, and no answers any more.
-            (Some(PortRole::Cease(old)), Phase::Silent | Phase::Advertising { .. }) => {
+            (Some(PortRole::Cease(old)), State::Silent | State::Advertising { .. }) => {
                 self.serving = Some(old.clone());
                 self.answers.clear();
-                self.phase = Phase::Ceasing { left: MAX_FINAL_RTR_ADVERTISEMENTS, next: now };
+                self.state = State::Ceasing { left: MAX_FINAL_RTR_ADVERTISEMENTS, next: now };
             }
-            (Some(PortRole::Cease(_)), Phase::Ceasing { .. }) => {}
+            (Some(PortRole::Cease(_)), State::Ceasing { .. }) => {}
         }
     }
 
-    /// Starts the initial phase with an advertisement at `first` (RFC 4861 6.2.4).
+    /// Schedules the initial advertisements, the first one at `first` (RFC 4861 6.2.4).
     fn begin(&mut self, new: &Serving, first: Instant) {
         self.serving = Some(new.clone());
-        self.phase = Phase::Advertising { initial_left: MAX_INITIAL_RTR_ADVERTISEMENTS, next: first };
+        self.state = State::Advertising { initial_left: MAX_INITIAL_RTR_ADVERTISEMENTS, next: first };
     }
 
-    /// What changes while the port advertises is told as in the beginning (RFC 4861 6.2.4).
+    /// Starts to advertise. A change while the port advertises starts the initial advertisements again (RFC 4861 6.2.4).
     fn serve(&mut self, new: &Serving, now: Instant) {
-        let is_silent = self.phase == Phase::Silent;
+        let is_silent = self.state == State::Silent;
         let before = self.serving.take().filter(|b| (b.ifindex, b.carriers) == (new.ifindex, new.carriers));
         match before {
-            // RFC 4861 6.2.8: a few from the old address with lifetime 0, a few from the new one. The kernel may tell that
-            // the old one is gone before it tells of the new one: then the port was silent for a moment.
+            // RFC 4861 6.2.8: a few from the old address with lifetime 0, a few from the new one. The kernel may report that
+            // the old address is gone before it reports the new one: then the port was silent for a moment.
             Some(before) if before.link_local != new.link_local => {
                 let (address, left) = (before.link_local, MAX_FINAL_RTR_ADVERTISEMENTS);
-                self.former = Some(Former { address, left, next: now });
+                self.former = Some(FormerAddress { address, left, next: now });
                 self.begin(new, now);
             }
             Some(before) if !is_silent && before == *new => self.serving = Some(before),
@@ -163,66 +166,66 @@ impl Engine {
         }
     }
 
-    /// The port's device has gone down, and its order stands: when it is up, perhaps as another device, whoever is on it
-    /// is told as in the beginning (RFC 4861 6.2.4). No solicitation brings this about.
+    /// The port's device has gone down while its role is unchanged. The initial advertisements start again, for whatever
+    /// machine is there when a device is up (RFC 4861 6.2.4). No solicitation can cause this.
     pub fn interrupted(&mut self, now: Instant) {
-        if let Phase::Advertising { initial_left, next } = &mut self.phase {
+        if let State::Advertising { initial_left, next } = &mut self.state {
             (*initial_left, *next) = (MAX_INITIAL_RTR_ADVERTISEMENTS, now);
         }
     }
 
-    /// When `due` is to be asked next; never, while the port is silent.
+    /// When to call `due` next. None: the port has nothing to send.
     pub fn deadline(&self) -> Option<Instant> {
-        let phase = match self.phase {
-            Phase::Silent => None,
-            Phase::Advertising { next, .. } => Some(next),
-            Phase::Ceasing { left, next } => (left > 0).then_some(next),
+        let scheduled = match self.state {
+            State::Silent => None,
+            State::Advertising { next, .. } => Some(next),
+            State::Ceasing { left, next } => (left > 0).then_some(next),
         };
         let answer = self.answers.values().min().copied();
         let former = self.former.map(|former| former.next);
-        [phase, answer, former].into_iter().flatten().min()
+        [scheduled, answer, former].into_iter().flatten().min()
     }
 
-    /// The advertisement that is due at `now`, if any; ask until there is none. `random` is uniform over its range.
+    /// The next advertisement that is due at `now`. Call it until there is none. `random` is uniform over its range.
     pub fn due(&mut self, now: Instant, random: u32) -> Option<Send> {
         if let Some(mut former) = self.former.filter(|former| now >= former.next) {
             former.left -= 1;
             former.next = now + MIN_DELAY_BETWEEN_RAS;
             self.former = (former.left > 0).then_some(former);
-            return Some(Send::Former(former.address));
+            return Some(Send::FormerAddress(former.address));
         }
         let answer = self.answers.iter().find(|(_, at)| now >= **at).map(|(machine, _)| *machine);
         if let Some(machine) = answer {
             self.answers.remove(&machine);
             return Some(Send::Answer(machine));
         }
-        match self.phase {
-            Phase::Advertising { initial_left, next } if now >= next => {
-                self.phase = self.after_multicast(initial_left.saturating_sub(1), now, random);
-                self.multicasts(now);
+        match self.state {
+            State::Advertising { initial_left, next } if now >= next => {
+                self.state = self.after_multicast(initial_left.saturating_sub(1), now, random);
+                self.count_multicast(now);
                 Some(Send::Current)
             }
-            Phase::Ceasing { left: left @ 1.., next } if now >= next => {
-                self.phase = Phase::Ceasing { left: left - 1, next: now + MIN_DELAY_BETWEEN_RAS };
-                self.multicasts(now);
+            State::Ceasing { left: left @ 1.., next } if now >= next => {
+                self.state = State::Ceasing { left: left - 1, next: now + MIN_DELAY_BETWEEN_RAS };
+                self.count_multicast(now);
                 Some(Send::Final)
             }
-            Phase::Silent | Phase::Advertising { .. } | Phase::Ceasing { .. } => None,
+            State::Silent | State::Advertising { .. } | State::Ceasing { .. } => None,
         }
     }
 
-    fn multicasts(&mut self, now: Instant) {
+    fn count_multicast(&mut self, now: Instant) {
         self.last_multicast = Some(now);
         self.turn = self.turn.wrapping_add(1);
     }
 
-    /// RFC 4861 6.2.4: the next one at a time uniform in [MinRtrAdvInterval, MaxRtrAdvInterval], the initial ones at
-    /// most MAX_INITIAL_RTR_ADVERT_INTERVAL apart.
+    /// Schedules the next unsolicited advertisement: uniform in [MinRtrAdvInterval, MaxRtrAdvInterval], the initial ones at
+    /// most MAX_INITIAL_RTR_ADVERT_INTERVAL apart (RFC 4861 6.2.4).
     ///
-    /// It is one of `SLOTS` times in that range, which are the same for all ports: each time that the agent wakes up, the
-    /// ports of one slot send. The RFC's random time keeps the routers of one link from falling into step; a boot port
-    /// has one router, and what one port sends meets nobody of another port.
-    fn after_multicast(&self, initial_left: u8, now: Instant, random: u32) -> Phase {
+    /// It is due at one of `SLOTS` times in that range. They are the same for all ports, so that one wake-up of the thread
+    /// serves all ports of a slot. The RFC's random time keeps several routers of one link from synchronizing; a boot port
+    /// has one router.
+    fn after_multicast(&self, initial_left: u8, now: Instant, random: u32) -> State {
         let RouterVariables { interval_min, interval_max, .. } = self.variables;
         let slot = (interval_max.saturating_sub(interval_min) / SLOTS).as_nanos().max(1);
         let first = (now + interval_min).saturating_duration_since(self.epoch).as_nanos().div_ceil(slot);
@@ -232,72 +235,72 @@ impl Engine {
         if initial_left > 0 {
             next = next.min(now + MAX_INITIAL_RTR_ADVERT_INTERVAL);
         }
-        Phase::Advertising { initial_left, next: next.max(now + MIN_DELAY_BETWEEN_RAS) }
+        State::Advertising { initial_left, next: next.max(now + MIN_DELAY_BETWEEN_RAS) }
     }
 
-    /// Schedules the answer to a valid solicitation; `due` has it. It goes to the Ethernet address that the solicitation
-    /// came from, so nobody has to resolve one, and it cannot reach anybody beyond the port.
+    /// Schedules the answer to a valid solicitation; `due` returns it. The answer goes to the Ethernet address that the
+    /// solicitation came from, so it needs no address resolution and does not leave the port.
     ///
-    /// RFC 4861 6.2.6 wants a random delay of up to MAX_RA_DELAY_TIME, so that many routers do not answer at once. A
-    /// boot port has one router and one machine that waits for it: by default the delay is 0, which lies in that range.
+    /// RFC 4861 6.2.6 requires a random delay of up to MAX_RA_DELAY_TIME, so that many routers do not answer at once. A boot
+    /// port has one router and one machine that waits for it. The default delay is 0, which is within the RFC's range.
     pub fn solicited(&mut self, from: Neighbour, now: Instant, random: u32) {
-        let Phase::Advertising { next, .. } = &mut self.phase else { return };
+        let State::Advertising { next, .. } = &mut self.state else { return };
         let delay = part(self.variables.delay_max, random);
         if !from.address.is_unspecified() {
-            if self.answers.len() < OUTSTANDING_MAX {
+            if self.answers.len() < ANSWERS_MAX {
                 self.answers.entry(from).or_insert(now + delay);
             }
             return;
         }
-        // A machine without an address can be told with all nodes only. One advertisement answers all that asked
-        // meanwhile, as soon as it may be sent; a random delay is ignored where one is due before it (RFC 4861 6.2.6).
+        // Only a multicast reaches a machine without an address. One advertisement answers all such solicitations, as soon
+        // as the delay permits. Where an unsolicited one is due earlier, that is the answer (RFC 4861 6.2.6).
         let earliest = self.last_multicast.map_or(now, |last| now.max(last + MIN_DELAY_BETWEEN_RAS));
         *next = (*next).min(earliest + delay);
     }
 
-    /// What `due` gave last could not be sent: it is due again at once.
-    pub fn unsent(&mut self, send: Send, now: Instant) {
-        match (send, &mut self.phase) {
-            (Send::Current, Phase::Advertising { initial_left, next }) => {
+    /// The advertisement that `due` returned last could not be sent: it is due again at once.
+    pub fn reschedule(&mut self, send: Send, now: Instant) {
+        match (send, &mut self.state) {
+            (Send::Current, State::Advertising { initial_left, next }) => {
                 (*initial_left, *next) = ((*initial_left + 1).min(MAX_INITIAL_RTR_ADVERTISEMENTS), now);
             }
-            (Send::Final, Phase::Ceasing { left, next }) => (*left, *next) = (*left + 1, now),
-            (Send::Answer(machine), Phase::Advertising { .. }) => {
+            (Send::Final, State::Ceasing { left, next }) => (*left, *next) = (*left + 1, now),
+            (Send::Answer(machine), State::Advertising { .. }) => {
                 self.answers.insert(machine, now);
             }
-            (Send::Former(address), _) => {
+            (Send::FormerAddress(address), _) => {
                 let left = self.former.map_or(0, |former| former.left) + 1;
-                self.former = Some(Former { address, left, next: now });
+                self.former = Some(FormerAddress { address, left, next: now });
             }
             (Send::Current | Send::Final | Send::Answer(_), _) => {}
         }
     }
 
-    /// Counts a message that came in; whether it is worth a look, or the port's machine sends too many.
-    pub fn hears(&mut self, now: Instant) -> bool {
+    /// Counts a received message. False: the machine is over its rate limit, and the message must be dropped.
+    pub fn admit(&mut self, now: Instant) -> bool {
         self.limiter.try_charge(PERIOD, now)
     }
 
-    /// How long not to listen to a machine that sends too many.
-    pub fn deaf_for(&self) -> Duration {
+    /// How long a port whose machine is over the limit must not be read.
+    pub fn throttle_time(&self) -> Duration {
         PERIOD
     }
 
-    /// Whether to say now that the port's machine sends Router Advertisements.
-    pub fn reports_rogue(&mut self, now: Instant) -> bool {
-        let due = self.rogue_told.is_none_or(|told| now >= told + ROGUE_PERIOD);
+    /// Whether to log now that the port's machine sends Router Advertisements. Counts as logged.
+    pub fn logs_rogue(&mut self, now: Instant) -> bool {
+        let due = self.rogue_logged.is_none_or(|logged| now >= logged + ROGUE_PERIOD);
         if due {
-            self.rogue_told = Some(now);
+            self.rogue_logged = Some(now);
         }
         due
     }
 
-    /// In what an advertisement that the port has heard contradicts its own (RFC 4861 6.2.7).
-    pub fn contradictions(&self, heard: &Advertisement, now: Instant) -> Vec<&'static str> {
-        self.advertisement(Send::Current, now).map_or_else(Vec::new, |(_, own)| own.contradictions(heard))
+    /// The fields in which a received advertisement contradicts the port's own (RFC 4861 6.2.7).
+    pub fn contradictions(&self, received: &Advertisement, now: Instant) -> Vec<&'static str> {
+        self.advertisement(Send::Current, now).map_or_else(Vec::new, |(_, own)| own.contradictions(received))
     }
 
-    /// The frame of an advertisement; none for a port that has had no order.
+    /// The Ethernet frame of an advertisement. None: the port has never been served.
     pub fn frame(&self, send: Send, now: Instant) -> Option<Vec<u8>> {
         let mac = self.serving.as_ref()?.mac;
         let (address, advertisement) = self.advertisement(send, now)?;
@@ -305,10 +308,10 @@ impl Engine {
         Some(frame::encode(Neighbour { mac, address }, to, &advertisement.encode()))
     }
 
-    /// What an advertisement says, and from which address.
+    /// An advertisement, and its source address.
     fn advertisement(&self, send: Send, now: Instant) -> Option<(Ipv6Addr, Advertisement)> {
         let serving = self.serving.as_ref()?;
-        // RFC 9096 3.5: for as long as a machine may have an address in it.
+        // RFC 9096 3.5: an old prefix is withdrawn for as long as a machine may have an address in it.
         let old = serving.old.iter().filter(|old| old.until > now).map(|old| old.prefix);
         let old: Vec<BootPrefix> = old.collect();
         let mut current = advertisement(&self.variables, serving, &old);
@@ -316,24 +319,23 @@ impl Engine {
         Some(match send {
             Send::Current | Send::Answer(_) => (serving.link_local, current),
             Send::Final => (serving.link_local, current.ceasing()),
-            Send::Former(address) => (address, Advertisement { options: Vec::new(), ..current.ceasing() }),
+            Send::FormerAddress(address) => {
+                (address, Advertisement { options: Vec::new(), ..current.ceasing() })
+            }
         })
     }
 
-    /// Ends what only earlier settings told, behind all else: iPXE takes the first resolver that it sees, whatever its
-    /// lifetime (`ndp.c: ndp_fetch`).
+    /// Appends the options that withdraw what only earlier settings advertised. They come last: iPXE uses the first
+    /// resolver of an advertisement, whatever its lifetime (`ndp.c: ndp_fetch`).
     fn withdraw(&self, advertisement: &mut Advertisement, now: Instant) {
-        if self.told.withdrawn(now).next().is_some() {
+        if self.withdrawn.items(now).next().is_some() {
             let room = ROOM.saturating_sub(advertisement.encode().len());
-            advertisement.options.extend(self.told.options(now, self.turn, room));
+            advertisement.options.extend(self.withdrawn.options(now, self.turn, room));
         }
     }
 }
 
-/// Machines that wait for a delayed answer at once; a boot port has one.
-const OUTSTANDING_MAX: usize = 8;
-
-/// A part of a time that is uniform in [0, 1].
+/// A part of `time`: 0 for `random` 0, all of it for the highest `random`.
 fn part(time: Duration, random: u32) -> Duration {
     time.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }

@@ -1,10 +1,10 @@
-//! Pure: what machines have been told that is the same on every port, and what they may still hold of it.
+//! The options that earlier settings advertised and the current ones do not, the same on every port.
 //!
-//! Settings change over a restart. What earlier settings advertised and these do not is withdrawn: it is advertised with
-//! lifetime 0 (RFC 8106 5.1 and 5.2: resolvers and search list; RFC 4191 4: routes; RFC 8781 4: NAT64 prefix), until its
-//! own lifetime has passed since the settings changed. No machine can hold it for longer.
+//! Settings change with a restart. What only earlier settings advertised is withdrawn: it is advertised with lifetime 0
+//! (RFC 8106 5.1 and 5.2: resolvers and search list; RFC 4191 4: routes; RFC 8781 4: NAT64 prefix). That ends when its own
+//! lifetime has passed since the settings changed: no machine can hold it for longer.
 //!
-//! Must never: withdraw what the current settings tell, or have an advertisement grow beyond the smallest IPv6 MTU.
+//! Must never: withdraw what the current settings advertise, or let an advertisement grow beyond the smallest IPv6 MTU.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,12 +21,12 @@ use crate::nd::message::Preference;
 use crate::nd::options::NdOption;
 use crate::settings::{domain_name, nat64_prefix};
 
-/// Items that are withdrawn at once; of more, those that machines hold for longest.
+/// The most items that are withdrawn at once. Of more, those that machines hold for longest are chosen.
 const WITHDRAWN_MAX: usize = 64;
-/// The kept text's shape.
+/// The version of the JSON text.
 const VERSION: u32 = 1;
 
-/// Something that a machine holds for as long as it was told.
+/// One piece of information of an option, which a machine holds for the lifetime that it was advertised with.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Item {
@@ -51,47 +51,47 @@ impl fmt::Display for Item {
     }
 }
 
-/// What earlier settings told and the current ones do not.
+/// An item that only earlier settings advertised.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Withdrawn {
+struct WithdrawnItem {
     item: Item,
-    /// In seconds, as it was told.
+    /// In seconds, as it was advertised.
     lifetime: u32,
-    /// Until then a machine may hold it.
+    /// A machine may hold it until then.
     until: Instant,
 }
 
-/// What machines have been told, and may hold.
+/// What machines may hold of earlier settings; and what the current ones advertise, which later ones may withdraw.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Told {
-    /// By the current settings, with its lifetime in seconds.
+pub struct WithdrawnOptions {
+    /// What the current settings advertise, with its lifetime in seconds.
     current: BTreeMap<Item, u32>,
-    /// By earlier ones; what is held for longest stands first.
-    withdrawn: Vec<Withdrawn>,
+    /// What only earlier settings advertised. What machines hold for longest stands first.
+    withdrawn: Vec<WithdrawnItem>,
 }
 
-/// Why a kept text cannot be read.
+/// Why a JSON text cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum KeptError {
-    /// Not JSON, or not of its shape.
-    #[error("not what was advertised: {0}")]
+pub enum ReadError {
+    /// It is not JSON, or has other fields.
+    #[error("not a list of advertised options: {0}")]
     Shape(String),
-    /// Written by a later leafboot.
-    #[error("it has version {0}, and this leafboot reads version {VERSION}")]
+    /// A later leafboot wrote it.
+    #[error("the file has version {0}; this leafboot reads version {VERSION}")]
     Version(u32),
 }
 
-impl Told {
-    /// What these settings tell, after what was told `before`.
+impl WithdrawnOptions {
+    /// The options to withdraw when these settings follow on those that are in `before`.
     pub fn after(before: &Self, variables: &RouterVariables, now: Instant) -> Self {
-        let current: BTreeMap<Item, u32> = variables.options().into_iter().flat_map(items).collect();
-        let since_now = before.current.iter().map(|(item, lifetime)| Withdrawn {
+        let current: BTreeMap<Item, u32> = variables.options().into_iter().flat_map(items_of).collect();
+        let since_now = before.current.iter().map(|(item, lifetime)| WithdrawnItem {
             item: item.clone(),
             lifetime: *lifetime,
             until: now + seconds(*lifetime),
         });
         let still = before.withdrawn.iter().filter(|old| old.until > now).cloned();
-        let mut withdrawn: Vec<Withdrawn> =
+        let mut withdrawn: Vec<WithdrawnItem> =
             since_now.chain(still).filter(|old| !current.contains_key(&old.item)).collect();
         withdrawn.sort_by_key(|old| std::cmp::Reverse(old.until));
         withdrawn.truncate(WITHDRAWN_MAX);
@@ -99,16 +99,15 @@ impl Told {
     }
 
     /// The items that are withdrawn at `now`.
-    pub fn withdrawn(&self, now: Instant) -> impl Iterator<Item = &Item> {
+    pub fn items(&self, now: Instant) -> impl Iterator<Item = &Item> {
         self.withdrawn.iter().filter(move |old| old.until > now).map(|old| &old.item)
     }
 
-    /// The options, of at most `room` bytes in all, that withdraw items. What does not fit takes turns: each `turn` has
-    /// some of it.
+    /// The options that withdraw items, of at most `room` bytes in all. Where not all fit, each `turn` has some of them.
     pub fn options(&self, now: Instant, turn: usize, room: usize) -> Vec<NdOption> {
         let mut parts: Vec<Vec<&Item>> = Vec::new();
         let mut left = 0;
-        for item in self.withdrawn(now) {
+        for item in self.items(now) {
             let mut bytes = Vec::new();
             withdrawing(&[item]).iter().for_each(|option| option.encode(&mut bytes));
             if bytes.len() > room {
@@ -127,46 +126,46 @@ impl Told {
         part.map_or_else(Vec::new, |part| withdrawing(part))
     }
 
-    /// The text to keep for the next run.
-    pub fn to_kept(&self, now: Now) -> String {
-        let current = self.current.iter().map(|(item, lifetime)| KeptItem {
+    /// The JSON text for the next run.
+    pub fn to_json(&self, now: Now) -> String {
+        let current = self.current.iter().map(|(item, lifetime)| SavedItem {
             item: item.clone(),
             lifetime: *lifetime,
             until: None,
         });
-        let withdrawn = self.withdrawn.iter().map(|old| KeptItem {
+        let withdrawn = self.withdrawn.iter().map(|old| SavedItem {
             item: old.item.clone(),
             lifetime: old.lifetime,
             until: Some((now.unix + old.until.saturating_duration_since(now.instant)).as_secs()),
         });
-        serde_json::json!(Kept { version: VERSION, advertised: current.chain(withdrawn).collect() })
+        serde_json::json!(Saved { version: VERSION, advertised: current.chain(withdrawn).collect() })
             .to_string()
     }
 
-    /// Reads a kept text back. A clock that was set back prolongs nothing beyond the lifetime that was told.
-    pub fn from_kept(text: &str, now: Now) -> Result<Self, KeptError> {
-        let shape = |error: serde_json::Error| KeptError::Shape(error.to_string());
+    /// Reads the text of an earlier run. A clock that was set back prolongs nothing beyond the advertised lifetime.
+    pub fn from_json(text: &str, now: Now) -> Result<Self, ReadError> {
+        let shape = |error: serde_json::Error| ReadError::Shape(error.to_string());
         let Versioned { version } = serde_json::from_str(text).map_err(shape)?;
         if version != VERSION {
-            return Err(KeptError::Version(version));
+            return Err(ReadError::Version(version));
         }
-        let kept: Kept = serde_json::from_str(text).map_err(shape)?;
-        let mut told = Self::default();
-        for KeptItem { item, lifetime, until } in kept.advertised {
-            check(&item).map_err(KeptError::Shape)?;
+        let saved: Saved = serde_json::from_str(text).map_err(shape)?;
+        let mut options = Self::default();
+        for SavedItem { item, lifetime, until } in saved.advertised {
+            check(&item).map_err(ReadError::Shape)?;
             match until {
-                None => drop(told.current.insert(item, lifetime)),
+                None => drop(options.current.insert(item, lifetime)),
                 Some(until) => {
                     let left = seconds_left(until, now).min(seconds(lifetime));
-                    told.withdrawn.push(Withdrawn { item, lifetime, until: now.instant + left });
+                    options.withdrawn.push(WithdrawnItem { item, lifetime, until: now.instant + left });
                 }
             }
         }
-        Ok(told)
+        Ok(options)
     }
 }
 
-/// The kept text, as far as every version has it.
+/// What the text of every version has.
 #[derive(Deserialize)]
 struct Versioned {
     version: u32,
@@ -174,22 +173,22 @@ struct Versioned {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Kept {
+struct Saved {
     version: u32,
-    advertised: Vec<KeptItem>,
+    advertised: Vec<SavedItem>,
 }
 
-/// An item, its lifetime in seconds as it was told, and for one that is withdrawn until when, in seconds of the Unix epoch.
+/// An item, and its advertised lifetime in seconds. One that is withdrawn has the end of that in seconds of the Unix epoch.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct KeptItem {
+struct SavedItem {
     item: Item,
     lifetime: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     until: Option<u64>,
 }
 
-/// What settings would not let through is not advertised on the word of a file either.
+/// Refuses what the settings would refuse: the file may be damaged.
 fn check(item: &Item) -> Result<(), String> {
     match item {
         Item::Search(name) => domain_name(name).map(drop),
@@ -198,8 +197,8 @@ fn check(item: &Item) -> Result<(), String> {
     }
 }
 
-/// An option's items, each with its lifetime in seconds.
-fn items(option: NdOption) -> Vec<(Item, u32)> {
+/// The items of an option, each with its lifetime in seconds.
+fn items_of(option: NdOption) -> Vec<(Item, u32)> {
     match option {
         NdOption::Rdnss { lifetime, servers } => {
             servers.into_iter().map(|server| (Item::Dns(server), lifetime)).collect()
@@ -209,7 +208,7 @@ fn items(option: NdOption) -> Vec<(Item, u32)> {
         }
         NdOption::Route { prefix, lifetime, .. } => vec![(Item::Route(prefix), lifetime)],
         NdOption::Pref64 { lifetime, prefix } => vec![(Item::Pref64(prefix), lifetime.into())],
-        // RFC 8910 gives it no lifetime: there is nothing to withdraw it by.
+        // A captive portal has no lifetime (RFC 8910), so nothing can withdraw it.
         NdOption::CaptivePortal(_)
         | NdOption::SourceLinkLayerAddress(_)
         | NdOption::Prefix(_)
@@ -217,8 +216,8 @@ fn items(option: NdOption) -> Vec<(Item, u32)> {
     }
 }
 
-/// The options that end items: one for all servers, one for all names (RFC 8106 5.1, 5.2: what shares a lifetime shares an
-/// option), one for each other.
+/// The options that withdraw items: one for all servers, one for all names (RFC 8106 5.1, 5.2: what shares a lifetime shares
+/// an option), and one for each of the others.
 fn withdrawing(items: &[&Item]) -> Vec<NdOption> {
     let (mut servers, mut names, mut options) = (Vec::new(), Vec::new(), Vec::new());
     for item in items {

@@ -1,4 +1,4 @@
-//! The schedule with invented time: nothing sleeps.
+//! The schedule. Time is an argument: nothing sleeps.
 
 use super::*;
 use crate::desired::OldPrefix;
@@ -67,14 +67,14 @@ fn serve(serving: Serving) -> Option<PortRole> {
     Some(PortRole::Serve(serving))
 }
 
-/// An engine that was ordered to serve at `now`, and has sent nothing yet.
+/// An engine that got its role at `now`, and has sent nothing yet.
 fn started(settings: &RouterVariables, now: Instant) -> Engine {
     let mut engine = Engine::new(settings, &Arc::default(), now);
-    engine.order(serve(serving()).as_ref(), now);
+    engine.set_role(serve(serving()).as_ref(), now);
     engine
 }
 
-/// All that is due at `now`.
+/// Everything that is due at `now`.
 fn all_due(engine: &mut Engine, now: Instant) -> Vec<Send> {
     std::iter::from_fn(|| engine.due(now, MOST)).collect()
 }
@@ -95,8 +95,8 @@ fn withdrawn(engine: &Engine, now: Instant) -> Vec<String> {
     advertisement.options.iter().filter_map(prefix).collect()
 }
 
-/// Each of the 4 phases × each of the 8 orders that there can be: what is sent at once, what is sent in the 20 s after
-/// it, and whether a machine that then asks is answered.
+/// Each of the 4 states × each of the 8 possible roles: what is sent at once, what is sent in the next 20 s, and whether a
+/// machine that solicits then is answered.
 #[test]
 fn the_transition_table() {
     let cease = Some(PortRole::Cease(serving()));
@@ -110,7 +110,7 @@ fn the_transition_table() {
     ]
     .map(serve);
     let [same, new_prefix, new_address, new_mtu, new_netdev, new_carrier] = serves.clone();
-    const FORMER: Send = Send::Former(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
+    const FORMER: Send = Send::FormerAddress(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
     const F: Send = Send::Final;
     // (before, event) → (at once, afterwards, answers)
     type Row<'a> = (&'a str, Option<PortRole>, &'a [Send], &'a [Send], bool);
@@ -138,11 +138,11 @@ fn the_transition_table() {
         let mut now = Instant::now();
         let mut engine = Engine::new(&settings(7, 10), &Arc::default(), now);
         if before != "silent" {
-            engine.order(serve(serving()).as_ref(), now);
+            engine.set_role(serve(serving()).as_ref(), now);
             assert_eq!(all_due(&mut engine, now), [ALL]);
         }
         if before.starts_with("ceas") {
-            engine.order(cease.as_ref(), now);
+            engine.set_role(cease.as_ref(), now);
             assert_eq!(all_due(&mut engine, now), [F]);
         }
         if before == "ceased" {
@@ -151,7 +151,7 @@ fn the_transition_table() {
                 assert_eq!(all_due(&mut engine, now), [F]);
             }
         }
-        engine.order(event.as_ref(), now);
+        engine.set_role(event.as_ref(), now);
         assert_eq!(all_due(&mut engine, now), at_once, "{before}, {event:?}: at once");
         let mut later = Vec::new();
         let end = now + s(20);
@@ -165,9 +165,9 @@ fn the_transition_table() {
     }
 }
 
-/// RFC 8106 5.1, RFC 4191 4, RFC 8781 4; RFC 6980 5: in one piece. iPXE takes the first resolver, whatever its lifetime.
+/// RFC 8106 5.1, RFC 4191 4, RFC 8781 4; RFC 6980 5: no fragments. iPXE uses the first resolver, whatever its lifetime.
 #[test]
-fn what_earlier_settings_told_is_withdrawn_behind_what_these_tell_and_fits() {
+fn withdrawn_options_come_last_and_fit_into_one_packet() {
     let now = Instant::now();
     let full = |third: u16| {
         let address = |n: u16| Ipv6Addr::new(0x2001, 0xdb8, third, n, 0, 0, 0, 0x53);
@@ -182,11 +182,11 @@ fn what_earlier_settings_told_is_withdrawn_behind_what_these_tell_and_fits() {
             ..settings(4, 10)
         }
     };
-    let before = Told::after(&Told::default(), &full(1), now);
-    let told = Arc::new(Told::after(&before, &full(2), now));
-    assert_eq!(told.withdrawn(now).count(), 8 + 8 + 17);
-    let mut engine = Engine::new(&full(2), &told, now);
-    engine.order(serve(serving()).as_ref(), now);
+    let before = WithdrawnOptions::after(&WithdrawnOptions::default(), &full(1), now);
+    let options = Arc::new(WithdrawnOptions::after(&before, &full(2), now));
+    assert_eq!(options.items(now).count(), 8 + 8 + 17);
+    let mut engine = Engine::new(&full(2), &options, now);
+    engine.set_role(serve(serving()).as_ref(), now);
     let mut withdrawn = std::collections::BTreeSet::new();
     for _ in 0..16 {
         let at = engine.deadline().unwrap();
@@ -208,13 +208,13 @@ fn what_earlier_settings_told_is_withdrawn_behind_what_these_tell_and_fits() {
     }
     assert_eq!(withdrawn.len(), 8 + 8 + 17, "by turns: {withdrawn:?}");
     assert_eq!(engine.contradictions(&engine.advertisement(ALL, now).unwrap().1, now), [""; 0]);
-    engine.order(Some(PortRole::Cease(serving())).as_ref(), now);
+    engine.set_role(Some(PortRole::Cease(serving())).as_ref(), now);
     assert!(engine.frame(Send::Final, now).unwrap().len() <= 14 + 1280);
 }
 
-/// RFC 4861 6.2.4: of whoever is on the port when its device is up again nobody knows what it has seen.
+/// RFC 4861 6.2.4: nobody knows what the machine has received that is there when the device is up again.
 #[test]
-fn a_device_that_was_down_is_told_as_in_the_beginning_but_only_while_the_port_advertises() {
+fn a_device_that_was_down_gets_the_initial_advertisements_while_the_port_advertises() {
     let now = Instant::now();
     let mut engine = started(&settings(600, 1800), now);
     engine.interrupted(now);
@@ -233,7 +233,7 @@ fn a_device_that_was_down_is_told_as_in_the_beginning_but_only_while_the_port_ad
     assert_eq!(sent_at(&mut engine, down), [0, 16, 32].map(|after| (vec![ALL], down + s(after))));
     for order in [None, Some(PortRole::Cease(serving()))] {
         let mut engine = started(&settings(600, 1800), now);
-        engine.order(order.as_ref(), now);
+        engine.set_role(order.as_ref(), now);
         all_due(&mut engine, now);
         engine.interrupted(now);
         assert_eq!(all_due(&mut engine, now), [], "{order:?}");
@@ -260,7 +260,7 @@ fn unsolicited_ones_keep_within_the_interval_on_slots_of_all_ports() {
     let at: Vec<Instant> = (0..=64u32)
         .map(|part| {
             let random = u32::try_from(u64::from(part) * u64::from(MOST) / 64).unwrap();
-            engine.unsent(ALL, now);
+            engine.reschedule(ALL, now);
             assert_eq!(engine.due(now, random), Some(ALL));
             engine.deadline().unwrap()
         })
@@ -287,7 +287,7 @@ fn the_initial_ones_are_at_most_16_seconds_apart() {
 }
 
 #[test]
-fn a_machine_that_has_an_address_is_answered_at_once_and_alone() {
+fn a_machine_with_an_address_gets_a_unicast_answer_at_once() {
     let now = Instant::now();
     let mut engine = started(&settings(4, 10), now);
     engine.due(now, LEAST);
@@ -298,7 +298,7 @@ fn a_machine_that_has_an_address_is_answered_at_once_and_alone() {
 }
 
 #[test]
-fn others_are_answered_to_all_nodes_three_seconds_apart() {
+fn machines_without_an_address_get_multicasts_three_seconds_apart() {
     let now = Instant::now();
     let mut engine = started(&settings(198, 600), now);
     engine.due(now, MOST);
@@ -330,15 +330,15 @@ fn a_configured_delay_is_random_and_one_answer_serves_many_solicitations() {
 }
 
 #[test]
-fn an_old_prefix_is_withdrawn_beside_the_new_one_until_its_time_is_over() {
+fn an_old_prefix_is_withdrawn_beside_the_new_one_for_its_time() {
     let now = Instant::now();
     let mut engine = started(&settings(4, 10), now);
     all_due(&mut engine, now);
     assert_eq!(withdrawn(&engine, now), Vec::<String>::new());
     let prefix = "2001:db8:b007:9::/64".parse().unwrap();
     let old = vec![OldPrefix { prefix: serving().prefix, until: now + s(7200) }];
-    engine.order(serve(Serving { prefix, old, ..serving() }).as_ref(), now);
-    assert_eq!(engine.deadline(), Some(now + s(3)), "it is told");
+    engine.set_role(serve(Serving { prefix, old, ..serving() }).as_ref(), now);
+    assert_eq!(engine.deadline(), Some(now + s(3)), "the change is advertised");
     assert_eq!(withdrawn(&engine, now), ["2001:db8:b007::/64"]);
     assert_eq!(withdrawn(&engine, now + s(7199)), ["2001:db8:b007::/64"]);
     assert_eq!(withdrawn(&engine, now + s(7200)), Vec::<String>::new());
@@ -349,25 +349,25 @@ fn what_could_not_be_sent_is_due_again() {
     let now = Instant::now();
     let mut engine = started(&settings(4, 10), now);
     assert_eq!(all_due(&mut engine, now), [ALL]);
-    engine.unsent(ALL, now);
+    engine.reschedule(ALL, now);
     assert_eq!(all_due(&mut engine, now), [ALL]);
     engine.solicited(machine(), now, LEAST);
     let answer = Send::Answer(machine());
     assert_eq!(all_due(&mut engine, now), [answer]);
-    engine.unsent(answer, now);
+    engine.reschedule(answer, now);
     assert_eq!(all_due(&mut engine, now), [answer]);
     let new_address = Serving { link_local: "fe80::2".parse().unwrap(), ..serving() };
-    engine.order(serve(new_address).as_ref(), now);
-    let former = Send::Former(serving().link_local);
+    engine.set_role(serve(new_address).as_ref(), now);
+    let former = Send::FormerAddress(serving().link_local);
     assert_eq!(all_due(&mut engine, now), [former, ALL]);
-    engine.unsent(former, now);
+    engine.reschedule(former, now);
     assert_eq!(all_due(&mut engine, now), [former]);
-    engine.order(None, now);
-    engine.order(Some(PortRole::Cease(serving())).as_ref(), now);
+    engine.set_role(None, now);
+    engine.set_role(Some(PortRole::Cease(serving())).as_ref(), now);
     assert_eq!(all_due(&mut engine, now), [Send::Final]);
-    engine.unsent(answer, now);
-    engine.unsent(ALL, now);
-    engine.unsent(Send::Final, now);
+    engine.reschedule(answer, now);
+    engine.reschedule(ALL, now);
+    engine.reschedule(Send::Final, now);
     assert_eq!(all_due(&mut engine, now), [Send::Final]);
     assert_eq!(all_due(&mut engine, now + s(3)), [Send::Final]);
     assert_eq!(all_due(&mut engine, now + s(6)), [Send::Final]);
@@ -379,47 +379,47 @@ fn a_former_address_is_no_router_any_more_but_takes_no_prefix_with_it() {
     let now = Instant::now();
     let engine = started(&settings(4, 10), now);
     let old = "fe80::2".parse().unwrap();
-    let (from, advertisement) = engine.advertisement(Send::Former(old), now).unwrap();
+    let (from, advertisement) = engine.advertisement(Send::FormerAddress(old), now).unwrap();
     assert_eq!((from, advertisement.router_lifetime, advertisement.options), (old, 0, Vec::new()));
 }
 
-/// The kernel tells of an address that is deleted at once, and of a new one when it is usable.
+/// The kernel reports a deleted address at once, and a new one when it is usable.
 #[test]
-fn an_address_that_is_gone_before_the_next_one_is_there_is_told_too() {
+fn an_address_that_is_gone_before_the_next_one_is_there_gets_its_final_ones() {
     let now = Instant::now();
     let new_address = Serving { link_local: "fe80::2".parse().unwrap(), ..serving() };
     let after_silence = |new: Serving| {
         let mut engine = started(&settings(4, 10), now);
         all_due(&mut engine, now);
-        engine.order(None, now);
-        engine.order(serve(new).as_ref(), now);
+        engine.set_role(None, now);
+        engine.set_role(serve(new).as_ref(), now);
         all_due(&mut engine, now)
     };
-    assert_eq!(after_silence(new_address.clone()), [Send::Former(serving().link_local), ALL]);
+    assert_eq!(after_silence(new_address.clone()), [Send::FormerAddress(serving().link_local), ALL]);
     assert_eq!(after_silence(serving()), [ALL]);
     assert_eq!(
         after_silence(Serving { carriers: 2, ..new_address }),
         [ALL],
-        "another machine never heard it"
+        "another machine never received it"
     );
 }
 
 #[test]
-fn a_flood_gets_its_budget_and_no_more() {
+fn a_flood_gets_its_rate_and_no_more() {
     let now = Instant::now();
     let mut engine = started(&settings(4, 10), now);
-    let heard =
-        (0..100_000u32).filter(|i| engine.hears(now + Duration::from_micros(u64::from(*i) * 50))).count();
-    assert_eq!(heard, 20 + 49, "burst, and one each 100 ms of 5 s");
-    assert!(engine.hears(now + s(60)), "an honest machine is heard after it");
+    let admitted =
+        (0..100_000u32).filter(|i| engine.admit(now + Duration::from_micros(u64::from(*i) * 50))).count();
+    assert_eq!(admitted, 20 + 49, "burst, and one each 100 ms of 5 s");
+    assert!(engine.admit(now + s(60)), "a well-behaved machine is admitted after it");
 }
 
 #[test]
-fn a_rogue_is_reported_once_a_minute() {
+fn a_rogue_is_logged_once_a_minute() {
     let now = Instant::now();
     let mut engine = started(&settings(4, 10), now);
-    let told: Vec<u64> = (0..130).filter(|i| engine.reports_rogue(now + s(*i))).collect();
-    assert_eq!(told, [0, 60, 120]);
+    let logged: Vec<u64> = (0..130).filter(|i| engine.logs_rogue(now + s(*i))).collect();
+    assert_eq!(logged, [0, 60, 120]);
 }
 
 proptest! {

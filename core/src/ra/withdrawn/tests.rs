@@ -1,11 +1,10 @@
-//! Settings that change, restarts in between, clocks that jump, and the room in an advertisement; time is invented.
+//! Settings that change, restarts, clocks that jump, and the room in an advertisement. Time is an argument.
 
 use super::*;
 use crate::nd::message::ROOM;
 use crate::settings::Settings;
 use proptest::prelude::*;
 
-/// The `[ra]` settings of a file.
 fn settings(ra: &str) -> RouterVariables {
     let text = format!(
         "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\nprotected = []\n[ra]\n{ra}\n[relay]\n\
@@ -17,7 +16,7 @@ fn settings(ra: &str) -> RouterVariables {
 const FIRST: &str = "dns = [\"2001:db8::53\", \"2001:db8::54\"]\nsearch = [\"old.example\"]\n\
                      routes = [\"2001:db8:1::/48\", { prefix = \"2001:db8:2::/48\", preference = \"high\" }]\n\
                      route_lifetime = \"1h\"\npref64 = \"64:ff9b::/96\"\nrouter_lifetime = \"10m\"";
-/// Keeps one server and one route, which it prefers otherwise.
+/// Keeps one server, and one route with another preference.
 const SECOND: &str =
     "dns = [\"2001:db8::54\", \"2001:db8::55\"]\nroutes = [\"2001:db8:2::/48\"]\nrouter_lifetime = \"10m\"";
 
@@ -25,12 +24,12 @@ fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn first() -> Told {
-    Told::after(&Told::default(), &settings(FIRST), Instant::now())
+fn first() -> WithdrawnOptions {
+    WithdrawnOptions::after(&WithdrawnOptions::default(), &settings(FIRST), Instant::now())
 }
 
-fn withdrawn(told: &Told, now: Instant) -> Vec<String> {
-    let mut items: Vec<String> = told.withdrawn(now).map(ToString::to_string).collect();
+fn withdrawn(options: &WithdrawnOptions, now: Instant) -> Vec<String> {
+    let mut items: Vec<String> = options.items(now).map(ToString::to_string).collect();
     items.sort();
     items
 }
@@ -38,12 +37,12 @@ fn withdrawn(told: &Told, now: Instant) -> Vec<String> {
 const GONE: [&str; 4] =
     ["ra.dns 2001:db8::53", "ra.pref64 64:ff9b::/96", "ra.routes 2001:db8:1::/48", "ra.search old.example"];
 
-/// RFC 8106 5.1, 5.2, RFC 4191 4, RFC 8781 4: with lifetime 0; for as long as a machine that heard of it last can hold it.
+/// RFC 8106 5.1, 5.2, RFC 4191 4, RFC 8781 4: with lifetime 0; for as long as any machine can hold it.
 #[test]
-fn what_the_settings_tell_no_more_is_withdrawn_until_its_own_lifetime_has_passed() {
+fn what_the_settings_no_longer_have_is_withdrawn_until_its_own_lifetime_has_passed() {
     let now = Instant::now();
     assert_eq!(withdrawn(&first(), now), [""; 0]);
-    let second = Told::after(&first(), &settings(SECOND), now);
+    let second = WithdrawnOptions::after(&first(), &settings(SECOND), now);
     assert_eq!(withdrawn(&second, now), GONE);
     let options = second.options(now, 0, ROOM);
     let route = NdOption::Route {
@@ -60,35 +59,35 @@ fn what_the_settings_tell_no_more_is_withdrawn_until_its_own_lifetime_has_passed
         assert!(options.contains(&expected), "{expected:?}: {options:?}");
     }
     assert_eq!(options.len(), 4);
-    // The hour of the routes is the resolvers', too.
+    // The route lifetime of an hour is that of the resolvers, too.
     assert_eq!(withdrawn(&second, now + s(3599)), GONE);
     assert_eq!(withdrawn(&second, now + s(3600)), [""; 0]);
     assert_eq!(second.options(now + s(3600), 0, ROOM), []);
 
     let without_routes = settings("dns = [\"2001:db8::53\"]\nrouter_lifetime = \"10m\"");
-    let told = Told::after(&Told::default(), &without_routes, now);
-    let none = Told::after(&told, &settings(""), now);
+    let options = WithdrawnOptions::after(&WithdrawnOptions::default(), &without_routes, now);
+    let none = WithdrawnOptions::after(&options, &settings(""), now);
     assert_eq!(withdrawn(&none, now + s(599)), ["ra.dns 2001:db8::53"]);
     assert_eq!(withdrawn(&none, now + s(600)), [""; 0]);
 }
 
-/// A default router's lifetime is in every advertisement: with `router_lifetime` 0 it ends with the next one (RFC 4861
-/// 6.3.4), and of what else was told nothing does.
+/// Every advertisement has the router lifetime, so `router_lifetime` 0 ends the default router with the next one (RFC 4861
+/// 6.3.4). It ends nothing else.
 #[test]
 fn a_leaf_that_is_no_default_router_any_more_withdraws_nothing_else() {
     let now = Instant::now();
     let none = settings(&FIRST.replace("router_lifetime = \"10m\"", "router_lifetime = \"0s\""));
-    assert_eq!(withdrawn(&Told::after(&first(), &none, now), now), [""; 0]);
+    assert_eq!(withdrawn(&WithdrawnOptions::after(&first(), &none, now), now), [""; 0]);
 }
 
 #[test]
-fn a_second_restart_goes_on_a_third_change_adds_and_what_comes_back_is_withdrawn_no_more() {
+fn restarts_prolong_nothing_changes_add_up_and_what_comes_back_is_no_longer_withdrawn() {
     let now = Instant::now();
-    let second = Told::after(&first(), &settings(SECOND), now);
-    let again = Told::after(&second, &settings(SECOND), now + s(1000));
+    let second = WithdrawnOptions::after(&first(), &settings(SECOND), now);
+    let again = WithdrawnOptions::after(&second, &settings(SECOND), now + s(1000));
     assert_eq!(withdrawn(&again, now + s(3599)), GONE);
     assert_eq!(withdrawn(&again, now + s(3600)), [""; 0], "the restart prolongs nothing");
-    let third = Told::after(&again, &settings("search = [\"old.example\"]"), now + s(2000));
+    let third = WithdrawnOptions::after(&again, &settings("search = [\"old.example\"]"), now + s(2000));
     let after = [
         "ra.dns 2001:db8::53",
         "ra.dns 2001:db8::54",
@@ -103,45 +102,45 @@ fn a_second_restart_goes_on_a_third_change_adds_and_what_comes_back_is_withdrawn
 }
 
 #[test]
-fn what_is_kept_comes_back_and_no_clock_prolongs_it() {
+fn what_is_saved_is_read_back_and_no_clock_prolongs_it() {
     let now = Now { instant: Instant::now(), unix: s(1_790_000_000) };
-    let told = Told::after(&first(), &settings(SECOND), now.instant);
-    let text = told.to_kept(now);
-    assert_eq!(Told::from_kept(&text, now).unwrap(), told);
+    let options = WithdrawnOptions::after(&first(), &settings(SECOND), now.instant);
+    let text = options.to_json(now);
+    assert_eq!(WithdrawnOptions::from_json(&text, now).unwrap(), options);
     let later = |seconds: u64| Now { instant: now.instant + s(7), unix: now.unix + s(seconds) };
-    let restored = Told::from_kept(&text, later(3000)).unwrap();
+    let restored = WithdrawnOptions::from_json(&text, later(3000)).unwrap();
     assert_eq!(withdrawn(&restored, now.instant + s(7 + 599)), GONE);
     assert_eq!(withdrawn(&restored, now.instant + s(7 + 600)), [""; 0]);
     // A leaf whose clock begins in 1970.
-    let reset = Told::from_kept(&text, Now { instant: now.instant, unix: s(5) }).unwrap();
+    let reset = WithdrawnOptions::from_json(&text, Now { instant: now.instant, unix: s(5) }).unwrap();
     assert_eq!(withdrawn(&reset, now.instant + s(3599)), GONE);
     assert_eq!(withdrawn(&reset, now.instant + s(3600)), [""; 0]);
-    let for_ever = Told::after(
-        &Told::default(),
+    let for_ever = WithdrawnOptions::after(
+        &WithdrawnOptions::default(),
         &settings("routes = [\"::/0\"]\nroute_lifetime = \"4294967295s\""),
         now.instant,
     );
-    let ended = Told::after(&for_ever, &settings(""), now.instant);
+    let ended = WithdrawnOptions::after(&for_ever, &settings(""), now.instant);
     assert_eq!(withdrawn(&ended, now.instant + s(1_000_000_000)), ["ra.routes ::/0"]);
-    assert_eq!(Told::from_kept(&ended.to_kept(now), now).unwrap(), ended);
+    assert_eq!(WithdrawnOptions::from_json(&ended.to_json(now), now).unwrap(), ended);
 }
 
 #[test]
 fn a_text_that_is_damaged_or_of_a_later_leafboot_is_named() {
     let now = Now { instant: Instant::now(), unix: s(1_790_000_000) };
-    let refused = |text: &str| Told::from_kept(text, now).unwrap_err();
-    assert_eq!(refused("{\"version\":2,\"more\":1}"), KeptError::Version(2));
-    let kept = |item: &str| format!("{{\"version\":1,\"advertised\":[{{\"item\":{item},\"lifetime\":9}}]}}");
-    assert!(Told::from_kept(&kept("{\"search\":\"a.example\"}"), now).is_ok());
+    let refused = |text: &str| WithdrawnOptions::from_json(text, now).unwrap_err();
+    assert_eq!(refused("{\"version\":2,\"more\":1}"), ReadError::Version(2));
+    let saved = |item: &str| format!("{{\"version\":1,\"advertised\":[{{\"item\":{item},\"lifetime\":9}}]}}");
+    assert!(WithdrawnOptions::from_json(&saved("{\"search\":\"a.example\"}"), now).is_ok());
     for text in [
         "",
         "{\"version\":1}",
-        &kept("{\"dns\":\"192.0.2.1\"}"),
-        &kept("{\"mtu\":9}"),
-        &kept("{\"search\":\"a..b\"}"),
-        &kept("{\"pref64\":\"64:ff9b::/95\"}"),
+        &saved("{\"dns\":\"192.0.2.1\"}"),
+        &saved("{\"mtu\":9}"),
+        &saved("{\"search\":\"a..b\"}"),
+        &saved("{\"pref64\":\"64:ff9b::/95\"}"),
     ] {
-        assert!(matches!(refused(text), KeptError::Shape(_)), "{text}");
+        assert!(matches!(refused(text), ReadError::Shape(_)), "{text}");
     }
 }
 
@@ -152,41 +151,41 @@ fn size(options: &[NdOption]) -> usize {
     bytes.len()
 }
 
-fn many(count: u32) -> Told {
+fn many(count: u32) -> WithdrawnOptions {
     let item = |n: u32| match n % 4 {
         0 => Item::Dns(Ipv6Addr::from_bits(u128::from(n) << 64)),
         1 => Item::Search(format!("{}.example{n}", "x".repeat(1 + n as usize % 60))),
         2 => Item::Route(Ipv6Net::new(Ipv6Addr::from_bits(u128::from(n) << 96), 96).unwrap()),
         _ => Item::Pref64(Ipv6Net::new(Ipv6Addr::from_bits(u128::from(n) << 96), 32).unwrap()),
     };
-    Told { current: (0..count).map(|n| (item(n), 600 + n)).collect(), withdrawn: Vec::new() }
+    WithdrawnOptions { current: (0..count).map(|n| (item(n), 600 + n)).collect(), withdrawn: Vec::new() }
 }
 
 #[test]
-fn of_too_many_those_that_are_held_for_longest_are_withdrawn() {
+fn of_too_many_those_that_machines_hold_for_longest_are_withdrawn() {
     let now = Instant::now();
-    let told = Told::after(&many(200), &settings(""), now);
-    assert_eq!(told.withdrawn(now).count(), WITHDRAWN_MAX);
-    assert_eq!(told.withdrawn(now + s(735)).count(), WITHDRAWN_MAX, "600 s and 136 to 199 more");
-    assert_eq!(told.withdrawn(now + s(799)).count(), 0);
+    let options = WithdrawnOptions::after(&many(200), &settings(""), now);
+    assert_eq!(options.items(now).count(), WITHDRAWN_MAX);
+    assert_eq!(options.items(now + s(735)).count(), WITHDRAWN_MAX, "600 s and 136 to 199 more");
+    assert_eq!(options.items(now + s(799)).count(), 0);
 }
 
 proptest! {
-    /// Whatever room there is: it is kept to, and what fits into it at all is told by turns.
+    /// No room is exceeded, and every item that fits into it at all has its turn.
     #[test]
     fn what_does_not_fit_takes_turns(count in 0..WITHDRAWN_MAX as u32, room in 0..ROOM) {
         let now = Instant::now();
-        let told = Told::after(&many(count), &settings(""), now);
+        let options = WithdrawnOptions::after(&many(count), &settings(""), now);
         let mut seen = std::collections::BTreeSet::new();
         for turn in 0..WITHDRAWN_MAX {
-            let options = told.options(now, turn, room);
-            prop_assert!(size(&options) <= room);
-            let is_zero = |option: &NdOption| items(option.clone()).iter().all(|(_, lifetime)| *lifetime == 0);
-            prop_assert!(options.iter().all(is_zero));
-            seen.extend(options.into_iter().flat_map(items).map(|(item, _)| item));
+            let sent = options.options(now, turn, room);
+            prop_assert!(size(&sent) <= room);
+            let is_zero = |option: &NdOption| items_of(option.clone()).iter().all(|(_, lifetime)| *lifetime == 0);
+            prop_assert!(sent.iter().all(is_zero));
+            seen.extend(sent.into_iter().flat_map(items_of).map(|(item, _)| item));
         }
         let fitting: std::collections::BTreeSet<Item> =
-            told.withdrawn(now).filter(|item| size(&withdrawing(&[item])) <= room).cloned().collect();
+            options.items(now).filter(|item| size(&withdrawing(&[item])) <= room).cloned().collect();
         prop_assert_eq!(seen, fitting);
     }
 }
