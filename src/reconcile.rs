@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use leafboot_core::desired::{self, Desired, PortRows};
 use leafboot_core::names::PortName;
 use leafboot_core::observed::{Links, Observed};
-use leafboot_core::plan::{self, Attempt, Facts, Plan, Repairs, Step};
+use leafboot_core::plan::{self, Facts, Plan, RepairAttempt, Repairs, Step};
 use leafboot_core::port_role::RaStates;
 use leafboot_core::refused_writes::RefusedWrites;
 use leafboot_core::rows::RowKey;
@@ -72,20 +72,20 @@ enum Woke {
 
 /// What was written of each row, and when: within [`WRITE_AGAIN`].
 #[derive(Default)]
-struct Written(BTreeMap<RowKey, Vec<(Step, Instant)>>);
+struct RecentWrites(BTreeMap<RowKey, Vec<(Step, Instant)>>);
 
 /// What outlives a pass, and a connection too.
 #[derive(Default)]
-struct Memory {
-    written: Written,
+struct PassMemory {
+    written: RecentWrites,
     refusals: RefusedWrites,
     repairs: Repairs,
     uplinks: Uplinks,
     /// A denying rule has been missing for too long.
-    is_shut: bool,
+    evict_ports: bool,
 }
 
-impl Memory {
+impl PassMemory {
     /// When something may be tried that may not be tried now.
     fn next(&self) -> Option<std::time::Instant> {
         let repair = || self.repairs.next(Instant::now().into_std());
@@ -93,7 +93,7 @@ impl Memory {
     }
 }
 
-impl Written {
+impl RecentWrites {
     /// The steps that are to be written now: not those that were written a moment ago.
     fn due(&mut self, steps: Vec<Step>) -> Vec<Step> {
         self.0.values_mut().for_each(|written| written.retain(|(_, at)| at.elapsed() < WRITE_AGAIN));
@@ -115,7 +115,7 @@ impl Written {
 struct Writer<'a> {
     db: &'a mut Db,
     refusals: &'a mut RefusedWrites,
-    written: &'a mut Written,
+    written: &'a mut RecentWrites,
 }
 
 impl Writer<'_> {
@@ -142,11 +142,11 @@ impl Writer<'_> {
 }
 
 /// Reconciles until the process ends.
-pub async fn run(config: &Settings, mut inputs: Inputs, outputs: Outputs) {
-    let mut memory = Memory::default();
+pub async fn run(settings: &Settings, mut inputs: Inputs, outputs: Outputs) {
+    let mut memory = PassMemory::default();
     loop {
-        let error = match Db::connect(&config.database_config).await {
-            Ok(db) => match follow(db, config, &mut inputs, &outputs, &mut memory).await {
+        let error = match Db::connect(&settings.database_config).await {
+            Ok(db) => match run_connected(db, settings, &mut inputs, &outputs, &mut memory).await {
                 Ok(()) => Condition::new(
                     AgentReason::DatabaseUnreachable,
                     "the connection to SONiC's databases was lost",
@@ -179,17 +179,17 @@ fn condition(error: &DbError) -> Condition {
 }
 
 /// Passes over one connection, until it is lost.
-async fn follow(
+async fn run_connected(
     mut db: Db,
-    config: &Settings,
+    settings: &Settings,
     inputs: &mut Inputs,
     outputs: &Outputs,
-    memory: &mut Memory,
+    memory: &mut PassMemory,
 ) -> Result<(), DbError> {
-    info!(database_config = %Path::display(&config.database_config), "connected to SONiC's databases");
+    info!(database_config = %Path::display(&settings.database_config), "connected to SONiC's databases");
     let mut woke = Woke::Connected;
     while woke != Woke::Lost {
-        pass(&mut db, config, inputs, outputs, memory, woke).await?;
+        pass(&mut db, settings, inputs, outputs, memory, woke).await?;
         let sooner = memory.next().map(|again| again.saturating_duration_since(std::time::Instant::now()));
         woke = wake(&mut db, inputs, LOOK_AGAIN.min(sooner.unwrap_or(LOOK_AGAIN))).await;
     }
@@ -211,25 +211,25 @@ async fn wake(db: &mut Db, inputs: &mut Inputs, look_again: Duration) -> Woke {
 /// Observe, plan, apply, publish.
 async fn pass(
     db: &mut Db,
-    config: &Settings,
+    settings: &Settings,
     inputs: &mut Inputs,
     outputs: &Outputs,
-    memory: &mut Memory,
+    memory: &mut PassMemory,
     woke: Woke,
 ) -> Result<(), DbError> {
-    let vrf = &config.boot.vrf;
+    let vrf = &settings.boot.vrf;
     // The rows are gone before the plan is made: on a large leaf they are the largest thing that this process holds.
-    let observed = Observed::new(&db.snapshot().await?, config);
-    let uplinks = memory.uplinks.update(config, &observed, routes::to, Instant::now().into_std());
+    let observed = Observed::new(&db.snapshot().await?, settings);
+    let uplinks = memory.uplinks.update(settings, &observed, routes::to, Instant::now().into_std());
     let desired = inputs.desired.borrow_and_update().clone();
-    let is_held = |port: &PortName| observed.ports.get(port).is_some_and(|port| plan::holds(port, vrf));
+    let is_held = |port: &PortName| observed.ports.get(port).is_some_and(|port| plan::is_managed(port, vrf));
     let desired = desired.map(|desired| desired.without_uplinks(&uplinks, is_held));
     let links = inputs.links.borrow_and_update().clone();
     let ra = inputs.ra.borrow_and_update().clone();
     let remedies = memory.repairs.remedies(Instant::now().into_std(), memory.refusals.is_empty());
-    if remedies.is_shut != memory.is_shut {
-        memory.is_shut = remedies.is_shut;
-        match memory.is_shut {
+    if remedies.evict_ports != memory.evict_ports {
+        memory.evict_ports = remedies.evict_ports;
+        match memory.evict_ports {
             true => warn!(
                 "a denying rule of the boot ACL stays away: the ports leave the boot VRF until it is back"
             ),
@@ -238,15 +238,15 @@ async fn pass(
     }
     let facts =
         Facts { desired: desired.as_ref(), observed: &observed, links: &links, ra: &ra, remedies: &remedies };
-    let plan = Plan::new(facts, config);
+    let plan = Plan::new(facts, settings);
     Writer { db, refusals: &mut memory.refusals, written: &mut memory.written }
         .write(&plan.steps, woke)
         .await?;
-    let attempts = memory.repairs.follow(&plan, &remedies, Instant::now().into_std());
-    say_repairs(&attempts, &outputs.metrics);
+    let attempts = memory.repairs.record(&plan, &remedies, Instant::now().into_std());
+    log_repairs(&attempts, &outputs.metrics);
     let ports = observed.initialized.then(|| observed.port_rows());
     if let (Some(ports), None) = (&ports, outputs.ports.borrow().as_ref()) {
-        warn_of_unknown(&config.boot, ports);
+        warn_of_unknown(&settings.boot, ports);
     }
     outputs.ports.send_replace(ports);
     let unrouted = unrouted(desired.as_ref(), &observed);
@@ -258,14 +258,14 @@ async fn pass(
 }
 
 /// Logs which repairs have begun, and counts them.
-fn say_repairs(attempts: &[Attempt], metrics: &Metrics) {
-    for Attempt { subject, number, fact, is_renewal } in attempts {
+fn log_repairs(attempts: &[RepairAttempt], metrics: &Metrics) {
+    for RepairAttempt { subject, number, fact, is_recreation } in attempts {
         let fact = fact.as_ref().map(ToString::to_string).unwrap_or_default();
-        match is_renewal {
+        match is_recreation {
             false => warn!(%subject, attempt = number, fact, "repairing: the row is written again"),
             true => warn!(%subject, attempt = number, fact, "repairing: it is taken out and made again"),
         }
-        metrics.repaired(*is_renewal);
+        metrics.repaired(*is_recreation);
     }
 }
 
@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn a_row_is_written_again_only_after_a_while_whatever_else_is_written() {
         let step = |name: &str| Step::Delete(RowKey::Interface(name.parse().unwrap()));
-        let mut written = Written::default();
+        let mut written = RecentWrites::default();
         written.record(&[step("Ethernet0")]);
         assert_eq!(written.due(vec![step("Ethernet0"), step("Ethernet4")]), [step("Ethernet4")]);
         written.record(&[step("Ethernet4")]);

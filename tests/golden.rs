@@ -88,11 +88,11 @@ struct RemediesCase {
     #[serde(default)]
     rewrite: Vec<String>,
     #[serde(default)]
-    renew: Vec<String>,
+    recreate: Vec<String>,
     #[serde(default)]
     attempts: BTreeMap<String, u32>,
     #[serde(default)]
-    is_shut: bool,
+    evict_ports: bool,
 }
 
 fn subject(text: &str) -> Subject {
@@ -108,9 +108,9 @@ fn subject(text: &str) -> Subject {
 fn remedies(case: &RemediesCase) -> Remedies {
     Remedies {
         rewrite: case.rewrite.iter().map(|text| subject(text)).collect(),
-        renew: case.renew.iter().map(|text| subject(text)).collect(),
+        recreate: case.recreate.iter().map(|text| subject(text)).collect(),
         attempts: case.attempts.iter().map(|(text, attempts)| (subject(text), *attempts)).collect(),
-        is_shut: case.is_shut,
+        evict_ports: case.evict_ports,
     }
 }
 
@@ -348,10 +348,11 @@ fn every_case_has_its_plan() {
         let seen = Observed::new(&snapshot(&observed), &config);
         let route = |address: IpAddr, _: Option<&str>| Ok::<_, String>(observed.route(address));
         let uplinks = Uplinks::default().update(&config, &seen, route, Instant::now());
-        let is_held =
-            |port: &PortName| seen.ports.get(port).is_some_and(|port| plan::holds(port, &config.boot.vrf));
+        let is_managed = |port: &PortName| {
+            seen.ports.get(port).is_some_and(|port| plan::is_managed(port, &config.boot.vrf))
+        };
         let desired = desired(&case, &seen.port_rows(), &config)
-            .map(|desired| desired.without_uplinks(&uplinks, is_held));
+            .map(|desired| desired.without_uplinks(&uplinks, is_managed));
         let (links, ra) = (links(&observed), advertisements(&observed));
         let remedies = remedies(&observed.remedies);
         let facts =
@@ -364,7 +365,7 @@ fn every_case_has_its_plan() {
             let of_a_port = [" INTERFACE|Ethernet", " VLAN_MEMBER|", " LOOPBACK_INTERFACE|Loopback64"];
             let is_ours = ours.iter().any(|row| step.to_string().contains(row))
                 || of_a_port.iter().any(|row| step.to_string().contains(row));
-            assert!(is_ours, "{}: a step on a foreign row: {step}", case.display());
+            assert!(is_ours, "{}: a step on an unmanaged row: {step}", case.display());
         }
         let file = case.join("plan.txt");
         if std::env::var_os("UPDATE_GOLDEN").is_some() {

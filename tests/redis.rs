@@ -76,7 +76,7 @@ impl Bench {
             remedies: &remedies,
         };
         let plan = Plan::new(facts, &self.config);
-        self.repairs.follow(&plan, &remedies, now);
+        self.repairs.record(&plan, &remedies, now);
         self.runtime.block_on(self.db.apply(&plan.steps)).unwrap();
         (plan, observed)
     }
@@ -277,7 +277,8 @@ fn rules_that_orchagent_has_lost_come_back_although_state_db_says_active() {
     let wish = desired(&[("Ethernet0", A)]);
     bench.settle(&wish);
     let before = bench.observe().acl;
-    let entries = |acl: &leafboot_core::observed::Acl| acl.asic_entries.keys().cloned().collect::<Vec<_>>();
+    let entries =
+        |acl: &leafboot_core::observed::ObservedAcl| acl.asic_entries.keys().cloned().collect::<Vec<_>>();
     for stage in ["egress", "ingress"] {
         bench.switch.cli(CONFIG_DB, &["HSET", "ACL_TABLE|LEAFBOOT", "stage", stage]);
         // The first change has taken the entries already: the table itself says when the second is through.

@@ -1,4 +1,6 @@
-//! What SONiC and the kernel say now, normalised: whose each row is, and which facts have been published.
+//! The observed state of SONiC and the kernel, normalised: which rows leafboot manages, and which facts are there.
+//!
+//! SONiC's sources were read at the commits that `docs/sonic.md` lists (swss e6b0c5b5d).
 //!
 //! Must never: read a database, or ignore an unmanaged row because it is in the way.
 
@@ -12,7 +14,7 @@ use crate::names::{BootPrefix, LoopbackName, Mac, PortName, VrfName};
 use crate::rows::{self, AsicRow, Fields, Row, Rows};
 use crate::settings::Settings;
 
-/// The rows of one pass, as they were read.
+/// The rows of one pass, as read from SONiC's databases.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// CONFIG_DB holds its whole configuration (`CONFIG_DB_INITIALIZED` is `1`).
@@ -29,7 +31,7 @@ pub struct Snapshot {
     pub rule_counters: Fields,
 }
 
-/// What the databases say, port by port.
+/// The observed state, port by port.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
     /// CONFIG_DB holds its whole configuration.
@@ -37,82 +39,82 @@ pub struct Observed {
     /// The boot VRF.
     pub vrf: Vrf,
     /// The boot ACL.
-    pub acl: Acl,
+    pub acl: ObservedAcl,
     /// The loopback that carries the anycast address.
     pub loopback: Loopback,
-    /// STATE_DB: the BGP neighbours of the default VRF whose sessions stand, by address or by interface.
+    /// STATE_DB: the established BGP neighbours of the default VRF, by address or by interface.
     pub bgp_neighbours: BTreeSet<String>,
-    /// Every front-panel port, and what was one while something of ours is on it.
-    pub ports: BTreeMap<PortName, Port>,
-    /// CONFIG_DB: the first `INTERFACE` row whose address cannot be read. intfmgrd does its work in the order of the keys,
-    /// and does not get past it (`cfgmgr/intfmgr.cpp: IntfMgr::doIntfAddrTask`, swss e6b0c5b5d).
+    /// Every front-panel port. A port whose `PORT` row is gone is also here while something of the boot VRF is on it.
+    pub ports: BTreeMap<PortName, ObservedPort>,
+    /// CONFIG_DB: the first `INTERFACE` row whose address cannot be parsed. intfmgrd works in the order of the keys and does not
+    /// get past this row (`cfgmgr/intfmgr.cpp: IntfMgr::doIntfAddrTask`).
     pub unreadable: Option<String>,
 }
 
 /// The boot VRF's row and facts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Vrf {
-    /// CONFIG_DB has its row.
+    /// CONFIG_DB has the VRF's row.
     pub row: bool,
-    /// vrfmgrd has made it in the kernel.
+    /// STATE_DB: vrfmgrd has created the VRF in the kernel.
     pub in_kernel: bool,
-    /// orchagent has made it in the ASIC.
+    /// STATE_DB: orchagent has created the VRF in the ASIC.
     pub in_asic: bool,
 }
 
 /// The boot ACL's rows and facts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Acl {
+pub struct ObservedAcl {
     /// CONFIG_DB: the table's row.
     pub table: Option<Fields>,
-    /// CONFIG_DB: the table's rules.
+    /// CONFIG_DB: the rows of the table's rules, by rule.
     pub rules: BTreeMap<String, Fields>,
-    /// STATE_DB: orchagent has the table.
+    /// STATE_DB: orchagent reports the table active.
     pub table_active: bool,
-    /// STATE_DB: the rules that orchagent has.
+    /// STATE_DB: the rules that orchagent reports active.
     pub active_rules: BTreeSet<String>,
-    /// STATE_DB: the rules that orchagent has refused, for good unless they are written again.
+    /// STATE_DB: the rules that orchagent has refused. It takes them only when they are written again.
     pub refused_rules: BTreeSet<String>,
-    /// ASIC_DB and COUNTERS_DB: orchagent has made ports since SONiC started. Before that the ASIC has nothing yet, and
-    /// STATE_DB has a former run's word on tables and rules: swss.sh flushes both those databases first, orchagent takes
-    /// back its word then (`orchagent/aclorch.cpp: AclOrch::init`), and names the ports last
+    /// ASIC_DB and COUNTERS_DB: orchagent has created ports since SONiC started. Before that the ASIC is empty, and STATE_DB still
+    /// has the tables and rules of an earlier run. At a start, swss.sh flushes ASIC_DB and COUNTERS_DB first, then orchagent
+    /// deletes its old ACL rows in STATE_DB (`orchagent/aclorch.cpp: AclOrch::init`), and then it names the ports
     /// (`orchagent/portsorch.cpp: PortsOrch::initPort`).
     pub has_ports: bool,
-    /// ASIC_DB and COUNTERS_DB: the rules that the ASIC has an entry of now, by name, with the ACL table's object that the
-    /// entry is in. A rule whose row is written again is absent for a moment: orchagent removes the entry and its counter
-    /// and creates others, and says nothing of it in STATE_DB (`orchagent/aclorch.cpp: AclTable::add`).
+    /// ASIC_DB and COUNTERS_DB: the rules that the ASIC has now, by name, with the object of the ACL table that the entry is in. A
+    /// rule whose row is written again is absent for a moment: orchagent deletes the entry and its counter and creates new
+    /// ones, without a change in STATE_DB (`orchagent/aclorch.cpp: AclTable::add`).
     pub asic_entries: BTreeMap<String, String>,
 }
 
 /// The loopback's rows and facts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Loopback {
-    /// CONFIG_DB: its base `LOOPBACK_INTERFACE` row.
+    /// CONFIG_DB: the base `LOOPBACK_INTERFACE` row.
     pub base: Base,
-    /// CONFIG_DB: its address rows, as they are spelled.
+    /// CONFIG_DB: the addresses of its address rows, as they are spelled.
     pub addresses: BTreeSet<String>,
     /// STATE_DB: the VRF that intfmgrd has bound it to.
     pub bound: Option<String>,
-    /// STATE_DB: the addresses that intfmgrd has taken, as they are spelled.
+    /// STATE_DB: the addresses that intfmgrd has added, as they are spelled.
     pub bound_addresses: BTreeSet<String>,
 }
 
 /// One front-panel port's rows and facts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Port {
-    /// Its `PORT` row; none: that is gone, and something of ours is left.
+pub struct ObservedPort {
+    /// The `PORT` row; none if it is gone and something of the boot VRF is left.
     pub row: Option<PortRow>,
     /// STATE_DB: the port exists in the kernel (`PORT_TABLE` state ok).
     pub ready: bool,
-    /// CONFIG_DB: its base `INTERFACE` row.
+    /// CONFIG_DB: the base `INTERFACE` row.
     pub base: Base,
     /// CONFIG_DB: address rows of the shape that leafboot writes.
     pub addresses: BTreeSet<BootPrefix>,
-    /// CONFIG_DB: address rows of any other shape, as they are spelled.
+    /// CONFIG_DB: all other address rows, as they are spelled.
     pub other_addresses: BTreeSet<String>,
     /// CONFIG_DB: the VLANs that it is a member of.
     pub vlans: BTreeSet<String>,
-    /// STATE_DB: the VLANs that vlanmgrd has it in.
+    /// STATE_DB: the VLANs in which vlanmgrd has the port.
     pub bound_vlans: BTreeSet<String>,
     /// CONFIG_DB: the LAG that it is a member of.
     pub lag: Option<String>,
@@ -120,65 +122,66 @@ pub struct Port {
     pub sub_interfaces: BTreeSet<String>,
     /// STATE_DB: the VRF that intfmgrd has bound it to, empty for the default VRF.
     pub bound: Option<String>,
-    /// STATE_DB: addresses that intfmgrd has taken.
+    /// STATE_DB: the addresses of leafboot's shape that intfmgrd has added.
     pub bound_addresses: BTreeSet<BootPrefix>,
-    /// STATE_DB: addresses of any other shape that intfmgrd has taken.
+    /// STATE_DB: all other addresses that intfmgrd has added.
     pub other_bound_addresses: BTreeSet<String>,
-    /// ASIC_DB: a router interface stands on it.
+    /// ASIC_DB: the port has a router interface.
     pub router_interface: bool,
-    /// ASIC_DB: the router interface of a sub-interface stands on it.
+    /// ASIC_DB: the port has the router interface of a sub-interface.
     pub sub_router_interface: bool,
-    /// ASIC_DB: a bridge port stands on it.
+    /// ASIC_DB: the port has a bridge port.
     pub bridge_port: bool,
     /// ASIC_DB: the ACL tables on its ingress.
     pub acl_tables: BTreeSet<String>,
 }
 
-/// Whose a base row is, of a port or of the loopback.
+/// The base row of a port or of the loopback: whether leafboot manages it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Base {
-    /// There is none.
+    /// There is no base row.
     #[default]
     Absent,
-    /// It names the boot VRF: it is ours.
+    /// The row names the boot VRF: leafboot manages it.
     Ours,
-    /// It names another VRF (empty: the default VRF): somebody else's.
-    Foreign(String),
+    /// The row names this other VRF; empty for the default VRF.
+    Unmanaged(String),
 }
 
 /// One network device that carries a port's name, as the kernel has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// The kernel's number for it; another one after swss has recreated the port.
+    /// The kernel's number of the device. It changes when swss recreates the port.
     pub ifindex: u32,
-    /// Its Ethernet address.
+    /// The Ethernet address.
     pub mac: Mac,
-    /// Its MTU in bytes.
+    /// The MTU in bytes.
     pub mtu: u32,
     /// Administratively up and with a carrier.
     pub up: bool,
-    /// How often it has got a carrier: a loss of less than a second may show nowhere else (`net/core/link_watch.c`).
+    /// How often the device has got a carrier. A loss of less than a second may show nowhere else (Linux
+    /// `net/core/link_watch.c`).
     pub carriers: u32,
-    /// The VRF device that it is a member of.
+    /// The name of the VRF device that is its master.
     pub vrf: Option<String>,
-    /// Its link-local address, once that is usable (not tentative).
+    /// The link-local address, once it is usable (not tentative).
     pub link_local: Option<Ipv6Addr>,
-    /// Its other IPv6 addresses that are usable: duplicate address detection has ended well (RFC 4862 5.4).
+    /// The other IPv6 addresses that are usable: duplicate address detection has found no duplicate (RFC 4862 5.4).
     pub addresses: BTreeSet<Ipv6Net>,
-    /// All its addresses of both families but the link-local ones, usable or not.
+    /// All addresses of both families except link-local ones, usable or not.
     pub assigned: BTreeSet<IpNet>,
-    /// Those that a station on the link has too (duplicate address detection, RFC 4862 5.4).
+    /// The addresses that another station on the link has, too (duplicate address detection, RFC 4862 5.4).
     pub duplicates: BTreeSet<IpNet>,
 }
 
 /// The kernel's view of the ports and of the VRF devices.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Links {
-    /// The devices that carry a port's name.
+    /// The devices of front-panel ports.
     pub ports: BTreeMap<PortName, Link>,
     /// The loopbacks.
     pub loopbacks: BTreeMap<LoopbackName, Link>,
-    /// The VRF devices by name; true: administratively up. Nothing is routed in one that is down.
+    /// The VRF devices by name; true if the device is administratively up. The kernel routes nothing in a VRF that is down.
     pub vrfs: BTreeMap<String, bool>,
 }
 
@@ -188,39 +191,39 @@ impl Links {
         self.ports.get(port)
     }
 
-    /// Whether a VRF device is there and up.
+    /// Whether the VRF's device is there and administratively up.
     pub fn is_vrf_up(&self, vrf: &VrfName) -> bool {
         self.vrfs.get(vrf.as_str()).copied().unwrap_or(false)
     }
 }
 
 impl Observed {
-    /// Normalises a snapshot for the boot VRF, the boot ACL and the loopback that `config` names.
-    pub fn new(snapshot: &Snapshot, config: &Settings) -> Self {
+    /// Normalises a snapshot for the boot VRF, the boot ACL and the loopback that `settings` names.
+    pub fn new(snapshot: &Snapshot, settings: &Settings) -> Self {
         let mut observed = Self { initialized: snapshot.initialized, ..Self::default() };
         for (port, row) in port_rows(&snapshot.config) {
-            observed.ports.insert(port, Port { row: Some(row), ..Port::default() });
+            observed.ports.insert(port, ObservedPort { row: Some(row), ..ObservedPort::default() });
         }
-        let names = Names::of(config);
+        let names = Names::of(settings);
         observed.add_left_over(snapshot, names);
         for (key, fields) in &snapshot.config {
-            observed.see_config(key, fields, names);
+            observed.add_config(key, fields, names);
         }
         for (key, fields) in &snapshot.state {
-            observed.see_state(key, fields, names);
+            observed.add_state(key, fields, names);
         }
-        observed.see_asic(&snapshot.asic, &snapshot.port_objects);
-        observed.see_entries(&snapshot.asic, &rows::rules_by_counter(&snapshot.rule_counters, names.acl));
+        observed.add_asic(&snapshot.asic, &snapshot.port_objects);
+        observed.add_acl_entries(&snapshot.asic, &rows::rules_by_counter(&snapshot.rule_counters, names.acl));
         observed
     }
 
-    /// The ports' own rows.
+    /// The `PORT` rows.
     pub fn port_rows(&self) -> PortRows {
         self.ports.iter().filter_map(|(name, port)| Some((name.clone(), port.row.clone()?))).collect()
     }
 
-    /// Ports whose row is gone, and that our VRF or our ACL still has: portsorch keeps a port that something refers to
-    /// (`orchagent/portsorch.cpp: PortsOrch::doPortTask`).
+    /// Adds the ports whose `PORT` row is gone, and that boot VRF or boot ACL still has. portsorch keeps a port that something
+    /// refers to (`orchagent/portsorch.cpp: PortsOrch::doPortTask`).
     fn add_left_over(&mut self, snapshot: &Snapshot, names: Names<'_>) {
         let mut add = |name: &str| {
             if let Ok(port) = name.parse() {
@@ -245,8 +248,8 @@ impl Observed {
     }
 
     /// The keys of the unmanaged rows of CONFIG_DB. leafboot changes none of them, except those on a pushed port.
-    pub fn unmanaged<'a>(&self, snapshot: &'a Snapshot, config: &Settings) -> Vec<&'a str> {
-        let names = Names::of(config);
+    pub fn unmanaged<'a>(&self, snapshot: &'a Snapshot, settings: &Settings) -> Vec<&'a str> {
+        let names = Names::of(settings);
         let is_our_loopback = |name: &str| name == names.loopback && self.loopback.base == Base::Ours;
         let is_ours = |name: &str| {
             let port = name.parse::<PortName>().ok().and_then(|name| self.ports.get(&name));
@@ -271,7 +274,7 @@ impl Observed {
         snapshot.config.keys().map(String::as_str).filter(is_unmanaged).collect()
     }
 
-    fn with_port(&mut self, name: &str, see: impl FnOnce(&mut Port)) {
+    fn with_port(&mut self, name: &str, see: impl FnOnce(&mut ObservedPort)) {
         if let Ok(name) = name.parse::<PortName>()
             && let Some(port) = self.ports.get_mut(&name)
         {
@@ -279,7 +282,7 @@ impl Observed {
         }
     }
 
-    fn see_config(&mut self, key: &str, fields: &Fields, names: Names<'_>) {
+    fn add_config(&mut self, key: &str, fields: &Fields, names: Names<'_>) {
         match Row::parse(key) {
             Some(Row::Vrf(name)) if name == names.vrf => self.vrf.row = true,
             Some(Row::AclTable(name)) if name == names.acl => self.acl.table = Some(fields.clone()),
@@ -317,7 +320,7 @@ impl Observed {
         }
     }
 
-    fn see_state(&mut self, key: &str, fields: &Fields, names: Names<'_>) {
+    fn add_state(&mut self, key: &str, fields: &Fields, names: Names<'_>) {
         match Row::parse(key) {
             Some(Row::VrfState(name)) if name == names.vrf => self.vrf.in_kernel = rows::is_ok(fields),
             Some(Row::VrfObject(name)) if name == names.vrf => self.vrf.in_asic = rows::is_ok(fields),
@@ -355,7 +358,7 @@ impl Observed {
         }
     }
 
-    fn see_asic(&mut self, asic: &Rows, port_objects: &Fields) {
+    fn add_asic(&mut self, asic: &Rows, port_objects: &Fields) {
         let mut members: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
         let seen: Vec<AsicRow<'_>> =
             asic.iter().filter_map(|(key, fields)| AsicRow::parse(key, fields)).collect();
@@ -386,7 +389,7 @@ impl Observed {
         }
     }
 
-    fn see_entries(&mut self, asic: &Rows, rules: &BTreeMap<&str, &str>) {
+    fn add_acl_entries(&mut self, asic: &Rows, rules: &BTreeMap<&str, &str>) {
         for (key, fields) in asic {
             if let Some(AsicRow::AclEntry { table, counter: Some(counter), .. }) = AsicRow::parse(key, fields)
                 && let Some(rule) = rules.get(counter)
@@ -409,7 +412,7 @@ pub fn port_rows(config: &Rows) -> PortRows {
     config.iter().filter_map(row).collect()
 }
 
-/// The names of what is ours.
+/// The names of boot VRF, boot ACL and loopback.
 #[derive(Clone, Copy)]
 struct Names<'a> {
     vrf: &'a str,
@@ -418,9 +421,9 @@ struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    fn of(config: &'a Settings) -> Self {
-        let boot = &config.boot;
-        Self { vrf: boot.vrf.as_str(), acl: config.acl.table.as_str(), loopback: boot.loopback.as_str() }
+    fn of(settings: &'a Settings) -> Self {
+        let boot = &settings.boot;
+        Self { vrf: boot.vrf.as_str(), acl: settings.acl.table.as_str(), loopback: boot.loopback.as_str() }
     }
 }
 
@@ -428,7 +431,7 @@ impl Base {
     fn of(row: &Fields, boot_vrf: &str) -> Self {
         match rows::configured_vrf(row) {
             vrf if vrf == boot_vrf => Self::Ours,
-            other => Self::Foreign(other.to_owned()),
+            other => Self::Unmanaged(other.to_owned()),
         }
     }
 }

@@ -1,8 +1,11 @@
-//! Pure: from what is desired and what is observed, the steps that may be done now and what is waited for, and why.
-//! Every ordering rule stands here (`plan/acl`, `plan/enter`, `plan/leave`), with the SONiC function that forces it.
+//! Pure: computes the plan from the desired and the observed state: the steps that may be done now, and what ports wait for.
+//! `plan/acl`, `plan/enter` and `plan/leave` have every ordering rule, each with the SONiC function that forces it.
 //!
-//! Must never: hold a step whose fact is not there yet, or a step on a row that is not ours. On a port that metal-core has
-//! just pushed, the port's own claims are ours to clear away; on any other port nothing is.
+//! SONiC's sources were read at swss e6b0c5b5d, swss-common 85a39d80 and host-services c2a4cdfe (`scripts/caclmgrd`);
+//! `docs/sonic.md` lists them by release.
+//!
+//! Must never: contain a step whose facts are not there yet, or a step on an unmanaged row. The one exception are the rows on a
+//! port that metal-core has just pushed: the push says that the port is leafboot's.
 
 mod acl;
 mod acl_rules;
@@ -20,84 +23,87 @@ use std::fmt;
 
 use crate::desired::Desired;
 use crate::names::{LoopbackName, PortName, VrfName};
-use crate::observed::{Base, Links, Observed, Port};
+use crate::observed::{Base, Links, Observed, ObservedPort};
 use crate::port_role::RaStates;
 use crate::rows::{Fields, RowKey};
 use crate::settings::Settings;
 
-use self::acl::Guard;
-pub use self::repair::{Attempt, Remedies, Repairs, Subject};
+use self::acl::AclState;
+pub use self::repair::{Remedies, RepairAttempt, Repairs, Subject};
 pub use self::retire::Retirement;
 pub use self::waiting::Waiting;
 
-/// What to do now, and what to wait for. A level, not a difference: the same facts always give the same plan.
+/// What to do now, and what to wait for. The plan is level-triggered: the same facts always give the same plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Writes to CONFIG_DB that may be done now, in this order.
     pub steps: Vec<Step>,
-    /// Ports that need a fact first.
+    /// The fact that each port waits for. A port that waits for nothing is not in it.
     pub waiting: BTreeMap<PortName, Waiting>,
-    /// The fact that the anycast address needs first.
+    /// The fact that the anycast address waits for.
     pub anycast: Option<(LoopbackName, Waiting)>,
-    /// Desired ports that have all they need.
+    /// The desired ports that are complete.
     pub unchanged: BTreeSet<PortName>,
-    /// The facts that are missing and that a repair may bring back, or that keep ports isolated.
+    /// The missing facts that a repair may bring back, and a missing denying rule of the boot ACL.
     pub missing: BTreeMap<Subject, Waiting>,
-    /// What was taken out to come again, and is out.
-    pub renewed: BTreeSet<Subject>,
+    /// The subjects that a repair recreates and that SONiC has removed by now.
+    pub removed: BTreeSet<Subject>,
 }
 
-/// All that a plan follows from but the settings.
+/// Everything that a plan is computed from, apart from the settings.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
-    /// What metal-core wants; none: nothing was ever pushed.
+    /// The desired state; none if metal-core has never pushed a document.
     pub desired: Option<&'a Desired>,
-    /// What SONiC's databases say.
+    /// The rows and facts in SONiC's databases.
     pub observed: &'a Observed,
-    /// What the kernel has.
+    /// The kernel's devices.
     pub links: &'a Links,
-    /// How far the advertisements are.
+    /// How far each port's Router Advertisements are.
     pub ra: &'a RaStates,
-    /// What is to be repaired.
+    /// What to repair in this pass.
     pub remedies: &'a Remedies,
 }
 
-/// One write of one row.
+/// One write to one row of CONFIG_DB.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Writes the row's fields.
+    /// Sets these fields of the row.
     Set(RowKey, Fields),
-    /// Takes fields out of the row.
+    /// Deletes these fields of the row.
     Clear(RowKey, BTreeSet<String>),
     /// Deletes the row.
     Delete(RowKey),
-    /// Has Redis announce once more that the row is gone, unless it is there: nobody hears of rows that FLUSHDB takes away.
+    /// Announces the row's deletion again, unless the row is there. SONiC's daemons get no event of rows that FLUSHDB deletes.
     DeleteAgain(RowKey),
 }
 
-/// What one port needs: the next step, a fact, or nothing.
-enum Need {
+/// How far a port or the loopback is on its way into the boot VRF, or out of it.
+enum Progress {
+    /// These steps are next.
     Steps(Vec<Step>),
-    Fact(Waiting),
-    Nothing,
+    /// This fact must come before the next step.
+    Waits(Waiting),
+    /// Nothing is left to do.
+    Done,
 }
 
 impl Plan {
-    /// The plan for what `config` names. Without a desired state no port moves: an agent that knows of no document keeps the
-    /// ports that are in the boot VRF behind the boot ACL, and says what SONiC still has of ports that were on their way out.
-    pub fn new(facts: Facts<'_>, config: &Settings) -> Self {
+    /// Computes the plan. Without a desired state no port enters or leaves the boot VRF. The plan then only keeps the boot ACL
+    /// on the ports in the boot VRF, and says what SONiC still has of ports that were on their way out.
+    pub fn new(facts: Facts<'_>, settings: &Settings) -> Self {
         match facts.desired {
-            Some(desired) => Self::of(desired, facts, config),
+            Some(desired) => Self::of(desired, facts, settings),
             None => {
-                let mut plan = Self::of(&Desired::unknown(), facts, config);
-                // Ports that are in the boot VRF stay behind the ACL, whoever has put them there.
+                let mut plan = Self::of(&Desired::unknown(), facts, settings);
+                // Ports that are in the boot VRF stay behind the ACL, also those that leafboot has not put there.
                 plan.steps.retain(|step| step.key().is_acl());
                 Self { steps: plan.steps, waiting: plan.waiting, missing: plan.missing, ..Self::default() }
             }
         }
     }
 
-    fn of(desired: &Desired, facts: Facts<'_>, config: &Settings) -> Self {
+    fn of(desired: &Desired, facts: Facts<'_>, settings: &Settings) -> Self {
         let mut plan = Self::default();
         let Facts { observed, remedies, .. } = facts;
         if !observed.initialized {
@@ -105,38 +111,38 @@ impl Plan {
                 desired.ports.keys().map(|port| (port.clone(), Waiting::ConfigDbNotLoaded)).collect();
             return plan;
         }
-        let (guard, steps) = Guard::new(desired, observed, remedies, config);
+        let (acl, steps) = AclState::new(desired, observed, remedies, settings);
         plan.steps = steps;
-        plan.missing.clone_from(&guard.missing);
-        plan.renewed.clone_from(&guard.renewed);
-        let view = View { facts, config, desired, guard };
-        view.plan_vrf(&mut plan);
-        view.plan_anycast(&mut plan);
+        plan.missing.clone_from(&acl.missing);
+        plan.removed.clone_from(&acl.removed);
+        let context = Context { facts, settings, desired, acl };
+        context.plan_vrf(&mut plan);
+        context.plan_anycast(&mut plan);
         for (name, port) in &observed.ports {
-            let want = desired.ports.get(name).copied();
-            let need = match want {
-                Some(prefix) => view.enter(name, port, prefix),
-                None if desired.releases(name) => view.leave(name, port),
-                // Nobody has ordered that it go; what SONiC still has of a port that was on its way out is seen.
-                None if holds(port, &config.boot.vrf) => Need::Nothing,
-                None => view.remains(name, port),
+            let prefix = desired.ports.get(name).copied();
+            let progress = match prefix {
+                Some(prefix) => context.enter(name, port, prefix),
+                None if desired.releases(name) => context.leave(name, port),
+                // No document releases this port. If it was on its way out, say what SONiC still has of it.
+                None if is_managed(port, &settings.boot.vrf) => Progress::Done,
+                None => context.await_removal(name, port),
             };
-            match need {
-                Need::Steps(steps) => plan.steps.extend(steps),
-                Need::Fact(fact) => {
-                    let fact = view.unless_blocked(name, fact);
+            match progress {
+                Progress::Steps(steps) => plan.steps.extend(steps),
+                Progress::Waits(fact) => {
+                    let fact = context.or_intfmgrd_blocked(name, fact);
                     let subject = Subject::Port(name.clone());
-                    let rewrite = view.rewrite(name, &fact);
+                    let rewrite = context.rewrite(name, &fact);
                     let waiting = plan.await_fact(subject, fact, rewrite, remedies);
                     plan.waiting.insert(name.clone(), waiting);
                 }
-                Need::Nothing if want.is_some() => {
+                Progress::Done if prefix.is_some() => {
                     plan.unchanged.insert(name.clone());
                 }
-                Need::Nothing => {}
+                Progress::Done => {}
             }
-            if view.is_renewed(name, port) {
-                plan.renewed.insert(Subject::Port(name.clone()));
+            if context.is_removed(name, port) {
+                plan.removed.insert(Subject::Port(name.clone()));
             }
         }
         let unknown = desired.ports.keys().filter(|name| !observed.ports.contains_key(name));
@@ -144,7 +150,7 @@ impl Plan {
         plan
     }
 
-    /// Notes that a fact is missing which `rewrite` may bring back, and writes that if it is due; what to say of it.
+    /// Records a missing fact that the step `rewrite` may bring back, and adds that step if it is due. Returns the fact to show.
     fn await_fact(
         &mut self,
         subject: Subject,
@@ -164,25 +170,25 @@ impl Plan {
         }
     }
 
-    /// Whether a step of the plan is about this port.
+    /// Whether the plan has a step for this port.
     pub fn touches(&self, port: &PortName) -> bool {
         self.steps.iter().any(|step| step.port() == Some(port))
     }
 }
 
 impl Step {
-    /// The row that the step is about.
+    /// The row that the step writes.
     pub fn key(&self) -> &RowKey {
         let (Self::Set(key, _) | Self::Clear(key, _) | Self::Delete(key) | Self::DeleteAgain(key)) = self;
         key
     }
 
-    /// The port that the step is about; none for a row that all ports share.
+    /// The port that the row belongs to; none for a row that all ports share.
     pub fn port(&self) -> Option<&PortName> {
         self.key().port()
     }
 
-    /// The row that must stand before this step is done.
+    /// The row that must be in CONFIG_DB before this step is done.
     pub fn needs(&self) -> Option<RowKey> {
         match self {
             Self::Set(key, _) => key.needs(),
@@ -191,31 +197,31 @@ impl Step {
     }
 }
 
-/// Whether a port is ours now, by its row or by what intfmgrd has made of it.
-pub fn holds(port: &Port, vrf: &VrfName) -> bool {
+/// Whether leafboot manages the port: its base row names the boot VRF, or intfmgrd has bound it to the boot VRF.
+pub fn is_managed(port: &ObservedPort, vrf: &VrfName) -> bool {
     port.base == Base::Ours || port.bound.as_deref() == Some(vrf.as_str())
 }
 
-/// Whether the ASIC still has something of a port that no row of ours and no fact speaks of any more. Somebody's next row
-/// may be there already: its router interface is not before intfmgrd says so.
-fn has_traces(port: &Port) -> bool {
+/// Whether the ASIC still has the router interface of a port that no row of leafboot and no fact of intfmgrd names any more.
+/// An unmanaged row may be there already. Its own router interface comes only after intfmgrd has bound the port.
+fn has_leftover_interface(port: &ObservedPort) -> bool {
     port.base != Base::Ours && port.bound.is_none() && port.router_interface
 }
 
-/// Everything a port's need is judged by.
-struct View<'a> {
+/// Everything that a port's progress depends on.
+struct Context<'a> {
     facts: Facts<'a>,
-    config: &'a Settings,
+    settings: &'a Settings,
     desired: &'a Desired,
-    guard: Guard<'a>,
+    acl: AclState<'a>,
 }
 
-impl View<'_> {
+impl Context<'_> {
     fn vrf(&self) -> &VrfName {
-        &self.config.boot.vrf
+        &self.settings.boot.vrf
     }
 
-    /// What the VRF needs: its row, or its repair.
+    /// Plans the VRF's row and its repair.
     fn plan_vrf(&self, plan: &mut Plan) {
         let Facts { observed, remedies, .. } = self.facts;
         plan.steps.extend(self.vrf_step());
@@ -224,9 +230,10 @@ impl View<'_> {
         }
         let row = || RowKey::Vrf(self.vrf().clone());
         let vrf = &observed.vrf;
-        // vrfmgrd withdraws VRF_TABLE when it begins to delete (`cfgmgr/vrfmgr.cpp: VrfMgr::doTask`): it has not heard yet.
-        let is_unheard = !vrf.row && vrf.in_kernel && vrf.in_asic;
-        if is_unheard {
+        // vrfmgrd deletes its VRF_TABLE row when it begins to delete the VRF (`cfgmgr/vrfmgr.cpp: VrfMgr::doTask`), so here it
+        // has not seen the deletion yet.
+        let is_deletion_unseen = !vrf.row && vrf.in_kernel && vrf.in_asic;
+        if is_deletion_unseen {
             let rewrite = Some(Step::DeleteAgain(row()));
             plan.await_fact(Subject::Vrf, Waiting::VrfGone(self.vrf().clone()), rewrite, remedies);
         } else if vrf.row
@@ -235,19 +242,19 @@ impl View<'_> {
             let rewrite = Some(Step::Set(row(), Fields::new()));
             plan.await_fact(Subject::Vrf, fact, rewrite, remedies);
         }
-        if remedies.renew.contains(&Subject::Vrf) {
-            let holds_any = observed.ports.values().any(|port| holds(port, self.vrf()));
+        if remedies.recreate.contains(&Subject::Vrf) {
+            let holds_any = observed.ports.values().any(|port| is_managed(port, self.vrf()));
             let is_empty = !holds_any && observed.loopback.bound.as_deref() != Some(self.vrf().as_str());
             if vrf.row && is_empty {
                 plan.steps.push(Step::Delete(row()));
             } else if !vrf.row && !vrf.in_kernel && !vrf.in_asic {
-                plan.renewed.insert(Subject::Vrf);
+                plan.removed.insert(Subject::Vrf);
             }
         }
     }
 
-    /// Says what keeps intfmgrd from a port's rows, if a row before them does.
-    fn unless_blocked(&self, name: &PortName, fact: Waiting) -> Waiting {
+    /// The fact to show: if an unreadable row before the port's rows blocks intfmgrd, that row.
+    fn or_intfmgrd_blocked(&self, name: &PortName, fact: Waiting) -> Waiting {
         let row = RowKey::Interface(name.clone()).to_string();
         match &self.facts.observed.unreadable {
             Some(before) if *before < row && fact.is_of_intfmgrd() => {
@@ -257,7 +264,7 @@ impl View<'_> {
         }
     }
 
-    /// Why nothing is routed in the VRF whose device vrfmgrd has made.
+    /// Why the kernel routes nothing in the VRF although vrfmgrd has created its device.
     fn why_vrf_unusable(&self) -> Option<Waiting> {
         let name = || self.vrf().clone();
         match self.facts.links.vrfs.get(self.vrf().as_str()) {
@@ -268,16 +275,16 @@ impl View<'_> {
         }
     }
 
-    /// The VRF's row, as soon as a port wants it.
+    /// The step that writes the VRF's row, as soon as a port is to boot.
     ///
-    /// `cfgmgr/vrfmgr.cpp: VrfMgr::doTask` puts a SET behind a pending DEL first and runs the DEL later, so a VRF
-    /// that is still going must be gone before it is written again. A base row that already names the VRF, perhaps from
-    /// an old save, takes effect the moment that the VRF is there: its port must be under the ACL before.
+    /// `cfgmgr/vrfmgr.cpp: VrfMgr::doTask` runs a SET before a pending DEL, so a VRF that is being deleted must be gone before
+    /// its row is written again. A base row that already names the VRF, perhaps from an old save, takes effect the moment that
+    /// the VRF is there, so its port must be behind the ACL before.
     fn vrf_step(&self) -> Option<Step> {
         let vrf = &self.facts.observed.vrf;
         let is_wanted = !self.desired.ports.is_empty() && !vrf.row && !vrf.in_kernel && !vrf.in_asic;
-        let is_open = |(name, port): (&PortName, &Port)| {
-            port.base == Base::Ours && self.guard.why_unguarded(name, port).is_some()
+        let is_open = |(name, port): (&PortName, &ObservedPort)| {
+            port.base == Base::Ours && self.acl.why_not_isolated(name, port).is_some()
         };
         let opens_a_port = self.facts.observed.ports.iter().any(is_open);
         (is_wanted && !opens_a_port).then(|| Step::Set(RowKey::Vrf(self.vrf().clone()), Fields::new()))

@@ -257,7 +257,7 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     fn holds(&self, name: &PortName) -> bool {
-        self.observed.ports.get(name).is_some_and(|port| plan::holds(port, self.vrf))
+        self.observed.ports.get(name).is_some_and(|port| plan::is_managed(port, self.vrf))
     }
 
     /// One port's state. `before` is its state after the pass before.
@@ -308,7 +308,7 @@ impl Pass<'_> {
     }
 
     fn address_in_vrf(&self, name: &PortName) -> Option<BootPrefix> {
-        let port = self.observed.ports.get(name).filter(|port| plan::holds(port, self.vrf))?;
+        let port = self.observed.ports.get(name).filter(|port| plan::is_managed(port, self.vrf))?;
         port.addresses.first().copied()
     }
 }
@@ -332,11 +332,11 @@ mod tests {
         let rejection = Rejection { reason: Reason::Protected, message: "it is protected".to_owned() };
         let rejected = Rejected { ports: BTreeMap::from([(port.clone(), rejection)]), ..Rejected::default() };
         let desired = Desired { provenance: Provenance::Pushed, rejected, ..Desired::unknown() };
-        let in_vrf = observed::Port {
+        let in_vrf = observed::ObservedPort {
             base: observed::Base::Ours,
             bound: Some("Vrfboot".to_owned()),
             addresses: BTreeSet::from([prefix]),
-            ..observed::Port::default()
+            ..observed::ObservedPort::default()
         };
         let observed = Observed {
             initialized: true,

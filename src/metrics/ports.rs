@@ -74,10 +74,10 @@ impl Metrics {
         self.ports.settled.set(i64::from(status.is_settled()));
     }
 
-    /// Counts a repair that has begun. `is_renewal`: the rows are deleted and written anew; otherwise one row is
+    /// Counts a repair that has begun. `is_recreation`: the rows are deleted and written anew; otherwise one row is
     /// written again.
-    pub fn repaired(&self, is_renewal: bool) {
-        let kind = if is_renewal { "renew" } else { "rewrite" };
+    pub fn repaired(&self, is_recreation: bool) {
+        let kind = if is_recreation { "recreate" } else { "rewrite" };
         self.ports.repairs.get_or_create(&RepairLabel { kind }).inc();
     }
 

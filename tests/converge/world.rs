@@ -373,7 +373,7 @@ impl World {
             remedies: &remedies,
         };
         let plan = Plan::new(facts, &self.config);
-        self.repairs.follow(&plan, &remedies, self.now);
+        self.repairs.record(&plan, &remedies, self.now);
         let is_refused = |number: usize| mask & (1 << (number % 8)) != 0;
         let (refused, taken): (Vec<_>, Vec<_>) =
             plan.steps.iter().cloned().enumerate().partition(|(number, _)| is_refused(*number));

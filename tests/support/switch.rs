@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use leafboot_core::names::Mac;
-use leafboot_core::observed::{Link, Links, Observed, Port};
+use leafboot_core::observed::{Link, Links, Observed, ObservedPort};
 use tempfile::TempDir;
 
 use super::{eventually, run};
@@ -159,7 +159,7 @@ impl Switch {
 
 /// A link without carrier for each port, as intfmgrd says it has made it.
 pub fn links(observed: &Observed) -> Links {
-    let link = |port: &Port| Link {
+    let link = |port: &ObservedPort| Link {
         ifindex: 1,
         mac: Mac([2, 0, 0, 0, 0, 1]),
         mtu: 9100,
@@ -171,7 +171,7 @@ pub fn links(observed: &Observed) -> Links {
         assigned: port.bound_addresses.iter().map(|prefix| prefix.gateway_net().into()).collect(),
         duplicates: BTreeSet::new(),
     };
-    let loopback = Port { bound: observed.loopback.bound.clone(), ..Port::default() };
+    let loopback = ObservedPort { bound: observed.loopback.bound.clone(), ..ObservedPort::default() };
     let mut loopback = link(&loopback);
     loopback.assigned = observed.loopback.bound_addresses.iter().filter_map(|net| net.parse().ok()).collect();
     Links {

@@ -1,105 +1,107 @@
-//! The boot ACL comes before everything else of a port, and goes after everything else.
+//! The boot ACL: its rows, its facts and its repair. A port gets the ACL before anything else, and loses it after everything
+//! else.
 //!
-//! Must never: list a port that somebody else has, drop one that the boot VRF still has, or write a rule that permits while
-//! one that denies is missing.
+//! Must never: list a port that is in use outside the boot VRF, drop a port that is still in the boot VRF, or write a
+//! permitting rule while a denying rule is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::acl_rules::{WantedRule, WantedRules};
-use super::{Remedies, Step, Subject, Waiting, has_traces, holds};
+use super::{Remedies, Step, Subject, Waiting, has_leftover_interface, is_managed};
 use crate::acl;
 use crate::desired::{self, Desired, Provenance};
 use crate::names::{AclName, PortName};
-use crate::observed::{Acl, Base, Observed, Port};
+use crate::observed::{Base, Observed, ObservedAcl, ObservedPort};
 use crate::rows::{self, Fields, RowKey};
 use crate::settings::Settings;
 
-/// How far the boot ACL is, for every port.
-pub(super) struct Guard<'a> {
+/// The state of the boot ACL, for all ports.
+pub(super) struct AclState<'a> {
     name: &'a AclName,
     desired: &'a Desired,
-    acl: &'a Acl,
+    acl: &'a ObservedAcl,
     remedies: &'a Remedies,
-    /// The ports that the table's row lists now.
+    /// The ports in the list of the table's row.
     listed: BTreeSet<PortName>,
     rules: WantedRules,
-    /// The ASIC's tables that have the rules of all ports.
-    whole: BTreeSet<&'a String>,
-    /// What all ports wait for.
+    /// The ASIC's tables that have every shared rule.
+    complete: BTreeSet<&'a String>,
+    /// The fact that all ports wait for.
     waiting: Option<Waiting>,
-    /// The facts that are missing of the table and of its rules.
+    /// The missing facts of the table and of its rules.
     pub missing: BTreeMap<Subject, Waiting>,
-    /// The rules that were taken out to come again, and are out.
-    pub renewed: BTreeSet<Subject>,
+    /// The rules that a repair recreates and that orchagent has removed by now.
+    pub removed: BTreeSet<Subject>,
 }
 
-impl<'a> Guard<'a> {
-    /// Judges the ACL's rows and facts; the steps that may be done now come with it.
+impl<'a> AclState<'a> {
+    /// Computes the state from the ACL's rows and facts, and the steps that may be done now.
     ///
-    /// Table before rules: caclmgrd dies of a rule whose table has no row (`scripts/caclmgrd: run`), and each change of
-    /// a table's row makes it rebuild the leaf's ip6tables, so all ports that come and go now are one change.
+    /// The table's row comes before its rules, because caclmgrd crashes on a rule whose table has no row (`scripts/caclmgrd:
+    /// run`). All ports that enter or leave now are one change of the table's row, because caclmgrd rebuilds the leaf's
+    /// ip6tables at each change.
     pub(super) fn new(
         desired: &'a Desired,
         observed: &'a Observed,
         remedies: &'a Remedies,
-        config: &'a Settings,
+        settings: &'a Settings,
     ) -> (Self, Vec<Step>) {
-        let (name, acl) = (&config.acl.table, &observed.acl);
-        let rules = WantedRules::new(desired, config);
+        let (name, acl) = (&settings.acl.table, &observed.acl);
+        let rules = WantedRules::new(desired, settings);
         let listed = acl.table.as_ref().map(listed_ports).unwrap_or_default();
-        let (missing, renewed) = (BTreeMap::new(), BTreeSet::new());
-        let whole = rules.whole_tables(acl);
-        let mut guard =
-            Self { name, desired, acl, remedies, listed, rules, whole, waiting: None, missing, renewed };
+        let (missing, removed) = (BTreeMap::new(), BTreeSet::new());
+        let complete = rules.complete_tables(acl);
+        let mut state =
+            Self { name, desired, acl, remedies, listed, rules, complete, waiting: None, missing, removed };
         if acl.table.as_ref().is_some_and(|row| !rows::is_our_acl_table(row)) {
-            guard.waiting = Some(Waiting::UnmanagedAclTable(name.clone()));
-            return (guard, Vec::new());
+            state.waiting = Some(Waiting::UnmanagedAclTable(name.clone()));
+            return (state, Vec::new());
         }
-        // Nobody boots: what is there stays until it is retired, and what is being retired does not come back. Rules whose
-        // table somebody has deleted need it: SONiC's YANG refuses them without, and caclmgrd dies of them.
+        // While no port boots, the ACL is not written: it stays as it is until `leafboot retire`, which may be deleting it now.
+        // Rules without a table are the exception: SONiC's YANG refuses them, and caclmgrd crashes on them.
         let is_orphaned = acl.table.is_none() && !acl.rules.is_empty();
-        let is_empty = !observed.ports.values().any(|port| holds(port, &config.boot.vrf));
-        if desired.ports.is_empty() && guard.listed.is_empty() && is_empty && !is_orphaned {
-            return (guard, Vec::new());
+        let is_empty = !observed.ports.values().any(|port| is_managed(port, &settings.boot.vrf));
+        if desired.ports.is_empty() && state.listed.is_empty() && is_empty && !is_orphaned {
+            return (state, Vec::new());
         }
-        guard.waiting = guard.why_unready();
-        let ports = guard.wanted_ports(desired, observed, config);
-        let is_inside = |name: &&PortName| holds(&observed.ports[*name], &config.boot.vrf);
+        state.waiting = state.why_table_not_ready();
+        let ports = state.wanted_ports(desired, observed, settings);
+        let is_inside = |name: &&PortName| is_managed(&observed.ports[*name], &settings.boot.vrf);
         let inside = ports.iter().filter(is_inside).cloned().collect();
-        let mut steps = guard.table_steps(&ports, &inside);
-        steps.extend(guard.rule_steps());
-        steps.extend(guard.repair());
-        (guard, steps)
+        let mut steps = state.table_steps(&ports, &inside);
+        steps.extend(state.rule_steps());
+        steps.extend(state.repair());
+        (state, steps)
     }
 
-    /// Why a port may not go a step further into the boot VRF: nothing, when the ACL stands before it in the ASIC.
-    pub(super) fn why_open(&self, name: &PortName, port: &Port) -> Option<Waiting> {
+    /// Why a port may not take its next step into the boot VRF; none when the ASIC has the whole ACL for it.
+    pub(super) fn why_acl_unready(&self, name: &PortName, port: &ObservedPort) -> Option<Waiting> {
         let own = || self.rules.own(name).iter().find_map(|rule| rule.missing(self.name, self.acl));
-        self.why_unguarded(name, port).or_else(own)
+        self.why_not_isolated(name, port).or_else(own)
     }
 
-    /// Why a port is not isolated. Its own rules do not count: they only permit, so a port without them is shut too far.
-    pub(super) fn why_unguarded(&self, name: &PortName, port: &Port) -> Option<Waiting> {
+    /// Why a port is not isolated. The port's own rules do not count: they only permit, so a port without them is isolated, too.
+    pub(super) fn why_not_isolated(&self, name: &PortName, port: &ObservedPort) -> Option<Waiting> {
         if let Some(waiting) = &self.waiting {
             return Some(waiting.clone());
         }
         if !self.listed.contains(name) {
             return Some(Waiting::AclRowsPending(self.name.clone()));
         }
-        let is_bound = port.acl_tables.iter().any(|table| self.whole.contains(table));
+        let is_bound = port.acl_tables.iter().any(|table| self.complete.contains(table));
         (!is_bound).then(|| Waiting::AclBound(self.name.clone()))
     }
 
-    /// Why a port is not rid of the ACL: the table's row lists it, or the ASIC has not let go of it yet. A table of which
-    /// something is missing denies a tenant no less.
-    pub(super) fn why_guarded(&self, name: &PortName, port: &Port) -> Option<Waiting> {
+    /// Why a port still has the ACL: the table's row lists it, or the ASIC still binds the table to it. An incomplete table counts,
+    /// too, because it may deny a tenant's packets.
+    pub(super) fn why_acl_remains(&self, name: &PortName, port: &ObservedPort) -> Option<Waiting> {
         let is_bound = self.acl.asic_entries.values().any(|table| port.acl_tables.contains(table));
-        let is_guarded = self.listed.contains(name) || is_bound;
-        is_guarded.then(|| Waiting::AclUnbound(self.name.clone()))
+        let remains = self.listed.contains(name) || is_bound;
+        remains.then(|| Waiting::AclUnbound(self.name.clone()))
     }
 
-    /// The table's row. It lists no further port until the rules of all ports stand; a new one lists those that are in the
-    /// boot VRF already, for they are open without it.
+    /// The steps for the table's row. The row gets no further port until every shared rule has its row. A new row lists the ports
+    /// that are in the boot VRF already, because they are not isolated without it.
     fn table_steps(&self, ports: &BTreeSet<PortName>, inside: &BTreeSet<PortName>) -> Vec<Step> {
         let key = RowKey::AclTable(self.name.clone());
         let Some(row) = &self.acl.table else {
@@ -109,20 +111,20 @@ impl<'a> Guard<'a> {
         if !self.rules.shared().all(|rule| rule.is_written(self.acl)) {
             list.retain(|port| self.listed.contains(port));
         }
-        mended(key, row, rows::acl_table_fields(&list), rows::is_same_acl_table)
+        corrected(key, row, rows::acl_table_fields(&list), rows::is_same_acl_table)
     }
 
-    /// The rules' rows. Those that deny come first and alone: the others wait until the ASIC has them. orchagent takes a
-    /// batch of rows in an order of its own, by key or by priority depending on the release (`orchagent/aclorch.cpp:
-    /// AclOrch::doAclRuleTask`), and one that permits must not come before one that denies.
+    /// The steps for the rules' rows. Denying rules are written first and alone; permitting rules wait until the ASIC has them.
+    /// orchagent works off a batch of rows by key or by priority, depending on the release (`orchagent/aclorch.cpp:
+    /// AclOrch::doAclRuleTask`), and no permitting rule may reach the ASIC before a denying one.
     fn rule_steps(&self) -> Vec<Step> {
         let denies = |rule: &WantedRule| rule.missing(self.name, self.acl).is_none();
         let mut steps: Vec<Step> = self.rules.denying.iter().flat_map(|rule| self.rule_step(rule)).collect();
         if self.rules.denying.iter().all(denies) {
             steps.extend(self.rules.all_permitting().flat_map(|rule| self.rule_step(rule)));
         }
-        // A port's own rule that no document asks for is taken away when metal-core has pushed. All others follow from the
-        // settings, and what these do not permit any more is not permitted.
+        // A port's own rule goes only when a push no longer asks for it. All other rules follow from the settings: a rule that
+        // the settings no longer have goes at once.
         let may_go = |rule: &&String| {
             self.desired.provenance == Provenance::Pushed || !rule.starts_with(acl::GATEWAY_RULES)
         };
@@ -131,21 +133,22 @@ impl<'a> Guard<'a> {
         steps
     }
 
-    /// What one rule's row lacks.
+    /// The steps for one rule's row.
     fn rule_step(&self, rule: &WantedRule) -> Vec<Step> {
         let key = self.rule_key(&rule.name);
-        let is_renewing = self.remedies.renew.contains(&Subject::AclRule(rule.name.clone()));
+        let is_recreating = self.remedies.recreate.contains(&Subject::AclRule(rule.name.clone()));
         match self.acl.rules.get(&rule.name) {
-            Some(_) if is_renewing => vec![Step::Delete(key)],
-            Some(row) => mended(key, row, rule.row.clone(), Fields::eq),
-            // orchagent has not heard yet that the row is gone; what is written now would be one rule with it.
-            None if is_renewing && self.has_state(&rule.name) => Vec::new(),
+            Some(_) if is_recreating => vec![Step::Delete(key)],
+            Some(row) => corrected(key, row, rule.row.clone(), Fields::eq),
+            // orchagent has not seen the deletion yet. It would take a row that is written now as an update of the old rule.
+            None if is_recreating && self.has_state(&rule.name) => Vec::new(),
             None => vec![Step::Set(key, rule.row.clone())],
         }
     }
 
-    /// Notes what is missing in spite of its row, and writes again what is due. Before orchagent has made ports, the ASIC has
-    /// nothing and STATE_DB a former run's word: then nothing is missing that does not come by itself.
+    /// Records the facts that are missing although their rows are there, and returns the repair's steps that are due. Nothing is
+    /// missing before orchagent has created ports: then the ASIC is empty, STATE_DB is of an earlier run, and everything comes
+    /// by itself.
     fn repair(&mut self) -> Vec<Step> {
         let mut steps = Vec::new();
         if !self.acl.has_ports {
@@ -158,15 +161,15 @@ impl<'a> Guard<'a> {
         for rule in self.rules.all() {
             let subject = Subject::AclRule(rule.name.clone());
             let is_gone = !self.acl.rules.contains_key(&rule.name) && !self.has_state(&rule.name);
-            if is_gone && self.remedies.renew.contains(&subject) {
-                self.renewed.insert(subject.clone());
+            if is_gone && self.remedies.recreate.contains(&subject) {
+                self.removed.insert(subject.clone());
             }
-            // One that was refused is taken once its table is there.
+            // A refused rule is repaired once its table is active.
             let is_refusal = |fact: &Waiting| matches!(fact, Waiting::AclRuleRefused(..));
             let may_come = |fact: &Waiting| self.acl.table_active || !is_refusal(fact);
             let fact = rule.missing(self.name, self.acl);
             let fact = fact.filter(|fact| fact.lateness().is_some() && may_come(fact));
-            // One that permits is repaired when those that deny are there.
+            // Permitting rules are repaired when all denying rules are there.
             let is_next = !denial || self.rules.denying.iter().any(|denying| denying.name == rule.name);
             if let Some(fact) = fact.filter(|_| is_next) {
                 if self.remedies.rewrite.contains(&subject) {
@@ -188,7 +191,7 @@ impl<'a> Guard<'a> {
         steps
     }
 
-    /// A table that orchagent has refused is taken only when its row is written again: what was wrong with it may be over.
+    /// The repair of a table that orchagent has refused: its row is written again, because the reason may be gone.
     fn repair_table(&mut self) -> Option<Step> {
         let row = self.acl.table.as_ref().filter(|_| !self.acl.table_active)?;
         self.missing.insert(Subject::AclTable, Waiting::AclTableActive(self.name.clone()));
@@ -200,41 +203,46 @@ impl<'a> Guard<'a> {
         RowKey::AclRule(self.name.clone(), rule.to_owned())
     }
 
-    /// Whether a rule is to stand; those of a rejected port stay as they are.
+    /// Whether a rule is wanted. A rejected port keeps its own rules.
     fn is_wanted(&self, name: &str) -> bool {
         let is_rejected = |port: &PortName| acl::is_own_rule(name, port);
         self.rules.all().any(|rule| rule.name == name) || self.desired.rejected.ports.keys().any(is_rejected)
     }
 
-    /// Whether orchagent says anything of a rule.
+    /// Whether STATE_DB has a status of the rule.
     fn has_state(&self, rule: &str) -> bool {
         self.acl.active_rules.contains(rule) || self.acl.refused_rules.contains(rule)
     }
 
-    /// The ports that the table is to list: those that nothing else claims any more and that are to boot, and those
-    /// that are still on their way out. A LAG member would take the table from all of them; but a port that has become one
-    /// in CONFIG_DB is none in the ASIC while it is in the boot VRF (`cfgmgr/teammgr.cpp: TeamMgr::addLagMember` passes over
-    /// a port that has a master), and it would be open without the ACL.
-    fn wanted_ports(&self, desired: &Desired, observed: &Observed, config: &Settings) -> BTreeSet<PortName> {
-        let vrf = &config.boot.vrf;
-        let wants = |(name, port): &(&PortName, &Port)| {
+    /// The ports that the table is to list: desired ports that nothing else uses any more, and ports on their way out. A LAG member
+    /// in the list makes the table inactive for all ports. But a port that joins a LAG in CONFIG_DB while it is in the boot VRF
+    /// does not join it in the ASIC (`cfgmgr/teammgr.cpp: TeamMgr::addLagMember` skips a port with a master), so such a port
+    /// stays in the list until it has left the VRF.
+    fn wanted_ports(
+        &self,
+        desired: &Desired,
+        observed: &Observed,
+        settings: &Settings,
+    ) -> BTreeSet<PortName> {
+        let vrf = &settings.boot.vrf;
+        let wants = |(name, port): &(&PortName, &ObservedPort)| {
             let (is_there, is_desired) = (port.row.is_some(), desired.ports.contains_key(*name));
-            let is_protected = desired::is_protected(name, port.row.as_ref(), &config.boot);
-            let to_boot = is_there && is_desired && is_unclaimed(port) && !is_protected;
+            let is_protected = desired::is_protected(name, port.row.as_ref(), &settings.boot);
+            let to_boot = is_there && is_desired && is_free_of_others(port) && !is_protected;
             let is_listed = self.listed.contains(*name);
             let is_to_stay = !desired.releases(name) && !desired.is_uplink(name);
             let kept = is_listed && is_there && is_to_stay && port.lag.is_none();
-            let leaving = holds(port, vrf) || is_listed && has_traces(port);
+            let leaving = is_managed(port, vrf) || is_listed && has_leftover_interface(port);
             to_boot || kept || leaving
         };
         observed.ports.iter().filter(wants).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Why the table and the rules of all ports do not stand.
-    fn why_unready(&self) -> Option<Waiting> {
-        // But for its ports the row is as it is to be.
+    /// Why the table and the shared rules are not complete.
+    fn why_table_not_ready(&self) -> Option<Waiting> {
+        // Compare the row without its list of ports.
         let stands = self.table_steps(&self.listed, &self.listed).is_empty();
-        // The rules that permit are written after those that deny stand.
+        // Permitting rules are written only when the ASIC has the denying ones, so they do not count here.
         if !stands || !self.rules.denying.iter().all(|rule| rule.is_written(self.acl)) {
             Some(Waiting::AclRowsPending(self.name.clone()))
         } else if !self.acl.table_active {
@@ -245,10 +253,9 @@ impl<'a> Guard<'a> {
     }
 }
 
-/// Writes a row over what somebody has made of it, then takes away what is none of ours: one more match in a rule makes
-/// another rule of it, and a table with a field that it does not know is no table to orchagent (`orchagent/aclorch.cpp:
-/// AclOrch::doAclTableTask`).
-fn mended(
+/// The steps that correct an edited row: they set leafboot's fields and delete all others. A further match would change a rule's
+/// meaning, and orchagent refuses a table with an unknown field (`orchagent/aclorch.cpp: AclOrch::doAclTableTask`).
+fn corrected(
     key: RowKey,
     row: &Fields,
     wanted: Fields,
@@ -267,14 +274,14 @@ fn mended(
     steps
 }
 
-/// The ports that a row lists, as far as they are front-panel ports.
+/// The front-panel ports in the list of a table's row.
 fn listed_ports(row: &Fields) -> BTreeSet<PortName> {
     rows::acl_table_ports(row).iter().filter_map(|name| name.parse().ok()).collect()
 }
 
-/// Whether nobody else has the port, down to the ASIC: an ACL on a tenant's port would cut the tenant off, and one on a
-/// LAG member makes the whole table inactive (`orchagent/aclorch.cpp: AclOrch::processAclTablePorts`).
-fn is_unclaimed(port: &Port) -> bool {
+/// Whether nothing outside the boot VRF uses the port, in CONFIG_DB, STATE_DB and ASIC_DB. The ACL on a tenant's port would cut
+/// the tenant off, and a LAG member makes the whole table inactive (`orchagent/aclorch.cpp: AclOrch::processAclTablePorts`).
+fn is_free_of_others(port: &ObservedPort) -> bool {
     let is_bridged = !port.vlans.is_empty() || !port.bound_vlans.is_empty() || port.bridge_port;
     let is_addressed = !port.addresses.is_empty() || !port.other_addresses.is_empty();
     let is_routed = port.bound.is_some() || port.router_interface || is_addressed;

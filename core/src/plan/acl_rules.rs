@@ -1,6 +1,6 @@
-//! The rules that the boot ACL is to have, and what each of them lacks.
+//! The rules that the boot ACL is to have, and the facts that each of them lacks.
 //!
-//! Must never: take orchagent's word for a rule: it does not say what it has lost.
+//! Must never: rely on STATE_DB alone: orchagent does not report there when the ASIC loses a rule.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,34 +8,34 @@ use super::Waiting;
 use crate::acl::{self, Action, Rule};
 use crate::desired::Desired;
 use crate::names::{AclName, BootPrefix, PortName};
-use crate::observed::Acl;
+use crate::observed::ObservedAcl;
 use crate::rows::{self, Fields};
 use crate::settings::Settings;
 
-/// Every rule that is to stand.
+/// The rules that the boot ACL is to have.
 pub(super) struct WantedRules {
-    /// The rules of all ports that deny.
+    /// The shared rules that deny.
     pub denying: Vec<WantedRule>,
-    /// The rules of all ports that permit.
+    /// The shared rules that permit.
     pub permitting: Vec<WantedRule>,
     /// Each port's own rules. They only permit.
     own: BTreeMap<PortName, Vec<WantedRule>>,
 }
 
-/// One rule and its row.
+/// A rule's name and its row.
 pub(super) struct WantedRule {
     pub name: String,
     pub row: Fields,
 }
 
 impl WantedRules {
-    pub fn new(desired: &Desired, config: &Settings) -> Self {
+    pub fn new(desired: &Desired, settings: &Settings) -> Self {
         let wanted = |rules: &[Rule]| rules.iter().map(WantedRule::new).collect();
         let own = |(port, prefix): (&PortName, &BootPrefix)| {
-            (port.clone(), wanted(&acl::gateway_rules(config, port, *prefix)))
+            (port.clone(), wanted(&acl::gateway_rules(settings, port, *prefix)))
         };
         let (denying, permitting): (Vec<Rule>, Vec<Rule>) =
-            acl::rules(config).into_iter().partition(|rule| rule.action == Action::Drop);
+            acl::rules(settings).into_iter().partition(|rule| rule.action == Action::Drop);
         Self {
             denying: wanted(&denying),
             permitting: wanted(&permitting),
@@ -43,17 +43,17 @@ impl WantedRules {
         }
     }
 
-    /// The rules of all ports.
+    /// The rules that all ports share.
     pub fn shared(&self) -> impl Iterator<Item = &WantedRule> {
         self.denying.iter().chain(&self.permitting)
     }
 
-    /// The rules of one port.
+    /// The rules of one port alone.
     pub fn own(&self, port: &PortName) -> &[WantedRule] {
         self.own.get(port).map_or(&[], Vec::as_slice)
     }
 
-    /// All rules that permit.
+    /// All permitting rules, shared ones first.
     pub fn all_permitting(&self) -> impl Iterator<Item = &WantedRule> {
         self.permitting.iter().chain(self.own.values().flatten())
     }
@@ -62,8 +62,8 @@ impl WantedRules {
         self.denying.iter().chain(self.all_permitting())
     }
 
-    /// The ASIC's tables that have the rules of all ports, every one.
-    pub fn whole_tables<'a>(&self, acl: &'a Acl) -> BTreeSet<&'a String> {
+    /// The objects of the ASIC's ACL tables that have every shared rule.
+    pub fn complete_tables<'a>(&self, acl: &'a ObservedAcl) -> BTreeSet<&'a String> {
         let table = |rule: &WantedRule| acl.asic_entries.get(&rule.name);
         let tables: BTreeSet<&String> = acl.asic_entries.values().collect();
         tables.into_iter().filter(|whole| self.shared().all(|rule| table(rule) == Some(whole))).collect()
@@ -75,8 +75,8 @@ impl WantedRule {
         Self { name: rule.name.clone(), row: rows::acl_rule_fields(rule) }
     }
 
-    /// What the rule lacks; none: its row stands, orchagent has it, and so has the ASIC.
-    pub fn missing(&self, table: &AclName, acl: &Acl) -> Option<Waiting> {
+    /// The first fact that the rule lacks; none if its row is right, orchagent reports it active, and the ASIC has it.
+    pub fn missing(&self, table: &AclName, acl: &ObservedAcl) -> Option<Waiting> {
         let (table, name) = (table.clone(), self.name.clone());
         if !self.is_written(acl) {
             Some(Waiting::AclRowsPending(table))
@@ -91,8 +91,8 @@ impl WantedRule {
         }
     }
 
-    /// Whether the row stands as it is to be.
-    pub fn is_written(&self, acl: &Acl) -> bool {
+    /// Whether CONFIG_DB has the row as it is to be.
+    pub fn is_written(&self, acl: &ObservedAcl) -> bool {
         acl.rules.get(&self.name) == Some(&self.row)
     }
 }

@@ -1,22 +1,22 @@
-//! The address rows of a port that is not ours yet, or no longer: what is deleted, and what is waited for.
+//! Removal of all addresses of a port: the steps, and the fact to wait for.
 //!
-//! Must never: decide whether the port is to lose them.
+//! Must never: decide whether the port is to lose its addresses.
 
 use super::{Step, Waiting};
 use crate::names::PortName;
-use crate::observed::Port;
+use crate::observed::ObservedPort;
 use crate::rows::RowKey;
 
-/// The deletes of every address row on a port, whoever wrote it.
-pub(super) fn delete_addresses(name: &PortName, port: &Port) -> Vec<Step> {
+/// The steps that delete every address row on a port, also unmanaged ones.
+pub(super) fn delete_addresses(name: &PortName, port: &ObservedPort) -> Vec<Step> {
     let gateways = port.addresses.iter().map(|prefix| RowKey::Address(name.clone(), *prefix));
     let others =
         port.other_addresses.iter().map(|address| RowKey::OtherAddress(name.clone(), address.clone()));
     gateways.chain(others).map(Step::Delete).collect()
 }
 
-/// An address that intfmgrd still has on the port.
-pub(super) fn why_addressed(port: &Port) -> Option<Waiting> {
+/// The fact to wait for while intfmgrd still has an address on the port.
+pub(super) fn why_address_remains(port: &ObservedPort) -> Option<Waiting> {
     let other =
         || port.other_bound_addresses.first().map(|address| Waiting::UnmanagedAddressGone(address.clone()));
     port.bound_addresses.first().map(|address| Waiting::AddressGone(*address)).or_else(other)

@@ -1,111 +1,117 @@
-//! A port's way out: its machine is told, then address, base row, every fact after them, and the boot ACL last.
+//! A port's way out of the boot VRF: the final Router Advertisement, then address and base row, each with its facts, and the boot
+//! ACL last.
 //!
-//! Must never: take the ACL off a port that anything of the boot VRF is still on.
+//! Must never: take the ACL off a port while SONiC has anything of the boot VRF on it.
 
 use std::collections::BTreeSet;
 
-use super::addresses::why_addressed;
-use super::{Need, Step, Subject, View, Waiting, has_traces, holds};
+use super::addresses::why_address_remains;
+use super::{Context, Progress, Step, Subject, Waiting, has_leftover_interface, is_managed};
 use crate::desired::Provenance;
 use crate::names::{BootPrefix, PortName};
-use crate::observed::{Base, Port};
+use crate::observed::{Base, ObservedPort};
 use crate::port_role::{self, PortRole, RaState};
 use crate::rows::RowKey;
 
-impl View<'_> {
-    /// What a port needs that is not to boot: nothing, unless it is still ours.
-    pub(super) fn leave(&self, name: &PortName, port: &Port) -> Need {
-        if holds(port, self.vrf()) {
+impl Context<'_> {
+    /// How far a released port is on its way out. A port that leafboot never managed is done.
+    pub(super) fn leave(&self, name: &PortName, port: &ObservedPort) -> Progress {
+        if is_managed(port, self.vrf()) {
             return match &port.base {
-                Base::Foreign(vrf) => Need::Fact(Waiting::UnmanagedInterface(vrf.clone())),
-                Base::Ours | Base::Absent => self.withdraw(name, port),
+                Base::Unmanaged(vrf) => Progress::Waits(Waiting::UnmanagedInterface(vrf.clone())),
+                Base::Ours | Base::Absent => self.remove_from_vrf(name, port),
             };
         }
-        // Whoever deleted the base row left the address: on a tenant's next base row it would be the tenant's.
+        // Somebody has deleted the base row and left the address. The address would become part of a tenant's next interface.
         let left = port.addresses.iter().filter(|prefix| self.is_left_over(port, prefix));
         let steps: Vec<Step> =
             left.map(|prefix| Step::Delete(RowKey::Address(name.clone(), *prefix))).collect();
-        if steps.is_empty() { self.remains(name, port) } else { Need::Steps(steps) }
+        if steps.is_empty() { self.await_removal(name, port) } else { Progress::Steps(steps) }
     }
 
-    /// Whether an address of a port outside the boot VRF can be nobody's but ours.
-    fn is_left_over(&self, port: &Port, prefix: &BootPrefix) -> bool {
-        port.base == Base::Absent && self.config.boot.supernet.contains(&prefix.net())
+    /// Whether an address of a port outside the boot VRF is certainly leafboot's.
+    fn is_left_over(&self, port: &ObservedPort, prefix: &BootPrefix) -> bool {
+        port.base == Base::Absent && self.settings.boot.supernet.contains(&prefix.net())
     }
 
-    /// What SONiC still has of a port that none of our rows speaks of any more.
-    pub(super) fn remains(&self, name: &PortName, port: &Port) -> Need {
+    /// What SONiC still has of a port whose rows are gone.
+    pub(super) fn await_removal(&self, name: &PortName, port: &ObservedPort) -> Progress {
         if let Some(prefix) = port.bound_addresses.iter().find(|prefix| self.is_left_over(port, prefix)) {
-            return Need::Fact(Waiting::AddressGone(*prefix));
+            return Progress::Waits(Waiting::AddressGone(*prefix));
         }
-        // The rows are gone and intfmgrd has let go, but whoever writes the port's next row before the ASIC has let
-        // go gets a router interface in the old VRF (`consumer_state_table_pops.lua` merges DEL and SET).
-        if port.base == Base::Absent && has_traces(port) {
-            return Need::Fact(Waiting::RouterInterfaceGone);
+        // The rows are gone, and intfmgrd has removed the interface. But a base row that is written before the ASIC has removed
+        // its router interface gets one in the old VRF (swss-common `common/consumer_state_table_pops.lua` merges DEL and SET).
+        if port.base == Base::Absent && has_leftover_interface(port) {
+            return Progress::Waits(Waiting::RouterInterfaceGone);
         }
-        match self.guard.why_guarded(name, port) {
-            Some(waiting) => Need::Fact(waiting),
-            None => Need::Nothing,
+        match self.acl.why_acl_remains(name, port) {
+            Some(waiting) => Progress::Waits(waiting),
+            None => Progress::Done,
         }
     }
 
-    /// The way out of the VRF: addresses, then the base row, each when the one before is gone.
-    pub(super) fn withdraw(&self, name: &PortName, port: &Port) -> Need {
+    /// The way out of the VRF: first the addresses, then the base row, each step when the one before has taken effect.
+    pub(super) fn remove_from_vrf(&self, name: &PortName, port: &ObservedPort) -> Progress {
         if !port.addresses.is_empty() {
-            return self.withdraw_addresses(name, port, None);
+            return self.remove_addresses(name, port, None);
         }
-        if let Some(need) = self.clear_other_addresses(name, port) {
-            return need;
+        if let Some(progress) = self.clear_other_addresses(name, port) {
+            return progress;
         }
-        if let Some(waiting) = why_addressed(port) {
-            return Need::Fact(waiting);
+        if let Some(waiting) = why_address_remains(port) {
+            return Progress::Waits(waiting);
         }
         match (&port.base, &port.bound) {
-            (Base::Ours, _) => Need::Steps(vec![Step::Delete(RowKey::Interface(name.clone()))]),
-            (_, bound) => Need::Fact(self.why_bound(name, bound.as_deref().unwrap_or_default())),
+            (Base::Ours, _) => Progress::Steps(vec![Step::Delete(RowKey::Interface(name.clone()))]),
+            (_, bound) => Progress::Waits(self.why_still_bound(name, bound.as_deref().unwrap_or_default())),
         }
     }
 
-    /// Deletes the address rows on a port of the boot VRF that leafboot would not have written, IPv4 or IPv6: intfmgrd
-    /// lets no port go that has an address. A memory deletes nothing that is not ours.
-    pub(super) fn clear_other_addresses(&self, name: &PortName, port: &Port) -> Option<Need> {
+    /// Deletes the unmanaged address rows, IPv4 and IPv6, on a port in the boot VRF: intfmgrd keeps the interface while it has an
+    /// address. A restored document deletes no unmanaged row. None if there are no such rows.
+    pub(super) fn clear_other_addresses(&self, name: &PortName, port: &ObservedPort) -> Option<Progress> {
         let row = |address: &String| RowKey::OtherAddress(name.clone(), address.clone());
         let first = port.other_addresses.first()?;
         Some(match self.desired.provenance {
-            Provenance::Pushed => {
-                Need::Steps(port.other_addresses.iter().map(|address| Step::Delete(row(address))).collect())
-            }
-            Provenance::Restored => Need::Fact(Waiting::UnmanagedAddress(row(first).to_string())),
+            Provenance::Pushed => Progress::Steps(
+                port.other_addresses.iter().map(|address| Step::Delete(row(address))).collect(),
+            ),
+            Provenance::Restored => Progress::Waits(Waiting::UnmanagedAddress(row(first).to_string())),
         })
     }
 
-    /// What keeps intfmgrd from letting a port go whose base row is gone: an address in the kernel that no row names
-    /// (`cfgmgr/intfmgr.cpp: IntfMgr::getIntfIpCount`), or nothing but time.
-    pub(super) fn why_bound(&self, name: &PortName, vrf: &str) -> Waiting {
+    /// Why intfmgrd still has a port whose base row is gone: an address in the kernel that no row names
+    /// (`cfgmgr/intfmgr.cpp: IntfMgr::getIntfIpCount`), or only a delay.
+    pub(super) fn why_still_bound(&self, name: &PortName, vrf: &str) -> Waiting {
         let address = self.facts.links.get(name).and_then(|link| link.assigned.first());
         address
             .map_or_else(|| Waiting::InterfaceGone(vrf.to_owned()), |net| Waiting::StrayKernelAddress(*net))
     }
 
-    /// Whether a port that was taken out to come again is out.
-    pub(super) fn is_renewed(&self, name: &PortName, port: &Port) -> bool {
-        let is_renewing = self.facts.remedies.renew.contains(&Subject::Port(name.clone()));
-        is_renewing && !holds(port, self.vrf()) && !port.router_interface
+    /// Whether a port that a repair recreates is removed by now.
+    pub(super) fn is_removed(&self, name: &PortName, port: &ObservedPort) -> bool {
+        let is_recreating = self.facts.remedies.recreate.contains(&Subject::Port(name.clone()));
+        is_recreating && !is_managed(port, self.vrf()) && !port.router_interface
     }
 
-    /// Deletes the port's address rows but `keep`, once its machine has been told.
-    pub(super) fn withdraw_addresses(&self, name: &PortName, port: &Port, keep: Option<BootPrefix>) -> Need {
+    /// Deletes the port's address rows except `keep`, once the final Router Advertisement was sent.
+    pub(super) fn remove_addresses(
+        &self,
+        name: &PortName,
+        port: &ObservedPort,
+        keep: Option<BootPrefix>,
+    ) -> Progress {
         if self.must_cease(name) {
-            return Need::Fact(Waiting::FinalAdvertisementSent);
+            return Progress::Waits(Waiting::FinalAdvertisementSent);
         }
         let stale = port.addresses.iter().filter(|address| Some(**address) != keep);
-        Need::Steps(stale.map(|address| Step::Delete(RowKey::Address(name.clone(), *address))).collect())
+        Progress::Steps(stale.map(|address| Step::Delete(RowKey::Address(name.clone(), *address))).collect())
     }
 
-    /// Whether the port still advertises and is to cease, or its machine can be told that it ceases and has not been.
-    /// A port that goes only to come again with the same prefix serves until then.
+    /// Whether the final Router Advertisement is still to be sent. A port that a repair recreates with the same prefix sends none:
+    /// it serves until its address goes.
     fn must_cease(&self, name: &PortName) -> bool {
-        // Whether the ASIC routes for the port says nothing of what its machine has been told.
+        // The machine may have a router also while the ASIC does not route for the port.
         let role =
             port_role::port_role(Some(self.desired), name, self.facts.links, &BTreeSet::new(), self.vrf());
         match (role, self.facts.ra.get(name)) {

@@ -1,11 +1,12 @@
-//! Facts that stay away although their rows are there: how long each has been missing, and what is to be done about it.
+//! Repairs of facts that are missing although their rows are there: how long each fact has been missing, and what to do.
 //!
-//! STATE_DB's «ok» means that a daemon has asked for a thing, not that the thing is there (`cfgmgr/intfmgr.cpp:
-//! IntfMgr::doIntfAddrTask`), and a daemon hears of no row that FLUSHDB took away. A fact that is missing for longer than it
-//! may take ([`Waiting::lateness`]) is repaired: first its row is written again, for a daemon that reads the same row again
-//! does the same work again; if that does not help, the thing is taken out in SONiC's order and written anew.
+//! STATE_DB's «ok» says that a daemon has asked the kernel for something, not that the kernel has it (`cfgmgr/intfmgr.cpp:
+//! IntfMgr::doIntfAddrTask`), and daemons miss the rows that FLUSHDB deletes. A fact that is missing for longer than
+//! [`Waiting::lateness`] is repaired. First its row is written again, which makes the daemon do the same work again. If that
+//! does not help, and the kernel or the ASIC contradicts a daemon, the thing is recreated: its rows are deleted in SONiC's
+//! order and written again.
 //!
-//! Must never: repair in a tight loop: the pause doubles with each attempt, and somebody else may be writing too.
+//! Must never: repair in a tight loop. The pause doubles with each attempt, because another program may be writing, too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,26 +15,26 @@ use std::time::{Duration, Instant};
 use super::{Plan, Waiting};
 use crate::names::PortName;
 
-/// The pause after the first attempt; it doubles with each further one.
+/// The pause after the first attempt. It doubles with each further attempt.
 const PAUSE: Duration = Duration::from_secs(2);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
-/// A subject that has had all its facts for this long starts from the first pause again.
-const QUIET: Duration = Duration::from_secs(60);
-/// What has become due while a pass was made is done after this time.
-const SOON: Duration = Duration::from_millis(100);
-/// A denying rule of the boot ACL may be missing for this long before the ports leave the boot VRF. orchagent makes a rule
-/// again within a second; a port must not stay open because it does not.
-const OPEN_MAX: Duration = Duration::from_secs(10);
+/// A subject's attempts are forgotten when it has had all its facts for this long.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
+/// The shortest time to the next pass, for a repair that became due during this one.
+const NEXT_PASS_MIN: Duration = Duration::from_millis(100);
+/// How long a denying rule of the boot ACL may be missing before all ports leave the boot VRF. orchagent creates a rule again
+/// within a second; if it does not, the ports must not stay in the VRF without isolation.
+const DENIAL_MISSING_MAX: Duration = Duration::from_secs(10);
 
-/// What a repair is about.
+/// What is repaired.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     /// The boot VRF.
     Vrf,
     /// The boot ACL's table.
     AclTable,
-    /// All rules of the boot ACL that deny: while one is missing, machines may reach too much.
+    /// All denying rules of the boot ACL. While one is missing, machines may reach too much.
     AclDenials,
     /// One rule of the boot ACL.
     AclRule(String),
@@ -56,76 +57,78 @@ impl fmt::Display for Subject {
     }
 }
 
-/// What is to be repaired in this pass.
+/// What to repair in this pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Remedies {
-    /// These have the row of their missing fact written again.
+    /// Write the row of the missing fact of these again.
     pub rewrite: BTreeSet<Subject>,
-    /// These go out and come again.
-    pub renew: BTreeSet<Subject>,
-    /// How many attempts were made at what is being repaired.
+    /// Recreate these: delete their rows, then write them again.
+    pub recreate: BTreeSet<Subject>,
+    /// The number of attempts so far at what is being repaired.
     pub attempts: BTreeMap<Subject, u32>,
-    /// A denying rule has been missing for too long: no port stays in the boot VRF.
-    pub is_shut: bool,
+    /// A denying rule has been missing for too long: take all ports out of the boot VRF.
+    pub evict_ports: bool,
 }
 
-/// An attempt that has begun: for the log.
+/// An attempt that has begun, for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attempt {
-    /// What is repaired.
+pub struct RepairAttempt {
+    /// The repaired subject.
     pub subject: Subject,
-    /// From 1.
+    /// The number of the attempt, from 1.
     pub number: u32,
-    /// The fact that is missing; none: it has just come.
+    /// The missing fact; none if it has just come.
     pub fact: Option<Waiting>,
-    /// The subject goes out and comes again; else its row is written again.
-    pub is_renewal: bool,
+    /// True: the subject is recreated. False: its row is written again.
+    pub is_recreation: bool,
 }
 
-/// The missing facts of all subjects, and what was tried.
+/// The missing facts of all subjects, and the attempts at each.
 #[derive(Debug, Default)]
 pub struct Repairs(BTreeMap<Subject, Repair>);
 
 #[derive(Debug)]
 struct Repair {
-    /// The missing fact; none: all are there.
+    /// The missing fact; none if all are there.
     fact: Option<Waiting>,
-    /// Since when that is so.
+    /// Since when `fact` has its value.
     since: Instant,
     attempts: u32,
     tried_at: Option<Instant>,
-    /// The row was written again since a fact is missing, and that did not help.
+    /// The row was written again while the fact was missing, and that did not help.
     is_rewritten: bool,
-    /// It is on its way out, to come again.
-    is_renewing: bool,
+    /// The subject is being removed, to be written again.
+    is_recreating: bool,
 }
 
 impl Repairs {
-    /// What is to be done now. `may_begin`: no repair begins while Redis refuses writes, for what goes could not come again.
+    /// What to do now. `may_begin` must be false while Redis refuses writes: what is removed could not be written again.
     pub fn remedies(&self, now: Instant, may_begin: bool) -> Remedies {
         let mut remedies = Remedies::default();
         for (subject, repair) in &self.0 {
             if repair.is_being_repaired() {
                 remedies.attempts.insert(subject.clone(), repair.attempts);
             }
-            if repair.is_renewing {
-                remedies.renew.insert(subject.clone());
+            if repair.is_recreating {
+                remedies.recreate.insert(subject.clone());
             }
             if may_begin && repair.due_at().is_some_and(|at| at <= now) {
-                let remedy = if repair.renews() { &mut remedies.renew } else { &mut remedies.rewrite };
+                let remedy = if repair.recreates() { &mut remedies.recreate } else { &mut remedies.rewrite };
                 remedy.insert(subject.clone());
             }
             let is_open = *subject == Subject::AclDenials && repair.fact.is_some();
-            remedies.is_shut |= is_open && now.saturating_duration_since(repair.since) >= OPEN_MAX;
+            remedies.evict_ports |=
+                is_open && now.saturating_duration_since(repair.since) >= DENIAL_MISSING_MAX;
         }
         remedies
     }
 
-    /// Takes in what a pass has found missing, and which remedies it has applied. Returns the attempts that it has begun.
-    pub fn follow(&mut self, plan: &Plan, remedies: &Remedies, now: Instant) -> Vec<Attempt> {
+    /// Records a pass: the facts that it has found missing, and the remedies that it has applied. Returns the attempts that have
+    /// begun.
+    pub fn record(&mut self, plan: &Plan, remedies: &Remedies, now: Instant) -> Vec<RepairAttempt> {
         let mut begun = Vec::new();
         if self.is_daemon_at_work(plan) {
-            // It comes to everything in turn: what it has not come to yet is not late.
+            // The daemon works off its queue: what it has not reached yet is not late.
             let waits = |repair: &&mut Repair| repair.attempts == 0 && repair.waits_for_daemon();
             self.0.values_mut().filter(waits).for_each(|repair| repair.since = now);
         }
@@ -139,38 +142,40 @@ impl Repairs {
             if remedies.rewrite.contains(subject) && plan.missing.contains_key(subject) {
                 repair.is_rewritten = true;
                 begun.push(repair.begin(subject, false, now));
-            } else if remedies.renew.contains(subject) && !repair.is_renewing {
-                repair.is_renewing = true;
+            } else if remedies.recreate.contains(subject) && !repair.is_recreating {
+                repair.is_recreating = true;
                 begun.push(repair.begin(subject, true, now));
             }
             if !plan.missing.contains_key(subject) && repair.fact.take().is_some() {
                 repair.since = now;
-                // What goes out and comes again is not mended yet.
-                repair.is_rewritten &= repair.is_renewing;
+                // A subject that is being recreated is not repaired yet.
+                repair.is_rewritten &= repair.is_recreating;
             }
-            repair.is_renewing &= !plan.renewed.contains(subject);
+            repair.is_recreating &= !plan.removed.contains(subject);
         }
-        let is_over = |repair: &Repair| {
-            let is_forgotten = repair.attempts == 0 || now.saturating_duration_since(repair.since) >= QUIET;
-            repair.fact.is_none() && !repair.is_renewing && is_forgotten
+        let is_finished = |repair: &Repair| {
+            let is_forgotten =
+                repair.attempts == 0 || now.saturating_duration_since(repair.since) >= FORGET_AFTER;
+            repair.fact.is_none() && !repair.is_recreating && is_forgotten
         };
-        self.0.retain(|_, repair| !is_over(repair));
+        self.0.retain(|_, repair| !is_finished(repair));
         begun
     }
 
-    /// Whether a fact has come since the last pass that a daemon had to see to.
+    /// Whether a fact that a daemon is responsible for has come or changed since the last pass.
     fn is_daemon_at_work(&self, plan: &Plan) -> bool {
         self.0.iter().any(|(subject, repair)| {
             repair.waits_for_daemon() && plan.missing.get(subject) != repair.fact.as_ref()
         })
     }
 
-    /// When [`Self::remedies`] says something else, if no fact changes: not before `now`.
+    /// When [`Self::remedies`] changes next if no fact changes; after `now`.
     pub fn next(&self, now: Instant) -> Option<Instant> {
         let shut = |subject: &Subject, repair: &Repair| {
-            (*subject == Subject::AclDenials && repair.fact.is_some()).then(|| repair.since + OPEN_MAX)
+            (*subject == Subject::AclDenials && repair.fact.is_some())
+                .then(|| repair.since + DENIAL_MISSING_MAX)
         };
-        let due = self.0.values().filter_map(Repair::due_at).map(|at| at.max(now + SOON));
+        let due = self.0.values().filter_map(Repair::due_at).map(|at| at.max(now + NEXT_PASS_MIN));
         let shut = self.0.iter().filter_map(|(subject, repair)| shut(subject, repair)).filter(|at| *at > now);
         due.chain(shut).min()
     }
@@ -179,12 +184,17 @@ impl Repairs {
 impl Repair {
     fn of(fact: &Waiting, now: Instant) -> Self {
         let fact = Some(fact.clone());
-        Self { fact, since: now, attempts: 0, tried_at: None, is_rewritten: false, is_renewing: false }
+        Self { fact, since: now, attempts: 0, tried_at: None, is_rewritten: false, is_recreating: false }
     }
 
-    fn begin(&mut self, subject: &Subject, is_renewal: bool, now: Instant) -> Attempt {
+    fn begin(&mut self, subject: &Subject, is_recreation: bool, now: Instant) -> RepairAttempt {
         (self.attempts, self.tried_at) = (self.attempts.saturating_add(1), Some(now));
-        Attempt { subject: subject.clone(), number: self.attempts, fact: self.fact.clone(), is_renewal }
+        RepairAttempt {
+            subject: subject.clone(),
+            number: self.attempts,
+            fact: self.fact.clone(),
+            is_recreation,
+        }
     }
 
     /// When the next attempt is due.
@@ -195,17 +205,17 @@ impl Repair {
         Some(self.tried_at.map_or(late, |at| late.max(at + pause)))
     }
 
-    /// Whether something was tried since the fact is missing, or is under way.
+    /// Whether a repair is under way, or was tried since the fact is missing.
     fn is_being_repaired(&self) -> bool {
-        self.is_renewing || (self.fact.is_some() && self.tried_at.is_some_and(|at| at >= self.since))
+        self.is_recreating || (self.fact.is_some() && self.tried_at.is_some_and(|at| at >= self.since))
     }
 
     fn waits_for_daemon(&self) -> bool {
         self.fact.as_ref().is_some_and(|fact| !fact.is_contradiction() && fact.lateness().is_some())
     }
 
-    /// Whether the next attempt takes the subject out.
-    fn renews(&self) -> bool {
+    /// Whether the next attempt recreates the subject.
+    fn recreates(&self) -> bool {
         self.is_rewritten && self.fact.as_ref().is_some_and(Waiting::is_contradiction)
     }
 }

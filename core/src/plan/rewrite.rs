@@ -1,22 +1,22 @@
-//! The row that is written again when a fact stays away, for each fact.
+//! The step that repairs a missing fact: it writes the fact's row again, or announces the row's deletion again.
 //!
-//! Must never: write a row that is not as it stands already, but to announce once more that it is gone.
+//! Must never: change a row.
 
-use super::{Step, View, Waiting};
+use super::{Context, Step, Waiting};
 use crate::names::PortName;
 use crate::rows::{self, Fields, RowKey};
 
-impl View<'_> {
-    /// What makes SONiC's daemon do the work of a port's fact again; nothing: no row does.
+impl Context<'_> {
+    /// The step that makes SONiC's daemon do the work of a port's fact again; none if no row does that.
     #[expect(clippy::wildcard_enum_match_arm, reason = "a fact that no row brings back is not repaired")]
     pub(super) fn rewrite(&self, name: &PortName, fact: &Waiting) -> Option<Step> {
         let port = || name.clone();
         Some(match fact {
-            // `cfgmgr/intfmgr.cpp: IntfMgr::doIntfGeneralTask` runs `ip link set … master` again (swss e6b0c5b5d).
+            // intfmgrd runs `ip link set … master` again (`cfgmgr/intfmgr.cpp: IntfMgr::doIntfGeneralTask`).
             Waiting::KernelVrfBound | Waiting::InterfaceBound | Waiting::RouterInterfaceReady => {
                 Step::Set(RowKey::Interface(port()), rows::interface_fields(self.vrf()))
             }
-            // `IntfMgr::doIntfAddrTask` adds the address again.
+            // intfmgrd adds the address again (`IntfMgr::doIntfAddrTask`).
             Waiting::GatewayAssigned(prefix)
             | Waiting::GatewayDuplicate(prefix)
             | Waiting::AddressBound(prefix) => Step::Set(RowKey::Address(port(), *prefix), Fields::new()),
@@ -25,7 +25,7 @@ impl View<'_> {
             Waiting::UnmanagedAddressGone(address) => {
                 Step::DeleteAgain(RowKey::OtherAddress(port(), address.clone()))
             }
-            // `IntfMgr::doIntfAddrTask` deletes an address from the kernel whoever has put it there.
+            // intfmgrd deletes the address from the kernel, whoever has added it (`IntfMgr::doIntfAddrTask`).
             Waiting::StrayKernelAddress(address) => {
                 Step::DeleteAgain(RowKey::OtherAddress(port(), address.to_string()))
             }
@@ -34,10 +34,10 @@ impl View<'_> {
         })
     }
 
-    /// The same for a fact of the anycast address's loopback.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the same")]
+    /// The step that repairs a fact of the anycast address's loopback.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a fact that no row brings back is not repaired")]
     pub(super) fn rewrite_loopback(&self, fact: &Waiting) -> Option<Step> {
-        let name = || self.config.boot.loopback.clone();
+        let name = || self.settings.boot.loopback.clone();
         let address = |address: &String| RowKey::LoopbackAddress(name(), address.clone());
         Some(match fact {
             Waiting::KernelVrfBound | Waiting::InterfaceBound => {

@@ -1,7 +1,7 @@
 //! Which facts make an uplink, and how long they do.
 
 use super::*;
-use crate::observed::Port;
+use crate::observed::ObservedPort;
 
 const SETTINGS: &str = r#"leaf = "leaf01"
 [boot]
@@ -30,7 +30,7 @@ fn lookup(table: Table<'_>, address: IpAddr) -> Result<Option<KernelRoute>, Stri
 fn leaf() -> Observed {
     let mut observed = Observed::default();
     for port in ["Ethernet0", "Ethernet4", "Ethernet112", "Ethernet120"] {
-        observed.ports.insert(port.parse().unwrap(), Port::default());
+        observed.ports.insert(port.parse().unwrap(), ObservedPort::default());
     }
     observed
 }
@@ -97,8 +97,9 @@ fn an_established_neighbour_is_found_by_interface_and_by_address() {
 #[test]
 fn behind_a_lag_a_vlan_and_a_sub_interface_are_ports() {
     let mut observed = leaf();
-    let mut with =
-        |port: &str, change: fn(&mut Port)| change(observed.ports.get_mut(&port.parse().unwrap()).unwrap());
+    let mut with = |port: &str, change: fn(&mut ObservedPort)| {
+        change(observed.ports.get_mut(&port.parse().unwrap()).unwrap())
+    };
     with("Ethernet0", |port| port.lag = Some("PortChannel1".to_owned()));
     with("Ethernet4", |port| port.vlans = BTreeSet::from(["Vlan100".to_owned()]));
     for (device, port) in

@@ -1,4 +1,4 @@
-//! Repairs over invented time: when each attempt comes, what it does, and when it is forgotten.
+//! Repairs over invented time: when each attempt is due, what it does, and when it is forgotten.
 
 use super::*;
 
@@ -23,24 +23,31 @@ fn story(
             done.push((second, "rewrite"));
         }
         let mut plan = missing(fact(second));
-        if !remedies.renew.is_empty() {
-            done.push((second, "renew"));
-            plan.renewed = remedies.renew.clone();
+        if !remedies.recreate.is_empty() {
+            done.push((second, "recreate"));
+            plan.removed = remedies.recreate.clone();
         }
-        repairs.follow(&plan, &remedies, now);
+        repairs.record(&plan, &remedies, now);
     }
     done
 }
 
 #[test]
-fn a_row_is_written_again_and_then_the_port_goes_out_and_in_with_longer_and_longer_pauses() {
+fn a_row_is_written_again_and_then_the_port_is_recreated_with_doubling_pauses() {
     let done = story(&mut Repairs::default(), 70, |_| Some(Waiting::KernelVrfBound));
-    let expected = [(2, "rewrite"), (4, "renew"), (8, "renew"), (16, "renew"), (32, "renew"), (64, "renew")];
+    let expected = [
+        (2, "rewrite"),
+        (4, "recreate"),
+        (8, "recreate"),
+        (16, "recreate"),
+        (32, "recreate"),
+        (64, "recreate"),
+    ];
     assert_eq!(done, expected);
 }
 
 #[test]
-fn what_comes_in_time_is_not_repaired() {
+fn a_fact_that_comes_in_time_is_not_repaired() {
     let late = |second| (second < 9).then_some(Waiting::InterfaceBound);
     assert_eq!(story(&mut Repairs::default(), 60, late), []);
     let advances =
@@ -57,8 +64,8 @@ fn another_writer_is_not_fought_in_a_tight_loop() {
     for second in 0..200 {
         let now = start + Duration::from_secs(second);
         let remedies = repairs.remedies(now, true);
-        assert!(remedies.renew.is_empty(), "the row alone has helped");
-        repairs.follow(&missing(is_broken.then_some(Waiting::KernelVrfBound)), &remedies, now);
+        assert!(remedies.recreate.is_empty(), "the row alone has helped");
+        repairs.record(&missing(is_broken.then_some(Waiting::KernelVrfBound)), &remedies, now);
         // The row that was written in this pass has helped by the next one, and that is undone by the one after it.
         is_broken = remedies.rewrite.is_empty();
         if !is_broken {
@@ -70,7 +77,7 @@ fn another_writer_is_not_fought_in_a_tight_loop() {
 }
 
 #[test]
-fn a_minute_without_trouble_is_a_new_beginning() {
+fn after_a_minute_with_all_facts_the_attempts_are_forgotten() {
     let mut repairs = Repairs::default();
     let trouble = |second| matches!(second, 0..=2 | 70..=72).then_some(Waiting::KernelVrfBound);
     assert_eq!(story(&mut repairs, 80, trouble), [(2, "rewrite"), (72, "rewrite")]);
@@ -78,7 +85,7 @@ fn a_minute_without_trouble_is_a_new_beginning() {
 }
 
 #[test]
-fn what_a_daemon_has_not_come_to_yet_is_not_late() {
+fn what_a_daemon_has_not_reached_yet_is_not_late() {
     let subject = |port: u32| Subject::Port(format!("Ethernet{port}").parse().unwrap());
     let mut repairs = Repairs::default();
     let start = Instant::now();
@@ -89,7 +96,7 @@ fn what_a_daemon_has_not_come_to_yet_is_not_late() {
         let now = start + Duration::from_secs(u64::from(second));
         let remedies = repairs.remedies(now, true);
         assert_eq!(remedies, Remedies::default(), "second {second}");
-        repairs.follow(&Plan { missing, ..Plan::default() }, &remedies, now);
+        repairs.record(&Plan { missing, ..Plan::default() }, &remedies, now);
     }
 }
 
@@ -97,7 +104,7 @@ fn what_a_daemon_has_not_come_to_yet_is_not_late() {
 fn no_repair_begins_while_redis_refuses_writes() {
     let mut repairs = Repairs::default();
     let start = Instant::now();
-    repairs.follow(&missing(Some(Waiting::KernelVrfBound)), &Remedies::default(), start);
+    repairs.record(&missing(Some(Waiting::KernelVrfBound)), &Remedies::default(), start);
     let late = start + Duration::from_secs(30);
     assert_eq!(repairs.remedies(late, false), Remedies::default());
     assert!(!repairs.remedies(late, true).rewrite.is_empty());
@@ -110,22 +117,22 @@ fn a_slow_daemon_has_its_row_written_again_and_no_port_taken_out() {
 }
 
 #[test]
-fn what_is_to_go_is_announced_again_and_nothing_more() {
+fn a_deletion_is_announced_again_and_nothing_more() {
     let done = story(&mut Repairs::default(), 30, |_| Some(Waiting::InterfaceGone("Vrfboot".to_owned())));
     assert_eq!(done, [(5, "rewrite"), (7, "rewrite"), (11, "rewrite"), (19, "rewrite")]);
 }
 
 #[test]
-fn a_denying_rule_that_stays_away_shuts_the_ports_and_nothing_sooner() {
+fn a_missing_denying_rule_evicts_the_ports_and_not_too_early() {
     let mut repairs = Repairs::default();
     let start = Instant::now();
     let fact = Waiting::AclDenyRuleMissing("LEAFBOOT".parse().unwrap());
     let plan = Plan { missing: BTreeMap::from([(Subject::AclDenials, fact)]), ..Plan::default() };
-    repairs.follow(&plan, &Remedies::default(), start);
-    assert_eq!(repairs.next(start), Some(start + OPEN_MAX));
-    assert_eq!(repairs.next(start + OPEN_MAX), None, "nobody is woken for what is so already");
-    assert!(!repairs.remedies(start + OPEN_MAX - Duration::from_millis(1), true).is_shut);
-    assert!(repairs.remedies(start + OPEN_MAX, true).is_shut);
-    repairs.follow(&Plan::default(), &Remedies::default(), start + OPEN_MAX);
-    assert_eq!(repairs.remedies(start + OPEN_MAX, true), Remedies::default(), "it is there again");
+    repairs.record(&plan, &Remedies::default(), start);
+    assert_eq!(repairs.next(start), Some(start + DENIAL_MISSING_MAX));
+    assert_eq!(repairs.next(start + DENIAL_MISSING_MAX), None, "nobody is woken for what is so already");
+    assert!(!repairs.remedies(start + DENIAL_MISSING_MAX - Duration::from_millis(1), true).evict_ports);
+    assert!(repairs.remedies(start + DENIAL_MISSING_MAX, true).evict_ports);
+    repairs.record(&Plan::default(), &Remedies::default(), start + DENIAL_MISSING_MAX);
+    assert_eq!(repairs.remedies(start + DENIAL_MISSING_MAX, true), Remedies::default(), "it is there again");
 }
