@@ -20,7 +20,7 @@ mod support;
 
 use std::sync::Arc;
 
-use leafboot::relay::server::Shared;
+use leafboot::relay::service_state::ServiceState;
 use leafboot_core::settings::Settings;
 use support::port;
 
@@ -30,16 +30,16 @@ fn serve(file: &str, devices: &[&str]) {
     let settings = Settings::parse(&std::fs::read_to_string(file).unwrap()).unwrap().relay;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let shared = Arc::new(Shared::new(&settings, &Arc::default()).unwrap());
-        let mut phases = Vec::new();
+        let shared = Arc::new(ServiceState::new(&settings, &Arc::default()).unwrap());
+        let mut lifecycles = Vec::new();
         for device in devices {
-            let phase = port::phase(device, "2001:db8:b007::/64");
-            let service = port::service(&shared, phase.subscribe());
+            let lifecycle = port::lifecycle(device, "2001:db8:b007::/64");
+            let service = port::relay_port(&shared, lifecycle.subscribe());
             if let Some(tls) = &settings.tls {
                 tokio::spawn(port::serve(Arc::clone(&service), tls.port, true));
             }
             tokio::spawn(port::serve(service, settings.port, false));
-            phases.push(phase);
+            lifecycles.push(lifecycle);
         }
         std::future::pending::<()>().await;
     });

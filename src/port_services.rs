@@ -190,11 +190,6 @@ impl<S: PortService> PortServices<S> {
         Self { sockets: service.sockets(), service, inherited, ports: BTreeMap::new() }
     }
 
-    /// The service.
-    pub fn service(&self) -> &S {
-        &self.service
-    }
-
     /// The ports that are served.
     pub fn ports(&self) -> impl Iterator<Item = &S::Port> {
         self.ports.values().map(|running| &running.port)

@@ -15,7 +15,7 @@ use std::thread::{JoinHandle, sleep};
 use std::time::Duration;
 
 use leafboot::metrics::Metrics;
-use leafboot::relay::server::Shared;
+use leafboot::relay::service_state::ServiceState;
 use leafboot_core::settings::Settings;
 use support::cable::Cable;
 use support::download::{Download, EAGER, Habit, get};
@@ -108,10 +108,10 @@ fn relay(keys: &str, cache: &str, metrics: Arc<Metrics>, ports: Vec<(String, Str
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let shared = Arc::new(Shared::new(&settings, &metrics).unwrap());
+            let shared = Arc::new(ServiceState::new(&settings, &metrics).unwrap());
             let serve = async |(port, prefix): (String, String)| {
-                let phase = port::phase(&port, &prefix);
-                port::serve(port::service(&shared, phase.subscribe()), 80, false).await
+                let lifecycle = port::lifecycle(&port, &prefix);
+                port::serve(port::relay_port(&shared, lifecycle.subscribe()), 80, false).await
             };
             futures_util::future::join_all(ports.into_iter().map(serve)).await
         });

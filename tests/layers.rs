@@ -102,10 +102,10 @@ fn each_edges_library_has_one_home() {
         ("netlink_sys::", "netlink.rs"),
         ("netlink_packet", "netlink.rs links.rs neighbours.rs routes.rs"),
         ("prometheus_client::", "mod.rs ports.rs relay.rs images.rs upstream.rs"),
-        ("rustls::", "tls.rs server_name.rs server.rs connection.rs origin.rs connect.rs"),
+        ("rustls::", "tls.rs server_name.rs service_state.rs connection.rs origin.rs connect.rs"),
         ("sd_notify::", "systemd.rs"),
         ("std::fs", "state_file.rs memory.rs api.rs main.rs endpoint.rs preview.rs tls.rs"),
-        ("use nix::", "socket.rs poller.rs process_limits.rs netlink.rs line.rs routes.rs"),
+        ("use nix::", "socket.rs poller.rs process_limits.rs netlink.rs peer.rs routes.rs"),
     ];
     for path in all_files() {
         let name = path.file_name().unwrap().to_str().unwrap();

@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use leafboot::relay::server;
+use leafboot::relay::listener;
 use socket2::SockRef;
 use support::cable::Cable;
 use support::download::{EAGER, Habit, get};
@@ -290,7 +290,7 @@ fn a_machine_whose_cable_is_gone_gives_its_place_back() {
 #[test]
 fn a_machines_connection_has_the_listeners_limits() {
     let cable = Cable::plug();
-    let listener = server::listen(&"Ethernet0".parse().unwrap(), 80).unwrap();
+    let listener = listener::open(&"Ethernet0".parse().unwrap(), 80).unwrap();
     listener.set_nonblocking(false).unwrap();
     cable.boot();
     cable.machine("ip", &["address", "add", "2001:db8:b007::7/64", "dev", "eth0", "nodad"]);

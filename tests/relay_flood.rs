@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use leafboot::metrics::Metrics;
-use leafboot::relay::server::Shared;
+use leafboot::relay::service_state::ServiceState;
 use leafboot_core::settings::Settings;
 use support::flood::{Kind, flood};
 use support::port;
@@ -129,14 +129,14 @@ fn relays(settings: &str, ports: &[String], metrics: &Arc<Metrics>, log: Sender<
     let settings = Settings::parse(settings).unwrap_or_else(|e| panic!("{e}\n{settings}")).relay;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let shared = Arc::new(Shared::new(&settings, metrics).unwrap());
-        let mut phases = Vec::new();
+        let shared = Arc::new(ServiceState::new(&settings, metrics).unwrap());
+        let mut lifecycles = Vec::new();
         for name in ports {
-            let phase = port::phase(name, "2001:db8:b007::/64");
-            let service = port::service(&shared, phase.subscribe());
+            let lifecycle = port::lifecycle(name, "2001:db8:b007::/64");
+            let service = port::relay_port(&shared, lifecycle.subscribe());
             tokio::spawn(port::serve(Arc::clone(&service), 80, false));
             tokio::spawn(port::serve(service, 443, true));
-            phases.push(phase);
+            lifecycles.push(lifecycle);
         }
         std::future::pending::<()>().await;
     });

@@ -1,23 +1,21 @@
-//! Bodies: what goes from a server behind to a machine, whole or as it comes.
+//! The body of a request or a response: complete in memory, or as it comes.
 //!
-//! Must never: end a broken body as if it were whole. An error of a body ends the connection that it goes over.
+//! Must never: end a broken body as if it were complete. An error of a body ends the connection that it is sent over.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
-use tokio::time::{Sleep, sleep};
 
-/// A body of a request or an answer.
+/// The body of a request or a response.
 #[derive(Debug)]
 pub enum Body {
-    /// All of it is there, so its length is known.
+    /// Complete, so its length is known.
     Here(Bytes),
-    /// It comes piece by piece.
+    /// Comes frame by frame.
     Coming(UnsyncBoxBody<Bytes, io::Error>),
 }
 
@@ -28,23 +26,23 @@ impl Default for Body {
 }
 
 impl Body {
-    /// No body.
+    /// A body without content.
     pub fn empty() -> Self {
         Self::Here(Bytes::new())
     }
 
-    /// A body that is there.
+    /// A body that is complete.
     pub fn whole(bytes: impl Into<Bytes>) -> Self {
         Self::Here(bytes.into())
     }
 
-    /// A body as it comes.
+    /// A body that comes frame by frame.
     pub fn coming(body: impl HttpBody<Data = Bytes, Error = io::Error> + Send + 'static) -> Self {
         Self::Coming(body.boxed_unsync())
     }
 }
 
-/// All bytes of a body when they are there; none: they are more than `most`. An error is the body's.
+/// Collects a body of at most `most` bytes; none: it has more. An error is the body's.
 pub async fn gather<B>(body: &mut B, most: usize) -> io::Result<Option<Bytes>>
 where
     B: HttpBody<Data = Bytes, Error = io::Error> + Unpin,
@@ -53,12 +51,12 @@ where
     while !body.is_end_stream()
         && let Some(frame) = body.frame().await
     {
-        // Trailers say nothing that anybody here asks for.
+        // Trailers are not used.
         let Ok(piece) = frame?.into_data() else { continue };
         if first.len().max(all.len()) + piece.len() > most {
             return Ok(None);
         }
-        // Most bodies are one piece, which need not be copied.
+        // Most bodies are one frame, which is not copied.
         if first.is_empty() {
             first = piece;
         } else {
@@ -103,106 +101,13 @@ impl HttpBody for Body {
     }
 }
 
-/// A body whose pieces do not keep anybody waiting longer than `idle`; none: as long as they take.
-pub struct Patient<B> {
-    body: B,
-    idle: Option<Duration>,
-    /// Ends when the next piece has been waited for too long; none: nobody waits for it.
-    late: Option<Pin<Box<Sleep>>>,
-}
-
-impl<B> Patient<B> {
-    /// `body`, with an error instead of a piece that takes too long.
-    pub fn new(body: B, idle: Option<Duration>) -> Self {
-        Self { body, idle, late: None }
-    }
-
-    /// The body.
-    pub fn inner(&mut self) -> &mut B {
-        &mut self.body
-    }
-
-    /// Whether the next piece has been waited for too long.
-    fn is_late(&mut self, context: &mut Context<'_>) -> bool {
-        let Some(idle) = self.idle else {
-            return false;
-        };
-        let late = self.late.get_or_insert_with(|| Box::pin(sleep(idle)));
-        late.as_mut().poll(context).is_ready()
-    }
-}
-
-impl<B> HttpBody for Patient<B>
-where
-    B: HttpBody<Data = Bytes> + Unpin,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        match Pin::new(&mut self.body).poll_frame(context) {
-            Poll::Ready(frame) => {
-                self.late = None;
-                Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)))
-            }
-            Poll::Pending if self.is_late(context) => {
-                Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, "it stood still"))))
-            }
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// A body that holds something as long as it is under way.
-pub struct Holding<T> {
-    body: Body,
-    _held: T,
-}
-
-/// `body`, holding `held` until it is through or given up.
-pub fn holding<T: Send + Unpin + 'static>(body: Body, held: T) -> Body {
-    Body::coming(Holding { body, _held: held })
-}
-
-impl<T: Unpin> HttpBody for Holding<T> {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
 
     use super::*;
 
-    /// Pieces, and then an error if there is one.
+    /// A body of these frames.
     struct Pieces(VecDeque<io::Result<&'static str>>);
 
     impl HttpBody for Pieces {

@@ -1,6 +1,6 @@
-//! One machine's connection: its handshake, its requests, its end. Handshakes, heads and pauses of a machine are bounded.
+//! One machine's connection: TLS handshake, HTTP, end. The time for handshakes, heads and pauses is bounded.
 //!
-//! Must never: outlive its port's grace.
+//! Must never: outlive its port's grace period.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,92 +9,94 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use leafboot_core::printable::Printable;
+use leafboot_core::relay::forwarded::Machine;
+use leafboot_core::relay::port_limits::Work;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
-use super::gate::Metered;
-use super::line::Line;
-use super::reader::Reader;
-use super::respond;
-use super::server::{Phase, Service, Stage};
-use super::tls::server_name::Unnamed;
+use super::handler;
+use super::lifecycle::{Lifecycle, Stage};
+use super::limiter::ChargedReads;
+use super::metered::Meter;
+use super::peer::Peer;
+use super::port::RelayPort;
+use super::tls::server_name::HiddenServerName;
 use super::tls::{HandshakeError, Reloaded};
-use crate::metrics::OneMore;
-use leafboot_core::printable::Printable;
-use leafboot_core::relay::identity::Machine;
-use leafboot_core::relay::port_limits::Work;
 
-/// A request's head must be there in this time, and a TLS handshake too; also how long a silent connection is kept.
-/// iPXE keeps its for 10 s.
+/// A request's head must be complete in this time, and a TLS handshake too. A silent connection is kept for so long; iPXE
+/// keeps its for 10 s.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-/// A request's head may have this size in bytes.
+/// The longest head of a request in bytes.
 const HEAD_MAX: usize = 16 * 1024;
-/// How long requests that are under way may take when their port or the process ends: a token's deadline.
+/// For how long requests that are under way may go on when their port or the process ends: a token's deadline.
 pub const GRACE: Duration = Duration::from_secs(5);
-/// Of it, so long a connection may still bring a request when the process ends, and shake hands before.
+/// Of that, for how long a connection may still bring a request when the process ends, and make its handshake before.
 const LINGER: Duration = Duration::from_millis(300);
 
-/// One machine's connection, from its handshake to its end. `place`: it is one of as many as the port may have.
+/// Serves one machine's connection. `permit`: the port may have a limited number of them.
 pub(super) async fn run(
     stream: TcpStream,
     machine: Machine,
-    service: Arc<Service>,
-    place: OwnedSemaphorePermit,
+    port: Arc<RelayPort>,
+    permit: OwnedSemaphorePermit,
 ) {
-    let open = (OneMore::of(&service.connections), service.shared.open.subscribe(), place);
-    // Where the kernel has no room to look after a machine it is served all the same.
-    let line = service.shared.api.as_ref().and_then(|_| Line::of(&stream).ok());
-    let line = Arc::new(line.unwrap_or_default());
-    let end = match machine.tls.then_some(service.shared.tls.as_ref()).flatten() {
-        None => converse(Metered::new(stream, Arc::clone(&service.gate)), machine, &service, &line).await,
-        // Boxed: most have no TLS, and are not to have the room for it.
-        Some(tls) => Box::pin(converse_over_tls(tls, stream, machine, &service, &line)).await,
+    let open = (port.count_connection(), permit);
+    // Only an API's stream may be silent for long. If the kernel has no room to watch a machine, it is served all the same.
+    let peer = port.state.api.as_ref().and_then(|_| Peer::of(&stream).ok());
+    let peer = Arc::new(peer.unwrap_or_default());
+    let stream = ChargedReads::of(stream, &port.limiter);
+    let end = match machine.tls.then_some(port.state.tls.as_ref()).flatten() {
+        None => serve_http(stream, machine, &port, &peer).await,
+        // Boxed: connections without TLS, which are most, must not reserve the memory for it.
+        Some(tls) => Box::pin(serve_https(tls, stream, machine, &port, &peer)).await,
     };
     if let Err(reason) = end {
-        debug!(port = %service.port, reason, "a machine's connection broke");
+        debug!(port = %port.name, reason, "a machine's connection broke");
     }
     drop(open);
 }
 
-/// Shakes hands, and answers requests over TLS.
-async fn converse_over_tls(
+/// Makes the TLS handshake, and serves HTTP.
+async fn serve_https<S>(
     tls: &Reloaded<ServerConfig>,
-    stream: TcpStream,
+    stream: S,
     machine: Machine,
-    service: &Arc<Service>,
-    line: &Arc<Line>,
-) -> Result<(), String> {
+    port: &Arc<RelayPort>,
+    peer: &Arc<Peer>,
+) -> Result<(), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     // One thread makes the handshakes of all ports.
-    service.gate.wait(service.gate.charge(Work::Handshake)).await;
-    let stream = Unnamed::new(Metered::new(stream, Arc::clone(&service.gate)));
-    match shake_hands(tls, stream, service.phase.clone()).await {
-        Ok(stream) => converse(stream, machine, service, line).await,
+    port.limiter.delay(Work::Handshake).await;
+    match handshake(tls, HiddenServerName::of(stream), port.lifecycle.clone()).await {
+        Ok(stream) => serve_http(stream, machine, port, peer).await,
         Err(HandshakeError::PortEnded) => Err(HandshakeError::PortEnded.to_string()),
-        Err(failure) => {
-            let (port, reason) = (&service.port, Printable(&failure.to_string()).to_string());
-            service.shared.metrics.handshake_failed(port.as_str(), failure.class());
-            if service.log.has_room() {
-                warn!(%port, from = %machine.address, reason, "a TLS handshake failed");
+        Err(error) => {
+            let (name, reason) = (&port.name, Printable(&error.to_string()).to_string());
+            port.state.metrics.handshake_failed(name.as_str(), error.class());
+            if port.log.has_room() {
+                warn!(port = %name, from = %machine.address, reason, "a machine's TLS handshake failed");
             }
             Err(reason)
         }
     }
 }
 
-/// The handshake of a connection over TLS, before its time is over, or its port's.
-async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
+async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     tls: &Reloaded<ServerConfig>,
     stream: S,
-    mut phase: watch::Receiver<Phase>,
+    mut lifecycle: watch::Receiver<Lifecycle>,
 ) -> Result<TlsStream<S>, HandshakeError> {
-    let over = async {
-        let _ = phase.wait_for(Phase::ends).await.is_ok();
+    let ended = async {
+        let _ = lifecycle.wait_for(Lifecycle::must_end).await.is_ok();
         sleep(LINGER).await;
     };
     tokio::select! {
@@ -102,54 +104,55 @@ async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
             Ok(done) => done.map_err(HandshakeError::Failed),
             Err(_) => Err(HandshakeError::Late),
         },
-        () = over => Err(HandshakeError::PortEnded),
+        () = ended => Err(HandshakeError::PortEnded),
     }
 }
 
-/// Answers requests until the machine, the port or the process ends it.
-async fn converse<S>(
+/// Answers requests until the machine, the port or the process ends the connection.
+async fn serve_http<S>(
     stream: S,
     machine: Machine,
-    service: &Arc<Service>,
-    line: &Arc<Line>,
+    port: &Arc<RelayPort>,
+    peer: &Arc<Peer>,
 ) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let settings = &service.shared.settings;
-    let least = settings.min_rate.unwrap_or_default();
-    let (sent, cut) = (service.sent.clone(), service.cut.clone());
-    let mut stream = Reader::new(stream, least, settings.patience, sent, cut);
-    // What only an API takes is refused without a look where there is none.
-    if service.shared.api.is_some() {
-        stream = stream.telling(line);
+    let settings = &port.state.settings;
+    let min_rate = settings.min_rate.unwrap_or_default();
+    let (sent, disconnects) = (port.sent.clone(), port.slow_client_disconnects.clone());
+    let mut meter = Meter::new(min_rate, settings.patience, sent, disconnects);
+    // Only an API takes a body. Without one, requests with a body are refused whatever their framing.
+    if port.state.api.is_some() {
+        meter = meter.with_heads(peer);
     }
-    let handle = service_fn(|request| respond::respond(service, machine, line, request));
+    // Boxed: a request needs kilobytes, which no silent connection must reserve.
+    let service = service_fn(|request| Box::pin(handler::handle(port, machine, peer, request)));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MAX);
     // GRUB looks for `Content-Length: ` to the letter (grub-core/net/http.c: parse_line).
     http.title_case_headers(true);
-    // Who has said all may wait for its answer, which comes in time or not at all; who waits for an API's stream, which may
-    // be silent for ever, is looked after (`Watch`).
+    // A machine that has closed its sending side still gets its response, which comes in time or not at all. While an
+    // API's stream is silent, the machine's presence is watched.
     http.half_close(true);
-    let http = http.serve_connection(TokioIo::new(stream), handle);
-    let mut http = pin!(http);
-    let mut phase = service.phase.clone();
+    let mut http = pin!(http.serve_connection(TokioIo::new(meter.of(stream)), service));
+    let mut lifecycle = port.lifecycle.clone();
     let process_ends = tokio::select! {
         biased;
         end = http.as_mut() => return end.map_err(|error| error.to_string()),
-        phase = phase.wait_for(Phase::ends) => phase.is_ok_and(|phase| phase.stage == Stage::Stops),
+        lifecycle = lifecycle.wait_for(Lifecycle::must_end) => {
+            lifecycle.is_ok_and(|lifecycle| lifecycle.stage == Stage::Stopping)
+        }
     };
-    let until = tokio::time::Instant::now() + GRACE;
-    // On a port that serves no more the next request is told so; a process that ends takes no next one. But hyper closes
-    // a connection at once that has read none yet, and one may be on its way.
+    let until = Instant::now() + GRACE;
+    // On a port that is no longer served, the next request is told so. A process that ends takes no next request, but
+    // hyper closes a connection at once that has read none yet, and one may be on its way.
     if process_ends {
         if let Ok(end) = timeout(LINGER, http.as_mut()).await {
             return end.map_err(|error| error.to_string());
         }
         http.as_mut().graceful_shutdown();
     }
-    let end =
-        timeout_at(until, http).await.map_err(|_| "it did not end within its port's grace".to_owned())?;
+    let end = timeout_at(until, http).await.map_err(|_| "it exceeded its port's grace period".to_owned())?;
     end.map_err(|error| error.to_string())
 }

@@ -1,25 +1,32 @@
-//! The relay: boot script, token and image requests of the machines, port by port.
+//! The relay: answers the HTTP requests of the machines, port by port.
 //!
-//! `task` runs a `server` on each port that serves a machine; each `connection` of it (over a `reader` with `patience`)
-//! hands its requests to `respond`. What HTTP does not tell of it `heads` and `line`
-//! see.
-//! What becomes of it `intake`, `route` and `decide` say; what it costs stands in the port's `account`, and waits at its `gate`
-//! when that is too much; `log` bounds what is said of it. `claim` is what leafboot vouches for
-//! (`vouched`: ready to be sent), `script` what iPXE is told while something is wrong, `reply` everybody. `upstream` asks
-//! the servers behind, over `tls` where they want it, and `cache` serves images in proxy mode.
+//! A request's way: `task` runs the relay on each port that is served; `listener` accepts a connection, `connection` serves
+//! it (over `stream`s that `metered` and `limiter` watch, with `tls` where that is configured), and `handler` responds to
+//! each request. `responses` are the relay's own; `body` and `monitored` are the bodies of all, `upload` that of a
+//! machine's request.
+//!
+//! What they share: `service_state` for all ports, `port` for one, which has a `lifecycle`, a `limiter`, a `port_log` and
+//! `identity_headers`. `peer` is what is known of a connection's machine beside its requests.
+//!
+//! Behind it: `upstream` sends requests to servers, `cache` has images in proxy mode. The policy is `leafboot_core::relay`.
 
 pub mod body;
 mod cache;
 pub mod connection;
-pub mod gate;
-mod line;
-pub mod log;
-mod reader;
-pub mod reply;
-mod respond;
-pub mod server;
+mod handler;
+mod identity_headers;
+pub mod lifecycle;
+mod limiter;
+pub mod listener;
+mod metered;
+mod monitored;
+mod peer;
+pub mod port;
+mod port_log;
+mod responses;
+pub mod service_state;
+mod stream;
 pub mod task;
 pub mod tls;
 mod upload;
 pub mod upstream;
-mod vouched;

@@ -12,7 +12,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::warn;
 
 use super::connection::GRACE;
-use super::server::{self, Phase, Service, Shared, Stage};
+use super::lifecycle::{Lifecycle, Stage};
+use super::listener;
+use super::port::RelayPort;
+use super::service_state::ServiceState;
 use super::tls::TlsError;
 use crate::metrics::Metrics;
 use crate::port_services::{End, PortRoles, PortService, PortServices, ServiceSocket};
@@ -49,27 +52,27 @@ pub fn sockets(settings: &Relay) -> Vec<ServiceSocket> {
 /// Serves until the process must end, and then until what is under way has come through.
 pub async fn run(config: Arc<Settings>, metrics: Arc<Metrics>, inputs: Inputs) -> Result<(), TlsError> {
     let Inputs { mut roles, mut stop, inherited } = inputs;
-    let shared = Arc::new(Shared::new(&config.relay, &metrics)?);
-    let service = RelayService { leaf: config.leaf.clone(), shared: Arc::clone(&shared) };
+    let state = Arc::new(ServiceState::new(&config.relay, &metrics)?);
+    let service = RelayService { leaf: config.leaf.clone(), state: Arc::clone(&state) };
     let mut services = PortServices::new(service, inherited);
     // Until when images may still come through; none: the process need not end.
     let mut ends = None;
     loop {
         {
             let roles = roles.borrow_and_update();
-            if let Some(scripts) = &shared.scripts {
+            if let Some(scripts) = &state.scripts {
                 scripts.with(|scripts| scripts.set_ports(&roles.desired));
             }
             services.apply(&roles);
         }
         if ends.is_some() {
-            services.ports().for_each(|port| port.enter(Stage::Drains));
+            services.ports().for_each(|port| port.enter(Stage::Draining));
         }
         tokio::select! {
             changed = roles.changed() => if changed.is_err() { return Ok(()) },
             _ = stop.wait_for(|stop| *stop), if ends.is_none() => ends = Some(Instant::now() + DRAIN),
             // A token request does not wait behind an image for the next process.
-            () = shared.streams.closed(), if ends.is_some() => break,
+            () = state.image_transfers.closed(), if ends.is_some() => break,
             () = sleep_until(ends.unwrap_or_else(Instant::now)), if ends.is_some() => {
                 warn!(seconds = DRAIN.as_secs(), "images are still being sent; their machines have to boot again");
                 break;
@@ -78,28 +81,28 @@ pub async fn run(config: Arc<Settings>, metrics: Arc<Metrics>, inputs: Inputs) -
     }
     // No more connections are accepted, and each ends with the request that is under way.
     services.close();
-    services.ports().for_each(|port| port.enter(Stage::Stops));
-    let _ = timeout(GRACE, shared.open.closed()).await;
+    services.ports().for_each(|port| port.enter(Stage::Stopping));
+    let _ = timeout(GRACE, state.connections.closed()).await;
     Ok(())
 }
 
 /// The relay as a service on ports.
 struct RelayService {
     leaf: String,
-    shared: Arc<Shared>,
+    state: Arc<ServiceState>,
 }
 
 /// The relay on one port.
 #[derive(Clone)]
 struct RelayOnPort {
     session: Session,
-    phase: watch::Sender<Phase>,
-    service: Arc<Service>,
+    lifecycle: watch::Sender<Lifecycle>,
+    port: Arc<RelayPort>,
 }
 
 impl RelayOnPort {
     fn enter(&self, stage: Stage) {
-        self.phase.send_if_modified(|phase| std::mem::replace(&mut phase.stage, stage) != stage);
+        self.lifecycle.send_if_modified(|now| std::mem::replace(&mut now.stage, stage) != stage);
     }
 }
 
@@ -107,27 +110,27 @@ impl PortService for RelayService {
     type Port = RelayOnPort;
 
     fn sockets(&self) -> Vec<ServiceSocket> {
-        sockets(&self.shared.settings)
+        sockets(&self.state.settings)
     }
 
     fn start(&self, port: &PortName, serving: &Serving) -> RelayOnPort {
         let session = Session::begin(serving.carriers, fastrand::u64(..));
-        let claim = Claim {
+        let identity = Claim {
             leaf: self.leaf.clone(),
             port: port.clone(),
             prefix: serving.prefix,
             session: session.id(),
         };
-        let phase = watch::Sender::new(Phase::begin(claim));
-        let service = Arc::new(Service::new(&self.shared, serving.ifindex, phase.subscribe()));
-        RelayOnPort { session, phase, service }
+        let lifecycle = watch::Sender::new(Lifecycle::begin(identity));
+        let port = Arc::new(RelayPort::new(&self.state, serving.ifindex, lifecycle.subscribe()));
+        RelayOnPort { session, lifecycle, port }
     }
 
     /// Another machine may be on the port when its carrier has returned.
     fn update(&self, port: &mut RelayOnPort, serving: &Serving) {
         if port.session.update(serving.carriers, fastrand::u64(..)) {
             let session = port.session.id();
-            port.phase.send_modify(|phase| phase.follow(session));
+            port.lifecycle.send_modify(|lifecycle| lifecycle.begin_session(session));
         }
     }
 
@@ -139,10 +142,10 @@ impl PortService for RelayService {
     }
 
     fn open(port: &PortName, socket: ServiceSocket) -> io::Result<Socket> {
-        Ok(server::listen(port, socket.number)?.into())
+        Ok(listener::open(port, socket.number)?.into())
     }
 
     async fn serve(port: RelayOnPort, socket: ServiceSocket, open: Socket) -> io::Error {
-        server::serve(open.into(), port.service, socket.service == HTTPS).await
+        listener::serve(open.into(), port.port, socket.service == HTTPS).await
     }
 }

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use leafboot::relay::connection::GRACE;
-use leafboot::relay::server::Stage;
+use leafboot::relay::lifecycle::Stage;
 
 use super::TOKEN;
 use super::partition::{Relayed, Server, boot_service_of, nobody, ok};
@@ -127,7 +127,7 @@ fn a_kept_connection_on_a_port_that_serves_no_more_is_told_so_and_a_token_under_
 
 #[test]
 fn a_script_under_way_when_all_ends_is_one_that_asks_again() {
-    for stage in [Stage::Interrupted, Stage::Released, Stage::Stops] {
+    for stage in [Stage::Interrupted, Stage::Released, Stage::Stopping] {
         let cable = Cable::plug();
         let hangs = Server::start(TcpListener::bind("[::]:0").unwrap(), |_stream, _| {
             std::thread::sleep(Duration::from_secs(30));
@@ -182,7 +182,7 @@ fn a_request_that_comes_with_the_stop_is_answered() {
     eventually("the relay has taken the connection", || {
         relayed.metrics.text().contains("leafboot_relay_connections{port=\"Ethernet0\"} 1\n")
     });
-    relayed.enter(Stage::Stops);
+    relayed.enter(Stage::Stopping);
     stopped_out.send(()).unwrap();
     let answer = asking.join().unwrap().unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("#!ipxe\n"), "{answer}");

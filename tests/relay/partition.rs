@@ -7,7 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use leafboot::metrics::Metrics;
-use leafboot::relay::server::{Phase, Shared, Stage};
+use leafboot::relay::lifecycle::{Lifecycle, Stage};
+use leafboot::relay::service_state::ServiceState;
 use leafboot_core::relay::identity::Claim;
 use leafboot_core::settings::Settings;
 use tokio::sync::watch;
@@ -84,7 +85,7 @@ pub fn nobody() -> String {
 /// A machine on a cable, and its port's relay.
 pub struct Relayed {
     pub cable: Cable,
-    pub phase: watch::Sender<Phase>,
+    pub lifecycle: watch::Sender<Lifecycle>,
     pub metrics: Arc<Metrics>,
     log: Receiver<String>,
 }
@@ -102,14 +103,14 @@ impl Relayed {
              [relay.cache]\nname = \"http://images.metal-stack.io\"\n{settings}"
         );
         let settings = Settings::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}")).relay;
-        let phase = port::phase("Ethernet0", "2001:db8:b007::/64");
-        let (followed, metrics) = (phase.subscribe(), Arc::new(Metrics::default()));
+        let lifecycle = port::lifecycle("Ethernet0", "2001:db8:b007::/64");
+        let (followed, metrics) = (lifecycle.subscribe(), Arc::new(Metrics::default()));
         let (log_out, log) = channel();
         let counted = Arc::clone(&metrics);
         std::thread::spawn(move || run(settings, followed, &counted, log_out));
         cable.boot();
         cable.machine("ip", &["address", "add", "2001:db8:b007::7/64", "dev", "eth0", "nodad"]);
-        let relayed = Self { cable, phase, metrics, log };
+        let relayed = Self { cable, lifecycle, metrics, log };
         eventually("the machine reaches its gateway", || relayed.curl(&["/"]).starts_with("404"));
         relayed
     }
@@ -136,7 +137,7 @@ impl Relayed {
 
     /// How far the port is now.
     pub fn enter(&self, stage: Stage) {
-        self.phase.send_modify(|phase| phase.stage = stage);
+        self.lifecycle.send_modify(|lifecycle| lifecycle.stage = stage);
     }
 }
 
@@ -148,7 +149,7 @@ pub fn boot_service_of(origins: &[&str]) -> String {
 /// A port's relay with a log at the finest level, in this thread and its network namespace.
 fn run(
     settings: leafboot_core::settings::Relay,
-    phase: watch::Receiver<Phase>,
+    lifecycle: watch::Receiver<Lifecycle>,
     metrics: &Arc<Metrics>,
     log: Sender<String>,
 ) {
@@ -160,12 +161,12 @@ fn run(
     let _log = tracing::subscriber::set_default(subscriber);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let shared = Arc::new(Shared::new(&settings, metrics).unwrap());
-        let Claim { port, prefix, .. } = Claim::clone(&phase.borrow().claim);
+        let shared = Arc::new(ServiceState::new(&settings, metrics).unwrap());
+        let Claim { port, prefix, .. } = Claim::clone(&lifecycle.borrow().identity);
         if let Some(scripts) = &shared.scripts {
             scripts.with(|scripts| scripts.set_ports([(&port, &prefix)]));
         }
-        let service = port::service(&shared, phase);
+        let service = port::relay_port(&shared, lifecycle);
         if let Some(tls) = &settings.tls {
             tokio::spawn(port::serve(Arc::clone(&service), tls.port, true));
         }

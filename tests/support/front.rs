@@ -6,11 +6,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use leafboot::relay::server::{self, Shared};
+use leafboot::relay::listener;
+use leafboot::relay::service_state::ServiceState;
 use leafboot_core::relay::identity;
 use leafboot_core::settings::Settings;
 
-use super::port::{phase, service};
+use super::port::{lifecycle, relay_port};
 
 /// A TCP port that machines ask, and the upstream's TCP port on `::1` that is asked in turn.
 #[derive(Debug, Clone, Copy)]
@@ -40,16 +41,16 @@ pub fn relays_on(
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut phases = Vec::new();
+            let mut lifecycles = Vec::new();
             for (port, tcp_port, settings) in relays {
                 let settings = Settings::parse(&settings).unwrap().relay;
-                let shared = Arc::new(Shared::new(&settings, &Arc::default()).unwrap());
-                let phase = phase(port, "2001:db8:b007::/64");
-                let service = service(&shared, phase.subscribe());
-                phases.push(phase);
-                let listener = server::listen(&service.port, tcp_port).unwrap();
+                let shared = Arc::new(ServiceState::new(&settings, &Arc::default()).unwrap());
+                let lifecycle = lifecycle(port, "2001:db8:b007::/64");
+                let service = relay_port(&shared, lifecycle.subscribe());
+                lifecycles.push(lifecycle);
+                let listener = listener::open(&service.name, tcp_port).unwrap();
                 change(&listener);
-                tokio::spawn(server::serve(listener, service, false));
+                tokio::spawn(listener::serve(listener, service, false));
             }
             std::future::pending::<()>().await;
         });

@@ -22,7 +22,7 @@ use super::store::Store;
 use super::transfer::Transfer;
 use super::writer::Writer;
 use crate::relay::body::Body;
-use crate::relay::log::Log;
+use crate::relay::port_log::PortLog;
 use leafboot_core::relay::validators::Version;
 
 /// The least window, in bytes: most readers would fall behind a smaller one at once.
@@ -37,7 +37,7 @@ pub struct Fetch {
     /// The image's path.
     pub path: String,
     /// The log of the port whose machine asked.
-    pub log: Log,
+    pub log: PortLog,
 }
 
 impl Fetch {

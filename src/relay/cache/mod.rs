@@ -17,7 +17,7 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio::time::sleep_until;
 
-use super::log::Log;
+use super::port_log::PortLog;
 use super::tls::TlsError;
 use super::upstream::{Buffers, Options, Upstream, UpstreamError};
 use crate::guarded::Guarded;
@@ -115,7 +115,7 @@ pub struct PortImages {
     /// fill the store and use up the packets from the partition cache with images that no machine wants.
     fetch_permit: Arc<Semaphore>,
     /// For what is logged of the port's transfers.
-    log: Log,
+    log: PortLog,
     /// How many image bodies are on their way to the port's machines.
     shared_readers: Gauge,
     unshared_readers: Gauge,
@@ -147,7 +147,7 @@ impl Images {
     }
 
     /// The images for one port's machines, with the port's own limits and metrics.
-    pub fn for_port(&self, port: &PortName, log: &Log) -> PortImages {
+    pub fn for_port(&self, port: &PortName, log: &PortLog) -> PortImages {
         let readers = |source| self.metrics.image_readers(port.as_str(), source);
         PortImages {
             client: Client {

@@ -22,6 +22,7 @@ use super::store::Lookup;
 use super::{ImageError, ImageRequest, PortImages, UNKNOWN_LENGTH_MAX, now};
 use crate::metrics::OneMore;
 use crate::relay::body::{self, Body};
+use crate::relay::monitored;
 use leafboot_core::relay::ranges::{self, Conditions, Part};
 
 /// A part that begins this many bytes behind what was received is waited for; one further on is requested unshared.
@@ -105,7 +106,7 @@ impl PortImages {
         } else {
             let body =
                 ImageBody::shared(Reader::new(entry, first, end), end - first, &self.client, &request.path);
-            body::holding(Body::coming(body), OneMore::of(&self.shared_readers))
+            monitored::with_alive(Body::coming(body), OneMore::of(&self.shared_readers))
         };
         let mut headers = headers::of_version(&entry.version);
         if matches!(part, Part::Whole | Part::Slice { .. }) {
@@ -151,7 +152,7 @@ impl PortImages {
             Some(0) => Ok(Body::empty()),
             Some(length) => {
                 let body = ImageBody::unshared(from, length, &self.client, path);
-                Ok(body::holding(Body::coming(body), OneMore::of(&self.unshared_readers)))
+                Ok(monitored::with_alive(Body::coming(body), OneMore::of(&self.unshared_readers)))
             }
             None => {
                 let gathered = body::gather(&mut from.body, UNKNOWN_LENGTH_MAX).await;

@@ -18,7 +18,7 @@ use super::client::{Client, TransferError};
 use super::store::Store;
 use super::writer::Writer;
 use crate::relay::body::Body;
-use crate::relay::log::Log;
+use crate::relay::port_log::PortLog;
 
 /// A broken transfer is resumed at once, and then after these pauses: a partition cache that restarts is back within
 /// seconds.
@@ -45,7 +45,7 @@ pub struct Transfer {
     /// The image's path.
     pub path: String,
     /// The log of the port whose machine asked.
-    pub log: Log,
+    pub log: PortLog,
     /// Whether all bytes are kept, or a window of the last ones.
     pub is_whole: bool,
 }

@@ -1,40 +1,42 @@
-//! Keeps the name that a machine asks for over TLS from rustls. leafboot has one certificate and no use for the name, and
-//! RFC 6066 3 lets a server ignore it; rustls ends the handshake when it is no DNS name, and iPXE sends `[2001:db8::1]`
-//! where a URL has an address.
+//! Hides the server name of a machine's TLS handshake from rustls. iPXE sends `[2001:db8::1]` as the name when its URL has
+//! an address. That is no DNS name, and rustls ends the handshake. leafboot has one certificate and does not need the name;
+//! RFC 6066 3 lets a server ignore it.
 //!
-//! rustls gets the `ClientHello` with `server_name` under a number that means nothing to it. The transcript, by which both
-//! sides see that nobody changed the handshake, is hashed over what the machine has sent. Once a release of rustls has
-//! `ServerConfig::invalid_sni_policy` (0.24), that takes this file's place.
+//! rustls gets the `ClientHello` with the extension `server_name` under a number that it does not know. The transcript, by
+//! which both sides see that nobody changed the handshake, is hashed over what the machine sent. A release of rustls with
+//! `ServerConfig::invalid_sni_policy` (0.24) makes this file unnecessary.
 //!
-//! Must never: change another byte, or what was sent after the `ClientHello`.
+//! Must never: change another byte, or anything after the `ClientHello`.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::LazyLock;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio_rustls::rustls::crypto::hash::{self, Hash, HashAlgorithm};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::{CipherSuiteCommon, SupportedCipherSuite, Tls12CipherSuite, Tls13CipherSuite};
 
+use crate::relay::stream::{Filter, Filtered};
+
 /// The extension's number (RFC 6066 1.1).
 const SERVER_NAME: [u8; 2] = [0, 0];
-/// A number for private use (RFC 8447 7). A machine that sends it itself has a broken transcript, and no handshake.
+/// A number for private use (RFC 8447 7). A machine that sends it itself gets a wrong transcript, and no handshake.
 const HIDDEN: [u8; 2] = [0xff, 0x6e];
 /// Types of records (RFC 8446 5.1).
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const HANDSHAKE: u8 = 22;
-/// Before a record's content: its type, version and length.
+/// Bytes before a record's content: its type, version and length.
 const RECORD_HEADER: usize = 5;
-/// The longest content of a record that is not encrypted (RFC 8446 5.1).
+/// The longest content of an unencrypted record in bytes (RFC 8446 5.1).
 const RECORD_MAX: usize = 1 << 14;
 /// A handshake message's type (RFC 8446 4).
 const CLIENT_HELLO: u8 = 1;
-/// Before the session's id in a `ClientHello`: the message's type and length, version, random.
+/// Bytes before the session id in a `ClientHello`: the message's type and length, version, random.
 const BEFORE_SESSION: usize = 4 + 2 + 32;
 
-/// Where the number of an extension stands in a `ClientHello` (RFC 8446 4.1.2), which may lack its end.
+/// The index of an extension's number in a `ClientHello` (RFC 8446 4.1.2), which may be cut off.
 fn find(message: &[u8], number: [u8; 2]) -> Option<usize> {
     if *message.first()? != CLIENT_HELLO {
         return None;
@@ -57,13 +59,13 @@ fn find(message: &[u8], number: [u8; 2]) -> Option<usize> {
     None
 }
 
-/// What rustls is to do its cryptography with so that it takes what [`Unnamed`] passes on.
+/// The cryptography with which rustls accepts what [`HiddenServerName`] passes on.
 pub fn provider() -> CryptoProvider {
     CryptoProvider { cipher_suites: SUITES.clone(), ..ring::default_provider() }
 }
 
 static SUITES: LazyLock<Vec<SupportedCipherSuite>> = LazyLock::new(|| {
-    // rustls wants them to live as long as the process, and they are made once.
+    // rustls needs them for the life of the process, and they are made once.
     let common = |common: &CipherSuiteCommon| CipherSuiteCommon {
         suite: common.suite,
         hash_provider: Box::leak(Box::new(AsSent(common.hash_provider))),
@@ -83,7 +85,7 @@ static SUITES: LazyLock<Vec<SupportedCipherSuite>> = LazyLock::new(|| {
     suites.collect()
 });
 
-/// A hash of the `ClientHello` as the machine has sent it, and of everything else as it is.
+/// Hashes the `ClientHello` as the machine sent it, and everything else as it is.
 struct AsSent(&'static dyn Hash);
 
 impl Hash for AsSent {
@@ -119,7 +121,7 @@ impl hash::Context for Transcript {
         self.0.finish()
     }
 
-    /// rustls gives each message whole, but for a `ClientHello` without the end that says what the message's hash is.
+    /// rustls passes each message as one, but for a `ClientHello` without the end that has the message's own hash.
     fn update(&mut self, data: &[u8]) {
         let Some((before, after)) =
             find(data, HIDDEN).and_then(|at| Some((data.get(..at)?, data.get(at + HIDDEN.len()..)?)))
@@ -132,23 +134,23 @@ impl hash::Context for Transcript {
     }
 }
 
-/// Gives a `ClientHello`'s name the other number.
+/// Renumbers the name's extension in a `ClientHello`.
 fn hide(hello: &mut [u8]) {
     if let Some(number) = find(hello, SERVER_NAME).and_then(|at| hello.get_mut(at..at + HIDDEN.len())) {
         number.copy_from_slice(&HIDDEN);
     }
 }
 
-/// What comes next while a handshake begins. Lengths are the record's, with its header.
+/// What comes next at the beginning of a handshake. Lengths include the record's header, in bytes.
 enum Next {
     /// A record whose end has not come yet.
-    IsNotWhole,
-    /// One with a `ClientHello`: the first, or the second after a `HelloRetryRequest`.
+    Incomplete,
+    /// A record with a `ClientHello`: the first, or the second after a `HelloRetryRequest`.
     Hello(usize),
-    /// One that may stand between the two (RFC 8446 D.4).
-    Follows(usize),
-    /// Something after which there is no `ClientHello` any more.
-    Else,
+    /// A record that may come between the two (RFC 8446 D.4).
+    Between(usize),
+    /// Something after which no `ClientHello` comes.
+    Other,
 }
 
 impl Next {
@@ -157,117 +159,89 @@ impl Next {
             [kind @ (HANDSHAKE | CHANGE_CIPHER_SPEC), _, _, high, low, ref content @ ..] => {
                 (kind, content, usize::from(u16::from_be_bytes([high, low])))
             }
-            [] | [HANDSHAKE | CHANGE_CIPHER_SPEC, ..] => return Self::IsNotWhole,
-            _ => return Self::Else,
+            [] | [HANDSHAKE | CHANGE_CIPHER_SPEC, ..] => return Self::Incomplete,
+            _ => return Self::Other,
         };
         match (kind, content.first()) {
-            _ if length > RECORD_MAX => Self::Else,
-            _ if content.len() < length => Self::IsNotWhole,
-            (CHANGE_CIPHER_SPEC, _) => Self::Follows(RECORD_HEADER + length),
+            _ if length > RECORD_MAX => Self::Other,
+            _ if content.len() < length => Self::Incomplete,
+            (CHANGE_CIPHER_SPEC, _) => Self::Between(RECORD_HEADER + length),
             (_, Some(&CLIENT_HELLO)) => Self::Hello(RECORD_HEADER + length),
-            _ => Self::Else,
+            _ => Self::Other,
         }
     }
 }
 
 /// A connection from which rustls reads no `server_name`.
-pub struct Unnamed<S> {
-    stream: S,
-    /// What has come of the records up to the last `ClientHello`; none: that is over.
-    begins: Option<Vec<u8>>,
-    /// What is to be read next, and how much of it was.
+pub type HiddenNameStream<S> = Filtered<S, HiddenServerName>;
+
+/// Hides the `server_name` of a connection's `ClientHello`.
+pub struct HiddenServerName {
+    /// What has come of the records up to the last `ClientHello`; none: that has passed.
+    pending: Option<Vec<u8>>,
+    /// What is read next, and how much of it was read.
     ready: (Vec<u8>, usize),
 }
 
-impl<S> Unnamed<S> {
-    /// Whatever `stream` brings, but for the name.
-    pub fn new(stream: S) -> Self {
-        Self { stream, begins: Some(Vec::new()), ready: (Vec::new(), 0) }
+impl HiddenServerName {
+    /// `stream`, but for the name.
+    pub fn of<S>(stream: S) -> HiddenNameStream<S> {
+        Filtered::new(stream, Self { pending: Some(Vec::new()), ready: (Vec::new(), 0) })
     }
 
-    /// Takes what has come, and passes on the records that are whole.
-    fn take(&mut self, bytes: &[u8]) {
-        let Some(mut begins) = self.begins.take() else { return };
-        begins.extend_from_slice(bytes);
+    /// Adds what has come, and passes on the records that are complete.
+    fn received(&mut self, bytes: &[u8]) {
+        let Some(mut pending) = self.pending.take() else { return };
+        pending.extend_from_slice(bytes);
         let mut ready = Vec::new();
         loop {
-            match Next::of(&begins) {
-                Next::IsNotWhole => break self.begins = Some(begins),
-                Next::Follows(length) => ready.extend(begins.drain(..length)),
+            match Next::of(&pending) {
+                Next::Incomplete => break self.pending = Some(pending),
+                Next::Between(length) => ready.extend(pending.drain(..length)),
                 Next::Hello(length) => {
-                    let mut record: Vec<u8> = begins.drain(..length).collect();
+                    let mut record: Vec<u8> = pending.drain(..length).collect();
                     hide(record.get_mut(RECORD_HEADER..).unwrap_or_default());
                     ready.append(&mut record);
                 }
-                Next::Else => break ready.append(&mut begins),
+                Next::Other => break ready.append(&mut pending),
             }
         }
         self.ready = (ready, 0);
     }
 
-    /// Passes on what has come, whole or not.
-    fn end(&mut self) {
-        self.ready = (self.begins.take().unwrap_or_default(), 0);
+    /// The stream has ended: passes on what has come, complete or not.
+    fn ended(&mut self) {
+        self.ready = (self.pending.take().unwrap_or_default(), 0);
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Unnamed<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
+impl Filter for HiddenServerName {
+    fn poll_read<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
         loop {
-            let (ready, read) = &mut this.ready;
+            let (ready, read) = &mut self.ready;
             let left = ready.get(*read..).unwrap_or_default();
             if let Some(now) = left.get(..left.len().min(buffer.remaining())).filter(|now| !now.is_empty()) {
                 buffer.put_slice(now);
                 *read += now.len();
                 return Poll::Ready(Ok(()));
             }
-            if this.begins.is_none() {
-                this.ready = (Vec::new(), 0);
-                return Pin::new(&mut this.stream).poll_read(context, buffer);
+            if self.pending.is_none() {
+                self.ready = (Vec::new(), 0);
+                return Pin::new(stream).poll_read(context, buffer);
             }
             let mut piece = [0; 4096];
             let mut piece = ReadBuf::new(&mut piece);
-            ready!(Pin::new(&mut this.stream).poll_read(context, &mut piece))?;
+            ready!(Pin::new(&mut *stream).poll_read(context, &mut piece))?;
             match piece.filled() {
-                [] => this.end(),
-                bytes => this.take(bytes),
+                [] => self.ended(),
+                bytes => self.received(bytes),
             }
         }
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Unnamed<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

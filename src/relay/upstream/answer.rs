@@ -14,11 +14,11 @@ use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use super::driver::Connection;
 use super::health::HealthMonitor;
 use super::origin::Origin;
-use crate::relay::body::Patient;
+use crate::relay::monitored::{IdleTimeout, Monitored};
 
 /// The body of an origin's answer. Dropping it before its end closes its connection.
 pub(super) struct AnswerBody {
-    body: Patient<Incoming>,
+    body: Monitored<Incoming, IdleTimeout>,
     /// The connection that the body arrives over, and whose pool it goes to; none: the body has ended.
     connection: Option<Connection>,
     origin: Arc<Origin>,
@@ -34,7 +34,8 @@ impl AnswerBody {
         origin: Arc<Origin>,
         idle: Option<Duration>,
     ) -> Self {
-        Self { body: Patient::new(body, idle), connection: Some(connection), origin, report: None }
+        let body = Monitored::new(body, IdleTimeout::new(idle));
+        Self { body, connection: Some(connection), origin, report: None }
     }
 
     /// The same body. Reports its end to `health`, where the origin has this index.

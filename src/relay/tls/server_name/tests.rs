@@ -32,18 +32,18 @@ fn read(pieces: &[&[u8]]) -> Vec<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let (ours, mut theirs) = duplex(1 << 17);
-        let mut unnamed = Unnamed::new(ours);
+        let mut stream = HiddenServerName::of(ours);
         let mut all = Vec::new();
         for piece in pieces {
             theirs.write_all(piece).await.unwrap();
             let mut now = [0; 1 << 17];
             // What is not whole yet is waited for.
-            if let std::task::Poll::Ready(read) = futures_util::poll!(Box::pin(unnamed.read(&mut now))) {
+            if let std::task::Poll::Ready(read) = futures_util::poll!(Box::pin(stream.read(&mut now))) {
                 all.extend_from_slice(&now[..read.unwrap()]);
             }
         }
         drop(theirs);
-        unnamed.read_to_end(&mut all).await.unwrap();
+        stream.read_to_end(&mut all).await.unwrap();
         all
     })
 }

@@ -1,20 +1,19 @@
-//! Answers of the relay's own: redirects, refusals, and what a machine is told while something is wrong.
+//! Responses of the relay's own: redirects, refusals, and what a machine is told while something is wrong.
 //!
-//! Must never: answer without Content-Length, with 1xx, or with a `Retry-After` of 0, which iPXE takes for «at once».
+//! Must never: respond without Content-Length, with 1xx, or with a `Retry-After` of 0, which iPXE takes for "at once".
 
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
 use hyper::{Response, StatusCode};
-
-use super::body::Body;
-use leafboot_core::relay::kinds::Refusal;
-use leafboot_core::relay::kinds::Routes;
+use leafboot_core::relay::kinds::{Refusal, Routes};
 use leafboot_core::relay::validate::Fault;
 
+use super::body::Body;
+
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-/// A server may ask for any pause; a machine that boots is to look again after this, in seconds.
+/// Seconds after which a machine that boots should ask again at the latest, whatever a server says.
 const RETRY_MAX: u64 = 60;
 
-/// A text.
+/// A plain text.
 pub fn text(status: StatusCode, text: impl Into<Vec<u8>>) -> Response<Body> {
     let mut response = Response::new(Body::whole(text.into()));
     *response.status_mut() = status;
@@ -22,19 +21,17 @@ pub fn text(status: StatusCode, text: impl Into<Vec<u8>>) -> Response<Body> {
     response
 }
 
-/// Sends a machine elsewhere (RFC 9110 15.4.8). `location` is plain ASCII, or nothing is said of it. `room`: a map whose
-/// headers are not needed any more, for the answer's; it costs less than another.
-pub fn redirect(location: String, mut room: HeaderMap) -> Response<Body> {
-    room.clear();
-    if let Ok(location) = HeaderValue::try_from(location) {
-        room.insert(LOCATION, location);
-    }
+/// A redirect (RFC 9110 15.4.8). `location` must be plain ASCII, or the response has none.
+pub fn redirect(location: String) -> Response<Body> {
     let mut response = Response::new(Body::empty());
-    (*response.status_mut(), *response.headers_mut()) = (StatusCode::TEMPORARY_REDIRECT, room);
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    if let Ok(location) = HeaderValue::try_from(location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
     response
 }
 
-/// A request that no route takes.
+/// The response to a request that no route relays.
 pub fn refused(routes: &Routes, refusal: Refusal) -> Response<Body> {
     match refusal {
         Refusal::Path => text(StatusCode::NOT_FOUND, format!("leafboot relays {routes}\n")),
@@ -46,20 +43,20 @@ pub fn refused(routes: &Routes, refusal: Refusal) -> Response<Body> {
     }
 }
 
-/// A request that is not HTTP as it should be: where the next one begins is not known, so there is none.
-pub fn faulty(Fault(status, reason): Fault) -> Response<Body> {
+/// The response to a request that is not valid HTTP. It closes the connection: where the next request begins is unknown.
+pub fn invalid(Fault(status, reason): Fault) -> Response<Body> {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
     closing(text(status, format!("{reason}\n")))
 }
 
-/// Something is wrong for now: RFC 9110 15.6.4. iPXE waits so long and asks again, without end.
+/// Something is wrong for now (RFC 9110 15.6.4). iPXE asks again after `wait` seconds, without end.
 pub fn unavailable(reason: &str, wait: u64) -> Response<Body> {
     let mut response = text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}; try again in {wait} s\n"));
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.clamp(1, RETRY_MAX)));
     response
 }
 
-/// The connection ends with this answer.
+/// `response`, after which the connection is closed.
 pub fn closing(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
@@ -76,17 +73,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_redirect_says_where_to_and_nothing_of_what_was_asked() {
-        let asked = [(CONNECTION, "x"), (CONTENT_TYPE, "y"), (LOCATION, "z")];
-        let asked = asked.map(|(name, value)| (name, HeaderValue::from_static(value)));
-        let response = redirect("http://cache/x".to_owned(), asked.into_iter().collect());
+    fn a_redirect_says_where_to_and_nothing_else() {
+        let response = redirect("http://cache/x".to_owned());
         assert_eq!(response.status(), 307);
         let headers: Vec<_> = response.headers().iter().collect();
         assert_eq!(headers, [(&LOCATION, &HeaderValue::from_static("http://cache/x"))]);
     }
 
     #[test]
-    fn a_pause_is_never_nothing_and_never_long() {
+    fn a_pause_is_at_least_a_second_and_never_long() {
         let pause = |text| retry_after(&HeaderValue::from_static(text));
         assert_eq!(pause("0").unwrap(), "1");
         assert_eq!(pause("7").unwrap(), "7");

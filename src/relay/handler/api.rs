@@ -1,0 +1,45 @@
+//! Calls of metal-apiserver: both ways as they come. A stream of the API may be silent for as long as it likes.
+//!
+//! Must never: keep a stream for a machine that has gone.
+
+use hyper::Response;
+use hyper::body::Incoming;
+use leafboot_core::relay::kinds::{Kind, Refusal};
+
+use super::super::body::Body;
+use super::super::monitored::Monitored;
+use super::super::peer::Presence;
+use super::super::upstream::Outgoing;
+use super::super::{responses, upload};
+use super::context::RequestContext;
+use super::forward::remove_hop_by_hop;
+
+/// A request to metal-apiserver has some kilobytes. In bytes.
+pub const REQUEST_MAX: u64 = 4 * 1024 * 1024;
+
+/// Responds to a call.
+pub async fn respond(context: &RequestContext<'_>, incoming: Incoming) -> Response<Body> {
+    let settings = &context.port.state.settings;
+    let Some(api) = &context.port.state.api else {
+        return responses::refused(&settings.routes, Refusal::Path);
+    };
+    let most = usize::try_from(REQUEST_MAX).unwrap_or(usize::MAX);
+    let (body, fault) =
+        upload::limited(incoming, most, settings.min_rate.unwrap_or_default(), settings.patience);
+    let mut presence = Presence::watch(context.peer);
+    let answer = tokio::select! {
+        biased;
+        answer = api.send(Outgoing::Once(context.outgoing(Kind::Api, body)), None) => answer,
+        () = presence.gone() => {
+            return responses::closing(context.unavailable(Kind::Api, "the machine has gone"));
+        }
+    };
+    match (answer, fault.get()) {
+        (Ok(mut answer), _) => {
+            remove_hop_by_hop(answer.headers_mut());
+            answer.map(|body| Body::coming(Monitored::new(body, presence)))
+        }
+        (Err(_), Some(fault)) => responses::invalid(fault),
+        (Err(error), None) => context.failed(Kind::Api, "metal-apiserver", &error, error.is_of_an_answer()),
+    }
+}

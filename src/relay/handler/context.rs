@@ -1,0 +1,168 @@
+//! A request while it is being answered: who asks, what for, and the ways in which its response ends.
+//!
+//! Must never: log a query, a header or a body, for they may hold secrets.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use hyper::header::{HeaderName, HeaderValue, USER_AGENT};
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
+use leafboot_core::printable::Printable;
+use leafboot_core::relay::forwarded::Machine;
+use leafboot_core::relay::identity::Claim;
+use leafboot_core::relay::ipxe::{self, Trouble};
+use leafboot_core::relay::kinds::Kind;
+use leafboot_core::relay::port_limits::Work;
+use leafboot_core::relay::trace::{self, RequestId};
+use tracing::{debug, info, warn};
+
+use super::super::body::Body;
+use super::super::lifecycle::Stage;
+use super::super::peer::Peer;
+use super::super::port::RelayPort;
+use super::super::responses;
+
+/// The header with a request's id.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static(trace::REQUEST);
+/// Seconds until a machine asks again: at random, so that the machines of a rack do not come back at once.
+const RETRY_AFTER: std::ops::RangeInclusive<u64> = 3..=8;
+
+/// A request that is being answered.
+pub(super) struct RequestContext<'a> {
+    /// The port that it came in through.
+    pub port: &'a RelayPort,
+    /// The port's identity at that moment.
+    pub identity: Arc<Claim>,
+    /// The stage of the port's service at that moment.
+    pub stage: Stage,
+    /// The machine, as the kernel has it.
+    pub machine: Machine,
+    /// What is known of its connection beside.
+    pub peer: &'a Arc<Peer>,
+    /// The request's id.
+    pub id: RequestId,
+    /// Of a trace that starts here: the same whenever the request is sent.
+    pub trace_seed: u64,
+    /// The request's head.
+    pub parts: Parts,
+    /// When it came.
+    pub began: Instant,
+}
+
+impl<'a> RequestContext<'a> {
+    /// A request that comes now.
+    pub fn new(port: &'a RelayPort, machine: Machine, peer: &'a Arc<Peer>, parts: Parts) -> Self {
+        let lifecycle = port.lifecycle.borrow().clone();
+        Self {
+            port,
+            identity: lifecycle.identity,
+            stage: lifecycle.stage,
+            machine,
+            peer,
+            id: RequestId::new(fastrand::u64(..)),
+            trace_seed: fastrand::u64(..),
+            parts,
+            began: Instant::now(),
+        }
+    }
+
+    /// Path and query.
+    pub fn target(&self) -> &str {
+        self.parts.uri.path_and_query().map_or("/", |target| target.as_str())
+    }
+
+    /// Whether the client runs iPXE scripts.
+    pub fn is_ipxe(&self) -> bool {
+        let agent = self.parts.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+        agent.is_some_and(ipxe::is_ipxe)
+    }
+
+    /// The value of the header with its id.
+    pub fn id_value(&self) -> Option<HeaderValue> {
+        HeaderValue::try_from(self.id.to_string()).ok()
+    }
+
+    /// Logs that a request failed, if the port's share of the log has room.
+    pub fn warn(&self, kind: Kind, reason: &str) {
+        if self.port.log.has_room() {
+            let (Claim { port, session, .. }, request) = (&*self.identity, self.id);
+            let reason = Printable(reason).to_string();
+            warn!(%port, %session, %request, %kind, reason, "request failed");
+        }
+    }
+
+    /// The response when a request to a server failed. `is_of_an_answer`: there was an answer that cannot be used, so
+    /// asking again is of no use.
+    pub fn failed(
+        &self,
+        kind: Kind,
+        server: &str,
+        error: &dyn Display,
+        is_of_an_answer: bool,
+    ) -> Response<Body> {
+        let reason = format!("the {server}: {error}");
+        self.warn(kind, &reason);
+        if is_of_an_answer {
+            return responses::text(StatusCode::BAD_GATEWAY, format!("{}\n", self.told(&reason)));
+        }
+        self.unavailable(kind, &reason)
+    }
+
+    /// The response while something is wrong: for iPXE, if it asked for a script, a script that asks again; a 503 for
+    /// everything else.
+    pub fn unavailable(&self, kind: Kind, reason: &str) -> Response<Body> {
+        if kind == Kind::Script && self.is_ipxe() {
+            let script = self.with_trouble(reason, |trouble| ipxe::retry(trouble, self.target()));
+            return responses::text(StatusCode::OK, script);
+        }
+        responses::unavailable(&self.told(reason), fastrand::u64(RETRY_AFTER))
+    }
+
+    /// Calls `tell` with what is wrong, for a machine's console.
+    pub fn with_trouble<T>(&self, reason: &str, tell: impl FnOnce(&Trouble) -> T) -> T {
+        let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let Claim { leaf, port, .. } = &*self.identity;
+        tell(&Trouble { leaf, port, reason, time: &time, wait: fastrand::u64(RETRY_AFTER) })
+    }
+
+    /// A reason as a machine is told it.
+    fn told(&self, reason: &str) -> String {
+        let Claim { leaf, port, .. } = &*self.identity;
+        format!("leafboot on {leaf} {port}: {reason}")
+    }
+
+    /// Ends a request that was refused.
+    pub fn refused(&self, kind: Option<Kind>, response: Response<Body>) -> Response<Body> {
+        if tracing::enabled!(tracing::Level::DEBUG) && self.port.log.has_room() {
+            let (Claim { port, session, .. }, request) = (&*self.identity, self.id);
+            debug!(%port, %session, %request, status = response.status().as_u16(), "request refused");
+        }
+        self.finished(kind, response)
+    }
+
+    /// Ends a request that was relayed.
+    pub fn relayed(&self, kind: Kind, response: Response<Body>) -> Response<Body> {
+        if tracing::enabled!(tracing::Level::INFO) && self.port.log.has_room() {
+            let (Claim { port, session, .. }, request) = (&*self.identity, self.id);
+            let (method, path) = (self.parts.method.as_str(), Printable(self.parts.uri.path()).to_string());
+            let (status, ms) = (response.status().as_u16(), self.began.elapsed().as_millis());
+            info!(%port, %session, %request, %kind, method, path, status, ms, "request relayed");
+        }
+        self.finished(Some(kind), response)
+    }
+
+    /// Counts the request, charges its response, and says in it which request it answers.
+    fn finished(&self, kind: Option<Kind>, mut response: Response<Body>) -> Response<Body> {
+        self.port.requests.answered(kind.map(Kind::as_str), response.status().as_u16());
+        if let Body::Here(bytes) = response.body() {
+            // The next work of the port waits for it.
+            self.port.limiter.charge(Work::Answer(bytes.len()));
+        }
+        if let Some(id) = self.id_value() {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        response
+    }
+}

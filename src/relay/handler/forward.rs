@@ -1,0 +1,109 @@
+//! A machine's request as a server behind gets it, and the server's answer as the machine gets it.
+//!
+//! Must never: forward a header of a machine that a server could take for leafboot's word.
+
+use std::time::{Duration, Instant};
+
+use hyper::body::Bytes;
+use hyper::header::{
+    CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+};
+use hyper::{Request, Response, Uri};
+use leafboot_core::relay::kinds::Kind;
+use leafboot_core::relay::{forwarded, trace};
+
+use super::super::body::Body;
+use super::super::responses;
+use super::super::upstream::{Outgoing, Upstream, UpstreamError};
+use super::context::{REQUEST_ID, RequestContext};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static(trace::TRACEPARENT);
+const TRACESTATE: HeaderName = HeaderName::from_static(trace::TRACESTATE);
+/// Scripts and configurations have a few kilobytes.
+const ANSWER_MAX: usize = 256 * 1024;
+/// For the whole answer, of kinds whose row has no deadline.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+impl RequestContext<'_> {
+    /// Has an upstream answer the request, and returns the whole answer, by the deadline of the kind's row. The request
+    /// has no body. An idempotent one is sent to the next origin if `is_usable` rejects an answer.
+    pub async fn fetch(
+        &self,
+        upstream: &Upstream,
+        kind: Kind,
+        is_usable: impl Fn(&Response<Bytes>) -> bool,
+    ) -> Result<Response<Bytes>, UpstreamError> {
+        let policy = kind.policy();
+        let deadline: Instant = self.began + policy.deadline.unwrap_or(DEADLINE);
+        let request = || self.outgoing(kind, Body::empty());
+        let outgoing = match policy.idempotent {
+            true => Outgoing::Idempotent(&request),
+            false => Outgoing::Once(request()),
+        };
+        upstream.fetch(outgoing, deadline, ANSWER_MAX, is_usable).await
+    }
+
+    /// The request as a server gets it: the machine's target, the headers of the kind's row, and leafboot's own.
+    pub fn outgoing(&self, kind: Kind, body: Body) -> Box<Request<Body>> {
+        let mut request = Box::new(Request::new(body));
+        *request.method_mut() = self.parts.method.clone();
+        *request.uri_mut() = self.parts.uri.path_and_query().cloned().map(Uri::from).unwrap_or_default();
+        let headers = request.headers_mut();
+        *headers = self.port.identity_headers(&self.identity, self.machine, self.began);
+        headers.extend(self.forwarded_headers(kind));
+        let texts = |name| -> Vec<&str> {
+            self.parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
+        };
+        let (parent, state) =
+            trace::trace(&texts(TRACEPARENT), || texts(TRACESTATE), &self.id, self.trace_seed);
+        let fields = [(TRACEPARENT, Some(parent)), (TRACESTATE, state)];
+        let fields = fields.into_iter().filter_map(|(name, text)| Some((name, text?.try_into().ok()?)));
+        for (name, value) in fields.chain(self.id_value().map(|id| (REQUEST_ID, id))) {
+            headers.insert(name, value);
+        }
+        request
+    }
+
+    /// The machine's headers that are forwarded. None of them is one of leafboot's own.
+    pub fn forwarded_headers(&self, kind: Kind) -> HeaderMap {
+        let connection = connection(&self.parts.headers);
+        let headers = self.parts.headers.iter();
+        let passing = headers.filter(|(name, _)| forwarded::passes(kind, name.as_str(), &connection));
+        let mut all = HeaderMap::new();
+        for (name, value) in passing {
+            all.append(name.clone(), value.clone());
+        }
+        all
+    }
+}
+
+/// A whole answer with the headers that mean something to a machine.
+pub fn passed_on(answer: Response<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::Here(answer.body().clone()));
+    *response.status_mut() = answer.status();
+    let answered = answer.headers();
+    let passed: [(HeaderName, Option<HeaderValue>); 3] = [
+        (CONTENT_TYPE, answered.get(CONTENT_TYPE).cloned()),
+        (CONTENT_ENCODING, answered.get(CONTENT_ENCODING).cloned()),
+        (RETRY_AFTER, answered.get(RETRY_AFTER).and_then(responses::retry_after)),
+    ];
+    response.headers_mut().extend(passed.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    response
+}
+
+/// Removes the headers that were for the connection to the server only (RFC 9110 7.6.1).
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let connection = connection(headers);
+    let is_hop_by_hop = |name: &str| forwarded::is_hop_by_hop(name) || forwarded::is_named(&connection, name);
+    let names: Vec<HeaderName> =
+        headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// The values of a `Connection` field as one text.
+fn connection(headers: &HeaderMap) -> String {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.collect::<Vec<_>>().join(",")
+}

@@ -1,0 +1,36 @@
+//! Kernels, initrds and OS images: a redirect to the partition cache, or the image itself where machines cannot reach it.
+//!
+//! Must never: send an image through the relay that machines can fetch without it.
+
+use hyper::Response;
+use leafboot_core::relay::kinds::Kind;
+
+use super::super::body::Body;
+use super::super::cache::{ImageRequest, PortImages};
+use super::super::{monitored, responses};
+use super::context::RequestContext;
+
+/// Responds to a request for an image.
+pub async fn respond(context: &RequestContext<'_>) -> Response<Body> {
+    match &context.port.images {
+        None => {
+            let cache = &context.port.state.settings.cache.name;
+            responses::redirect(format!("{cache}{}", context.parts.uri.path()))
+        }
+        Some(images) => relay(context, images).await,
+    }
+}
+
+async fn relay(context: &RequestContext<'_>, images: &PortImages) -> Response<Body> {
+    let request = ImageRequest {
+        method: context.parts.method.clone(),
+        path: context.parts.uri.path().to_owned(),
+        headers: context.forwarded_headers(Kind::Image),
+    };
+    // A process that must end waits for the image from here on.
+    let transfer = context.port.state.image_transfers.subscribe();
+    match images.respond(request).await {
+        Ok(answer) => answer.map(|body| monitored::with_alive(body, transfer)),
+        Err(error) => context.failed(Kind::Image, "partition cache", &error, error.is_of_an_answer()),
+    }
+}

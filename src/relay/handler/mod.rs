@@ -1,0 +1,86 @@
+//! One request, one response: validates the request, finds its kind, and has the kind's handler answer it. Whatever goes
+//! wrong, iPXE gets a script that says so and asks again.
+//!
+//! A kind's row in the policy table (`kinds`) says what its requests may have and how they are forwarded; its file here
+//! says what is special about its response.
+//!
+//! Must never: log a query, a header or a body, for they may hold secrets; or know the listener.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::{Request, Response, Version};
+use leafboot_core::relay::forwarded::Machine;
+use leafboot_core::relay::kinds::{self, Kind};
+use leafboot_core::relay::port_limits::Work;
+use leafboot_core::relay::validate::{self, Head};
+
+use super::body::Body;
+use super::lifecycle::Stage;
+use super::peer::Peer;
+use super::port::RelayPort;
+use super::responses;
+use context::RequestContext;
+
+mod api;
+mod context;
+mod forward;
+mod image;
+mod script;
+mod token;
+
+/// Responds to one request when its port's rate limit allows it.
+pub(super) async fn handle(
+    port: &RelayPort,
+    machine: Machine,
+    peer: &Arc<Peer>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    port.limiter.delay(Work::Request).await;
+    let (parts, incoming) = request.into_parts();
+    let context = RequestContext::new(port, machine, peer, parts);
+    let kind = match classify(&context) {
+        Ok(kind) => kind,
+        Err(response) => return Ok(context.refused(None, *response)),
+    };
+    if let Some(response) = not_served(&context, kind) {
+        return Ok(context.refused(Some(kind), response));
+    }
+    let response = match kind {
+        Kind::Script => script::respond(&context).await,
+        Kind::Token => token::respond(&context).await,
+        Kind::Image => image::respond(&context).await,
+        Kind::Api => api::respond(&context, incoming).await,
+    };
+    Ok(context.relayed(kind, response))
+}
+
+/// The kind of a valid request, or the response that refuses it.
+fn classify(context: &RequestContext) -> Result<Kind, Box<Response<Body>>> {
+    let (is_1_1, has_both) = (context.parts.version == Version::HTTP_11, context.peer.is_ambiguous());
+    let mut head = Head { is_1_1, has_both, ..Head::default() };
+    for (name, value) in &context.parts.headers {
+        head.take(name.as_str(), value.as_bytes());
+    }
+    validate::check(&head).map_err(|fault| Box::new(responses::invalid(fault)))?;
+    let routes = &context.port.state.settings.routes;
+    let uri = &context.parts.uri;
+    let kind = kinds::kind_of(routes, context.parts.method.as_str(), uri.path(), uri.query())
+        .map_err(|refusal| Box::new(responses::refused(routes, refusal)))?;
+    let checked = validate::check_body(kind, &head, api::REQUEST_MAX);
+    checked.map(|()| kind).map_err(|fault| Box::new(responses::invalid(fault)))
+}
+
+/// The response to a valid request that cannot be served at this stage of the port.
+fn not_served(context: &RequestContext, kind: Kind) -> Option<Response<Body>> {
+    let reason = match context.stage {
+        Stage::Released => "this port is not in boot any more",
+        Stage::Interrupted => "this port has lost its link or its address since the connection began",
+        Stage::Draining if kind == Kind::Image && context.port.images.is_some() => {
+            return Some(context.unavailable(kind, "leafboot is about to be restarted"));
+        }
+        Stage::Serving | Stage::Draining | Stage::Stopping => return None,
+    };
+    Some(responses::closing(context.unavailable(kind, reason)))
+}
