@@ -70,7 +70,7 @@ impl Peer {
 
 /// leafboot's tasks on `ports` ports; SIGTERM releases them all.
 fn serve(ports: usize, interval: (u32, u32)) {
-    leafboot::process_limits::raise_descriptor_limit();
+    leafboot::internals::raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (desired, desired_in) =
@@ -132,7 +132,7 @@ fn main() {
         Some("bare") => bare(ports, interval),
         Some("sonic") => agent::sonic(&arguments[1]),
         _ => {
-            leafboot::process_limits::raise_descriptor_limit();
+            leafboot::internals::raise_descriptor_limit();
             let _neighbours = report::Neighbours::raise();
             for (name, measurement) in time::ALL.into_iter().chain(cost::ALL) {
                 if one.is_none_or(|one| one == name) {

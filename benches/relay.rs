@@ -20,13 +20,13 @@ mod support;
 
 use std::sync::Arc;
 
-use leafboot::relay::service_state::ServiceState;
+use leafboot::internals::ServiceState;
 use leafboot_core::settings::Settings;
 use support::port;
 
 /// leafboot's relay on these ports, with the settings in `file`, until it is killed. Without a log.
 fn serve(file: &str, devices: &[&str]) {
-    leafboot::process_limits::raise_descriptor_limit();
+    leafboot::internals::raise_descriptor_limit();
     let settings = Settings::parse(&std::fs::read_to_string(file).unwrap()).unwrap().relay;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

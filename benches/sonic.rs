@@ -16,7 +16,7 @@ mod full_leaf;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use leafboot::db::Db;
+use leafboot::internals::Db;
 use leafboot_core::acl;
 use leafboot_core::desired::{Desired, Provenance};
 use leafboot_core::names::{BootPrefix, PortName};

@@ -19,7 +19,7 @@ use leafboot_core::observed::Snapshot;
 use leafboot_core::plan::Step;
 use leafboot_core::refused_writes::RefusedWrite;
 use leafboot_core::rows::{self, RowKey, Rows, tables};
-pub use leafboot_core::scan_pace::{Pace, Paces};
+pub use leafboot_core::scan_pace::Paces;
 use watched::WatchedDatabase;
 
 mod database;

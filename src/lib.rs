@@ -23,23 +23,61 @@
 //! `tests/layers.rs` keeps it so. What is counted is
 //! named in `metrics`; `systemd` keeps sockets over a restart.
 
-pub mod accept;
-pub mod api;
-pub mod check;
-pub mod cli;
-pub mod db;
-pub mod guarded;
-pub mod keeper;
-pub mod kernel;
-pub mod log;
-pub mod metrics;
-pub mod port_services;
-pub mod preview;
-pub mod process_limits;
-pub mod ra;
-pub mod reconcile;
-pub mod relay;
-pub mod reload;
-pub mod retire;
-pub mod state_file;
-pub mod systemd;
+mod accept;
+mod api;
+mod check;
+mod cli;
+mod command;
+mod db;
+mod guarded;
+mod keeper;
+mod kernel;
+mod log;
+mod metrics;
+mod port_services;
+mod preview;
+mod process_limits;
+mod ra;
+mod reconcile;
+mod relay;
+mod reload;
+mod retire;
+mod state_file;
+mod systemd;
+
+pub use command::main;
+
+/// What the tests in `tests/` and the benches drive without the binary. Everything else is private, so that the compiler
+/// tells of code that nobody uses.
+pub mod internals {
+    pub use crate::db::{Db, Paces};
+    pub use crate::guarded::Guarded;
+    pub use crate::kernel::{links, neighbours, routes};
+    pub use crate::metrics::Metrics;
+    pub use crate::process_limits::raise_descriptor_limit;
+    pub use crate::ra::socket::RaSocket;
+    pub use crate::relay::connection::GRACE;
+    pub use crate::relay::port::RelayPort;
+    pub use crate::relay::service_state::ServiceState;
+    pub use crate::state_file::Store;
+    pub use crate::systemd::Inherited;
+    /// What each port must do.
+    pub mod port_services {
+        pub use crate::port_services::*;
+    }
+
+    /// The reconciler.
+    pub mod reconcile {
+        pub use crate::reconcile::*;
+    }
+
+    /// The advertisements' task.
+    pub mod ra {
+        pub use crate::ra::{memory, thread};
+    }
+
+    /// The relay's task.
+    pub mod relay {
+        pub use crate::relay::{lifecycle, listener, task};
+    }
+}

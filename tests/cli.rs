@@ -198,18 +198,18 @@ fn a_restart_withdraws_what_earlier_settings_advertised() {
     let first = Agent::start_with(&switch, &dns("2001:db8:ffff::53"));
     let kept = switch.path("state/advertised.json");
     eventually("what is advertised is remembered", || kept.exists());
-    assert!(!first.log().contains("withdraws"), "{}", first.log());
+    assert!(!first.log().contains("withdraw what"), "{}", first.log());
     first.kill();
     for _ in 0..2 {
         let restarted = Agent::start_with(&switch, &dns("2001:db8:ffff::54"));
-        let said = "withdraws what earlier settings advertised withdrawn=\"ra.dns 2001:db8:ffff::53\"";
+        let said = "withdraw what earlier settings advertised items=\"ra.dns 2001:db8:ffff::53\"";
         eventually("the old resolver is withdrawn", || restarted.log().contains(said));
         restarted.kill();
     }
     write(&kept, "{\"version\": 1, \"advert");
     let last = Agent::start_with(&switch, "");
     eventually("the damage is named", || {
-        last.log().contains("advertised.json error=not what was advertised")
+        last.log().contains("cannot read the options that were advertised")
     });
     eventually("and mended", || {
         std::fs::read_to_string(&kept).is_ok_and(|text| text.ends_with("\"version\":1}"))

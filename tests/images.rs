@@ -14,8 +14,8 @@ use std::sync::atomic::Ordering;
 use std::thread::{JoinHandle, sleep};
 use std::time::Duration;
 
-use leafboot::metrics::Metrics;
-use leafboot::relay::service_state::ServiceState;
+use leafboot::internals::Metrics;
+use leafboot::internals::ServiceState;
 use leafboot_core::settings::Settings;
 use support::cable::Cable;
 use support::download::{Download, EAGER, Habit, get};

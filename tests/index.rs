@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use leafboot::db::{Db, Paces};
+use leafboot::internals::{Db, Paces};
 use leafboot_core::observed::Snapshot;
 use support::switch::{CONFIG_DB, Switch};
 use support::{agent, run};

@@ -6,8 +6,8 @@ mod support;
 
 use std::time::Duration;
 
-use leafboot::kernel::links;
-use leafboot::kernel::neighbours;
+use leafboot::internals::links;
+use leafboot::internals::neighbours;
 use leafboot_core::observed::{Link, Links};
 use support::cable::Cable;
 use support::{eventually, namespace, run};

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leafboot::ra::memory;
-use leafboot::ra::socket::RaSocket;
-use leafboot::ra::thread;
+use leafboot::internals::RaSocket;
+use leafboot::internals::ra::memory;
+use leafboot::internals::ra::thread;
 use leafboot_core::desired::{Desired, Provenance};
 use leafboot_core::observed::{Link, Links};
 use leafboot_core::port_role::{RaState, RaStates};

@@ -8,7 +8,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use leafboot::db::Db;
+use leafboot::internals::Db;
 use leafboot_core::desired::{Desired, Provenance};
 use leafboot_core::names::{BootPrefix, PortName};
 use leafboot_core::observed::Observed;

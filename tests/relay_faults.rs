@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use leafboot::relay::listener;
+use leafboot::internals::relay::listener;
 use socket2::SockRef;
 use support::cable::Cable;
 use support::download::{EAGER, Habit, get};

@@ -12,8 +12,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use leafboot::metrics::Metrics;
-use leafboot::relay::service_state::ServiceState;
+use leafboot::internals::Metrics;
+use leafboot::internals::ServiceState;
 use leafboot_core::settings::Settings;
 use support::flood::{Kind, flood};
 use support::port;

@@ -4,7 +4,7 @@
 
 mod support;
 
-use leafboot::kernel::routes;
+use leafboot::internals::routes;
 use leafboot_core::uplinks::KernelRoute;
 use support::namespace;
 

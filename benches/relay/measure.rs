@@ -33,7 +33,7 @@ const TOGETHER: usize = 8;
 
 /// Gives this process the second CPU, and as many descriptors as it may have.
 pub fn settle() {
-    leafboot::process_limits::raise_descriptor_limit();
+    leafboot::internals::raise_descriptor_limit();
     let mut second = CpuSet::new();
     second.set(1).unwrap();
     sched_setaffinity(Pid::from_raw(0), &second).expect("the bench needs two CPUs");

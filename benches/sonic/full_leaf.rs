@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use leafboot::db::{Db, Paces};
+use leafboot::internals::{Db, Paces};
 use leafboot_core::desired::Desired;
 use leafboot_core::observed::Observed;
 use leafboot_core::plan::{Facts, Plan, Remedies};

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use leafboot::metrics::Metrics;
-use leafboot::reconcile::{self, Inputs, Outputs};
+use leafboot::internals::Metrics;
+use leafboot::internals::reconcile::{self, Inputs, Outputs};
 use leafboot_core::desired::{Desired, Provenance};
 use leafboot_core::names::Mac;
 use leafboot_core::observed::{Link, Links};

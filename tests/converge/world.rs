@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use leafboot::db::Db;
+use leafboot::internals::Db;
 use leafboot_core::acl;
 use leafboot_core::desired::{Desired, Provenance};
 use leafboot_core::names::{Mac, PortName};

@@ -4,7 +4,7 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use leafboot::metrics::Metrics;
+use leafboot::internals::Metrics;
 
 use super::support::namespace::{self, Namespace};
 use super::support::origin::{Image, Origin};

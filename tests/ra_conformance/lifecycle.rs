@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use leafboot::ra::memory;
-use leafboot::state_file::Store;
+use leafboot::internals::Store;
+use leafboot::internals::ra::memory;
 use leafboot_core::nd::message::{Advertisement, Envelope, Preference};
 use leafboot_core::nd::options::NdOption;
 use leafboot_core::port_role::RaState;

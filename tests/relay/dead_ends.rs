@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use leafboot::relay::connection::GRACE;
-use leafboot::relay::lifecycle::Stage;
+use leafboot::internals::GRACE;
+use leafboot::internals::relay::lifecycle::Stage;
 
 use super::TOKEN;
 use super::partition::{Relayed, Server, boot_service_of, nobody, ok};

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use leafboot::metrics::Metrics;
-use leafboot::relay::lifecycle::{Lifecycle, Stage};
-use leafboot::relay::service_state::ServiceState;
+use leafboot::internals::Metrics;
+use leafboot::internals::ServiceState;
+use leafboot::internals::relay::lifecycle::{Lifecycle, Stage};
 use leafboot_core::relay::identity::Claim;
 use leafboot_core::settings::Settings;
 use tokio::sync::watch;

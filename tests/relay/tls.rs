@@ -14,7 +14,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
-use leafboot::relay::lifecycle::Stage;
+use leafboot::internals::relay::lifecycle::Stage;
 
 use super::partition::{Relayed, nobody, ok};
 use super::support::cable::Cable;

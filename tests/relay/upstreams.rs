@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use leafboot::guarded::Guarded;
+use leafboot::internals::Guarded;
 use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Socket, Type};
 

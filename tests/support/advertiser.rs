@@ -8,9 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
-use leafboot::kernel::links;
-use leafboot::port_services::{self, PortRoles, RoleInputs};
-use leafboot::ra::thread;
+use leafboot::internals::links;
+use leafboot::internals::port_services::{self, PortRoles, RoleInputs};
+use leafboot::internals::ra::thread;
 use leafboot_core::desired::{Desired, Provenance};
 use leafboot_core::names::PortName;
 use leafboot_core::observed::Links;

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use leafboot::relay::listener;
-use leafboot::relay::service_state::ServiceState;
+use leafboot::internals::ServiceState;
+use leafboot::internals::relay::listener;
 use leafboot_core::relay::identity;
 use leafboot_core::settings::Settings;
 

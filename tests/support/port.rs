@@ -3,10 +3,10 @@
 use std::io;
 use std::sync::Arc;
 
-use leafboot::relay::lifecycle::Lifecycle;
-use leafboot::relay::listener;
-use leafboot::relay::port::RelayPort;
-use leafboot::relay::service_state::ServiceState;
+use leafboot::internals::RelayPort;
+use leafboot::internals::ServiceState;
+use leafboot::internals::relay::lifecycle::Lifecycle;
+use leafboot::internals::relay::listener;
 use leafboot_core::relay::identity::Claim;
 use leafboot_core::session::Session;
 use tokio::sync::watch;

@@ -9,9 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use leafboot::port_services;
-use leafboot::relay::task::{self, Inputs};
-use leafboot::systemd::Inherited;
+use leafboot::internals::Inherited;
+use leafboot::internals::port_services;
+use leafboot::internals::relay::task::{self, Inputs};
 use leafboot_core::observed::Links;
 use leafboot_core::settings::Settings;
 use nix::cmsg_space;

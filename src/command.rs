@@ -1,0 +1,266 @@
+//! What the command line asks for: reads arguments and settings, builds the tasks, waits. The only place that wires them.
+//!
+//! Must never: hold logic. Ending, for whatever reason, withdraws nothing and sends no final advertisement.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::api::{self, Api};
+use crate::cli::{Cli, Command, VERSION};
+use crate::keeper::Keeper;
+use crate::kernel::links;
+use crate::metrics::Metrics;
+use crate::port_services::{self, PortRoles, RoleInputs};
+use crate::reconcile::{self, Inputs, Outputs};
+use crate::state_file::Store;
+use crate::systemd::{self, Inherited};
+use crate::{log, preview, process_limits, ra, relay, reload};
+use clap::Parser;
+use leafboot_core::acl;
+use leafboot_core::desired::Desired;
+use leafboot_core::settings::Settings;
+use leafboot_core::warnings::doubts;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+use tracing::{info, warn};
+use tracing_subscriber::filter::LevelFilter;
+
+/// Threads for name lookups.
+const RESOLVERS_MAX: usize = 8;
+
+/// Does what the command line says. Returns the exit code of the process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // clap's own code for wrong usage is 2, which `plan` has a meaning for.
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    let done = match cli.command {
+        Command::Run { config } => read(&config).and_then(|settings| run(&config, settings)),
+        Command::Retire { config, wait } => read(&config).and_then(|config| retire(&config, wait)),
+        Command::Plan { config, desired, json } => {
+            match read(&config).and_then(|c| preview(&c, desired, json)) {
+                Ok(true) => return ExitCode::from(2),
+                other => other.map(drop),
+            }
+        }
+        Command::Acl { config } => read(&config).map(|config| print!("{}", acl::table(&acl::rules(&config)))),
+        Command::Check { config, strict } => {
+            read(&config).and_then(|checked| check(&config, &checked, strict))
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("leafboot: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Settings, Box<dyn Error>> {
+    let at = |error: &dyn Error| format!("{}: {error}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| at(&error))?;
+    Ok(Settings::parse(&text).map_err(|error| at(&error))?)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
+    log::start(log_level()?);
+    process_limits::raise_descriptor_limit();
+    let socket = api::bind(&config.socket)?;
+    info!(version = VERSION, leaf = config.leaf, socket = %config.socket.display(), "starts");
+
+    for doubt in doubts(&config) {
+        warn!(%doubt, "the settings are doubtful");
+    }
+
+    let config = Arc::new(config);
+    let withdrawn = Arc::new(ra::memory::load_and_save(&config.state_directory, &config.ra));
+    let store = Store::new(&config.state_directory);
+    let (desired_out, desired) = watch::channel(restored(&store));
+    let (links_out, links) = watch::channel(Default::default());
+    let (ra_out, ra) = watch::channel(Default::default());
+    let (status_out, status) = watch::channel(Default::default());
+    let (ports_out, ports) = watch::channel(None);
+    let (unrouted_out, unrouted) = watch::channel(Default::default());
+
+    let metrics = Arc::new(Metrics::default());
+    let keeper = Arc::new(Keeper::new(store, Arc::clone(&metrics)));
+    let api = Api {
+        boot: config.boot.clone(),
+        desired: desired_out,
+        keeper: Arc::clone(&keeper),
+        status,
+        ports,
+        metrics: Arc::clone(&metrics),
+        bodies: Api::bodies(),
+    };
+    let desired_now = desired.clone();
+    let inputs = Inputs { desired: desired.clone(), links: links.clone(), ra };
+    let outputs = Outputs {
+        status: status_out,
+        ports: ports_out,
+        unrouted: unrouted_out,
+        metrics: Arc::clone(&metrics),
+    };
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let hangup = signal(SignalKind::hangup())?;
+    let scraping = metrics_server(config.metrics, Arc::clone(&metrics))?;
+    let (stop_out, stop) = watch::channel(false);
+    let (roles_out, roles) = watch::channel(PortRoles::default());
+    let role_inputs = RoleInputs { desired, links, unrouted };
+    let mut inherited = Inherited::receive();
+    let relay_sockets = port_services::take_inherited(&mut inherited, &relay::task::sockets(&config.relay));
+    // The last process may have had other settings, or other services.
+    inherited.retain(|_| false);
+    let relay_inputs = relay::task::Inputs { roles: roles.clone(), stop, inherited: relay_sockets };
+    let mut relay = relay_thread(&config, &metrics, relay_inputs)?;
+    let stopping = async {
+        tokio::select! {
+            _ = terminate.recv() => info!("stops: SIGTERM; nothing is withdrawn"),
+            _ = interrupt.recv() => info!("stops: SIGINT; nothing is withdrawn"),
+            end = &mut relay => return Err(format!("relay: {}", end.as_deref().unwrap_or("it panicked"))),
+        }
+        systemd::stopping();
+        stop_out.send_replace(true);
+        let _ = (&mut relay).await;
+        Ok(())
+    };
+    systemd::ready();
+    // A task that ends by itself is a fault: the process ends with it, and is started again by whoever watches it.
+    tokio::select! {
+        end = stopping => Ok(end?),
+        () = reload::run(&config, hangup, || read(path).map_err(|error| error.to_string())) => Err("nobody hears SIGHUP any more".into()),
+        end = links::run(links_out) => Err(failed("links", end)),
+        () = reconcile::run(&config, inputs, outputs) => Err("the reconciler ended".into()),
+        () = port_services::publish_roles(&config.boot.vrf, role_inputs, roles_out) => {
+            Err("the ports' roles are no longer published".into())
+        }
+        () = ra::thread::run(Arc::clone(&config), withdrawn, roles, ra_out) => {
+            Err("the Router Advertisement thread ended".into())
+        }
+        never = scraping => match never {},
+        never = keeper.run(desired_now) => match never {},
+        never = api::run(socket, Arc::new(api)) => match never {},
+    }
+}
+
+/// Gives metrics out at `listen`; without it, never ends.
+fn metrics_server(
+    listen: Option<SocketAddr>,
+    metrics: Arc<Metrics>,
+) -> Result<impl Future<Output = Infallible>, Box<dyn Error>> {
+    let bind =
+        |listen| api::scrape::bind(listen).map_err(|error| format!("metrics.listen {listen}: {error}"));
+    let listener = listen.map(bind).transpose()?;
+    Ok(async {
+        match listener {
+            Some(listener) => api::scrape::run(listener, metrics).await,
+            None => std::future::pending().await,
+        }
+    })
+}
+
+/// Starts the relay on a thread of its own, so that no image delays an advertisement. What comes out is why it ended.
+fn relay_thread(
+    config: &Arc<Settings>,
+    metrics: &Arc<Metrics>,
+    inputs: relay::task::Inputs,
+) -> Result<oneshot::Receiver<String>, Box<dyn Error>> {
+    let (ended_out, ended) = oneshot::channel();
+    let (config, metrics) = (Arc::clone(config), Arc::clone(metrics));
+    // Names are resolved on threads of their own: few, or a resolver that hangs would take all that the unit allows.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(RESOLVERS_MAX)
+        .build()?;
+    std::thread::Builder::new().name("relay".to_owned()).spawn(move || {
+        let end = runtime.block_on(relay::task::run(config, metrics, inputs));
+        let _ = ended_out.send(end.err().map_or("it ended".to_owned(), |error| error.to_string()));
+        // A lookup that hangs is not waited for.
+        runtime.shutdown_background();
+    })?;
+    Ok(ended)
+}
+
+/// Prints what is wrong with settings that can be used. `strict`: that is an error.
+#[tokio::main(flavor = "current_thread")]
+async fn check(path: &Path, settings: &Settings, strict: bool) -> Result<(), Box<dyn Error>> {
+    relay::tls::check(&settings.relay)?;
+    let mut warnings: Vec<String> = doubts(settings).iter().map(ToString::to_string).collect();
+    match crate::check::protected(settings).await {
+        Ok(unknown) => warnings.extend(unknown),
+        Err(reason) => println!("{}: note: {reason}", path.display()),
+    }
+    for warning in &warnings {
+        println!("{}: warning: {warning}", path.display());
+    }
+    if strict && !warnings.is_empty() {
+        return Err(format!("{}: {} warnings, and --strict", path.display(), warnings.len()).into());
+    }
+    println!("{}: ok", path.display());
+    Ok(())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn retire(config: &Settings, wait: Duration) -> Result<(), Box<dyn Error>> {
+    crate::retire::run(config, wait).await?;
+    println!("{} is gone, and leafboot's ACL and loopback with it", config.boot.vrf);
+    Ok(())
+}
+
+/// Prints the plan; whether it has steps.
+#[tokio::main(flavor = "current_thread")]
+async fn preview(config: &Settings, desired: Option<PathBuf>, json: bool) -> Result<bool, Box<dyn Error>> {
+    let preview = preview::run(config, desired.as_deref()).await?;
+    if json {
+        println!("{}", preview.json());
+    } else {
+        print!("{preview}");
+    }
+    Ok(preview.has_steps())
+}
+
+/// How much is logged: `LEAFBOOT_LOG`, else what an operator wants to read every day.
+fn log_level() -> Result<LevelFilter, Box<dyn Error>> {
+    match std::env::var("LEAFBOOT_LOG") {
+        Ok(level) => level
+            .parse()
+            .map_err(|_| format!("LEAFBOOT_LOG={level}: not off, error, warn, info, debug or trace").into()),
+        Err(_) => Ok(LevelFilter::INFO),
+    }
+}
+
+/// What the last run was told. A damaged memory is no memory: metal-core pushes again within its tick.
+fn restored(store: &Store) -> Option<Desired> {
+    match store.restore() {
+        Ok(Some(desired)) => {
+            info!(
+                generation = desired.generation,
+                ports = desired.ports.len(),
+                "remembers its last document"
+            );
+            Some(desired)
+        }
+        Ok(None) => None,
+        Err(error) => {
+            warn!(%error, "cannot remember its last document; isolation stays as it is until a push");
+            None
+        }
+    }
+}
+
+fn failed<E: Error>(task: &str, end: Result<(), E>) -> Box<dyn Error> {
+    let reason = end.err().map_or("ended".to_owned(), |error| error.to_string());
+    format!("{task}: {reason}").into()
+}
