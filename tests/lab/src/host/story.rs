@@ -128,7 +128,7 @@ impl Boot {
             Stage::Script => {
                 let entry = self.received(lab, Server::BootService, "/boot.ipxe")?;
                 let claim =
-                    entry.claim.as_ref().map(|claim| format!("vouched for by {} {}", claim.leaf, claim.port));
+                    entry.claim.as_ref().map(|claim| format!("came through {} {}", claim.leaf, claim.port));
                 Ok(then(self.pushed, &entry, claim.unwrap_or_default()))
             }
             Stage::Kernel | Stage::Initramfs => {
