@@ -208,9 +208,7 @@ fn a_restart_withdraws_what_earlier_settings_advertised() {
     }
     write(&kept, "{\"version\": 1, \"advert");
     let last = Agent::start_with(&switch, "");
-    eventually("the damage is named", || {
-        last.log().contains("cannot read the options that were advertised")
-    });
+    eventually("the damage is named", || last.log().contains("cannot read the options that were advertised"));
     eventually("and mended", || {
         std::fs::read_to_string(&kept).is_ok_and(|text| text.ends_with("\"version\":1}"))
     });
