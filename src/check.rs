@@ -1,7 +1,6 @@
 //! What `leafboot check` can only see on the leaf: whether `boot.protected` names ports of it.
 //!
-//! Must never: fail because the leaf's databases are away: settings are checked on other computers, too, and before SONiC
-//! has started.
+//! Must never: fail because CONFIG_DB cannot be read. Settings are also checked on other computers, and before SONiC starts.
 
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use leafboot_core::desired;
 use leafboot_core::observed;
 use leafboot_core::settings::Settings;
 
-/// The agent's start waits for it.
+/// How long to wait for SONiC's databases. systemd runs the check before each start.
 const WAIT: Duration = Duration::from_secs(5);
 
 /// The names of `boot.protected` that no port of this leaf has, a sentence for each. Err: why the leaf's ports are not known.

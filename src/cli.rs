@@ -1,6 +1,6 @@
-//! The command line.
+//! The command line: commands, arguments and their help.
 //!
-//! Must never: do anything: `main` does.
+//! Must never: carry out a command. `main` does.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,49 +22,54 @@ pub struct Cli {
 /// What leafboot can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the agent until SIGTERM or SIGINT. Stopping it withdraws nothing: machines that boot go on booting.
+    /// Run the agent until SIGTERM or SIGINT. Stopping it withdraws nothing: machines go on booting.
     Run {
-        /// The settings; sonic/leafboot.toml is an annotated example.
+        /// The settings file. sonic/leafboot.toml is an annotated example.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Check a settings file and the certificates that it names. Errors name key and line. Settings that can be used and
-    /// look wrong get a line `warning: machines may fail to boot: …` or `warning: open: …`. On the leaf, also check that
-    /// boot.protected names ports of it. Exit code 0: the settings can be used; 1: they cannot, or --strict and warnings.
+    /// Check a settings file and the certificates that it names. Prints the first error with its key and line. Settings that
+    /// can be used and look wrong are printed as `warning: machines may fail to boot: …` or `warning: open: …`. On the leaf,
+    /// names of boot.protected that are no port's are warnings, too.
+    ///
+    /// Exit code 0: the settings can be used; 1: they cannot, or --strict is given and there are warnings.
     Check {
-        /// The settings to check.
+        /// The settings file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// Fail if there is a warning.
+        /// Treat warnings as errors.
         #[arg(long)]
         strict: bool,
     },
-    /// Say what would be written into CONFIG_DB now, what is waited for, what is rejected, and what is foreign. Changes nothing.
-    /// Exit code 0: nothing to write now; 2: steps; 1: error.
+    /// Print what would be written into CONFIG_DB now, what ports wait for, which ports are rejected, and which rows are
+    /// unmanaged (not leafboot's). Changes nothing.
+    ///
+    /// Exit code 0: nothing to write now; 2: there are steps; 1: error.
     Plan {
-        /// The settings.
+        /// The settings file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// Plan for this document, as metal-core would push it; without it, for the last accepted one.
+        /// Plan for this document, as metal-core would push it. Without it: for the last accepted document.
         #[arg(long, value_name = "FILE")]
         desired: Option<PathBuf>,
-        /// As JSON: steps, waiting, unchanged, rejected, foreign.
+        /// Print JSON: `Plan` in sonic/openapi.yaml describes it.
         #[arg(long)]
         json: bool,
     },
-    /// Print the boot ACL's rules as a table. Each boot port has two more, or three with relay.tls, all for its own
-    /// gateway: one lets the machine ask it by ICMPv6, the others open the relay's TCP ports.
+    /// Print the boot ACL's rules as a table: those that all boot ports share. Each boot port takes 2 more rules, or 3 with
+    /// relay.tls: one permits ICMPv6 to its gateway, the others permit the relay's TCP ports on it.
     Acl {
-        /// The settings that the rules follow from.
+        /// The settings file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Remove the boot VRF, the boot ACL and the anycast address's loopback from a leaf that is not to boot machines any more. Every port must be released before.
+    /// Remove the boot VRF, the boot ACL and the loopback of boot.anycast from a leaf that will boot no more machines. Every
+    /// port must be released first.
     Retire {
-        /// The settings that name them.
+        /// The settings file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// How long to wait until SONiC has let go of them.
+        /// How long to wait until SONiC has removed them.
         #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
         wait: Duration,
     },

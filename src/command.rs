@@ -24,7 +24,7 @@ use clap::Parser;
 use leafboot_core::acl;
 use leafboot_core::desired::Desired;
 use leafboot_core::settings::Settings;
-use leafboot_core::warnings::doubts;
+use leafboot_core::warnings::warnings;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
@@ -77,10 +77,10 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
     log::start(log_level()?);
     process_limits::raise_descriptor_limit();
     let socket = api::bind(&config.socket)?;
-    info!(version = VERSION, leaf = config.leaf, socket = %config.socket.display(), "starts");
+    info!(version = VERSION, leaf = config.leaf, socket = %config.socket.display(), "leafboot started");
 
-    for doubt in doubts(&config) {
-        warn!(%doubt, "the settings are doubtful");
+    for warning in warnings(&config) {
+        warn!(%warning, "settings: warning");
     }
 
     let config = Arc::new(config);
@@ -127,8 +127,8 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
     let mut relay = relay_thread(&config, &metrics, relay_inputs)?;
     let stopping = async {
         tokio::select! {
-            _ = terminate.recv() => info!("stops: SIGTERM; nothing is withdrawn"),
-            _ = interrupt.recv() => info!("stops: SIGINT; nothing is withdrawn"),
+            _ = terminate.recv() => info!("leafboot stops: SIGTERM; nothing is withdrawn"),
+            _ = interrupt.recv() => info!("leafboot stops: SIGINT; nothing is withdrawn"),
             end = &mut relay => return Err(format!("relay: {}", end.as_deref().unwrap_or("it panicked"))),
         }
         systemd::stopping();
@@ -193,22 +193,24 @@ fn relay_thread(
     Ok(ended)
 }
 
-/// Prints what is wrong with settings that can be used. `strict`: that is an error.
+/// Checks what [`read`] does not, and prints the warnings. With `strict`, warnings are errors.
 #[tokio::main(flavor = "current_thread")]
 async fn check(path: &Path, settings: &Settings, strict: bool) -> Result<(), Box<dyn Error>> {
+    let path = path.display();
     relay::tls::check(&settings.relay)?;
-    let mut warnings: Vec<String> = doubts(settings).iter().map(ToString::to_string).collect();
+    let mut warnings: Vec<String> = warnings(settings).iter().map(ToString::to_string).collect();
     match crate::check::protected(settings).await {
         Ok(unknown) => warnings.extend(unknown),
-        Err(reason) => println!("{}: note: {reason}", path.display()),
+        Err(reason) => println!("{path}: note: {reason}"),
     }
     for warning in &warnings {
-        println!("{}: warning: {warning}", path.display());
+        println!("{path}: warning: {warning}");
     }
-    if strict && !warnings.is_empty() {
-        return Err(format!("{}: {} warnings, and --strict", path.display(), warnings.len()).into());
+    match warnings.len() {
+        0 => println!("{path}: ok"),
+        count if strict => return Err(format!("{path}: {count} warnings, and --strict is given").into()),
+        count => println!("{path}: can be used, with {count} warnings"),
     }
-    println!("{}: ok", path.display());
     Ok(())
 }
 
@@ -241,20 +243,20 @@ fn log_level() -> Result<LevelFilter, Box<dyn Error>> {
     }
 }
 
-/// What the last run was told. A damaged memory is no memory: metal-core pushes again within its tick.
+/// The last document of the run before. A damaged file counts as none: metal-core pushes again within 10 s.
 fn restored(store: &Store) -> Option<Desired> {
     match store.restore() {
         Ok(Some(desired)) => {
             info!(
                 generation = desired.generation,
                 ports = desired.ports.len(),
-                "remembers its last document"
+                "state file: last document restored"
             );
             Some(desired)
         }
         Ok(None) => None,
         Err(error) => {
-            warn!(%error, "cannot remember its last document; isolation stays as it is until a push");
+            warn!(%error, "state file: no document restored; isolation stays as it is until a push");
             None
         }
     }

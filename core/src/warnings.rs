@@ -1,7 +1,8 @@
-//! Pure: settings that are legal one by one, and with which machines may fail to boot, or reach what they must not.
+//! Warnings about settings that are valid one by one: with them together machines may fail to boot, or reach what they must
+//! not.
 //!
-//! Must never: refuse anything: a leaf in service must start with the settings that it has, also after an upgrade that has
-//! learned to doubt them. `config` refuses what a setting may not be by itself.
+//! Must never: refuse settings. A leaf in service must start after an upgrade that brings a new warning. `settings` refuses
+//! values that are invalid by themselves.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -13,65 +14,66 @@ use crate::names::HttpOrigin;
 use crate::settings::Settings;
 use crate::settings::relay::{CacheMode, Upstream};
 
-/// Why somebody should look at the settings again.
+/// Why an operator should look at the settings again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Doubt {
+pub enum Warning {
     /// Machines may fail to boot.
     Fails(String),
-    /// Machines may reach what they must not, or be believed what they must not say.
+    /// Machines may reach what they must not, or claim an identity that is not theirs.
     Open(String),
 }
 
-impl fmt::Display for Doubt {
+impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Doubt::Fails(reason) => write!(f, "machines may fail to boot: {reason}"),
-            Doubt::Open(reason) => write!(f, "open: {reason}"),
+            Warning::Fails(reason) => write!(f, "machines may fail to boot: {reason}"),
+            Warning::Open(reason) => write!(f, "open: {reason}"),
         }
     }
 }
 
-/// Everything that is doubtful about these settings.
-pub fn doubts(config: &Settings) -> Vec<Doubt> {
-    let judge = Judge { config, rules: acl::rules(config) };
-    let judged = [judge.cache(), judge.machines_space(), judge.anycast(), judge.advertisements()];
-    let judged = judged.into_iter().chain([judge.upstreams(), judge.boot_service(), judge.metrics()]);
-    judged.flatten().collect()
+/// All warnings about these settings.
+pub fn warnings(config: &Settings) -> Vec<Warning> {
+    let review = Review { config, rules: acl::rules(config) };
+    let found = [review.cache(), review.machines_space(), review.anycast(), review.advertisements()];
+    let found = found.into_iter().chain([review.upstreams(), review.boot_service(), review.metrics()]);
+    found.flatten().collect()
 }
 
-struct Judge<'a> {
+/// The settings, and the boot ACL's rules that follow from them.
+struct Review<'a> {
     config: &'a Settings,
     rules: Vec<Rule>,
 }
 
-impl Judge<'_> {
-    /// Where machines are sent for images.
-    fn cache(&self) -> Vec<Doubt> {
+impl Review<'_> {
+    /// The server to which machines are redirected for images: can they reach it?
+    fn cache(&self) -> Vec<Warning> {
         let Settings { acl, ra, relay, .. } = self.config;
         if relay.cache.mode == CacheMode::Proxy {
             return Vec::new();
         }
         let name = &relay.cache.name;
-        let doubt = |reason: &str| {
-            Doubt::Fails(format!("relay.cache.mode redirects machines to {name}, and {reason}"))
+        let warning = |reason: &str| {
+            Warning::Fails(format!("relay.cache.mode redirects machines to {name}, and {reason}"))
         };
         let is_permitted = match name.host().parse() {
             Ok(IpAddr::V6(address)) => self.lets_through(address, name.port()).is_some(),
-            Ok(IpAddr::V4(_)) => return vec![doubt("machines have no IPv4")],
+            Ok(IpAddr::V4(_)) => return vec![warning("machines have no IPv4")],
             Err(_) => acl.cache.iter().chain(&acl.control_plane).next().is_some(),
         };
-        let mut doubts = Vec::new();
+        let mut warnings = Vec::new();
         if !is_permitted {
-            doubts.push(doubt("neither acl.cache nor acl.control_plane lets them there"));
+            warnings.push(warning("neither acl.cache nor acl.control_plane lets them there"));
         }
         if address(name).is_none() && ra.dns.is_empty() {
-            doubts.push(doubt("ra.dns names no server that resolves it"));
+            warnings.push(warning("ra.dns names no server that resolves it"));
         }
-        doubts
+        warnings
     }
 
-    /// Servers in the machines' own space: the boot ACL keeps machines from all of it.
-    fn machines_space(&self) -> Vec<Doubt> {
+    /// Servers in `boot.supernet`: the boot ACL keeps machines from all of it.
+    fn machines_space(&self) -> Vec<Warning> {
         let Settings { acl, ra, boot, .. } = self.config;
         let dns: Vec<Ipv6Net> = ra.dns.iter().map(|server| Ipv6Net::new_assert(*server, 128)).collect();
         let lists = [
@@ -88,11 +90,11 @@ impl Judge<'_> {
                 boot.supernet
             )
         };
-        inside.map(|(key, net)| Doubt::Fails(reason(key, net))).collect()
+        inside.map(|(key, net)| Warning::Fails(reason(key, net))).collect()
     }
 
-    /// The leaf's own address that machines are to reach the relay at, and nothing else.
-    fn anycast(&self) -> Vec<Doubt> {
+    /// The anycast address: machines may reach only the relay at it.
+    fn anycast(&self) -> Vec<Warning> {
         let Settings { acl, boot, .. } = self.config;
         let Some(anycast) = boot.anycast.map(|anycast| anycast.address()) else {
             return Vec::new();
@@ -102,62 +104,62 @@ impl Judge<'_> {
         holding
             .map(|(key, _)| {
                 let reason = format!("boot.anycast {anycast} lies in {key}");
-                Doubt::Open(format!("{reason}: machines reach the leaf's other services at it, too"))
+                Warning::Open(format!("{reason}: machines reach the leaf's other services at it, too"))
             })
             .collect()
     }
 
-    fn advertisements(&self) -> Vec<Doubt> {
+    fn advertisements(&self) -> Vec<Warning> {
         let ra = &self.config.ra;
-        let mut doubts = Vec::new();
+        let mut warnings = Vec::new();
         for (key, _) in [("ra.managed", ra.managed), ("ra.other", ra.other)].iter().filter(|(_, set)| *set) {
-            doubts.push(Doubt::Fails(format!(
+            warnings.push(Warning::Fails(format!(
                 "{key}: iPXE fails without a DHCPv6 server, and the boot ACL drops what machines send to one"
             )));
         }
         if ra.router_lifetime.is_zero() {
             let reason =
                 "ra.router_lifetime 0s: iPXE takes no ra.routes, and then has no way beyond its link";
-            doubts.push(Doubt::Fails(reason.to_owned()));
+            warnings.push(Warning::Fails(reason.to_owned()));
         }
-        doubts
+        warnings
     }
 
-    /// What holds for all servers behind the relay.
-    fn upstreams(&self) -> Vec<Doubt> {
+    /// All servers behind the relay.
+    fn upstreams(&self) -> Vec<Warning> {
         let Settings { boot, relay, .. } = self.config;
         let proxied =
             (relay.cache.mode == CacheMode::Proxy).then_some(("relay.cache", &relay.cache.upstream));
         let api = relay.api.as_ref().map(|api| ("relay.api", api));
         let all = [("relay.boot_service", &relay.boot_service)].into_iter().chain(proxied).chain(api);
-        let mut doubts = Vec::new();
+        let mut warnings = Vec::new();
         for (key, Upstream { origins, source, device, .. }) in all {
             let is_gateway = |source: &IpAddr| matches!(source, IpAddr::V6(a) if boot.supernet.contains(a));
             let through_vrf = source.is_none() && device.as_deref() == Some(boot.vrf.as_str());
             if through_vrf || source.as_ref().is_some_and(is_gateway) {
                 let which = if through_vrf { "device" } else { "source" };
-                doubts.push(Doubt::Fails(format!(
+                warnings.push(Warning::Fails(format!(
                     "{key}.{which}: connections come from the gateway's address of some port, and break when that port leaves"
                 )));
             }
             let machines = origins
                 .iter()
                 .filter(|origin| address(origin).is_some_and(|address| boot.supernet.contains(&address)));
-            doubts.extend(machines.map(|origin| {
-                Doubt::Open(format!(
+            warnings.extend(machines.map(|origin| {
+                Warning::Open(format!(
                     "{key} {origin} lies in boot.supernet: a machine may answer in its place"
                 ))
             }));
         }
-        doubts
+        warnings
     }
 
-    /// A boot service believes what leafboot's headers say. Who reaches it past leafboot can say it, too; unless it knows
-    /// leaves by their certificates.
-    fn boot_service(&self) -> Vec<Doubt> {
+    /// The boot service trusts leafboot's identity headers. A machine that reaches it past leafboot can send them itself,
+    /// unless the boot service knows leaves by their certificates.
+    fn boot_service(&self) -> Vec<Warning> {
         let Settings { relay, .. } = self.config;
         let knows_leaves = |origin: &&HttpOrigin| origin.is_tls() && relay.boot_service.identity.is_some();
-        let mut doubts = Vec::new();
+        let mut warnings = Vec::new();
         for origin in relay.boot_service.origins.iter().filter(|origin| !knows_leaves(origin)) {
             let by = match address(origin) {
                 Some(address) => {
@@ -167,20 +169,20 @@ impl Judge<'_> {
                     && origin.host().eq_ignore_ascii_case(relay.cache.name.host()))
                 .then(|| "as relay.cache.name".to_owned()),
             };
-            doubts.extend(by.map(|by| {
+            warnings.extend(by.map(|by| {
                 let reason = format!("machines reach relay.boot_service {origin} past leafboot, {by}");
-                Doubt::Open(format!("{reason}: they can claim to be on any leaf and port"))
+                Warning::Open(format!("{reason}: they can claim to be on any leaf and port"))
             }));
         }
-        doubts
+        warnings
     }
 
-    fn metrics(&self) -> Vec<Doubt> {
+    fn metrics(&self) -> Vec<Warning> {
         let Settings { boot, relay, metrics, .. } = self.config;
         let Some(listen) = metrics else {
             return Vec::new();
         };
-        let mut doubts = Vec::new();
+        let mut warnings = Vec::new();
         let is_any = listen.ip().is_unspecified();
         let is_boots = match listen.ip() {
             IpAddr::V6(address) => {
@@ -193,25 +195,25 @@ impl Judge<'_> {
         };
         if is_any || is_boots {
             let reason = format!("metrics.listen {listen} is reached from boot ports, too");
-            doubts.push(Doubt::Open(format!("{reason}: give an address that only the default VRF has")));
+            warnings.push(Warning::Open(format!("{reason}: give an address that only the default VRF has")));
         }
         let relay_ports = [Some(relay.port), relay.tls.as_ref().map(|tls| tls.port)];
         if is_any && relay_ports.contains(&Some(listen.port())) {
             let reason =
                 format!("metrics.listen {listen} takes the relay's port on all of the leaf's addresses");
-            doubts.push(Doubt::Fails(reason));
+            warnings.push(Warning::Fails(reason));
         }
-        doubts
+        warnings
     }
 
-    /// The boot ACL's rule that lets a machine connect to this TCP port.
+    /// The boot ACL's rule that permits machines to connect to this TCP port.
     fn lets_through(&self, to: Ipv6Addr, port: u16) -> Option<&str> {
         let from = self.config.boot.supernet.addr();
         acl::permits(&self.rules, TCP, from, to, port).map(|rule| rule.name.as_str())
     }
 }
 
-/// A server's address, where its origin is no name.
+/// A server's address, if its origin has one instead of a name.
 fn address(origin: &HttpOrigin) -> Option<Ipv6Addr> {
     origin.host().parse().ok()
 }
@@ -220,7 +222,7 @@ fn address(origin: &HttpOrigin) -> Option<Ipv6Addr> {
 mod tests {
     use super::*;
 
-    /// Nothing is doubtful about these.
+    /// These settings have no warning.
     const GOOD: &str = r#"leaf = "leaf01"
 [metrics]
 listen = "[2001:db8:ffff::1]:9110"
@@ -242,16 +244,16 @@ origins = ["http://[2001:db8:ffff::80]:8080"]
 name = "http://images.metal-stack.io"
 "#;
 
-    /// What is doubtful when a text of them is another one.
-    fn doubtful(from: &str, to: &str) -> Vec<String> {
+    /// The warnings after a text of the settings is replaced.
+    fn warnings_with(from: &str, to: &str) -> Vec<String> {
         assert!(GOOD.contains(from), "{from}");
         let config = Settings::parse(&GOOD.replace(from, to)).unwrap();
-        doubts(&config).iter().map(Doubt::to_string).collect()
+        warnings(&config).iter().map(Warning::to_string).collect()
     }
 
     #[test]
-    fn good_settings_are_not_doubted() {
-        assert_eq!(doubtful("leaf01", "leaf02"), Vec::<String>::new());
+    fn good_settings_have_no_warnings() {
+        assert_eq!(warnings_with("leaf01", "leaf02"), Vec::<String>::new());
         let known = "origins = [\"https://[2001:db8:ffff::80]\"]\n\
              tls = { certificate = \"/leaf.crt\", key = \"/leaf.key\" }\n";
         let known = format!("[relay.boot_service]\n{known}");
@@ -259,20 +261,20 @@ name = "http://images.metal-stack.io"
         let text =
             text.replace("[relay.boot_service]\norigins = [\"http://[2001:db8:ffff::80]:8080\"]\n", &known);
         assert_eq!(
-            doubts(&Settings::parse(&text).unwrap()),
+            warnings(&Settings::parse(&text).unwrap()),
             [],
             "a boot service knows leaves by their certificates"
         );
     }
 
     #[test]
-    fn the_annotated_example_is_not_doubted() {
+    fn the_annotated_example_has_no_warnings() {
         let example = include_str!("../../sonic/leafboot.toml");
-        assert_eq!(doubts(&Settings::parse(example).unwrap()), []);
+        assert_eq!(warnings(&Settings::parse(example).unwrap()), []);
     }
 
     #[test]
-    fn every_doubt_is_said() {
+    fn every_warning_is_given() {
         let to = "machines may fail to boot: relay.cache.mode redirects machines to http://images.metal-stack.io, and";
         let cases = [
             ("cache = [\"2001:db8:ffff::90\"]\ncontrol_plane = [\"2001:db8:cafe::/48\"]", "", format!("{to} neither acl.cache nor acl.control_plane lets them there")),
@@ -302,14 +304,14 @@ name = "http://images.metal-stack.io"
             ("[2001:db8:ffff::1]:9110", "[::]:80", "machines may fail to boot: metrics.listen [::]:80 takes the relay's port".to_owned()),
         ];
         for (from, to, expected) in cases {
-            let said = doubtful(from, to);
-            assert!(said.iter().any(|doubt| doubt.starts_with(&expected)), "{to:?} gave {said:#?}");
+            let said = warnings_with(from, to);
+            assert!(said.iter().any(|warning| warning.starts_with(&expected)), "{to:?} gave {said:#?}");
         }
     }
 
     #[test]
     fn all_of_them_are_said() {
-        let said = doubtful("[ra]\ndns = [\"2001:db8:ffff::53\"]", "[ra]\nmanaged = true\nother = true");
+        let said = warnings_with("[ra]\ndns = [\"2001:db8:ffff::53\"]", "[ra]\nmanaged = true\nother = true");
         assert_eq!(said.len(), 3, "{said:#?}");
     }
 }
