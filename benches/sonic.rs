@@ -75,7 +75,7 @@ impl World {
         let config = Settings::parse(&format!("{SETTINGS}{text}")).unwrap();
         let wish = |port: u16| {
             let prefix: BootPrefix = format!("2001:db8:b007:{port:x}::/64").parse().unwrap();
-            (format!("Ethernet{}", port * 4).parse::<PortName>().unwrap(), prefix)
+            (format!("Ethernet{}", port * 4).parse::<PortName>().unwrap(), prefix.into())
         };
         let ports = (0..ports).map(wish).collect();
         let desired = Desired {
@@ -229,7 +229,7 @@ fn one_by_one(ports: u16) -> Cost {
         (2 + u64::try_from(rules.len()).unwrap(), ())
     });
     world.swss.run_until_idle().unwrap();
-    let wishes: BTreeMap<PortName, BootPrefix> = world.desired.ports.clone();
+    let wishes: BTreeMap<PortName, BootPrefix> = world.desired.prefixes();
     for (port, prefix) in &wishes {
         client.take(&mut world, &mut cost, port, *prefix);
     }

@@ -56,8 +56,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Print the boot ACL's rules as a table: those that all boot ports share. Each boot port takes 2 more rules, or 3 with
-    /// relay.tls: one permits ICMPv6 to its gateway, the others permit the relay's TCP ports on it.
+    /// Print the boot ACL's rules that all boot ports share, as a table. Each boot port has two more, or three with relay.tls:
+    /// one permits ICMPv6 to its gateway, the others permit the relay's TCP ports on it.
     Acl {
         /// The settings file.
         #[arg(long, value_name = "FILE")]

@@ -22,7 +22,7 @@ use crate::systemd::{self, Inherited};
 use crate::{log, preview, process_limits, ra, relay, reload};
 use clap::Parser;
 use leafboot_core::acl;
-use leafboot_core::desired::Desired;
+use leafboot_core::desired::{Desired, KeptDocument};
 use leafboot_core::settings::Settings;
 use leafboot_core::warnings::warnings;
 use tokio::signal::unix::{SignalKind, signal};
@@ -246,7 +246,10 @@ fn log_level() -> Result<LevelFilter, Box<dyn Error>> {
 /// The last document of the run before. A damaged file counts as none: metal-core pushes again within 10 s.
 fn restored(store: &Store) -> Option<Desired> {
     match store.restore() {
-        Ok(Some(desired)) => {
+        Ok(Some(KeptDocument { desired, newer })) => {
+            if let Some(newer) = newer {
+                warn!(newer, "state file: a later leafboot has written it");
+            }
             info!(
                 generation = desired.generation,
                 ports = desired.ports.len(),

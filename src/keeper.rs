@@ -1,7 +1,7 @@
-//! Keeps each document that is taken, and tries again where that fails.
+//! Writes each accepted document into the state file, and tries again after a failure.
 //!
-//! Must never: hold up a document, for a full or read-only disk keeps no port from being taken or released; or say the same
-//! trouble twice.
+//! Must never: delay a document (with a full or read-only disk ports are still taken and released), or log the same error
+//! twice.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,50 +15,53 @@ use crate::metrics::Metrics;
 use crate::state_file::Store;
 use leafboot_core::desired::Desired;
 
-/// Between attempts to keep a document: at first, and at most after doubling.
+/// The pause before the second attempt to write. Each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause.
 const LAST_PAUSE: Duration = Duration::from_secs(60);
 
-/// What keeps the documents.
+/// The state file, and whether it has the last document.
 pub struct Keeper {
     store: Store,
-    /// Why the last document is not kept.
+    /// Why the file does not have the last document.
     error: watch::Sender<Option<String>>,
     metrics: Arc<Metrics>,
 }
 
 impl Keeper {
-    /// One that keeps in `store`. Before the first document nothing is to be kept.
+    /// A keeper that writes into `store`. Before the first document there is nothing to write.
     pub fn new(store: Store, metrics: Arc<Metrics>) -> Self {
         metrics.state_saved(true);
         Self { store, error: watch::Sender::new(None), metrics }
     }
 
-    /// Keeps a document; where that fails, [`Keeper::run`] goes on trying.
+    /// Writes a document. If that fails, [`Keeper::run`] tries again.
     pub fn keep(&self, desired: &Desired) {
         let error = self.store.keep(desired).err().map(|error| error.to_string());
         let before = self.error.send_replace(error.clone());
         self.metrics.state_saved(error.is_none());
         match error {
             Some(error) if before.as_ref() != Some(&error) => {
-                warn!(error, "the document is taken and cannot be kept; trying again");
+                warn!(error, "state file: cannot be written; trying again");
             }
-            None if before.is_some() => info!(generation = desired.generation, "the document is kept"),
+            None if before.is_some() => {
+                info!(generation = desired.generation, "state file: the document is saved")
+            }
             _ => {}
         }
     }
 
-    /// Why the last document is not kept: a restart now would remember an earlier one, or none.
+    /// Why the file does not have the last document. A restart now would restore an earlier one, or none.
     pub fn error(&self) -> Option<String> {
         self.error.borrow().clone()
     }
 
-    /// Tries again, for as long as the last document is not kept, until the process ends.
+    /// Tries again while the file does not have the last document, until the process ends.
     pub async fn run(&self, desired: watch::Receiver<Option<Desired>>) -> Infallible {
         let mut error = self.error.subscribe();
         let mut pause = FIRST_PAUSE;
         loop {
-            // Its sender lives as long as this.
+            // The sender lives as long as `self`, so this cannot fail.
             let _ = error.wait_for(Option::is_some).await;
             sleep(pause).await;
             pause = (pause * 2).min(LAST_PAUSE);

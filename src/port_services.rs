@@ -75,7 +75,7 @@ impl RoleInputs {
         let (links, unrouted) = (self.links.borrow_and_update(), self.unrouted.borrow_and_update());
         PortRoles {
             roles: port_role::port_roles(desired.as_ref(), &links, &unrouted, vrf),
-            desired: desired.as_ref().map(|desired| desired.ports.clone()).unwrap_or_default(),
+            desired: desired.as_ref().map(Desired::prefixes).unwrap_or_default(),
             is_pushed: desired.as_ref().is_some_and(|desired| desired.provenance == Provenance::Pushed),
         }
     }

@@ -1,6 +1,6 @@
-//! The file edge: keeps the last accepted document, so that a restarted agent remembers what it served.
+//! The state directory's files. `desired.json` keeps the last accepted document for the next run.
 //!
-//! Must never: leave half a document behind.
+//! Must never: leave half a file behind.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -9,9 +9,9 @@ use std::time::{Instant, SystemTime};
 
 use thiserror::Error;
 
-use leafboot_core::desired::{Desired, DocumentError, Now};
+use leafboot_core::desired::{Desired, DocumentError, KeptDocument, Now};
 
-/// Why the document could not be kept or found again.
+/// Why the document could not be written or read.
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// The file system refused.
@@ -19,10 +19,10 @@ pub enum StoreError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The kept file is damaged.
+    /// The file is damaged.
     #[error("{path}: {source}")]
     Damaged {
         /// The file.
@@ -39,25 +39,25 @@ pub struct Store {
 }
 
 impl Store {
-    /// A store in `directory`, which is made when the first document is kept.
+    /// A store in `directory`, which is created with the first file.
     pub fn new(directory: &Path) -> Self {
         Self { directory: directory.to_owned() }
     }
 
-    /// The document of the last run; none on the first.
-    pub fn restore(&self) -> Result<Option<Desired>, StoreError> {
+    /// The document of the run before; none if there is no file.
+    pub fn restore(&self) -> Result<Option<KeptDocument>, StoreError> {
         let path = self.path();
         match fs::read_to_string(&path) {
             Ok(text) => {
-                let desired = Desired::from_kept(&text, now());
-                desired.map(Some).map_err(|source| StoreError::Damaged { path, source })
+                let kept = Desired::from_kept(&text, now());
+                kept.map(Some).map_err(|source| StoreError::Damaged { path, source })
             }
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(source) => Err(StoreError::Io { path, source }),
         }
     }
 
-    /// Keeps a document; a crash leaves the old one or the new one.
+    /// Writes a document. A crash leaves the old one or the new one.
     pub fn keep(&self, desired: &Desired) -> Result<(), StoreError> {
         let path = self.path();
         replace(&path, desired.to_kept(now()).as_bytes()).map_err(|source| StoreError::Io { path, source })
@@ -68,15 +68,15 @@ impl Store {
     }
 }
 
-/// Writes a file of the state directory, which is made when it is not there: aside, synced and renamed, so that a crash
-/// leaves the old text or the new one. `path` is absolute.
+/// Writes a file of the state directory, and creates the directory. The text is written to a second file, synced and renamed,
+/// so that a crash leaves the old text or the new one. `path` is absolute.
 pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let directory = path.parent().ok_or(ErrorKind::InvalidInput)?;
     fs::create_dir_all(directory)?;
     let aside = path.with_added_extension("new");
     write_aside(&aside, text)
         .and_then(|()| fs::rename(&aside, path))
-        // Half a text would take what room there is, and there may be none.
+        // The disk may be full: half a file must not take room.
         .inspect_err(|_| drop(fs::remove_file(&aside)))?;
     File::open(directory)?.sync_all()
 }
@@ -87,7 +87,7 @@ fn write_aside(aside: &Path, text: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// This moment, as what is kept over restarts counts it.
+/// This moment, on the clocks that [`Desired::to_kept`] needs.
 pub fn now() -> Now {
     let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Now { instant: Instant::now(), unix }
@@ -97,7 +97,7 @@ pub fn now() -> Now {
 mod tests {
     use super::*;
     use leafboot_core::desired::Provenance;
-    use leafboot_core::names::PortName;
+    use leafboot_core::names::{BootPrefix, PortName};
     use std::collections::BTreeMap;
 
     #[test]
@@ -106,14 +106,18 @@ mod tests {
         let store = Store::new(&directory.path().join("state"));
         assert!(store.restore().unwrap().is_none());
         let port: PortName = "Ethernet0".parse().unwrap();
-        let ports = |prefix: &str| BTreeMap::from([(port.clone(), prefix.parse().unwrap())]);
+        let ports = |prefix: &str| BTreeMap::from([(port.clone(), prefix.parse::<BootPrefix>().unwrap())]);
         let first = Desired::after(None, ports("2001:db8::/64"), Instant::now());
         let pushed = Desired::after(Some(&first), ports("2001:db8:9::/64"), Instant::now());
         store.keep(&pushed).unwrap();
-        let restored = store.restore().unwrap().unwrap();
+        let restored = store.restore().unwrap().unwrap().desired;
         assert_eq!((restored.generation, restored.provenance), (2, Provenance::Restored));
         assert_eq!(restored.ports, pushed.ports);
-        assert_eq!(restored.old[&port][0].prefix, first.ports[&port], "what was being withdrawn still is");
+        assert_eq!(
+            Some(restored.old[&port][0].prefix),
+            first.prefix(&port),
+            "what was being withdrawn still is"
+        );
         fs::write(store.path(), "{\"gener").unwrap();
         assert!(store.restore().unwrap_err().to_string().contains("desired.json"));
     }

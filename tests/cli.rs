@@ -225,25 +225,6 @@ fn acl_prints_the_rules_for_review() {
     assert!(said.ends_with("       1  DEFAULT_RULE               drop     everything else\n"), "{said}");
 }
 
-/// The help says how many rules of the ASIC's TCAM each port takes.
-#[test]
-fn acl_help_says_how_many_rules_a_port_takes() {
-    let text =
-        std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sonic/leafboot.toml"));
-    let text = text.unwrap();
-    let tls = "[relay]\ntls = { certificate = \"/relay.crt\", key = \"/relay.key\" }\n";
-    let rules = |text: &str| {
-        let settings = leafboot_core::settings::Settings::parse(text).unwrap();
-        let (port, prefix) = ("Ethernet0".parse().unwrap(), "2001:db8:b007::/64".parse().unwrap());
-        leafboot_core::acl::gateway_rules(&settings, &port, prefix).len()
-    };
-    let counts = (rules(&text), rules(&text.replace("[relay]\n", tls)));
-    let help = String::from_utf8(leafboot(&["acl", "--help"]).stdout).unwrap();
-    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
-    let said = format!("Each boot port takes {} more rules, or {} with relay.tls", counts.0, counts.1);
-    assert!(help.contains(&said), "{said}: {help}");
-}
-
 #[test]
 fn on_sighup_the_settings_are_checked_and_the_agent_goes_on() {
     let switch = Switch::start();

@@ -12,6 +12,7 @@ use leafboot::internals::RaSocket;
 use leafboot::internals::ra::memory;
 use leafboot::internals::ra::thread;
 use leafboot_core::desired::{Desired, Provenance};
+use leafboot_core::names::BootPrefix;
 use leafboot_core::observed::{Link, Links};
 use leafboot_core::port_role::{RaState, RaStates};
 use leafboot_core::ra::withdrawn::WithdrawnOptions;
@@ -43,7 +44,8 @@ struct Port {
 }
 
 fn wish(ports: &[&str]) -> Option<Desired> {
-    let ports = ports.iter().map(|port| (port.parse().unwrap(), "2001:db8:b007::/64".parse().unwrap()));
+    let prefix: BootPrefix = "2001:db8:b007::/64".parse().unwrap();
+    let ports = ports.iter().map(|port| (port.parse().unwrap(), prefix.into()));
     Some(Desired {
         generation: 1,
         provenance: Provenance::Pushed,

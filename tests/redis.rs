@@ -103,7 +103,7 @@ fn desired(ports: &[(&str, &str)]) -> Desired {
     Desired {
         generation: 1,
         provenance: Provenance::Pushed,
-        ports,
+        ports: ports.into_iter().map(|(port, prefix)| (port, prefix.into())).collect(),
         old: Default::default(),
         rejected: Default::default(),
     }

@@ -1,69 +1,68 @@
-//! What metal-core wants of each port, and what it takes from the ports that had something else. `document` is the push as
-//! text, `judge` says which of its entries can be, `kept` is the copy on disk.
+//! The desired state of every port. `document` parses what metal-core pushes, `admission` checks each entry, `old_prefixes`
+//! has what ports lose, and `kept` is the text of the state file.
 //!
 //! Must never: read a clock or a file.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::names::{BootPrefix, PortName};
 use crate::printable::Printable;
-use crate::ra::variables::OLD_PREFIXES_MAX;
 use crate::settings::Boot;
 
 pub use admission::{Judged, Reason, Rejected, Rejection, judge};
 pub use document::{Document, DocumentError, ENTRIES_MAX, Entry};
-pub use kept::Now;
+pub use kept::{KeptDocument, Now};
+pub use old_prefixes::{OldPrefix, OldPrefixes};
 
 mod admission;
 mod document;
 mod kept;
+mod old_prefixes;
 
-/// RFC 4862 5.5.3 e: no machine keeps an address longer than this after it has heard of lifetime 0.
-const WITHDRAWN_FOR: Duration = Duration::from_secs(2 * 60 * 60);
-
-/// The desired state of every port: a port that is neither in `ports` nor rejected is not to be ours.
+/// The desired state of every port. A port that is neither in `ports` nor rejected is to be released.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Desired {
-    /// Counts accepted documents that differ from the one before; from 1.
+    /// Counts the accepted documents that differ from the one before, from 1.
     pub generation: u64,
-    /// Whether metal-core has said this since the agent started.
+    /// Whether metal-core has pushed this since the agent started.
     pub provenance: Provenance,
-    /// The ports that are to boot, each with its /64.
-    pub ports: BTreeMap<PortName, BootPrefix>,
-    /// What earlier documents gave to ports and this one does not, the latest first.
+    /// The ports that are to boot.
+    pub ports: BTreeMap<PortName, DesiredPort>,
+    /// The prefixes that earlier documents gave to ports and this one does not.
     pub old: OldPrefixes,
-    /// What the document says of ports and cannot be. A rejected port that is in `ports`, too, keeps what it had.
+    /// The entries that cannot be used. A rejected port that is also in `ports` keeps what it had.
     pub rejected: Rejected,
 }
 
-/// Prefixes that are to be withdrawn from ports.
-pub type OldPrefixes = BTreeMap<PortName, Vec<OldPrefix>>;
-
-/// A prefix that a port's machines may still have an address in (RFC 9096 3.5).
+/// What a port that is to boot gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OldPrefix {
-    /// What the port had.
+pub struct DesiredPort {
+    /// The machine's /64.
     pub prefix: BootPrefix,
-    /// Until then it is advertised with lifetimes 0.
-    pub until: Instant,
+}
+
+impl From<BootPrefix> for DesiredPort {
+    fn from(prefix: BootPrefix) -> Self {
+        Self { prefix }
+    }
 }
 
 /// Where a document comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provenance {
-    /// An order: what is not in it is released.
+    /// metal-core has pushed it since the agent started. Ports that it does not name are released.
     Pushed,
-    /// A memory of an earlier run: nothing is released on its word.
+    /// The state file of an earlier run had it. No port is released because of it.
     Restored,
 }
 
-/// What is known of a front-panel port from its CONFIG_DB `PORT` row.
+/// A front-panel port's `PORT` row in CONFIG_DB.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PortRow {
     /// The port's other name, such as `Eth1/1`.
     pub alias: Option<String>,
-    /// The port's front-panel index; ports of one breakout share it.
+    /// The port's front-panel index. The ports of a breakout share it.
     pub index: Option<u32>,
 }
 
@@ -82,7 +81,7 @@ pub fn resolve<'a>(name: &str, rows: &'a PortRows) -> Option<(&'a PortName, &'a 
     by_name.or_else(|| rows.iter().find(|(_, row)| row.alias.as_deref() == Some(name)))
 }
 
-/// Says that `name` is no port of this leaf, in one sentence with a hint.
+/// The message for a `name` that is no port of this leaf: one sentence.
 pub fn unknown(name: &str, rows: &PortRows) -> String {
     let known = match (rows.first_key_value(), rows.last_key_value()) {
         (Some((first, _)), Some((last, _))) => format!("it has {} ports, {first} to {last}", rows.len()),
@@ -92,7 +91,7 @@ pub fn unknown(name: &str, rows: &PortRows) -> String {
 }
 
 impl Desired {
-    /// Before any push and without a memory: no port is to boot, and none is released.
+    /// The state before any push and without a state file: no port is to boot, and none is released.
     pub fn unknown() -> Self {
         Self {
             generation: 0,
@@ -103,8 +102,8 @@ impl Desired {
         }
     }
 
-    /// What is pushed after `before`: of another generation if its ports or its rejected ones differ. What a port loses by
-    /// it is withdrawn.
+    /// The state after a push. It gets a new generation if its ports or its rejected entries differ from those `before`.
+    /// Prefixes that ports lose are withdrawn from `now` on.
     pub fn after(before: Option<&Self>, judged: impl Into<Judged>, now: Instant) -> Self {
         let Judged { ports, rejected } = judged.into();
         let mut desired =
@@ -112,28 +111,27 @@ impl Desired {
         let Some(before) = before else { return desired };
         let is_other = (&before.ports, &before.rejected) != (&desired.ports, &desired.rejected);
         desired.generation = before.generation + u64::from(is_other);
-        desired.old = before.old.clone();
-        for (port, prefix) in before.ports.iter().filter(|(port, had)| desired.ports.get(*port) != Some(had))
-        {
-            let old = desired.old.entry(port.clone()).or_default();
-            old.retain(|old| old.until > now);
-            old.insert(0, OldPrefix { prefix: *prefix, until: now + WITHDRAWN_FOR });
-            old.truncate(OLD_PREFIXES_MAX);
-        }
-        for (port, old) in &mut desired.old {
-            old.retain(|old| desired.ports.get(port) != Some(&old.prefix));
-        }
+        desired.old = old_prefixes::replace(&before.old, &before.ports, &desired.ports, now);
         desired
     }
 
-    /// The same, with those of its ports rejected that are uplinks. Who `is_held` stays what it is: a port in the boot VRF
-    /// carries nothing of the leaf's own.
+    /// The /64 of a port that is to boot.
+    pub fn prefix(&self, port: &PortName) -> Option<BootPrefix> {
+        self.ports.get(port).map(|port| port.prefix)
+    }
+
+    /// The /64 of each port that is to boot.
+    pub fn prefixes(&self) -> BTreeMap<PortName, BootPrefix> {
+        self.ports.iter().map(|(name, port)| (name.clone(), port.prefix)).collect()
+    }
+
+    /// Rejects the ports that are uplinks, except those that are in the boot VRF: these carry none of the leaf's own traffic.
     pub fn without_uplinks(
         mut self,
         uplinks: &BTreeMap<PortName, Rejection>,
-        is_held: impl Fn(&PortName) -> bool,
+        is_in_vrf: impl Fn(&PortName) -> bool,
     ) -> Self {
-        for (port, rejection) in uplinks.iter().filter(|(port, _)| !is_held(port)) {
+        for (port, rejection) in uplinks.iter().filter(|(port, _)| !is_in_vrf(port)) {
             if self.ports.remove(port).is_some() {
                 self.rejected.ports.insert(port.clone(), rejection.clone());
             }
@@ -141,12 +139,12 @@ impl Desired {
         self
     }
 
-    /// Whether a port is rejected for what it carries: then nothing of ours may be on it, unlike with other faults.
+    /// Whether a port is rejected as an uplink. Then it keeps nothing, unlike other rejected ports.
     pub fn is_uplink(&self, port: &PortName) -> bool {
         self.rejected.ports.get(port).is_some_and(|rejection| rejection.reason == Reason::Uplink)
     }
 
-    /// Whether it is an order to let go of a port: neither a memory nor an entry that cannot be is one.
+    /// Whether the document releases a port. A restored document and a rejected entry release none.
     pub fn releases(&self, port: &PortName) -> bool {
         let is_named = self.ports.contains_key(port) || self.rejected.ports.contains_key(port);
         self.provenance == Provenance::Pushed && !is_named

@@ -119,7 +119,7 @@ impl Plan {
         context.plan_vrf(&mut plan);
         context.plan_anycast(&mut plan);
         for (name, port) in &observed.ports {
-            let prefix = desired.ports.get(name).copied();
+            let prefix = desired.prefix(name);
             let progress = match prefix {
                 Some(prefix) => context.enter(name, port, prefix),
                 None if desired.releases(name) => context.leave(name, port),

@@ -90,12 +90,12 @@ pub fn port_role(
             old: old.collect(),
         })
     };
-    match desired.ports.get(port) {
-        Some(prefix) if has_gateway(link, *prefix) => {
+    match desired.prefix(port) {
+        Some(prefix) if has_gateway(link, prefix) => {
             if unrouted.contains(port) {
                 None
             } else {
-                serving(*prefix).map(PortRole::Serve)
+                serving(prefix).map(PortRole::Serve)
             }
         }
         // No document releases this port.

@@ -202,7 +202,7 @@ impl Status {
             *status = PortStatus { alias, state, settled: false, waiting, ..PortStatus::RELEASED };
         }
         for name in desired.ports.keys().chain(desired.rejected.ports.keys()) {
-            let prefix = desired.ports.get(name).copied();
+            let prefix = desired.prefix(name);
             let status = PortStatus {
                 alias: rows.get(name).and_then(|row| row.alias.clone()),
                 state: PortState::Boot,
@@ -270,7 +270,7 @@ impl Pass<'_> {
             ..PortStatus::RELEASED
         };
         let rejection = self.desired.and_then(|desired| desired.rejected.ports.get(name));
-        let prefix = self.desired.and_then(|desired| desired.ports.get(name)).copied();
+        let prefix = self.desired.and_then(|desired| desired.prefix(name));
         // While CONFIG_DB is being loaded, missing rows prove nothing: a port that was not released still is not.
         let unseen = before.filter(|before| {
             !self.observed.initialized && prefix.is_none() && before.state != PortState::Released

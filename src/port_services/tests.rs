@@ -161,7 +161,7 @@ async fn roles_are_published_when_one_changes_and_only_then() {
     desired_out.send_replace(Some(Desired {
         generation: 1,
         provenance: Provenance::Pushed,
-        ports: BTreeMap::from([(port("Ethernet0"), net)]),
+        ports: BTreeMap::from([(port("Ethernet0"), net.into())]),
         old: Default::default(),
         rejected: Default::default(),
     }));

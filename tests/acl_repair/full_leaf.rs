@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use leafboot::internals::Metrics;
 use leafboot::internals::reconcile::{self, Inputs, Outputs};
 use leafboot_core::desired::{Desired, Provenance};
-use leafboot_core::names::Mac;
+use leafboot_core::names::{BootPrefix, Mac};
 use leafboot_core::observed::{Link, Links};
 use leafboot_core::port_role::RaStates;
 use leafboot_core::settings::Settings;
@@ -269,8 +269,8 @@ fn name(number: u32) -> String {
 /// The document by which all ports boot.
 fn all_ports() -> Desired {
     let port = |number| {
-        let prefix = format!("2001:db8:b007:{number:x}::/64");
-        (name(number).parse().unwrap(), prefix.parse().unwrap())
+        let prefix: BootPrefix = format!("2001:db8:b007:{number:x}::/64").parse().unwrap();
+        (name(number).parse().unwrap(), prefix.into())
     };
     Desired {
         generation: 1,

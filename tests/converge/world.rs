@@ -291,7 +291,7 @@ impl World {
         self.desired = Some(Desired {
             generation,
             provenance: Provenance::Pushed,
-            ports,
+            ports: ports.into_iter().map(|(port, prefix)| (port, prefix.into())).collect(),
             old: Default::default(),
             rejected: Default::default(),
         });

@@ -135,7 +135,8 @@ fn a_renumbered_port_withdraws_its_old_prefix() {
 
     drop(leafboot);
     machine.drain();
-    let _restarted = Leafboot::start_with(leafboot_settings(LONG), store.restore().unwrap());
+    let _restarted =
+        Leafboot::start_with(leafboot_settings(LONG), store.restore().unwrap().map(|kept| kept.desired));
     assert_eq!(
         prefixes(&machine.advertisement(SOON).expect("the first one of the restarted leafboot")),
         both

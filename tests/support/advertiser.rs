@@ -12,7 +12,7 @@ use leafboot::internals::links;
 use leafboot::internals::port_services::{self, PortRoles, RoleInputs};
 use leafboot::internals::ra::thread;
 use leafboot_core::desired::{Desired, Provenance};
-use leafboot_core::names::PortName;
+use leafboot_core::names::{BootPrefix, PortName};
 use leafboot_core::observed::Links;
 use leafboot_core::port_role::RaStates;
 use leafboot_core::ra::withdrawn::WithdrawnOptions;
@@ -172,8 +172,9 @@ impl Drop for Daemon {
 
 /// Every one of `ports` boots with its own prefix.
 pub fn wish(ports: impl Iterator<Item = (usize, String)>) -> Option<Desired> {
-    let ports =
-        ports.map(|(port, prefix)| (format!("Ethernet{port}").parse().unwrap(), prefix.parse().unwrap()));
+    let ports = ports.map(|(port, prefix)| {
+        (format!("Ethernet{port}").parse().unwrap(), prefix.parse::<BootPrefix>().unwrap().into())
+    });
     Some(Desired {
         generation: 1,
         provenance: Provenance::Pushed,

@@ -1,6 +1,7 @@
-//! Which entries of a document can be, on this leaf and beside one another. One port's fault is that port's alone.
+//! Checks the entries of a document against the leaf's ports, the settings and one another. A faulty entry rejects its own
+//! port only.
 //!
-//! Must never: release a port because of a fault in its entry, or let a fault of one entry decide over another.
+//! Must never: release a port because its entry is faulty, or reject a port because another one's entry is.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,68 +9,69 @@ use std::fmt;
 use serde::Serialize;
 use strum::VariantNames;
 
-use super::{Desired, Document, Entry, PortRow, PortRows, is_protected, resolve, unknown};
+use super::{Desired, DesiredPort, Document, Entry, PortRow, PortRows, is_protected, resolve, unknown};
 use crate::names::{BootPrefix, PortName, PrefixError};
 use crate::printable::Printable;
 use crate::settings::Boot;
 
-/// What a document comes to: the ports that are to boot, and the entries that cannot be.
+/// The result: the ports that are to boot, and the rejected entries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Judged {
-    /// The ports that are to boot. One whose entry is rejected keeps what it had.
-    pub ports: BTreeMap<PortName, BootPrefix>,
-    /// The others.
+    /// The ports that are to boot, and the rejected ports that keep what they had.
+    pub ports: BTreeMap<PortName, DesiredPort>,
+    /// The rejected entries.
     pub rejected: Rejected,
 }
 
-/// Entries that cannot be.
+/// The rejected entries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rejected {
     /// By SONiC's name of the port.
     pub ports: BTreeMap<PortName, Rejection>,
-    /// By the name that was pushed, where that is none of SONiC's.
+    /// By the pushed name, if that cannot be a name of SONiC's.
     pub names: BTreeMap<String, Rejection>,
 }
 
-/// Why a port is not taken.
+/// Why an entry is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     /// The kind, for programs.
     pub reason: Reason,
-    /// What is wrong, and what would be right, in one sentence.
+    /// What is wrong, and what would be right: one sentence.
     pub message: String,
 }
 
-/// The kinds of rejection, as they are spelled in answers.
+/// The reasons for a rejection. Their names are part of the API: `docs/api.md` and `sonic/openapi.yaml` list them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, VariantNames)]
 pub enum Reason {
-    /// No port of this leaf has the name or alias.
+    /// No port of this leaf has the name, as name or as alias.
     UnknownPort,
-    /// The name is a sub-interface's.
+    /// The entry names a sub-interface.
     SubInterface,
-    /// One entry has the port's name and another one its alias.
+    /// One entry has the port's name, and another one has its alias.
     NamedTwice,
     /// `boot.protected` names the port.
     Protected,
-    /// The entry has a field that no port has.
+    /// The entry has an unknown field.
     InvalidField,
-    /// The state is missing, or is none that there is.
+    /// The state is missing, or is not `boot`.
     InvalidState,
-    /// The prefix is not one that a port can have.
+    /// The prefix is not a unicast /64.
     InvalidPrefix,
-    /// None is given, and none can be derived.
+    /// The entry has no prefix, and none can be derived from the port's index.
     NoPrefix,
     /// The prefix is not in `boot.supernet`.
     PrefixOutsideSupernet,
     /// Another port has the prefix.
     PrefixOverlap,
-    /// The leaf's own traffic goes through the port.
+    /// The leaf's own traffic uses the port.
     Uplink,
 }
 
-/// Ports of which every one can be.
-impl From<BTreeMap<PortName, BootPrefix>> for Judged {
-    fn from(ports: BTreeMap<PortName, BootPrefix>) -> Self {
+/// Ports without a rejection.
+impl<P: Into<DesiredPort>> From<BTreeMap<PortName, P>> for Judged {
+    fn from(ports: BTreeMap<PortName, P>) -> Self {
+        let ports = ports.into_iter().map(|(name, port)| (name, port.into())).collect();
         Self { ports, rejected: Rejected::default() }
     }
 }
@@ -80,7 +82,7 @@ impl Rejected {
         self.ports.is_empty() && self.names.is_empty()
     }
 
-    /// Every rejection with the name that answers have for it, ports first.
+    /// Every rejection with the name that the API's answers have for it, ports first.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Rejection)> {
         let ports = self.ports.iter().map(|(port, rejection)| (port.as_str(), rejection));
         ports.chain(self.names.iter().map(|(name, rejection)| (name.as_str(), rejection)))
@@ -100,11 +102,11 @@ impl fmt::Display for Rejected {
     }
 }
 
-/// Judges every entry. `before` is what was desired until now: who has a prefix keeps it, and who is rejected keeps what
-/// it has.
+/// Checks every entry. `before` is what was desired until now: a port that has a prefix keeps it against other ports, and a
+/// rejected port keeps what it has.
 pub fn judge(document: &Document, rows: &PortRows, boot: &Boot, before: Option<&Desired>) -> Judged {
     let mut judged = Judged::default();
-    let mut wishes: BTreeMap<&PortName, BootPrefix> = BTreeMap::new();
+    let mut wishes: BTreeMap<&PortName, DesiredPort> = BTreeMap::new();
     let mut named: BTreeMap<&PortName, &str> = BTreeMap::new();
     for (name, entry) in &document.entries {
         let Some((port, row)) = resolve(name, rows) else {
@@ -118,8 +120,8 @@ pub fn judge(document: &Document, rows: &PortRows, boot: &Boot, before: Option<&
             continue;
         }
         match wish(port, row, entry, boot) {
-            Ok(prefix) => {
-                wishes.insert(port, prefix);
+            Ok(wish) => {
+                wishes.insert(port, wish);
             }
             Err(rejection) => {
                 judged.rejected.ports.insert(port.clone(), rejection);
@@ -132,7 +134,7 @@ pub fn judge(document: &Document, rows: &PortRows, boot: &Boot, before: Option<&
 }
 
 impl Rejected {
-    /// Adds an entry that no port's row speaks of. It may still be a port's name: of one whose row is gone.
+    /// Adds an entry that no `PORT` row matches. It may still be a valid name: of a port whose row is gone.
     fn add(&mut self, name: &str, rejection: Rejection) {
         match name.parse() {
             Ok(port) => self.ports.insert(port, rejection),
@@ -142,37 +144,35 @@ impl Rejected {
 }
 
 impl Judged {
-    /// Gives each port its prefix, unless another one has it. Two /64s overlap only when they are equal; SONiC would retry
+    /// Gives each port its prefix, unless another port has it. Two /64s overlap only if they are equal, and SONiC would retry
     /// the second for ever (`orchagent/intfsorch.cpp: IntfsOrch::setIntf`).
     ///
-    /// First come those that keep what they had: whose wish it is, and who is rejected. Then the others in their order. One
-    /// that is rejected for its wish keeps what it had, which another one may wish: so it is begun anew.
+    /// A port keeps its prefix if it wishes it again, or if it is rejected. The other ports follow in their order. A port that
+    /// is rejected here keeps what it had, which another port may have been given: so each rejection starts again.
     fn share_out(
         &mut self,
-        mut wishes: BTreeMap<&PortName, BootPrefix>,
-        before: &BTreeMap<PortName, BootPrefix>,
+        mut wishes: BTreeMap<&PortName, DesiredPort>,
+        before: &BTreeMap<PortName, DesiredPort>,
     ) {
         loop {
-            let keeps = |port: &PortName, had: &BootPrefix| {
-                self.rejected.ports.contains_key(port) || wishes.get(port) == Some(had)
+            let keeps = |(port, had): (&PortName, &DesiredPort)| {
+                let again = wishes.get(port).filter(|wish| wish.prefix == had.prefix);
+                let is_rejected = self.rejected.ports.contains_key(port);
+                Some((port.clone(), *again.or(is_rejected.then_some(had))?))
             };
-            self.ports = before
-                .iter()
-                .filter(|(port, had)| keeps(port, had))
-                .map(|(port, had)| (port.clone(), *had))
-                .collect();
-            let mut taken: BTreeMap<BootPrefix, PortName> =
-                self.ports.iter().map(|(port, prefix)| (*prefix, port.clone())).collect();
+            self.ports = before.iter().filter_map(keeps).collect();
+            let mut taken: BTreeMap<BootPrefix, &PortName> =
+                self.ports.iter().map(|(port, kept)| (kept.prefix, port)).collect();
             let mut newcomers = wishes.iter().filter(|(port, _)| !self.ports.contains_key(**port));
-            let loser = newcomers.find_map(|(port, prefix)| {
-                let other = taken.get(prefix).cloned();
+            let loser = newcomers.find_map(|(port, wish)| {
+                let other = taken.get(&wish.prefix).copied();
                 if other.is_none() {
-                    taken.insert(*prefix, (*port).clone());
+                    taken.insert(wish.prefix, port);
                 }
-                Some(((*port).clone(), *prefix, other?))
+                Some(((*port).clone(), wish.prefix, other?.clone()))
             });
             let Some((port, prefix, other)) = loser else {
-                self.ports.extend(taken.into_iter().map(|(prefix, port)| (port, prefix)));
+                self.ports.extend(wishes.into_iter().map(|(port, wish)| (port.clone(), wish)));
                 return;
             };
             let message = format!("{prefix} is the prefix of {other}: each port needs a /64 of its own");
@@ -182,8 +182,8 @@ impl Judged {
     }
 }
 
-/// One port's wish, judged by itself.
-fn wish(port: &PortName, row: &PortRow, entry: &Entry, boot: &Boot) -> Result<BootPrefix, Rejection> {
+/// Checks one port's entry by itself: what the port is to get.
+fn wish(port: &PortName, row: &PortRow, entry: &Entry, boot: &Boot) -> Result<DesiredPort, Rejection> {
     let rejection = |reason, message: String| Rejection { reason, message };
     if is_protected(port, Some(row), boot) {
         let message = "boot.protected names it: it is never taken".to_owned();
@@ -227,10 +227,10 @@ fn wish(port: &PortName, row: &PortRow, entry: &Entry, boot: &Boot) -> Result<Bo
             format!("{prefix} is outside of boot.supernet {}, which the boot ACL permits", boot.supernet);
         return Err(rejection(Reason::PrefixOutsideSupernet, message));
     }
-    Ok(prefix)
+    Ok(DesiredPort { prefix })
 }
 
-/// Why a document's `name` is no port that can boot.
+/// The rejection of a `name` that is no port of this leaf.
 fn no_port(name: &str, rows: &PortRows) -> Rejection {
     match name.split_once('.').and_then(|(port, _)| resolve(port, rows)) {
         Some((port, _)) => {

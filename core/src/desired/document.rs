@@ -1,6 +1,6 @@
-//! The pushed document's text: what it says of each port, before anybody asks whether that can be.
+//! Parses the pushed document. Whether its entries can be used is checked in `admission`.
 //!
-//! Must never: take one of two values that stand under one name, or judge a port.
+//! Must never: accept an object that has a name twice, or reject a single port.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,45 +12,45 @@ use thiserror::Error;
 
 use crate::printable::Printable;
 
-/// The most entries of a document: SONiC's largest leaves have 512 ports, and each may be named twice by mistake.
+/// The most entries of a document. SONiC's largest leaves have 512 ports, and each may be named twice by mistake.
 pub const ENTRIES_MAX: usize = 1024;
 /// The longest name of an entry in bytes: the longest alias that SONiC takes (`sonic-port.yang: alias`).
 pub const NAME_MAX: usize = 128;
 
-/// A document that cannot be understood. It is refused whole, and nothing has changed.
+/// Why a document is refused as a whole. A refused document changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DocumentError {
-    /// Not JSON, a name twice in one object, or values of other types than a document has.
+    /// It is not JSON, has a name twice in one object, or has a value of another type than a document's.
     #[error("not a port document: {0}")]
     Shape(String),
-    /// More entries than a leaf has ports.
+    /// It has more entries than a leaf has ports.
     #[error("{0} entries are more than the {ENTRIES_MAX} that a document may have")]
     Entries(usize),
-    /// A name that is longer than any port's.
+    /// It has a name that is longer than any port's.
     #[error("a port's name has {0} bytes, more than the {NAME_MAX} that SONiC takes")]
     Name(usize),
 }
 
-/// A document that is understood: each port's entry, by the name that was pushed.
+/// A parsed document: each port's entry, by the pushed name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Document {
-    /// The entries in the order of their names' texts.
+    /// The entries, sorted by their names as text.
     pub entries: BTreeMap<String, Entry>,
 }
 
-/// What a document says of one port. None: the field is not there, or null.
+/// One port's entry. None: the field is missing, or null.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entry {
-    /// What the port is to do: `boot`.
+    /// `boot`, if the entry can be used.
     pub state: Option<String>,
-    /// Its /64.
+    /// The port's /64.
     pub prefix: Option<String>,
-    /// The first of the fields that no port has.
+    /// The first unknown field.
     pub unknown: Option<String>,
 }
 
 impl Document {
-    /// Reads a document's text.
+    /// Parses a document.
     pub fn parse(text: &[u8]) -> Result<Self, DocumentError> {
         let NamedOnce(value) =
             serde_json::from_slice(text).map_err(|error| DocumentError::Shape(error.to_string()))?;
@@ -110,8 +110,8 @@ fn shape(reason: impl Into<String>) -> DocumentError {
     DocumentError::Shape(reason.into())
 }
 
-/// A JSON value in which no object has a name twice. JSON lets it, and parsers drop one of the two silently. What stands in
-/// an array is looked through and forgotten: no document has one.
+/// A JSON value in which no object has a name twice. JSON allows it, and parsers silently drop one of the two values. Arrays
+/// are searched too, and their items dropped: a document has none.
 struct NamedOnce(Value);
 
 impl<'de> Deserialize<'de> for NamedOnce {

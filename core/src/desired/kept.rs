@@ -1,34 +1,58 @@
-//! The desired state's copy on disk, as text.
+//! The text of the state file, which keeps the last accepted document for the next run.
 //!
-//! Must never: come back as an order, or prolong what is withdrawn.
+//! Files have a version. Version 0, before there were versions, has a prefix instead of an object for each port. A file of a
+//! later version is read as far as this program knows it: unknown fields and unreadable entries are skipped and named. In a
+//! file of this version or an earlier one they are damage.
+//!
+//! Must never: restore a document as if it were pushed, or prolong the withdrawal of a prefix.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
-use super::{Desired, DocumentError, OldPrefix, Provenance, Rejected, WITHDRAWN_FOR};
+use super::old_prefixes::WITHDRAWN_FOR;
+use super::{Desired, DesiredPort, DocumentError, OldPrefix};
 use crate::names::{BootPrefix, PortName};
+use crate::printable::Printable;
 
-/// The copy's shape. What was rejected is not kept: the next push is judged anew.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The version of the files that this program writes.
+const VERSION: u64 = 1;
+/// How many skipped parts are named.
+const NAMED: usize = 5;
+
+/// The file as read. Rejected entries are not in it: the next push is checked anew.
+#[derive(Deserialize)]
 struct Kept {
-    generation: u64,
-    ports: BTreeMap<PortName, BootPrefix>,
     #[serde(default)]
-    old: BTreeMap<PortName, Vec<KeptOld>>,
+    version: u64,
+    generation: u64,
+    ports: BTreeMap<String, Value>,
+    #[serde(default)]
+    old: BTreeMap<String, Vec<Value>>,
+    #[serde(flatten)]
+    unknown: Map<String, Value>,
 }
 
-/// An old prefix, and until when in seconds of the Unix epoch.
+/// An old prefix, and until when it is withdrawn, in seconds of the Unix epoch.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct KeptOld {
     prefix: BootPrefix,
     until: u64,
+    #[serde(flatten, skip_serializing)]
+    unknown: Map<String, Value>,
 }
 
-/// The same moment on both clocks: one that never jumps and one that outlives the process.
+#[derive(Deserialize)]
+struct KeptPort {
+    prefix: BootPrefix,
+    #[serde(flatten)]
+    unknown: Map<String, Value>,
+}
+
+/// The same moment on two clocks: one that never jumps, and one that outlives the process.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
     /// For this run.
@@ -37,32 +61,112 @@ pub struct Now {
     pub unix: Duration,
 }
 
+/// A document that was read from a state file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptDocument {
+    /// The document.
+    pub desired: Desired,
+    /// If a later version of leafboot has written the file: its version and the parts that were skipped, in one sentence.
+    pub newer: Option<String>,
+}
+
 impl Desired {
-    /// The text to keep for the next run.
+    /// The text of the state file.
     pub fn to_kept(&self, now: Now) -> String {
+        let port =
+            |(name, port): (&PortName, &DesiredPort)| (name.to_string(), json!({ "prefix": port.prefix }));
+        let ports: Map<String, Value> = self.ports.iter().map(port).collect();
         let kept = |old: &OldPrefix| {
             let left = old.until.saturating_duration_since(now.instant);
-            (!left.is_zero()).then(|| KeptOld { prefix: old.prefix, until: (now.unix + left).as_secs() })
+            let until = (now.unix + left).as_secs();
+            (!left.is_zero()).then(|| KeptOld { prefix: old.prefix, until, unknown: Map::new() })
         };
-        let old = self.old.iter().map(|(port, old)| (port.clone(), old.iter().filter_map(kept).collect()));
-        let kept = Kept { generation: self.generation, ports: self.ports.clone(), old: old.collect() };
-        serde_json::json!(kept).to_string()
+        let old: BTreeMap<&PortName, Vec<KeptOld>> =
+            self.old.iter().map(|(port, old)| (port, old.iter().filter_map(kept).collect())).collect();
+        json!({ "version": VERSION, "generation": self.generation, "ports": ports, "old": old }).to_string()
     }
 
-    /// Reads a kept text back, as a memory. A clock that was set back prolongs nothing beyond what is ever kept.
-    pub fn from_kept(text: &str, now: Now) -> Result<Self, DocumentError> {
+    /// Reads a state file's text. A prefix is withdrawn for no longer than [`WITHDRAWN_FOR`], even if the clock was set back.
+    pub fn from_kept(text: &str, now: Now) -> Result<KeptDocument, DocumentError> {
         let kept: Kept = serde_json::from_str(text).map_err(|e| DocumentError::Shape(e.to_string()))?;
-        let still = |old: KeptOld| {
-            let left = Duration::from_secs(old.until).saturating_sub(now.unix).min(WITHDRAWN_FOR);
-            (!left.is_zero()).then(|| OldPrefix { prefix: old.prefix, until: now.instant + left })
+        let mut reader = Reader { version: kept.version, skipped: Vec::new() };
+        reader.skip_all("", &kept.unknown)?;
+        let mut desired = Self { generation: kept.generation, ..Self::unknown() };
+        for (name, value) in kept.ports {
+            if let Some((name, port)) = reader.port(&name, value)? {
+                desired.ports.insert(name, port);
+            }
+        }
+        for (name, values) in kept.old {
+            for value in values {
+                let Some((name, old)) = reader.old(&name, value)? else { continue };
+                let left = Duration::from_secs(old.until).saturating_sub(now.unix).min(WITHDRAWN_FOR);
+                let old = OldPrefix { prefix: old.prefix, until: now.instant + left };
+                desired.old.entry(name).or_default().extend((!left.is_zero()).then_some(old));
+            }
+        }
+        Ok(KeptDocument { desired, newer: reader.said() })
+    }
+}
+
+/// Reads the parts of a file, and knows what to do with those that it cannot read.
+struct Reader {
+    version: u64,
+    skipped: Vec<String>,
+}
+
+impl Reader {
+    fn port(&mut self, name: &str, value: Value) -> Result<Option<(PortName, DesiredPort)>, DocumentError> {
+        let at = format!("ports.{name}");
+        let prefix = if value.is_string() && self.version == 0 {
+            self.read::<BootPrefix>(&at, value)?
+        } else {
+            let Some(port) = self.read::<KeptPort>(&at, value)? else { return Ok(None) };
+            self.skip_all(&format!("{at}."), &port.unknown)?;
+            Some(port.prefix)
         };
-        let old = kept.old.into_iter().map(|(port, old)| (port, old.into_iter().filter_map(still).collect()));
-        Ok(Self {
-            generation: kept.generation,
-            provenance: Provenance::Restored,
-            ports: kept.ports,
-            old: old.collect(),
-            rejected: Rejected::default(),
+        let name = self.read(&at, Value::from(name))?;
+        Ok(name.zip(prefix).map(|(name, prefix)| (name, DesiredPort { prefix })))
+    }
+
+    fn old(&mut self, name: &str, value: Value) -> Result<Option<(PortName, KeptOld)>, DocumentError> {
+        let at = format!("old.{name}");
+        let Some(old) = self.read::<KeptOld>(&at, value)? else { return Ok(None) };
+        self.skip_all(&format!("{at}."), &old.unknown)?;
+        Ok(self.read(&at, Value::from(name))?.map(|name| (name, old)))
+    }
+
+    /// One part of the file. None: it was skipped.
+    fn read<T: DeserializeOwned>(&mut self, at: &str, value: Value) -> Result<Option<T>, DocumentError> {
+        match serde_json::from_value(value) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => self.skip(at, &error.to_string()).map(|()| None),
+        }
+    }
+
+    fn skip_all(&mut self, at: &str, fields: &Map<String, Value>) -> Result<(), DocumentError> {
+        fields.keys().try_for_each(|field| self.skip(&format!("{at}{field}"), "unknown field"))
+    }
+
+    fn skip(&mut self, at: &str, reason: &str) -> Result<(), DocumentError> {
+        let at = Printable(at).to_string();
+        if self.version <= VERSION {
+            return Err(DocumentError::Shape(format!("{at}: {reason}")));
+        }
+        self.skipped.push(at);
+        Ok(())
+    }
+
+    fn said(&self) -> Option<String> {
+        let version = self.version;
+        let named = self.skipped.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let skipped = match self.skipped.len() {
+            0 => "nothing was skipped".to_owned(),
+            count if count > NAMED => format!("{count} parts were skipped: {named} …"),
+            _ => format!("skipped: {named}"),
+        };
+        (version > VERSION).then(|| {
+            format!("it has version {version}, and this leafboot knows version {VERSION}; {skipped}")
         })
     }
 }

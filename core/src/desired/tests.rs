@@ -1,5 +1,7 @@
 //! Documents that are taken, entries that are rejected alone, and what refuses a document whole.
 
+use std::time::Duration;
+
 use super::*;
 
 fn rows() -> PortRows {
@@ -34,7 +36,7 @@ fn judged(before: &[(&str, &str)], entries: &str) -> Judged {
 }
 
 fn taken(judged: &Judged) -> Vec<(&str, String)> {
-    judged.ports.iter().map(|(port, prefix)| (port.as_str(), prefix.to_string())).collect()
+    judged.ports.iter().map(|(name, port)| (name.as_str(), port.prefix.to_string())).collect()
 }
 
 fn rejected(judged: &Judged) -> Vec<(&str, Reason)> {
@@ -294,10 +296,59 @@ fn a_kept_document_comes_back_as_a_memory() {
     let ports = has("2001:db8:b007:1::/64");
     let pushed = Desired { generation: 7, ..Desired::after(None, ports, now.instant) };
     let restored = Desired::from_kept(&pushed.to_kept(now), now).unwrap();
-    assert_eq!(restored, Desired { provenance: Provenance::Restored, ..pushed });
+    let desired = Desired { provenance: Provenance::Restored, ..pushed };
+    assert_eq!(restored, KeptDocument { desired, newer: None });
     let before = r#"{"generation": 7, "ports": {"Ethernet0": "2001:db8:b007:1::/64"}}"#;
-    assert_eq!(Desired::from_kept(before, now).unwrap(), restored, "a file without old prefixes");
+    assert_eq!(Desired::from_kept(before, now).unwrap(), restored, "a file without version and old prefixes");
     assert!(Desired::from_kept("{\"generation\": 1", now).is_err());
+}
+
+/// What a file of `core/tests/state_files` is read as, at a time when its old prefix still is withdrawn.
+fn kept(text: &str) -> Result<KeptDocument, DocumentError> {
+    Desired::from_kept(text, Now { instant: Instant::now(), unix: s(1_800_000_000) })
+}
+
+#[test]
+fn files_of_each_version_are_read() {
+    let first = kept(include_str!("../../tests/state_files/version-0.json")).unwrap();
+    let second = kept(include_str!("../../tests/state_files/version-1.json")).unwrap();
+    for KeptDocument { desired, newer } in [&first, &second] {
+        assert_eq!((desired.generation, desired.provenance, newer), (3, Provenance::Restored, &None));
+        let ports: Vec<_> =
+            desired.prefixes().into_iter().map(|(name, net)| (name.to_string(), net.to_string())).collect();
+        let expected = [("Ethernet4", "2001:db8:b007:2::/64"), ("Ethernet120", "2001:db8:b007:1f::/64")];
+        assert_eq!(ports, expected.map(|(name, net)| (name.to_owned(), net.to_owned())));
+        assert_eq!(
+            old(desired).iter().map(|(net, _)| net.as_str()).collect::<Vec<_>>(),
+            ["2001:db8:b007::/64"]
+        );
+    }
+}
+
+/// An older leafboot reads what it knows of a newer one's file, and says what it skips.
+#[test]
+fn the_known_part_of_a_newer_file_is_read() {
+    let text = include_str!("../../tests/state_files/version-2.json");
+    let KeptDocument { desired, newer } = kept(text).unwrap();
+    assert_eq!(
+        desired,
+        kept(include_str!("../../tests/state_files/version-1.json"))
+            .map(|kept| {
+                let until = desired.old.values().flatten().next().unwrap().until;
+                let mut desired = kept.desired;
+                desired.old.values_mut().flatten().for_each(|old| old.until = until);
+                desired
+            })
+            .unwrap()
+    );
+    assert_eq!(
+        newer.unwrap(),
+        "it has version 2, and this leafboot knows version 1; 6 parts were skipped: writer, \
+         ports.Ethernet120.dns, ports.Ethernet4.dns, ports.Ethernet8, ports.Port-channel 1 …"
+    );
+    // In a file of this version the same is damage.
+    let error = kept(&text.replace("\"version\": 2", "\"version\": 1")).unwrap_err().to_string();
+    assert!(error.contains("writer: unknown field"), "{error}");
 }
 
 #[test]
@@ -308,7 +359,7 @@ fn what_is_being_withdrawn_still_is_after_a_restart_and_no_longer_than_it_would_
     // Another process: its clock that never jumps has nothing to do with the former one's.
     let instant = now.instant + s(1_000_000);
     let left = |unix: u64| {
-        let restored = Desired::from_kept(&text, Now { instant, unix: s(unix) }).unwrap();
+        let restored = Desired::from_kept(&text, Now { instant, unix: s(unix) }).unwrap().desired;
         old(&restored).first().map(|(prefix, until)| (prefix.clone(), *until - instant))
     };
     assert_eq!(left(1_800_000_300), Some((A.to_owned(), s(6900))));

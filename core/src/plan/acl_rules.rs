@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Waiting;
 use crate::acl::{self, Action, Rule};
-use crate::desired::Desired;
-use crate::names::{AclName, BootPrefix, PortName};
+use crate::desired::{Desired, DesiredPort};
+use crate::names::{AclName, PortName};
 use crate::observed::ObservedAcl;
 use crate::rows::{self, Fields};
 use crate::settings::Settings;
@@ -31,8 +31,8 @@ pub(super) struct WantedRule {
 impl WantedRules {
     pub fn new(desired: &Desired, settings: &Settings) -> Self {
         let wanted = |rules: &[Rule]| rules.iter().map(WantedRule::new).collect();
-        let own = |(port, prefix): (&PortName, &BootPrefix)| {
-            (port.clone(), wanted(&acl::gateway_rules(settings, port, *prefix)))
+        let own = |(name, port): (&PortName, &DesiredPort)| {
+            (name.clone(), wanted(&acl::gateway_rules(settings, name, port.prefix)))
         };
         let (denying, permitting): (Vec<Rule>, Vec<Rule>) =
             acl::rules(settings).into_iter().partition(|rule| rule.action == Action::Drop);

@@ -32,7 +32,7 @@ fn links(link: &Link) -> Links {
 }
 
 fn desired(provenance: Provenance, ports: &[(&str, &str)]) -> Desired {
-    let ports = ports.iter().map(|(port, net)| (port.parse().unwrap(), prefix(net))).collect();
+    let ports = ports.iter().map(|(port, net)| (port.parse().unwrap(), prefix(net).into())).collect();
     Desired { generation: 1, provenance, ports, old: Default::default(), rejected: Default::default() }
 }
 
