@@ -104,7 +104,7 @@ fn each_edges_library_has_one_home() {
         ("prometheus_client::", "mod.rs ports.rs relay.rs images.rs upstream.rs"),
         ("rustls::", "tls.rs server_name.rs service_state.rs connection.rs origin.rs connect.rs"),
         ("sd_notify::", "systemd.rs"),
-        ("std::fs", "state_file.rs memory.rs api.rs main.rs endpoint.rs preview.rs tls.rs"),
+        ("std::fs", "state_file.rs memory.rs api.rs command.rs endpoint.rs preview.rs tls.rs"),
         ("use nix::", "socket.rs poller.rs process_limits.rs netlink.rs peer.rs routes.rs"),
     ];
     for path in all_files() {
