@@ -222,8 +222,9 @@ async fn pass(
     let observed = Observed::new(&db.snapshot().await?, settings);
     let uplinks = memory.uplinks.update(settings, &observed, routes::to, Instant::now().into_std());
     let desired = inputs.desired.borrow_and_update().clone();
-    let is_held = |port: &PortName| observed.ports.get(port).is_some_and(|port| plan::is_managed(port, vrf));
-    let desired = desired.map(|desired| desired.without_uplinks(&uplinks, is_held));
+    let is_in_vrf =
+        |port: &PortName| observed.ports.get(port).is_some_and(|port| plan::is_managed(port, vrf));
+    let desired = desired.map(|desired| desired.without_uplinks(&uplinks, is_in_vrf));
     let links = inputs.links.borrow_and_update().clone();
     let ra = inputs.ra.borrow_and_update().clone();
     let remedies = memory.repairs.remedies(Instant::now().into_std(), memory.refusals.is_empty());
