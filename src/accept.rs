@@ -1,6 +1,6 @@
-//! Taking connections: a shortage, or a peer that is gone before it was taken, ends no listener.
+//! Accepts connections. Neither a shortage of resources nor a peer that has gone ends a listener.
 //!
-//! Must never: give up, or say the same of one shortage twice.
+//! Must never: give up, or log a warning twice about the same shortage.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -10,29 +10,30 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
-/// Between attempts to take a connection.
-const AGAIN: Duration = Duration::from_millis(500);
+/// The pause after an error.
+const RETRY: Duration = Duration::from_millis(500);
 
-/// The next connection that `accept` takes. `listener`: which one it is, for the log.
+/// Accepts the next connection. `listener` is its name for the log.
 pub async fn next<T, F>(listener: impl Display, mut accept: impl FnMut() -> F) -> T
 where
     F: Future<Output = io::Result<T>>,
 {
-    let mut is_told = false;
+    let mut is_logged = false;
     loop {
         match accept().await {
             Ok(connection) => return connection,
-            // The peer was gone before it was taken.
+            // The peer has gone before its connection was accepted.
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-            // A shortage, or an error of the connection's own (accept(2)). What waits would be reset with the listener.
+            // A shortage of resources, or an error of the connection (accept(2)). A closed listener would reset all
+            // connections that wait.
             Err(error) => {
-                if is_told {
-                    debug!(%listener, %error, "still cannot take connections");
+                if is_logged {
+                    debug!(%listener, %error, "still cannot accept connections");
                 } else {
-                    warn!(%listener, %error, "cannot take connections; trying again");
+                    warn!(%listener, %error, "cannot accept connections; retrying");
                 }
-                is_told = true;
-                sleep(AGAIN).await;
+                is_logged = true;
+                sleep(RETRY).await;
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What the kernel tells over rtnetlink: links and their addresses, routes, neighbours.
+//! What the kernel knows, over rtnetlink: links and their addresses, routes, neighbours.
 //!
 //! Must never: change anything in the kernel.
 

@@ -1,6 +1,6 @@
-//! The log edge: lines to standard error, which journald or Docker keeps.
+//! The log: lines on standard error, which journald or Docker collects.
 //!
-//! Must never: let a text that somebody else has chosen split a line, or make it longer than [`printable::line`] allows.
+//! Must never: let text from outside split a line, or make it longer than [`printable::line`] allows.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use leafboot_core::printable;
 
-/// Logs to standard error from now on.
+/// Starts the log. `level` is the most detailed level that is written.
 pub fn start(level: LevelFilter) {
     tracing_subscriber::fmt()
         .with_max_level(level)
@@ -18,7 +18,7 @@ pub fn start(level: LevelFilter) {
         .init();
 }
 
-/// Takes an event's whole text in one write, as `tracing_subscriber` gives it, and writes it as one line.
+/// Writes each event as one line. `tracing_subscriber` passes an event's whole text in one write.
 struct Lines<W>(W);
 
 impl<W: Write> Write for Lines<W> {

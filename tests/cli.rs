@@ -232,7 +232,7 @@ fn on_sighup_the_settings_are_checked_and_the_agent_goes_on() {
     let file = switch.path("leafboot.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     agent.signal("HUP");
-    eventually("the same settings are said to be in force", || agent.log().contains("say what is in force"));
+    eventually("the same settings are logged as in use", || agent.log().contains("has the settings in use"));
     write(&file, &text.replace("leaf01", "leaf02").replace("[\"Ethernet120\"]", "[\"Ethernet4\"]"));
     agent.signal("HUP");
     eventually("the keys are named", || agent.log().contains("keys=\"leaf, boot.protected\""));

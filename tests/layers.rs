@@ -29,8 +29,18 @@ const TASKS: &[&str] = &[
 const ROOT: &[&str] = &["", "main", "command", "cli"];
 
 /// What `core` may depend on: nothing that does I/O, logs, waits or draws random numbers.
-const CORE_DEPENDENCIES: &[&str] =
-    &["httpdate", "humantime", "ipnet", "litemap", "serde", "serde_json", "strum", "thiserror", "toml"];
+const CORE_DEPENDENCIES: &[&str] = &[
+    "httpdate",
+    "humantime",
+    "ipnet",
+    "litemap",
+    "pnet_packet",
+    "serde",
+    "serde_json",
+    "strum",
+    "thiserror",
+    "toml",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()

@@ -1,4 +1,4 @@
-//! The rtnetlink edge: publishes the kernel's view of the leaf's ports, and every change of it at once.
+//! The kernel's view of the leaf's ports: read from rtnetlink, and published at each change.
 //!
 //! Must never: change anything in the kernel.
 
@@ -14,38 +14,38 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tracing::debug;
 
-use crate::kernel::netlink::{self, Events, Group};
+use crate::kernel::netlink::{self, Group, KernelEvents};
 use leafboot_core::names::Mac;
 use leafboot_core::observed::{Link, Links};
 
 /// Why the kernel's view is not available.
 #[derive(Debug, Error)]
 pub enum LinksError {
-    /// No events.
-    #[error("cannot follow links and addresses: {0}")]
+    /// The kernel sends no events.
+    #[error("cannot receive events of links and addresses: {0}")]
     Events(#[source] std::io::Error),
     /// The kernel refused a list.
     #[error("cannot list links and addresses: {0}")]
     List(#[source] std::io::Error),
 }
 
-/// Follows the kernel until the process ends; returns only with an error.
+/// Publishes the kernel's view until the process ends. Returns only with an error.
 pub async fn run(published: watch::Sender<Links>) -> Result<(), LinksError> {
     loop {
-        follow(&published).await?;
-        debug!("events of links and addresses were lost; lists them anew");
+        publish_until_loss(&published).await?;
+        debug!("kernel events of links and addresses were lost; listing them again");
     }
 }
 
-/// Follows the kernel until some of its events are lost.
-async fn follow(published: &watch::Sender<Links>) -> Result<(), LinksError> {
-    let events = Events::of(&[Group::Links, Group::Ipv4Addresses, Group::Ipv6Addresses])
+/// Publishes the kernel's view until events are lost.
+async fn publish_until_loss(published: &watch::Sender<Links>) -> Result<(), LinksError> {
+    let events = KernelEvents::subscribe(&[Group::Links, Group::Ipv4Addresses, Group::Ipv6Addresses])
         .map_err(LinksError::Events)?;
     let mut kernel = Kernel::list()?;
     loop {
         publish(published, &kernel);
         let mut next = Some(events.next().await);
-        // What has come meanwhile is one change: a leaf of many ports is not looked through for each message.
+        // All datagrams that wait are applied before the next view is published: a view of many ports takes time.
         while let Some(changes) = next {
             let Some(changes) = changes.map_err(LinksError::Events)? else { return Ok(()) };
             changes.into_iter().for_each(|change| kernel.apply(change));
@@ -54,7 +54,7 @@ async fn follow(published: &watch::Sender<Links>) -> Result<(), LinksError> {
     }
 }
 
-/// The ports and the VRF devices as the kernel has them now.
+/// The kernel's present view.
 pub fn now() -> Result<Links, LinksError> {
     Ok(Kernel::list()?.links())
 }
@@ -70,7 +70,7 @@ fn publish(published: &watch::Sender<Links>, kernel: &Kernel) {
     });
 }
 
-/// Every device and its addresses, by ifindex, as far as they are needed.
+/// The devices and their addresses by ifindex, as far as leafboot needs them.
 #[derive(Default)]
 struct Kernel {
     devices: BTreeMap<u32, Device>,
@@ -89,23 +89,23 @@ struct Device {
     is_vrf: bool,
 }
 
-/// What duplicate address detection has said of an address (RFC 4862 5.4).
+/// The state of an address in duplicate address detection (RFC 4862 5.4).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AddressState {
-    /// It has not ended, or has not begun.
+    /// Detection has not ended, or has not begun.
     Tentative,
-    /// A station on the link has the address too.
+    /// Another station on the link has the address.
     Duplicate,
-    /// The address may be used.
+    /// Detection has found no duplicate.
     Usable,
-    /// It may be used without detection (`nodad`).
+    /// There is no detection (`nodad`).
     Exempt,
 }
 
 impl Kernel {
     fn list() -> Result<Self, LinksError> {
         let mut kernel = Self::default();
-        // The counters are half of what a device has to say, and nobody here reads them.
+        // The counters are half of a device's message, and leafboot does not need them.
         let mut links = LinkMessage::default();
         links.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         let addresses = AddressMessage::default();
@@ -140,9 +140,9 @@ impl Kernel {
         }
     }
 
-    /// The device is administratively down: the IPv6 addresses that it keeps (`keep_addr_on_down`) are tentative from now
-    /// on, and the kernel tells nobody (`addrconf.c: addrconf_ifdown`). Each is told of again when detection has ended
-    /// after the device has come up (`addrconf_dad_completed`).
+    /// Marks the usable IPv6 addresses of a device that is administratively down as tentative. The kernel does the same to
+    /// those that it keeps (`keep_addr_on_down`), and sends no event (`addrconf.c: addrconf_ifdown`). It sends one for each
+    /// when detection has ended after the device has come up (`addrconf_dad_completed`).
     fn suspend_addresses(&mut self, ifindex: u32) {
         let addresses = self.addresses.get_mut(&ifindex).into_iter().flatten();
         for (_, state) in addresses.filter(|(net, _)| matches!(net, IpNet::V6(_))) {
@@ -158,7 +158,7 @@ impl Kernel {
         Links { ports: self.named(), loopbacks: self.named(), vrfs: vrfs.collect() }
     }
 
-    /// The devices whose names are of a kind.
+    /// The devices whose names are valid names of kind `N`.
     fn named<N: FromStr + Ord>(&self) -> BTreeMap<N, Link> {
         let named = |(ifindex, device): (&u32, &Device)| {
             Some((device.name.parse().ok()?, self.link(*ifindex, device)?))
@@ -201,7 +201,7 @@ impl Kernel {
 }
 
 fn device(link: LinkMessage) -> Device {
-    // IFF_LOWER_UP is the carrier; a port that is down administratively has none that counts.
+    // IFF_LOWER_UP is the carrier. It counts only while the device is administratively up.
     let flags = link.header.flags;
     let mut device = Device {
         is_up: flags.contains(LinkFlags::Up),
@@ -242,7 +242,7 @@ fn state(message: &AddressMessage) -> AddressState {
     }
 }
 
-/// The address with its prefix length.
+/// The address of a message with its prefix length.
 fn network(message: &AddressMessage) -> Option<IpNet> {
     let address = |attribute: &AddressAttribute| {
         if let AddressAttribute::Address(address) = attribute { Some(*address) } else { None }

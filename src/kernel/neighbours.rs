@@ -10,13 +10,13 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use crate::kernel::netlink;
 use leafboot_core::names::Mac;
 
-/// The Ethernet address that answers for `address` on the device `ifindex`, where the kernel knows one.
+/// The Ethernet address of the neighbour `address` on the device `ifindex`. None: the kernel has no such entry.
 pub fn mac(ifindex: u32, address: Ipv6Addr) -> Option<Mac> {
     let mut wanted = NeighbourMessage::default();
     wanted.header.family = AddressFamily::Inet6;
     wanted.header.ifindex = ifindex;
     wanted.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::from(IpAddr::V6(address))));
-    // One entry, not the table (Linux 5.0, neighbour.c: neigh_get).
+    // Requests one entry and not the table (Linux 5.0, neighbour.c: neigh_get).
     let answer = netlink::get(RouteNetlinkMessage::GetNeighbour(wanted)).ok()??;
     let RouteNetlinkMessage::NewNeighbour(entry) = answer else { return None };
     entry.attributes.into_iter().find_map(|attribute| {

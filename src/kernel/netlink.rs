@@ -1,6 +1,9 @@
-//! The rtnetlink(7) edge: questions, which the kernel answers at once, and events, as they come.
+//! The rtnetlink(7) sockets: requests, which the kernel answers at once, and events.
 //!
-//! All of it a datagram at a time: a device takes 13 KB when it is decoded, and there are hundreds.
+//! It stands on netlink-sys and not on the rtnetlink crate, for two reasons. After lost events (ENOBUFS) that crate goes on
+//! with the same socket, whose queue has events that are older than the next list: taken for newer, they leave a port in
+//! an old state. Here the socket ends, and a new one is opened before the list. And a decoded device takes 13 KB, and there
+//! are hundreds: here they are decoded one datagram at a time.
 //!
 //! Must never: change anything in the kernel.
 
@@ -14,33 +17,33 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, Socket, SocketAddr, TokioSocket};
 use nix::libc::ENOBUFS;
 
-/// A list that changes as often as this while it is told is taken as it is.
+/// A list that changes while the kernel sends it is requested again, at most so many times.
 const LISTS_MAX: usize = 10;
 
-/// Asks for one thing. None: there is no such thing, or it cannot be decoded.
+/// Requests one entry. None: there is none, or it cannot be decoded.
 pub fn get(wanted: RouteNetlinkMessage) -> io::Result<Option<RouteNetlinkMessage>> {
     let mut found = None;
-    ask(wanted, NLM_F_ACK, |answer| found = Some(answer))?;
+    request(wanted, NLM_F_ACK, |answer| found = Some(answer))?;
     Ok(found)
 }
 
-/// Asks for a list and calls `each` with all that is in it, with some perhaps more than once. What cannot be decoded is
+/// Requests a list and calls `each` with every entry, with some perhaps more than once. Entries that cannot be decoded are
 /// left out.
 pub fn list(wanted: RouteNetlinkMessage, mut each: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
     for _ in 0..LISTS_MAX {
-        if ask(wanted.clone(), NLM_F_DUMP, &mut each)? {
+        if request(wanted.clone(), NLM_F_DUMP, &mut each)? {
             break;
         }
     }
     Ok(())
 }
 
-/// Whether the answer is whole: the kernel may leave something out of a list that changes meanwhile, and says so
-/// (netlink.h: NLM_F_DUMP_INTR).
+/// Sends a request and calls `each` with the answers. Returns whether the list is complete: the kernel may skip entries of
+/// a list that changes meanwhile, and says so (netlink.h: NLM_F_DUMP_INTR).
 ///
-/// Never waits: the kernel has done its work when it has taken the question, and has the next part of a list ready
-/// whenever one has been taken (`af_netlink.c: netlink_recvmsg`).
-fn ask(
+/// Does not wait: the kernel answers within send(2), and has the next part of a list ready when one has been received
+/// (`af_netlink.c: netlink_recvmsg`).
+fn request(
     wanted: RouteNetlinkMessage,
     flags: u16,
     mut each: impl FnMut(RouteNetlinkMessage),
@@ -65,7 +68,7 @@ fn ask(
             if let NetlinkPayload::InnerMessage(message) = message.payload {
                 each(message);
             } else if let NetlinkPayload::Error(end) = message.payload {
-                // Of code 0 it is the acknowledgement.
+                // Code 0 is an acknowledgement.
                 return end.code.map_or(Ok(is_whole), |_| Err(end.to_io()));
             } else if let NetlinkPayload::Done(end) = message.payload {
                 return if end.code < 0 {
@@ -78,7 +81,7 @@ fn ask(
     }
 }
 
-/// What the kernel tells everybody who listens (rtnetlink.h: `enum rtnetlink_groups`).
+/// A multicast group of events (rtnetlink.h: `enum rtnetlink_groups`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
     /// RTNLGRP_LINK: devices.
@@ -89,12 +92,12 @@ pub enum Group {
     Ipv6Addresses = 9,
 }
 
-/// The kernel's events from now on.
-pub struct Events(TokioSocket);
+/// A socket that receives the kernel's events.
+pub struct KernelEvents(TokioSocket);
 
-impl Events {
-    /// Those of some groups.
-    pub fn of(groups: &[Group]) -> io::Result<Self> {
+impl KernelEvents {
+    /// Subscribes to some groups.
+    pub fn subscribe(groups: &[Group]) -> io::Result<Self> {
         let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
         socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
         for group in groups {
@@ -103,9 +106,9 @@ impl Events {
         Ok(Self(socket))
     }
 
-    /// The next ones, which come together. None: some were lost, because they came faster than they were taken (netlink(7),
-    /// ENOBUFS). What comes after that is older than what was lost, so these events are at their end; a list that is
-    /// asked for after new ones have begun knows what is.
+    /// The events of the next datagram. None: events were lost, because they came faster than they were received
+    /// (netlink(7), ENOBUFS). Those that are still queued are older than the lost ones, so this socket must not be used any
+    /// more: subscribe anew, and then request a list.
     pub async fn next(&self) -> io::Result<Option<Vec<RouteNetlinkMessage>>> {
         loop {
             match self.0.recv_from_full().await {
@@ -118,7 +121,7 @@ impl Events {
     }
 }
 
-/// Processes may send to a netlink socket too.
+/// Other processes can send to a netlink socket, too.
 fn is_kernel(from: &SocketAddr) -> bool {
     from.port_number() == 0
 }
@@ -130,7 +133,7 @@ fn changes(datagram: &[u8]) -> Vec<RouteNetlinkMessage> {
     messages(datagram).filter_map(change).collect()
 }
 
-/// The messages of a datagram.
+/// The messages of a datagram that can be decoded.
 fn messages(mut bytes: &[u8]) -> impl Iterator<Item = NetlinkMessage<RouteNetlinkMessage>> {
     const ALIGNMENT: usize = 4;
     std::iter::from_fn(move || {

@@ -1,21 +1,27 @@
-//! Pure: the Ethernet and IPv6 headers around a neighbour discovery message (RFC 2464 3, 7; RFC 8200 3, 8.1).
+//! The Ethernet and IPv6 headers of a neighbour discovery message (RFC 2464 3, 7; RFC 8200 3, 8.1), and its checksum (RFC
+//! 4443 2.3). pnet_packet has their fields.
 //!
-//! Must never: panic on a frame, or let a message through whose checksum is wrong or that does not stand right behind its
-//! IPv6 header.
+//! Must never: panic on a frame, or accept a message whose checksum is wrong or that does not follow its IPv6 header
+//! directly.
 
 use std::net::Ipv6Addr;
+
+use pnet_packet::ethernet::{EtherTypes, EthernetPacket, MutableEthernetPacket};
+use pnet_packet::icmpv6::{Icmpv6Packet, MutableIcmpv6Packet, checksum};
+use pnet_packet::ip::IpNextHeaderProtocols;
+use pnet_packet::ipv6::{Ipv6Packet, MutableIpv6Packet};
 
 use super::message::{Envelope, Invalid};
 use crate::names::Mac;
 
-const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
-const ICMPV6: u8 = 58;
-/// Ethernet's and IPv6's headers, in bytes.
-const HEADERS: usize = 14 + 40;
+/// Bytes.
+const ETHERNET_HEADER: usize = 14;
+/// The Ethernet and the IPv6 header, in bytes.
+const HEADERS: usize = ETHERNET_HEADER + 40;
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 
-/// A sender or receiver on a port's link.
+/// A station on a port's link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Neighbour {
     /// Its Ethernet address.
@@ -25,69 +31,61 @@ pub struct Neighbour {
 }
 
 impl Neighbour {
-    /// Everybody on the link (RFC 4291 2.7.1, RFC 2464 7).
+    /// All nodes on the link (RFC 4291 2.7.1, RFC 2464 7).
     pub const ALL_NODES: Self = Self { mac: Mac([0x33, 0x33, 0, 0, 0, 1]), address: ALL_NODES };
 }
 
-/// The frame of an ICMPv6 message, whose checksum is filled in. Its hop limit is 255 (RFC 4861 4.1, 4.2).
+/// The Ethernet frame of an ICMPv6 message, with its checksum and hop limit 255 (RFC 4861 4.1, 4.2).
 pub fn encode(from: Neighbour, to: Neighbour, message: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(HEADERS + message.len());
-    frame.extend(to.mac.0);
-    frame.extend(from.mac.0);
-    frame.extend(ETHERTYPE_IPV6);
-    frame.extend([0x60, 0, 0, 0]);
-    frame.extend(u16::try_from(message.len()).unwrap_or(u16::MAX).to_be_bytes());
-    frame.extend([ICMPV6, 255]);
-    frame.extend(from.address.octets());
-    frame.extend(to.address.octets());
-    frame.extend(message);
-    let checksum = checksum(from.address, to.address, message).to_be_bytes();
-    if let Some(field) = frame.get_mut(HEADERS + 2..HEADERS + 4) {
-        field.copy_from_slice(&checksum);
+    let mut frame = vec![0; HEADERS + message.len()];
+    let (ethernet, packet) = frame.split_at_mut(ETHERNET_HEADER);
+    if let Some(mut header) = MutableEthernetPacket::new(ethernet) {
+        header.set_destination(to.mac.0.into());
+        header.set_source(from.mac.0.into());
+        header.set_ethertype(EtherTypes::Ipv6);
+    }
+    if let Some(mut header) = MutableIpv6Packet::new(packet) {
+        header.set_version(6);
+        header.set_payload_length(u16::try_from(message.len()).unwrap_or(u16::MAX));
+        header.set_next_header(IpNextHeaderProtocols::Icmpv6);
+        header.set_hop_limit(255);
+        header.set_source(from.address);
+        header.set_destination(to.address);
+    }
+    let (_, body) = packet.split_at_mut(HEADERS - ETHERNET_HEADER);
+    body.copy_from_slice(message);
+    if let Some(mut message) = MutableIcmpv6Packet::new(body) {
+        let checksum = checksum(&message.to_immutable(), &from.address, &to.address);
+        message.set_checksum(checksum);
     }
     frame
 }
 
-/// The ICMPv6 message in a frame, and how it came in.
+/// Decodes a frame: the ICMPv6 message, its sender and its hop limit.
 pub fn decode(frame: &[u8]) -> Result<(Envelope, &[u8]), Invalid> {
     let short = Invalid::Short(frame.len());
-    let (ethernet, packet) = frame.split_first_chunk::<14>().ok_or(short)?;
-    let [_, _, _, _, _, _, m0, m1, m2, m3, m4, m5, ethertype @ ..] = *ethernet;
-    let (header, rest) = packet.split_first_chunk::<40>().ok_or(short)?;
-    let [version, _, _, _, l0, l1, next, hop_limit, addresses @ ..] = *header;
-    if ethertype != ETHERTYPE_IPV6 || version >> 4 != 6 {
+    let ethernet = EthernetPacket::new(frame).ok_or(short)?;
+    let (_, bytes) = frame.split_at_checked(ETHERNET_HEADER).ok_or(short)?;
+    let packet = Ipv6Packet::new(bytes).ok_or(short)?;
+    if ethernet.get_ethertype() != EtherTypes::Ipv6 || packet.get_version() != 6 {
         return Err(Invalid::NotIpv6);
     }
-    if next != ICMPV6 {
-        return Err(Invalid::Header(next));
+    if packet.get_next_header() != IpNextHeaderProtocols::Icmpv6 {
+        return Err(Invalid::Header(packet.get_next_header().0));
     }
-    let ([from, to], _) = addresses.as_chunks::<16>() else { return Err(short) };
-    let (from, to) = (Ipv6Addr::from(*from), Ipv6Addr::from(*to));
-    // What Ethernet adds to a short frame is no part of the message.
-    let message = rest.get(..u16::from_be_bytes([l0, l1]).into()).ok_or(short)?;
+    let (from, to) = (packet.get_source(), packet.get_destination());
     if to.is_multicast() && to != ALL_ROUTERS && to != ALL_NODES {
         return Err(Invalid::Destination(to));
     }
-    if checksum(from, to, message) != 0 {
+    // The padding that Ethernet adds to a short frame is not part of the message.
+    let end = HEADERS + usize::from(packet.get_payload_length());
+    let message = frame.get(HEADERS..end).ok_or(short)?;
+    let packet_of_message = Icmpv6Packet::new(message).ok_or(short)?;
+    if packet_of_message.get_checksum() != checksum(&packet_of_message, &from, &to) {
         return Err(Invalid::Checksum);
     }
-    let from = Neighbour { mac: Mac([m0, m1, m2, m3, m4, m5]), address: from };
-    Ok((Envelope { from, hop_limit }, message))
-}
-
-/// RFC 4443 2.3, RFC 8200 8.1. Of a message whose checksum is filled in and right it is 0.
-fn checksum(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> u16 {
-    let words = |bytes: &[u8]| -> u64 {
-        let (pairs, odd) = bytes.as_chunks::<2>();
-        let odd = odd.first().map_or(0, |byte| u64::from(*byte) << 8);
-        pairs.iter().map(|pair| u64::from(u16::from_be_bytes(*pair))).sum::<u64>() + odd
-    };
-    let length = u64::try_from(message.len()).unwrap_or(u64::MAX);
-    let mut sum = words(&from.octets()) + words(&to.octets()) + length + u64::from(ICMPV6) + words(message);
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !u16::try_from(sum).unwrap_or(0)
+    let from = Neighbour { mac: Mac(ethernet.get_source().octets()), address: from };
+    Ok((Envelope { from, hop_limit: packet.get_hop_limit() }, message))
 }
 
 #[cfg(test)]
