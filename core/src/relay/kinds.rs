@@ -29,8 +29,8 @@ pub struct Policy {
     pub methods: &'static str,
     /// Whether the target may have a query.
     pub query: bool,
-    /// Whether the request may have a body.
-    pub body: bool,
+    /// Most bytes of the request's body; 0: it has none.
+    pub body_max: u64,
     /// The machine's headers that go on, in lower case. A server could take any other for the word of a proxy
     /// (`X-Client-IP`, `Remote-User`).
     pub headers: &'static [&'static str],
@@ -44,7 +44,7 @@ const SCRIPT: Policy = Policy {
     name: "script",
     methods: "GET",
     query: true,
-    body: false,
+    body_max: 0,
     headers: &["accept", "accept-language", "user-agent"],
     deadline: Some(Duration::from_secs(60)),
     idempotent: true,
@@ -59,7 +59,7 @@ const IMAGE: Policy = Policy {
     name: "image",
     methods: "GET, HEAD",
     query: false,
-    body: false,
+    body_max: 0,
     headers: &["accept", "user-agent", "range", "if-range", "if-none-match", "if-modified-since"],
     deadline: None,
     idempotent: true,
@@ -72,7 +72,8 @@ const API: Policy = Policy {
     name: "api",
     methods: "GET, POST",
     query: true,
-    body: true,
+    // A request to metal-apiserver has some kilobytes.
+    body_max: 4 * 1024 * 1024,
     headers: &[
         "accept",
         "accept-encoding",

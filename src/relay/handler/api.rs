@@ -14,16 +14,13 @@ use super::super::{responses, upload};
 use super::context::RequestContext;
 use super::forward::remove_hop_by_hop;
 
-/// A request to metal-apiserver has some kilobytes. In bytes.
-pub const REQUEST_MAX: u64 = 4 * 1024 * 1024;
-
 /// Responds to a call.
 pub async fn respond(context: &RequestContext<'_>, incoming: Incoming) -> Response<Body> {
     let settings = &context.port.state.settings;
     let Some(api) = &context.port.state.api else {
         return responses::refused(&settings.routes, Refusal::Path);
     };
-    let most = usize::try_from(REQUEST_MAX).unwrap_or(usize::MAX);
+    let most = usize::try_from(Kind::Api.policy().body_max).unwrap_or(usize::MAX);
     let (body, fault) =
         upload::limited(incoming, most, settings.min_rate.unwrap_or_default(), settings.patience);
     let mut presence = Presence::watch(context.peer);

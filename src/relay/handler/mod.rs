@@ -68,7 +68,7 @@ fn classify(context: &RequestContext) -> Result<Kind, Box<Response<Body>>> {
     let uri = &context.parts.uri;
     let kind = kinds::kind_of(routes, context.parts.method.as_str(), uri.path(), uri.query())
         .map_err(|refusal| Box::new(responses::refused(routes, refusal)))?;
-    let checked = validate::check_body(kind, &head, api::REQUEST_MAX);
+    let checked = validate::check_body(kind, &head);
     checked.map(|()| kind).map_err(|fault| Box::new(responses::invalid(fault)))
 }
 
