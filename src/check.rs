@@ -24,7 +24,7 @@ pub async fn protected(config: &Settings) -> Result<Vec<String>, String> {
             let ports = observed::port_rows(&rows);
             let protected = config.boot.protected.iter();
             let unknown = protected.filter(|name| desired::resolve(name, &ports).is_none());
-            let unknown = unknown.map(|name| desired::unknown(name, &ports));
+            let unknown = unknown.map(|name| desired::unknown_port_message(name, &ports));
             return Ok(unknown.map(|reason| format!("boot.protected protects nothing: {reason}")).collect());
         }
         Ok(Ok(None)) => "CONFIG_DB is not loaded".to_owned(),

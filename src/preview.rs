@@ -83,7 +83,7 @@ pub async fn run(config: &Settings, document: Option<&Path>) -> Result<Preview, 
     let vrf = &config.boot.vrf;
     let is_in_vrf =
         |port: &PortName| observed.ports.get(port).is_some_and(|port| plan::is_managed(port, vrf));
-    let desired = desired.without_uplinks(&uplinks, is_in_vrf);
+    let desired = desired.reject_uplinks(&uplinks, is_in_vrf);
     let links = links::now()?;
     // Only the running agent knows which final Router Advertisements were sent. Here, ports that leave wait for theirs.
     let (ra, remedies) = (RaStates::new(), Remedies::default());

@@ -224,7 +224,7 @@ async fn pass(
     let desired = inputs.desired.borrow_and_update().clone();
     let is_in_vrf =
         |port: &PortName| observed.ports.get(port).is_some_and(|port| plan::is_managed(port, vrf));
-    let desired = desired.map(|desired| desired.without_uplinks(&uplinks, is_in_vrf));
+    let desired = desired.map(|desired| desired.reject_uplinks(&uplinks, is_in_vrf));
     let links = inputs.links.borrow_and_update().clone();
     let ra = inputs.ra.borrow_and_update().clone();
     let remedies = memory.repairs.remedies(Instant::now().into_std(), memory.refusals.is_empty());
@@ -280,7 +280,10 @@ fn unrouted(desired: Option<&Desired>, observed: &Observed) -> BTreeSet<PortName
 /// A misspelt name protects nothing.
 fn warn_of_unknown(boot: &Boot, ports: &PortRows) {
     for name in boot.protected.iter().filter(|name| desired::resolve(name, ports).is_none()) {
-        warn!(reason = desired::unknown(name, ports), "boot.protected protects nothing with this name");
+        warn!(
+            reason = desired::unknown_port_message(name, ports),
+            "boot.protected protects nothing with this name"
+        );
     }
 }
 

@@ -352,7 +352,7 @@ fn every_case_has_its_plan() {
             seen.ports.get(port).is_some_and(|port| plan::is_managed(port, &config.boot.vrf))
         };
         let desired = desired(&case, &seen.port_rows(), &config)
-            .map(|desired| desired.without_uplinks(&uplinks, is_managed));
+            .map(|desired| desired.reject_uplinks(&uplinks, is_managed));
         let (links, ra) = (links(&observed), advertisements(&observed));
         let remedies = remedies(&observed.remedies);
         let facts =

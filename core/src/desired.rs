@@ -1,5 +1,5 @@
 //! The desired state of every port. `document` parses what metal-core pushes, `admission` checks each entry, `old_prefixes`
-//! has what ports lose, and `kept` is the text of the state file.
+//! has the prefixes that ports had before and that must be withdrawn, and `kept` is the text of the state file.
 //!
 //! Must never: read a clock or a file.
 
@@ -20,7 +20,8 @@ mod document;
 mod kept;
 mod old_prefixes;
 
-/// The desired state of every port. A port that is neither in `ports` nor rejected is to be released.
+/// The desired state of every port. If metal-core has pushed it, every port that is neither in `ports` nor rejected is to be
+/// released.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Desired {
     /// Counts the accepted documents that differ from the one before, from 1.
@@ -31,7 +32,8 @@ pub struct Desired {
     pub ports: BTreeMap<PortName, DesiredPort>,
     /// The prefixes that earlier documents gave to ports and this one does not.
     pub old: OldPrefixes,
-    /// The entries that cannot be used. A rejected port that is also in `ports` keeps what it had.
+    /// The entries that cannot be used. A rejected port keeps the prefix that it had, and is then also in `ports`. One that is
+    /// rejected as an uplink keeps nothing.
     pub rejected: Rejected,
 }
 
@@ -53,7 +55,7 @@ impl From<BootPrefix> for DesiredPort {
 pub enum Provenance {
     /// metal-core has pushed it since the agent started. Ports that it does not name are released.
     Pushed,
-    /// The state file of an earlier run had it. No port is released because of it.
+    /// It was read from the state file after a restart. It releases no port.
     Restored,
 }
 
@@ -82,7 +84,7 @@ pub fn resolve<'a>(name: &str, rows: &'a PortRows) -> Option<(&'a PortName, &'a 
 }
 
 /// The message for a `name` that is no port of this leaf: one sentence.
-pub fn unknown(name: &str, rows: &PortRows) -> String {
+pub fn unknown_port_message(name: &str, rows: &PortRows) -> String {
     let known = match (rows.first_key_value(), rows.last_key_value()) {
         (Some((first, _)), Some((last, _))) => format!("it has {} ports, {first} to {last}", rows.len()),
         _ => "its PORT table is empty".to_owned(),
@@ -92,7 +94,7 @@ pub fn unknown(name: &str, rows: &PortRows) -> String {
 
 impl Desired {
     /// The state before any push and without a state file: no port is to boot, and none is released.
-    pub fn unknown() -> Self {
+    pub fn before_first_push() -> Self {
         Self {
             generation: 0,
             provenance: Provenance::Restored,
@@ -125,8 +127,9 @@ impl Desired {
         self.ports.iter().map(|(name, port)| (name.clone(), port.prefix)).collect()
     }
 
-    /// Rejects the ports that are uplinks, except those that are in the boot VRF: these carry none of the leaf's own traffic.
-    pub fn without_uplinks(
+    /// Moves the ports that are uplinks from `ports` to `rejected`. A port that is already in the boot VRF stays: it cannot
+    /// carry the leaf's own traffic.
+    pub fn reject_uplinks(
         mut self,
         uplinks: &BTreeMap<PortName, Rejection>,
         is_in_vrf: impl Fn(&PortName) -> bool,

@@ -13,12 +13,12 @@ use thiserror::Error;
 
 use crate::printable::Printable;
 
+pub use address_kind::{never_connected, never_forwarded};
 pub use anycast::{AnycastNet, LoopbackName};
-pub use kind::{never_connected, never_forwarded};
 pub use origin::{HttpOrigin, OriginError};
 
+mod address_kind;
 mod anycast;
-mod kind;
 mod origin;
 
 /// Longest name of a kernel network device in bytes (Linux `IFNAMSIZ` less its terminator).

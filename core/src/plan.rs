@@ -95,7 +95,7 @@ impl Plan {
         match facts.desired {
             Some(desired) => Self::of(desired, facts, settings),
             None => {
-                let mut plan = Self::of(&Desired::unknown(), facts, settings);
+                let mut plan = Self::of(&Desired::before_first_push(), facts, settings);
                 // Ports that are in the boot VRF stay behind the ACL, also those that leafboot has not put there.
                 plan.steps.retain(|step| step.key().is_acl());
                 Self { steps: plan.steps, waiting: plan.waiting, missing: plan.missing, ..Self::default() }

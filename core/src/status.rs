@@ -331,7 +331,7 @@ mod tests {
             ("Ethernet0".parse().unwrap(), "2001:db8:b007::/64".parse().unwrap());
         let rejection = Rejection { reason: Reason::Protected, message: "it is protected".to_owned() };
         let rejected = Rejected { ports: BTreeMap::from([(port.clone(), rejection)]), ..Rejected::default() };
-        let desired = Desired { provenance: Provenance::Pushed, rejected, ..Desired::unknown() };
+        let desired = Desired { provenance: Provenance::Pushed, rejected, ..Desired::before_first_push() };
         let in_vrf = observed::ObservedPort {
             base: observed::Base::Ours,
             bound: Some("Vrfboot".to_owned()),

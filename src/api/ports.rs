@@ -54,7 +54,9 @@ pub(super) fn one(api: &Api, segment: &str) -> Reply {
             answer::port(port.as_str(), status.ports.get(&port).unwrap_or(&released))
         }
         (None, _) if let Some(rejected) = status.names.get(&name) => answer::port(&name, rejected),
-        (None, Some(rows)) => refusal(RequestReason::UnknownPort, &desired::unknown(&name, rows)),
+        (None, Some(rows)) => {
+            refusal(RequestReason::UnknownPort, &desired::unknown_port_message(&name, rows))
+        }
         (None, None) => ports_unknown(api),
     }
 }

@@ -20,10 +20,12 @@ use leafboot_core::ra::withdrawn::WithdrawnOptions;
 
 /// The most frames that are received in a row. A full receive buffer has fewer.
 const FRAMES_MAX: usize = 64;
-/// The pause after the first error, and the longest one. It doubles with each error.
-const RETRY: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
-/// A device that must serve and is down is logged at this pause.
-const DOWN_LOGGED: Duration = RETRY.0.saturating_mul(16);
+/// The pause after the first error. It doubles with each error.
+const RETRY_MIN: Duration = Duration::from_millis(5);
+/// The longest pause.
+const RETRY_MAX: Duration = Duration::from_secs(1);
+/// A device that is down is logged once, when the pause has grown to this: usually its port is released before.
+const DOWN_LOGGED: Duration = RETRY_MIN.saturating_mul(16);
 
 /// A port that has or had a role.
 pub struct RaPort {
@@ -57,7 +59,7 @@ impl RaPort {
             role: None,
             engine,
             socket: None,
-            pause: RETRY.0,
+            pause: RETRY_MIN,
             retry_at: None,
             throttled_until: None,
         }
@@ -73,9 +75,9 @@ impl RaPort {
         self.role.as_ref()
     }
 
-    /// When to call `act` next.
+    /// When to call `send_due` next.
     pub fn deadline(&self) -> Option<Instant> {
-        // `act` does nothing before.
+        // `send_due` returns at once before `retry_at`, so an earlier deadline would make the thread spin.
         if self.retry_at.is_some() {
             return self.retry_at;
         }
@@ -90,7 +92,7 @@ impl RaPort {
         }
         self.role = role.cloned();
         self.engine.set_role(role, now);
-        (self.pause, self.retry_at) = (RETRY.0, None);
+        (self.pause, self.retry_at) = (RETRY_MIN, None);
         if self.socket.as_ref().map(RaSocket::ifindex) != self.ifindex() {
             (self.socket, self.throttled_until) = (None, None);
         }
@@ -104,14 +106,15 @@ impl RaPort {
     }
 
     /// Opens the socket if the port has a role, sends what is due, and ends a throttling whose time is over.
-    pub fn act(&mut self, poller: &Poller, now: Instant) {
+    pub fn send_due(&mut self, poller: &Poller, now: Instant) {
         self.retry_at = self.retry_at.filter(|at| *at > now);
         if self.retry_at.is_some() {
             return;
         }
         if let Err(error) = self.send(poller, now) {
             // A device that goes down is no fault: usually the role ends with it.
-            if self.pause == if is_down(&error) { DOWN_LOGGED } else { RETRY.0 } {
+            let log_at = if is_down(&error) { DOWN_LOGGED } else { RETRY_MIN };
+            if self.pause == log_at {
                 warn!(port = %self.name, %error, "cannot send Router Advertisements; retrying");
             }
             if is_down(&error) {
@@ -126,8 +129,8 @@ impl RaPort {
         let Some(ifindex) = self.ifindex() else { return Ok(()) };
         let socket = match &mut self.socket {
             Some(socket) => socket,
-            closed => {
-                let socket = closed.insert(RaSocket::open(ifindex)?);
+            empty => {
+                let socket = empty.insert(RaSocket::open(ifindex)?);
                 poller.add(socket, self.key)?;
                 self.throttled_until = None;
                 socket
@@ -143,12 +146,12 @@ impl RaPort {
                 self.engine.reschedule(send, now);
                 return Err(error);
             }
-            self.pause = RETRY.0;
+            self.pause = RETRY_MIN;
         }
         Ok(())
     }
 
-    /// Closes the socket. `act` opens it again after a pause.
+    /// Closes the socket. `send_due` opens it again after a pause.
     fn close(&mut self, now: Instant) {
         (self.socket, self.throttled_until) = (None, None);
         self.back_off(now);
@@ -157,7 +160,7 @@ impl RaPort {
     /// Sends nothing for a pause, which doubles each time.
     fn back_off(&mut self, now: Instant) {
         self.retry_at = Some(now + self.pause);
-        self.pause = (self.pause * 2).min(RETRY.1);
+        self.pause = (self.pause * 2).min(RETRY_MAX);
     }
 
     /// Receives the frames that wait in the socket, and answers solicitations.
@@ -171,7 +174,7 @@ impl RaPort {
                     // The frame shows that the port is up.
                     self.retry_at = None;
                     self.handle(buffer.get(..length).unwrap_or_default(), now);
-                    self.act(poller, now);
+                    self.send_due(poller, now);
                 }
                 Ok(Some(_)) => {
                     // The kernel drops what comes to a muted socket, and wakes nobody.
@@ -186,7 +189,7 @@ impl RaPort {
                     // perhaps as another one with the same index. The next advertisement is retried until it is sent,
                     // on a new socket if the device is another one.
                     self.engine.interrupted(now);
-                    return self.act(poller, now);
+                    return self.send_due(poller, now);
                 }
                 Err(error) => {
                     trace!(port = %self.name, %error, "cannot receive frames");
@@ -239,12 +242,12 @@ mod tests {
         let settings = Settings::parse(text).unwrap().ra;
         let now = Instant::now();
         let mut port = RaPort::new("Ethernet0".parse().unwrap(), 0, &settings, &Arc::default(), now);
-        port.throttled_until = Some(now + RETRY.0 / 2);
+        port.throttled_until = Some(now + RETRY_MIN / 2);
         assert_eq!(port.deadline(), port.throttled_until);
-        // `act` does nothing before, so the thread would spin on an earlier deadline.
+        // `send_due` does nothing before, so the thread would spin on an earlier deadline.
         port.back_off(now);
-        assert_eq!(port.deadline(), Some(now + RETRY.0));
-        port.act(&Poller::new().unwrap(), now + RETRY.0 / 2);
-        assert_eq!(port.deadline(), Some(now + RETRY.0));
+        assert_eq!(port.deadline(), Some(now + RETRY_MIN));
+        port.send_due(&Poller::new().unwrap(), now + RETRY_MIN / 2);
+        assert_eq!(port.deadline(), Some(now + RETRY_MIN));
     }
 }

@@ -138,7 +138,7 @@ impl Ports {
             }
             let due: Vec<usize> = self.deadlines.range(..=(now, usize::MAX)).map(|(_, key)| *key).collect();
             for key in due {
-                self.with(key, |port, poller, _| port.act(poller, now));
+                self.with(key, |port, poller, _| port.send_due(poller, now));
             }
         }
     }
@@ -160,7 +160,7 @@ impl Ports {
         for key in 0..self.ports.len() {
             self.with(key, |port, poller, _| {
                 if port.set_role(roles.get(port.name()), now) {
-                    port.act(poller, now);
+                    port.send_due(poller, now);
                     changed.push(key);
                 }
             });

@@ -9,7 +9,9 @@ use std::fmt;
 use serde::Serialize;
 use strum::VariantNames;
 
-use super::{Desired, DesiredPort, Document, Entry, PortRow, PortRows, is_protected, resolve, unknown};
+use super::{
+    Desired, DesiredPort, Document, Entry, PortRow, PortRows, is_protected, resolve, unknown_port_message,
+};
 use crate::names::{BootPrefix, PortName, PrefixError};
 use crate::printable::Printable;
 use crate::settings::Boot;
@@ -237,6 +239,6 @@ fn no_port(name: &str, rows: &PortRows) -> Rejection {
             let message = format!("it is a sub-interface of {port}: a port boots as a whole or not at all");
             Rejection { reason: Reason::SubInterface, message }
         }
-        None => Rejection { reason: Reason::UnknownPort, message: unknown(name, rows) },
+        None => Rejection { reason: Reason::UnknownPort, message: unknown_port_message(name, rows) },
     }
 }

@@ -91,7 +91,7 @@ impl Desired {
         let kept: Kept = serde_json::from_str(text).map_err(|e| DocumentError::Shape(e.to_string()))?;
         let mut reader = Reader { version: kept.version, skipped: Vec::new() };
         reader.skip_all("", &kept.unknown)?;
-        let mut desired = Self { generation: kept.generation, ..Self::unknown() };
+        let mut desired = Self { generation: kept.generation, ..Self::before_first_push() };
         for (name, value) in kept.ports {
             if let Some((name, port)) = reader.port(&name, value)? {
                 desired.ports.insert(name, port);

@@ -23,7 +23,7 @@ pub struct Slot {
     /// When that request was sent; none: the outcome is not fresh, whatever its age.
     pub requested: Option<Instant>,
     /// When a machine last asked for the path.
-    pub used: Instant,
+    pub last_asked: Instant,
     /// Which ports asked for it.
     pub demand: Demand,
 }

@@ -44,7 +44,7 @@ impl Slots {
 
     /// Removes what no machine asked for in `UNUSED_MAX`. Returns when to look again.
     pub fn expire(&mut self, now: Instant) -> Instant {
-        let expires = |slot: &Slot| slot.used + UNUSED_MAX;
+        let expires = |slot: &Slot| slot.last_asked + UNUSED_MAX;
         // A transfer under way ends itself when it has no readers.
         self.0.retain(|_, slot| !slot.is_done() || expires(slot) > now);
         let next = self.0.values().filter(|slot| slot.is_done()).map(expires).min();
@@ -61,7 +61,7 @@ impl Slots {
         }
         let candidates = self.0.iter().filter_map(|(path, slot)| {
             let (port, entry) = slot.evictable()?;
-            Some(((Reverse(used.get(port)), slot.used), path.clone(), entry))
+            Some(((Reverse(used.get(port)), slot.last_asked), path.clone(), entry))
         });
         let Some((_, path, entry)) = candidates.min_by_key(|(rank, ..)| *rank) else {
             return false;
@@ -73,7 +73,7 @@ impl Slots {
 
     fn remove_least_recently_used(&mut self, may_go: impl Fn(&Slot) -> bool) -> bool {
         let candidates = self.0.iter().filter(|(_, slot)| may_go(slot));
-        let oldest = candidates.min_by_key(|(_, slot)| slot.used).map(|(path, _)| path.clone());
+        let oldest = candidates.min_by_key(|(_, slot)| slot.last_asked).map(|(path, _)| path.clone());
         oldest.is_some_and(|path| self.0.remove(&path).is_some())
     }
 }

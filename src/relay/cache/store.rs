@@ -1,5 +1,5 @@
-//! The images that are kept or on their way, by path. The first machine that asks for a path has it requested; all others
-//! wait for the outcome: one request to the partition cache at a time.
+//! Images by path, stored or being transferred. The first machine that asks for a path starts a request to the partition
+//! cache; later ones wait for its outcome.
 //!
 //! Must never: give out an entry that is not fresh, keep more bytes than its limit, or let one port keep memory that
 //! another port needs with images that no other port wants.
@@ -23,7 +23,7 @@ use leafboot_core::names::PortName;
 pub enum Lookup {
     /// The path was requested already: wait for the outcome.
     Wait(ResultReceiver),
-    /// The caller has to request the path and send the outcome. The entry is the last one of the path.
+    /// The caller must request the path and send the outcome. If an older entry is given, the caller may revalidate it.
     Fetch(ResultSender, Option<Arc<Entry>>),
     /// Neither: the caller may not fetch, or all slots are in use. The machine gets an unshared transfer.
     Bypass,
@@ -61,37 +61,37 @@ impl Store {
     pub fn lookup(&self, path: &str, port: &PortName, may_fetch: bool, now: Instant) -> Lookup {
         self.slots.with(|slots| {
             let mut demand = Demand::Port(port.clone());
-            let mut known = None;
+            let mut previous = None;
             if let Some(slot) = slots.0.get_mut(path) {
-                slot.used = now;
+                slot.last_asked = now;
                 slot.demand.add(port);
                 demand = slot.demand.clone();
                 if slot.is_fresh(now) {
                     return Lookup::Wait(slot.outcome.clone());
                 }
-                known = slot.entry().filter(|entry| entry.is_joinable());
+                previous = slot.entry().filter(|entry| entry.is_joinable());
             }
-            if (known.is_none() && !may_fetch) || !slots.make_room_for(path) {
+            if (previous.is_none() && !may_fetch) || !slots.make_room_for(path) {
                 return Lookup::Bypass;
             }
             let (result, outcome) = watch::channel(None);
-            let slot = Slot { outcome, requested: Some(now), used: now, demand };
+            let slot = Slot { outcome, requested: Some(now), last_asked: now, demand };
             slots.0.insert(path.to_owned(), slot);
-            Lookup::Fetch(result, known)
+            Lookup::Fetch(result, previous)
         })
     }
 
-    /// Undoes a request that gave no entry: the one that was `known` before is the path's again, to be revalidated.
-    /// `result`: of that request.
-    pub fn restore(&self, path: &str, result: &ResultSender, known: Option<Arc<Entry>>) {
+    /// Ends a request that brought no entry. The entry from before (`previous`) is put back and will be revalidated. Does
+    /// nothing if another request has replaced the one that `result` belongs to.
+    pub fn restore(&self, path: &str, result: &ResultSender, previous: Option<Arc<Entry>>) {
         self.slots.with(|slots| {
             let receiver = result.subscribe();
             let Some(slot) = slots.0.get_mut(path).filter(|slot| slot.outcome.same_channel(&receiver)) else {
                 return;
             };
-            match known.filter(|known| known.is_joinable()) {
-                Some(known) => {
-                    slot.outcome = watch::channel(Some(Outcome::Shared(known))).1;
+            match previous.filter(|previous| previous.is_joinable()) {
+                Some(previous) => {
+                    slot.outcome = watch::channel(Some(Outcome::Shared(previous))).1;
                     slot.requested = None;
                 }
                 None => drop(slots.0.remove(path)),
@@ -103,7 +103,7 @@ impl Store {
     pub fn fresh(&self, path: &str, now: Instant) -> Option<Arc<Entry>> {
         self.slots.with(|slots| {
             let slot = slots.0.get_mut(path)?;
-            slot.used = now;
+            slot.last_asked = now;
             if slot.is_fresh(now) { slot.entry() } else { None }
         })
     }
@@ -123,8 +123,9 @@ impl Store {
         self.slots.with(|slots| slots.expire(now))
     }
 
-    /// Reserves `bytes` bytes of memory. Frees for it what has no reader, the least recently used first; then what one
-    /// port alone reads, of the port that uses most. None, and nothing is freed, where that is not enough.
+    /// Reserves `bytes` bytes of memory. If there is too little, it evicts entries without a reader, the least recently used
+    /// first; then entries that only one port reads, of the port that uses most. None, and nothing is evicted, if that would
+    /// not be enough.
     pub fn reserve(&self, bytes: usize) -> Option<Reservation> {
         loop {
             if let Some(reservation) = self.memory.reserve(bytes) {

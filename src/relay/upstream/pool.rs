@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use super::driver::Connection;
 use crate::guarded::Guarded;
 
-/// As many as a large leaf has ports, all of which may ask at once.
+/// One for each port of a large leaf: all ports may ask at once.
 const IDLE_MAX: usize = 512;
 /// Servers close an idle connection after a time of their own; this is shorter than most servers'.
 const IDLE_AGE: Duration = Duration::from_secs(8);
@@ -22,10 +22,10 @@ pub(super) struct Pool(Arc<Guarded<Idle>>);
 
 #[derive(Default)]
 struct Idle {
-    /// Since when each is idle; the one that was used last is the last one.
+    /// Each connection and since when it is idle. The most recently used is at the back.
     connections: VecDeque<(Instant, Connection)>,
-    /// A task will close the old ones.
-    is_swept: bool,
+    /// Whether a sweep task runs.
+    is_sweeping: bool,
 }
 
 impl Pool {
@@ -33,30 +33,30 @@ impl Pool {
     pub(super) fn take(&self) -> Option<Connection> {
         self.0.with(|idle| {
             let open = idle.connections.iter().rposition(|(_, connection)| !connection.is_closed());
-            // What is behind it is closed.
+            // The server has closed everything behind it.
             idle.connections.truncate(open.map_or(0, |last| last + 1));
             idle.connections.pop_back().map(|(_, connection)| connection)
         })
     }
 
-    /// Keeps a connection whose answer is complete. The oldest one makes room for it.
+    /// Puts back a connection whose answer was read to its end. If the pool is full, the longest idle one is closed.
     pub(super) fn keep(&self, connection: Connection) {
         if connection.is_closed() {
             return;
         }
-        let is_swept = self.0.with(|idle| {
+        let is_sweeping = self.0.with(|idle| {
             if idle.connections.len() == IDLE_MAX {
                 idle.connections.pop_front();
             }
             idle.connections.push_back((Instant::now(), connection));
-            std::mem::replace(&mut idle.is_swept, true)
+            std::mem::replace(&mut idle.is_sweeping, true)
         });
-        if !is_swept {
+        if !is_sweeping {
             tokio::spawn(self.clone().sweep());
         }
     }
 
-    /// Closes what was idle for `IDLE_AGE`, until the pool is empty.
+    /// Closes connections that have been idle for `IDLE_AGE`. Ends when the pool is empty.
     async fn sweep(self) {
         let mut oldest = Some(Instant::now());
         while let Some(since) = oldest {
@@ -64,7 +64,7 @@ impl Pool {
             oldest = self.0.with(|idle| {
                 let fresh = idle.connections.iter().position(|(since, _)| since.elapsed() < IDLE_AGE);
                 idle.connections.drain(..fresh.unwrap_or(idle.connections.len()));
-                idle.is_swept = !idle.connections.is_empty();
+                idle.is_sweeping = !idle.connections.is_empty();
                 idle.connections.front().map(|(since, _)| *since)
             });
         }
@@ -101,7 +101,7 @@ mod tests {
         }
         sleep(IDLE_AGE + Duration::from_millis(1)).await;
         assert_eq!(count(&pool), 0);
-        assert!(!pool.0.with(|idle| idle.is_swept), "the next connection is swept, too");
+        assert!(!pool.0.with(|idle| idle.is_sweeping), "the next connection is swept, too");
     }
 
     #[tokio::test(start_paused = true)]

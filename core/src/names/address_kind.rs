@@ -1,6 +1,6 @@
-//! What kind an address is of (RFC 4291, RFC 6890), and which kinds cannot be what a setting wants.
+//! Recognises kinds of addresses (RFC 4291, RFC 6890) that no setting can use.
 //!
-//! Must never: know what a network routes: of an address of the right kind nothing is said.
+//! Must never: guess what a network routes. It names the kinds of addresses that cannot work, and accepts any other.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -17,18 +17,18 @@ const NEVER_FORWARDED: [(Ipv6Net, &str); 6] = [
     (Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8), "multicast (RFC 4291 2.7)"),
 ];
 
-/// The kind of a prefix that lies whole in a block to which no unicast packet is ever forwarded; none for every other.
-/// What contains such a block, `::/0` above all, is a route like any.
+/// The name of the block that contains the whole prefix, if routers forward no unicast packet to that block. None for every
+/// other prefix, also for one that contains such a block, as `::/0` does.
 pub fn never_forwarded(net: Ipv6Net) -> Option<&'static str> {
     NEVER_FORWARDED.iter().find(|(block, _)| block.contains(&net)).map(|(_, kind)| *kind)
 }
 
-/// The kind of an address that no server can be connected to at, nor a connection come from; none for every other. The
-/// loopback address is a server's on the leaf itself.
+/// The kind of the address, if neither end of a TCP connection can have it. None for every other address, and for `::1`: a
+/// server may run on the leaf itself.
 pub fn never_connected(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V6(address) if address.is_loopback() => None,
-        // Without its zone a link-local address names no link.
+        // This includes link-local addresses: without a zone nobody knows which link is meant.
         IpAddr::V6(address) => never_forwarded(address.into()),
         IpAddr::V4(address) if address.is_unspecified() => Some("the unspecified address (RFC 6890 2.2.2)"),
         IpAddr::V4(address) if address.is_multicast() => Some("multicast (RFC 5771 3)"),
