@@ -3,5 +3,6 @@
 //! Must never: decide what is sent, or to whom.
 
 pub mod frame;
+pub mod invalid;
 pub mod message;
 pub mod options;

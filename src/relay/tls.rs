@@ -1,6 +1,6 @@
-//! The TLS edge: certificates, keys and trust roots out of PEM files, read again when the files change.
+//! The TLS edge: certificates, keys and trust roots from PEM files. They are read again when the files change.
 //!
-//! Must never: go on with half of a change. A file that cannot be used leaves the last good ones in force.
+//! Must never: use half of a change. If a file cannot be used, the last good ones stay in force.
 
 use std::fs;
 use std::io;
@@ -20,23 +20,23 @@ use leafboot_core::settings::relay::{CacheMode, Identity, Relay};
 
 pub mod server_name;
 
-/// Why TLS cannot be spoken.
+/// Why TLS cannot be used.
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// A file cannot be read, or is not PEM.
     #[error("{path}: {reason}")]
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with it.
         reason: String,
     },
-    /// Certificate and key do not fit, or rustls refuses them.
+    /// Certificate and key do not belong together, or rustls refuses them.
     #[error("{path}: {reason}")]
     Refused {
         /// The certificate's file.
         path: PathBuf,
-        /// Why.
+        /// What rustls says.
         reason: rustls::Error,
     },
 }
@@ -44,7 +44,7 @@ pub enum TlsError {
 /// Why a machine's handshake failed.
 #[derive(Debug, Error)]
 pub enum HandshakeError {
-    /// One of both refused it, or the connection broke.
+    /// One side refused it, or the connection broke.
     #[error("{0}")]
     Failed(io::Error),
     /// The machine took too long.
@@ -56,7 +56,7 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// One word of a few: a machine cannot choose any other.
+    /// One of a few fixed words, for a metric's label: a machine cannot choose any other.
     pub fn class(&self) -> &'static str {
         let error = match self {
             Self::Failed(error) => error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()),
@@ -64,9 +64,9 @@ impl HandshakeError {
             Self::PortEnded => return "ended",
         };
         match error {
-            // The connection's own.
+            // An error of the connection.
             None => "closed",
-            // The machine does not trust the certificate, for one.
+            // For example, the machine does not trust the certificate.
             Some(rustls::Error::AlertReceived(_)) => "refused",
             Some(rustls::Error::PeerIncompatible(_)) => "incompatible",
             Some(_) => "malformed",
@@ -74,14 +74,14 @@ impl HandshakeError {
     }
 }
 
-/// Something that was made out of files, and is made anew when they change.
+/// A value that is made from files, and made anew when they change.
 pub struct Reloaded<T> {
     files: Vec<PathBuf>,
     make: Box<dyn Fn() -> Result<T, TlsError> + Send + Sync>,
     current: watch::Sender<(Stamps, Arc<T>)>,
 }
 
-/// What a file's change shows in: its time of change, and its size.
+/// Each file's time of change and size, by which a change is seen; none: it cannot be read.
 type Stamps = Vec<Option<(SystemTime, u64)>>;
 
 impl<T> Reloaded<T> {
@@ -93,7 +93,7 @@ impl<T> Reloaded<T> {
         Ok(Self { files, make: Box::new(make), current })
     }
 
-    /// The newest that can be used.
+    /// The value of the newest files that can be used.
     pub fn get(&self) -> Arc<T> {
         let stamps = stamps(&self.files);
         if self.current.borrow().0 == stamps {
@@ -101,14 +101,16 @@ impl<T> Reloaded<T> {
         }
         let made = (self.make)();
         self.current.send_modify(|current| {
-            // A change that cannot be used is not tried again until the next one.
+            // A change that cannot be used is not tried again before the next one.
             current.0 = stamps;
             match made {
                 Ok(made) => {
-                    info!(files = ?self.files, "read TLS files again: they changed");
+                    info!(files = ?self.files, "TLS files have changed and were read again");
                     current.1 = Arc::new(made);
                 }
-                Err(error) => warn!(%error, "changed TLS files cannot be used; the last good ones stay"),
+                Err(error) => {
+                    warn!(%error, "changed TLS files cannot be used; the last good ones stay in force")
+                }
             }
         });
         Arc::clone(&self.current.borrow().1)
@@ -123,7 +125,7 @@ fn stamps(files: &[PathBuf]) -> Stamps {
     files.iter().map(stamp).collect()
 }
 
-/// Whether the files that the settings name can be used.
+/// Checks that the TLS files in the settings can be used.
 pub fn check(settings: &Relay) -> Result<(), TlsError> {
     settings.tls.as_ref().map(|tls| server(&tls.identity)).transpose()?;
     let cache = Some(&settings.cache.upstream).filter(|_| settings.cache.mode == CacheMode::Proxy);
@@ -135,7 +137,7 @@ pub fn check(settings: &Relay) -> Result<(), TlsError> {
     Ok(())
 }
 
-/// What a listener needs.
+/// The configuration of a listener.
 pub fn server(identity: &Identity) -> Result<Reloaded<ServerConfig>, TlsError> {
     let files = vec![identity.certificate.clone(), identity.key.clone()];
     let identity = identity.clone();
@@ -151,7 +153,7 @@ pub fn server(identity: &Identity) -> Result<Reloaded<ServerConfig>, TlsError> {
     })
 }
 
-/// What connections to `https` origins need: trust roots, and the leaf's own certificate where it has one.
+/// The configuration of connections to `https` origins: trust roots, and the leaf's own certificate if it has one.
 pub fn client(ca: &Path, identity: Option<&Identity>) -> Result<Reloaded<ClientConfig>, TlsError> {
     let own = identity.iter().flat_map(|identity| [identity.certificate.clone(), identity.key.clone()]);
     let files = [ca.to_owned()].into_iter().chain(own).collect();

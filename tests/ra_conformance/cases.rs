@@ -4,8 +4,10 @@ use std::net::Ipv6Addr;
 use std::thread::sleep;
 use std::time::Duration;
 
-use leafboot_core::nd::message::{Advertisement, Envelope, Preference};
+use leafboot_core::nd::frame::Envelope;
+use leafboot_core::nd::message::Advertisement;
 use leafboot_core::nd::options::NdOption;
+use leafboot_core::nd::options::Preference;
 
 use crate::support::panel::prefix;
 use crate::support::solicitor::{Fragments, Seen, Solicitation, Solicitor};

@@ -4,8 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use leafboot::internals::Store;
 use leafboot::internals::ra::memory;
-use leafboot_core::nd::message::{Advertisement, Envelope, Preference};
+use leafboot_core::nd::frame::Envelope;
+use leafboot_core::nd::message::Advertisement;
 use leafboot_core::nd::options::NdOption;
+use leafboot_core::nd::options::Preference;
 use leafboot_core::port_role::RaState;
 use leafboot_core::settings::Settings;
 

@@ -1,6 +1,8 @@
 //! What a leaf's settings become on the wire: the least, the most, and every option that only some partitions use.
 
-use leafboot_core::nd::message::{Advertisement, Envelope, Preference};
+use leafboot_core::nd::frame::Envelope;
+use leafboot_core::nd::message::Advertisement;
+use leafboot_core::nd::options::Preference;
 use leafboot_core::nd::options::{NdOption, PrefixInformation};
 
 use crate::support::advertiser::Leafboot;

@@ -11,7 +11,7 @@ use pnet_packet::icmpv6::{Icmpv6Packet, MutableIcmpv6Packet, checksum};
 use pnet_packet::ip::IpNextHeaderProtocols;
 use pnet_packet::ipv6::{Ipv6Packet, MutableIpv6Packet};
 
-use super::message::{Envelope, Invalid};
+use super::invalid::Invalid;
 use crate::names::Mac;
 
 /// Bytes.
@@ -28,6 +28,15 @@ pub struct Neighbour {
     pub mac: Mac,
     /// Its IPv6 address.
     pub address: Ipv6Addr,
+}
+
+/// How a packet came in, beside its ICMPv6 message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Envelope {
+    /// Its sender.
+    pub from: Neighbour,
+    /// Its hop limit.
+    pub hop_limit: u8,
 }
 
 impl Neighbour {

@@ -16,13 +16,11 @@
 //!  +-------------------------------+
 //! ```
 
-use std::net::Ipv6Addr;
-
 use ipnet::Ipv6Net;
-use thiserror::Error;
 
-use super::frame::Neighbour;
-use super::options::{NdOption, Options, PrefixInformation};
+use super::frame::Envelope;
+use super::invalid::Invalid;
+use super::options::{NdOption, Options, Preference, PrefixInformation};
 
 /// ICMPv6 type of a Router Solicitation (RFC 4861 4.1).
 pub const ROUTER_SOLICITATION: u8 = 133;
@@ -36,54 +34,6 @@ pub const ROOM: usize = 1280 - 40;
 const FLAG_M: u8 = 0x80;
 const FLAG_O: u8 = 0x40;
 const FLAG_H: u8 = 0x20;
-
-/// How a packet came in, beside its ICMPv6 message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Envelope {
-    /// Its sender.
-    pub from: Neighbour,
-    /// Its hop limit.
-    pub hop_limit: u8,
-}
-
-/// Why a packet is silently discarded (RFC 4861 6.1.1, 6.1.2; RFC 6980 5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum Invalid {
-    /// The frame carries something else.
-    #[error("it is not IPv6")]
-    NotIpv6,
-    /// Between IPv6 header and message stands another one, such as that of a fragment (44), be it the only one: it hides
-    /// what it carries from those who filter.
-    #[error("header {0} stands before the message")]
-    Header(u8),
-    /// To a multicast group of others.
-    #[error("it is for {0}")]
-    Destination(Ipv6Addr),
-    /// Damaged on its way.
-    #[error("its checksum is wrong")]
-    Checksum,
-    /// It was forwarded, or sent from beyond the link.
-    #[error("hop limit {0} is not 255")]
-    HopLimit(u8),
-    /// Neither solicitation nor advertisement, or not the one that is wanted.
-    #[error("ICMPv6 type {0} is another message")]
-    Type(u8),
-    /// The code is not 0.
-    #[error("ICMPv6 code {0} is not 0")]
-    Code(u8),
-    /// Shorter than a solicitation's 8 bytes or an advertisement's 16.
-    #[error("{0} bytes are too few")]
-    Short(usize),
-    /// An option has length 0 or runs past the packet's end.
-    #[error("option {0} has length 0 or runs past the end")]
-    OptionLength(u8),
-    /// A machine without an address cannot have one on the link.
-    #[error("a source link-layer address option from the unspecified address")]
-    SourceFromUnspecified,
-    /// Routers advertise from a link-local address; nobody solicits from a multicast one.
-    #[error("{0} is no source of such a message")]
-    Source(Ipv6Addr),
-}
 
 /// Whether an ICMPv6 message is a valid Router Solicitation. The reserved field and unknown options are ignored (RFC
 /// 4861 6.1.1).
@@ -114,38 +64,6 @@ fn header<'a, const FIXED: usize>(
         [other, ..] if *other != kind => Err(Invalid::Type(*other)),
         [_, code, ..] if *code != 0 => Err(Invalid::Code(*code)),
         _ => message.split_first_chunk::<FIXED>().ok_or(Invalid::Short(message.len())),
-    }
-}
-
-/// RFC 4191 2.1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Preference {
-    /// 11
-    Low,
-    /// 00
-    Medium,
-    /// 01
-    High,
-}
-
-impl Preference {
-    /// Where it stands in a header's or an option's flags.
-    pub fn bits(self) -> u8 {
-        match self {
-            Self::Medium => 0,
-            Self::High => 0x08,
-            Self::Low => 0x18,
-        }
-    }
-
-    /// None for the reserved value 10.
-    pub fn from_bits(flags: u8) -> Option<Self> {
-        match flags & 0x18 {
-            0 => Some(Self::Medium),
-            0x08 => Some(Self::High),
-            0x18 => Some(Self::Low),
-            _ => None,
-        }
     }
 }
 

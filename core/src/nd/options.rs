@@ -6,7 +6,7 @@ use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 
-use super::message::{Invalid, Preference};
+use super::invalid::Invalid;
 use crate::names::Mac;
 
 const SOURCE_LINK_LAYER_ADDRESS: u8 = 1;
@@ -17,6 +17,38 @@ const RDNSS: u8 = 25;
 const DNSSL: u8 = 31;
 const CAPTIVE_PORTAL: u8 = 37;
 const PREF64: u8 = 38;
+
+/// RFC 4191 2.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preference {
+    /// 11
+    Low,
+    /// 00
+    Medium,
+    /// 01
+    High,
+}
+
+impl Preference {
+    /// Where it stands in a header's or an option's flags.
+    pub fn bits(self) -> u8 {
+        match self {
+            Self::Medium => 0,
+            Self::High => 0x08,
+            Self::Low => 0x18,
+        }
+    }
+
+    /// None for the reserved value 10.
+    pub fn from_bits(flags: u8) -> Option<Self> {
+        match flags & 0x18 {
+            0 => Some(Self::Medium),
+            0x08 => Some(Self::High),
+            0x18 => Some(Self::Low),
+            _ => None,
+        }
+    }
+}
 
 /// RFC 4861 4.6.2: on-link and autonomous; RFC 9762 4: DHCPv6 prefix delegation is preferred.
 const FLAG_L: u8 = 0x80;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use ipnet::Ipv6Net;
 
-use crate::nd::message::Preference;
 use crate::nd::options::NdOption;
+use crate::nd::options::Preference;
 
 /// The most old prefixes that an advertisement carries (RFC 9096 3.5).
 pub const OLD_PREFIXES_MAX: usize = 4;

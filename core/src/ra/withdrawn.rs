@@ -17,8 +17,8 @@ use thiserror::Error;
 
 use super::variables::RouterVariables;
 use crate::desired::Now;
-use crate::nd::message::Preference;
 use crate::nd::options::NdOption;
+use crate::nd::options::Preference;
 use crate::settings::{domain_name, nat64_prefix};
 
 /// The most items that are withdrawn at once. Of more, those that machines hold for longest are chosen.

@@ -2,8 +2,6 @@
 //!
 //! Must never: be made from anything that a machine sent.
 
-pub use super::forwarded::{Machine, is_hop_by_hop, is_named, passes};
-pub use super::trace::{REQUEST, RequestId, TRACEPARENT, TRACESTATE, trace};
 use crate::names::{BootPrefix, PortName};
 use crate::session::SessionId;
 

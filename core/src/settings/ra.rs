@@ -11,7 +11,8 @@ use toml::Spanned;
 
 use super::{Checker, SettingsError, duration, or_default, unwritten};
 use crate::names::{never_forwarded, without_host_bits};
-use crate::nd::message::{Preference, ROOM};
+use crate::nd::message::ROOM;
+use crate::nd::options::Preference;
 use crate::ra::variables::{Route, RouterVariables};
 
 /// Short, because a machine that boots must not wait, and its port has nobody else to disturb.

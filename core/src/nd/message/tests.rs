@@ -1,5 +1,8 @@
 //! Every way for a message to be invalid, and what survives decoding and encoding.
 
+use std::net::Ipv6Addr;
+
+use super::super::frame::Neighbour;
 use super::*;
 use crate::names::Mac;
 use proptest::prelude::*;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::names::Mac;
-use crate::nd::message::Preference;
+use crate::nd::options::Preference;
 use crate::ra::variables::Route;
 use pnet_packet::Packet;
 use pnet_packet::icmpv6::ndp::{NdpOptionTypes, RouterAdvertPacket};

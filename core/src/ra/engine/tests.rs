@@ -3,8 +3,8 @@
 use super::*;
 use crate::desired::OldPrefix;
 use crate::names::Mac;
-use crate::nd::message::Preference;
 use crate::nd::options::NdOption;
+use crate::nd::options::Preference;
 use proptest::prelude::*;
 
 const LEAST: u32 = 0;
