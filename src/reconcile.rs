@@ -1,7 +1,7 @@
-//! The reconciler: woken by a push, a row, the kernel or the clock, it observes, plans and applies, and publishes
-//! what it saw. Level-triggered: a pass needs nothing of the pass before.
+//! The reconciler. A push, a changed row, the kernel or a timer starts a pass. A pass reads SONiC's databases, makes the plan,
+//! writes its steps, and publishes each port's state. It is level-triggered: the plan does not depend on earlier passes.
 //!
-//! Must never: end because a database is away, or let one port's trouble hold back another's.
+//! Must never: end because a database is unreachable, or let one port's trouble delay another port.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -26,22 +26,23 @@ use leafboot_core::settings::{Boot, Settings};
 use leafboot_core::status::{AgentReason, Condition, Status};
 use leafboot_core::uplinks::Uplinks;
 
-/// FLUSHDB and lost events are found by looking again.
+/// The longest time between two passes. A pass without an event finds what FLUSHDB and lost events have changed.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// Between attempts to reach databases that are away.
+/// The pause between two attempts to connect to the databases.
 const RECONNECT: Duration = Duration::from_secs(1);
-/// The same steps again and again: SONiC is slow, or somebody undoes them. Its daemons look again after a second
-/// (`cfgmgr/intfmgrd.cpp: SELECT_TIMEOUT`), so sooner is of no use and keeps them from their work.
+/// The shortest time between two writes of the same step. A step comes again when SONiC is slow or another program undoes it.
+/// SONiC's daemons retry after a second (`cfgmgr/intfmgrd.cpp: SELECT_TIMEOUT`, swss e6b0c5b5d), so an earlier write would
+/// only keep them busy.
 const WRITE_AGAIN: Duration = Duration::from_secs(2);
 
-/// What the reconciler follows.
+/// The states that the reconciler watches.
 #[derive(Clone)]
 pub struct Inputs {
-    /// What metal-core wants.
+    /// The desired state; none if metal-core has never pushed a document.
     pub desired: watch::Receiver<Option<Desired>>,
-    /// What the kernel shows.
+    /// The kernel's devices.
     pub links: watch::Receiver<Links>,
-    /// How far the advertisements are.
+    /// How far each port's Router Advertisements are.
     pub ra: watch::Receiver<RaStates>,
 }
 
@@ -49,11 +50,11 @@ pub struct Inputs {
 pub struct Outputs {
     /// Every port's state after the last pass.
     pub status: watch::Sender<Status>,
-    /// The leaf's ports; none while CONFIG_DB cannot be read.
+    /// The leaf's `PORT` rows; none while CONFIG_DB cannot be read.
     pub ports: watch::Sender<Option<PortRows>>,
-    /// The desired ports that the ASIC has no router interface on, as the last pass has seen it.
+    /// The desired ports without a router interface in the ASIC, as of the last pass.
     pub unrouted: watch::Sender<BTreeSet<PortName>>,
-    /// Where the ports are counted.
+    /// The metrics of ports and repairs.
     pub metrics: Arc<Metrics>,
 }
 
@@ -66,27 +67,27 @@ enum Woke {
     Advertisements,
     Row,
     Timer,
-    /// The subscription ended: the databases are gone.
+    /// The connection to a database is lost.
     Lost,
 }
 
-/// What was written of each row, and when: within [`WRITE_AGAIN`].
+/// The steps written in the last [`WRITE_AGAIN`], by row, with the time of each.
 #[derive(Default)]
 struct RecentWrites(BTreeMap<RowKey, Vec<(Step, Instant)>>);
 
-/// What outlives a pass, and a connection too.
+/// What the reconciler remembers between passes, also when a connection is lost.
 #[derive(Default)]
 struct PassMemory {
     written: RecentWrites,
     refusals: RefusedWrites,
     repairs: Repairs,
     uplinks: Uplinks,
-    /// A denying rule has been missing for too long.
+    /// A denying rule of the boot ACL has been missing for too long, and the log says so.
     evict_ports: bool,
 }
 
 impl PassMemory {
-    /// When something may be tried that may not be tried now.
+    /// When the next refused write or repair is due.
     fn next(&self) -> Option<std::time::Instant> {
         let repair = || self.repairs.next(Instant::now().into_std());
         self.refusals.next().or_else(repair)
@@ -94,7 +95,7 @@ impl PassMemory {
 }
 
 impl RecentWrites {
-    /// The steps that are to be written now: not those that were written a moment ago.
+    /// The steps that were not written in the last [`WRITE_AGAIN`].
     fn due(&mut self, steps: Vec<Step>) -> Vec<Step> {
         self.0.values_mut().for_each(|written| written.retain(|(_, at)| at.elapsed() < WRITE_AGAIN));
         self.0.retain(|_, written| !written.is_empty());
@@ -111,15 +112,15 @@ impl RecentWrites {
     }
 }
 
-/// Where a pass writes, and what it knows of the writes before.
-struct Writer<'a> {
+/// Writes the steps of one pass.
+struct StepWriter<'a> {
     db: &'a mut Db,
     refusals: &'a mut RefusedWrites,
     written: &'a mut RecentWrites,
 }
 
-impl Writer<'_> {
-    /// Writes those of a plan's steps whose time has come.
+impl StepWriter<'_> {
+    /// Writes the plan's steps that are due, and logs each.
     async fn write(&mut self, steps: &[Step], woke: Woke) -> Result<(), DbError> {
         let now = Instant::now();
         self.refusals.forget(steps, now.into_std());
@@ -130,7 +131,7 @@ impl Writer<'_> {
         let refused = self.db.apply(&steps).await?;
         let refused_rows: BTreeSet<RowKey> = refused.iter().map(|refused| refused.key.clone()).collect();
         for refusal in self.refusals.record(&steps, refused, now.into_std()) {
-            warn!(%refusal, "a write is refused; it is tried again after a pause");
+            warn!(%refusal, "Redis refused a write to CONFIG_DB; leafboot tries again after a pause");
         }
         steps.retain(|step| !refused_rows.contains(step.key()));
         for step in &steps {
@@ -159,7 +160,7 @@ pub async fn run(settings: &Settings, mut inputs: Inputs, outputs: Outputs) {
         let is_new = outputs.status.borrow().database_error.as_ref() != Some(&error);
         if is_new {
             let Condition { reason, message: error, .. } = &error;
-            warn!(error, reason, "the databases cannot be used; isolation stays as it is");
+            warn!(error, reason, "SONiC's databases cannot be used; the boot ACL stays as it is");
         }
         outputs.status.send_modify(|status| *status = status.without_database(&error));
         outputs.metrics.ports(&outputs.status.borrow());
@@ -178,7 +179,7 @@ fn condition(error: &DbError) -> Condition {
     Condition::new(reason, error.to_string())
 }
 
-/// Passes over one connection, until it is lost.
+/// Makes passes over one connection until it is lost.
 async fn run_connected(
     mut db: Db,
     settings: &Settings,
@@ -196,9 +197,9 @@ async fn run_connected(
     Ok(())
 }
 
-/// Waits for a reason to look again, at most so long.
+/// Waits for the next reason to make a pass, at most `look_again`.
 async fn wake(db: &mut Db, inputs: &mut Inputs, look_again: Duration) -> Woke {
-    // A closed channel means that the process is ending: then the timer is reason enough.
+    // A closed channel means that the process is ending. Then the timer wakes the reconciler.
     tokio::select! {
         Ok(()) = inputs.desired.changed() => Woke::Desired,
         Ok(()) = inputs.links.changed() => Woke::Links,
@@ -208,7 +209,7 @@ async fn wake(db: &mut Db, inputs: &mut Inputs, look_again: Duration) -> Woke {
     }
 }
 
-/// Observe, plan, apply, publish.
+/// Makes one pass: reads the databases, makes the plan, writes its steps, publishes the states.
 async fn pass(
     db: &mut Db,
     settings: &Settings,
@@ -218,7 +219,7 @@ async fn pass(
     woke: Woke,
 ) -> Result<(), DbError> {
     let vrf = &settings.boot.vrf;
-    // The rows are gone before the plan is made: on a large leaf they are the largest thing that this process holds.
+    // The snapshot is dropped before the plan is made. On a large leaf it is the largest thing in memory.
     let observed = Observed::new(&db.snapshot().await?, settings);
     let uplinks = memory.uplinks.update(settings, &observed, routes::to, Instant::now().into_std());
     let desired = inputs.desired.borrow_and_update().clone();
@@ -232,15 +233,15 @@ async fn pass(
         memory.evict_ports = remedies.evict_ports;
         match memory.evict_ports {
             true => warn!(
-                "a denying rule of the boot ACL stays away: the ports leave the boot VRF until it is back"
+                "a denying rule of the boot ACL is missing: all ports leave the boot VRF until it is back"
             ),
-            false => info!("the boot ACL's denying rules are back: the ports may be in the boot VRF"),
+            false => info!("all denying rules of the boot ACL are back: ports may enter the boot VRF again"),
         }
     }
     let facts =
         Facts { desired: desired.as_ref(), observed: &observed, links: &links, ra: &ra, remedies: &remedies };
     let plan = Plan::new(facts, settings);
-    Writer { db, refusals: &mut memory.refusals, written: &mut memory.written }
+    StepWriter { db, refusals: &mut memory.refusals, written: &mut memory.written }
         .write(&plan.steps, woke)
         .await?;
     let attempts = memory.repairs.record(&plan, &remedies, Instant::now().into_std());
@@ -258,36 +259,40 @@ async fn pass(
     Ok(())
 }
 
-/// Logs which repairs have begun, and counts them.
+/// Logs and counts the repairs that have begun.
 fn log_repairs(attempts: &[RepairAttempt], metrics: &Metrics) {
     for RepairAttempt { subject, number, fact, is_recreation } in attempts {
         let fact = fact.as_ref().map(ToString::to_string).unwrap_or_default();
         match is_recreation {
-            false => warn!(%subject, attempt = number, fact, "repairing: the row is written again"),
-            true => warn!(%subject, attempt = number, fact, "repairing: it is taken out and made again"),
+            false => {
+                warn!(%subject, attempt = number, fact, "repair: writing the row of a missing fact again")
+            }
+            true => {
+                warn!(%subject, attempt = number, fact, "repair: recreating what a missing fact belongs to")
+            }
         }
         metrics.repaired(*is_recreation);
     }
 }
 
-/// The desired ports that the ASIC has no router interface on.
+/// The desired ports without a router interface in the ASIC.
 fn unrouted(desired: Option<&Desired>, observed: &Observed) -> BTreeSet<PortName> {
     let is_routed = |port: &&PortName| observed.ports.get(*port).is_some_and(|port| port.router_interface);
     let desired = desired.into_iter().flat_map(|desired| desired.ports.keys());
     desired.filter(|port| !is_routed(port)).cloned().collect()
 }
 
-/// A misspelt name protects nothing.
+/// Warns of names in `boot.protected` that are no ports of the leaf.
 fn warn_of_unknown(boot: &Boot, ports: &PortRows) {
     for name in boot.protected.iter().filter(|name| desired::resolve(name, ports).is_none()) {
         warn!(
             reason = desired::unknown_port_message(name, ports),
-            "boot.protected protects nothing with this name"
+            "boot.protected has a name that protects nothing"
         );
     }
 }
 
-/// Publishes a new status and logs what changed of each port.
+/// Publishes a new status, and logs each port whose state has changed.
 fn publish(Outputs { status, metrics, .. }: &Outputs, new: impl FnOnce(&Status) -> Status) {
     let new = new(&status.borrow());
     metrics.ports(&new);
@@ -317,10 +322,16 @@ mod tests {
         written.record(&[step("Ethernet0")]);
         assert_eq!(written.due(vec![step("Ethernet0"), step("Ethernet4")]), [step("Ethernet4")]);
         written.record(&[step("Ethernet4")]);
-        assert!(written.due(vec![step("Ethernet0")]).is_empty(), "two writers in turns are no news");
+        assert!(
+            written.due(vec![step("Ethernet0")]).is_empty(),
+            "another row's write in between changes nothing"
+        );
         let other = Step::DeleteAgain(RowKey::Interface("Ethernet0".parse().unwrap()));
         assert_eq!(written.due(vec![other.clone()]).len(), 1);
         written.record(&[other]);
-        assert!(written.due(vec![step("Ethernet0")]).is_empty(), "nor are two steps of one row");
+        assert!(
+            written.due(vec![step("Ethernet0")]).is_empty(),
+            "another step of the same row in between changes nothing"
+        );
     }
 }

@@ -19,7 +19,8 @@ use leafboot_core::settings::Settings;
 /// The longest wait between two looks. SONiC's daemons retry after a second, and an event of a row ends the wait earlier.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// The pause after a deletion. caclmgrd gathers events for half a second and then reads the rows (`scripts/caclmgrd: run`);
+/// The pause after a deletion. caclmgrd gathers events for half a second and then reads the rows (sonic-host-services
+/// c2a4cdfe, `scripts/caclmgrd: run`);
 /// the next rows must not go meanwhile.
 const CACLMGRD_PAUSE: Duration = Duration::from_secs(2);
 

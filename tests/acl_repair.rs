@@ -1,5 +1,5 @@
-//! A full leaf whose boot ACL somebody changes: 63 ports, the reconciler itself, and the model of orchagent with an ASIC
-//! that takes its time, in every release's order of work. The kernel is on paper: more ports than a laboratory's leaf has.
+//! Changes to the boot ACL of a full leaf: 63 ports, the real reconciler, and the model of orchagent with a slow ASIC, in the
+//! order of work of every release. The kernel is modelled, too, because a laboratory's leaf has fewer ports.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -12,14 +12,14 @@ use std::time::Duration;
 use full_leaf::{FullLeaf, PORTS, SAI_CALL};
 use leafboot_lab::sonic::behaviour::SonicRelease;
 
-/// The bar for a denying rule's absence, in milliseconds, with SAI calls of [`SAI_CALL`].
+/// How long a denying rule may be absent at most, in milliseconds, with SAI calls of [`SAI_CALL`].
 const BAR: u128 = 100;
-/// A rule is made again in four SAI calls and two writes of its name (`orchagent/aclorch.cpp: AclTable::add`): so many
-/// steps of the model it is away, if nothing else is done in between.
+/// The number of the model's steps for which a rule is absent while it is recreated: four SAI calls and two writes of its name
+/// (swss e6b0c5b5d, `orchagent/aclorch.cpp: AclTable::add`).
 const OWN_STEPS: u64 = 6;
-/// The two orders in which releases work off a batch of rules.
+/// The two orders in which SONiC's releases work off a batch of rules.
 const BOTH_ORDERS: [SonicRelease; 2] = [SonicRelease::R202511, SonicRelease::Head];
-/// Nothing more is written after a repair: looked at for longer than the reconciler needs to look again.
+/// How long the test checks that nothing more is written after a repair: longer than the time between two passes.
 const QUIET: Duration = Duration::from_secs(3);
 
 #[test]

@@ -1,6 +1,6 @@
-//! Property: whatever stands on the switch and whatever happens on the way — the agent killed at any point, swss
-//! restarted, CONFIG_DB flushed and loaded from an older save, rows deleted by hand — the last push is reached, in SONiC's
-//! order: no foreign row is changed, and no port is ever in the boot VRF outside the boot ACL.
+//! Property: leafboot reaches the last push from any state of the switch, in SONiC's order. Meanwhile the agent is killed at any
+//! point, swss restarts, CONFIG_DB is flushed and loaded from an older save, and rows are deleted by hand. No unmanaged row
+//! changes, and no port is ever in the boot VRF without the boot ACL.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -77,7 +77,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     proptest::collection::vec(event, 0..40)
 }
 
-/// CI looks at the same cases each time; `CONVERGE_CASES=500 cargo test --test converge` looks at others, and longer.
+/// CI tries the same cases each time. `CONVERGE_CASES=500 cargo test --test converge` tries 500 random ones.
 fn runs() -> ProptestConfig {
     let asked =
         std::env::var("CONVERGE_CASES").ok().map(|cases| cases.parse().expect("CONVERGE_CASES is a number"));
@@ -103,16 +103,16 @@ proptest! {
         for event in &events {
             world.happen(event);
         }
-        // metal-core pushes the same again as often as something else.
+        // Half of metal-core's pushes repeat the last document.
         world.push_again(last.as_ref());
-        let foreign = world.foreign();
+        let unmanaged = world.unmanaged();
         world.settle();
 
         let desired = world.desired.clone().unwrap();
         let plan = world.pass();
         prop_assert!(plan.steps.is_empty(), "a second plan is empty: {plan}");
         prop_assert_eq!(plan.unchanged.len(), desired.ports.len());
-        prop_assert_eq!(&world.foreign(), &foreign);
+        prop_assert_eq!(&world.unmanaged(), &unmanaged);
         let links = world.links().ports;
         for port in PORTS {
             let port: PortName = port.parse().unwrap();
@@ -126,7 +126,7 @@ proptest! {
         prop_assert!(deaths.is_empty() || world.is_orphaned, "caclmgrd died: {deaths:?}");
         for release in Release::ALL {
             let complaints = yang::check(release, &world.switch.config_rows());
-            // What somebody has left half-written on a port that is not to boot is not ours to complete.
+            // leafboot does not complete half-written unmanaged rows on a port that is not to boot.
             let is_ours = |text: &&String| {
                 let shared = text.contains("LEAFBOOT") || text.contains("Vrfboot");
                 shared || desired.ports.keys().any(|port| text.contains(&format!("|{port}")))
@@ -159,7 +159,7 @@ fn what_the_kernel_has_lost_comes_back_and_no_other_port_notices() {
 #[test]
 fn what_a_reload_without_a_restart_took_away_is_announced_and_comes_back() {
     let mut world = World::new(&[Claim::Nothing; 4]);
-    // The save is older than the first push, so it has none of our rows.
+    // The save is older than the first push, so it has none of leafboot's rows.
     world.happen(&Event::Save);
     world.push(&[Some(1), Some(2), None, None]);
     world.settle();
@@ -167,7 +167,7 @@ fn what_a_reload_without_a_restart_took_away_is_announced_and_comes_back() {
     world.settle();
     let rows = world.switch.config_rows();
     assert!(rows.contains_key("VRF|Vrfboot") && rows.contains_key("INTERFACE|Ethernet0"));
-    // Nor is a port kept that the document does not name any more.
+    // A port that the document no longer names is released, too.
     world.happen(&Event::ReloadWithoutRestart);
     world.push(&[None, Some(2), None, None]);
     world.settle();

@@ -1,5 +1,5 @@
-//! The planner's golden cases: each directory of `tests/golden` holds a desired document, what SONiC and the kernel
-//! say, and the exact plan. `UPDATE_GOLDEN=1 cargo test --test golden` writes the plans anew; review the difference.
+//! The planner's golden cases. Each directory of `tests/golden` has a desired document, the state of SONiC and the kernel, and
+//! the exact plan. `UPDATE_GOLDEN=1 cargo test --test golden` writes the plans again; review the difference.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -42,11 +42,11 @@ struct DesiredCase {
     provenance: String,
     #[serde(default)]
     ports: BTreeMap<PortName, BootPrefix>,
-    /// The body of a push, as metal-core sends it; `ports` are those of the document before, then.
+    /// The body of a push, as metal-core sends it. `ports` are the ports of the document before it then.
     push: Option<serde_json::Value>,
 }
 
-/// Database rows as they stand in Redis, and the kernel's links.
+/// Database rows as Redis has them, and the kernel's links.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ObservedCase {
@@ -55,17 +55,17 @@ struct ObservedCase {
     anycast: Option<String>,
     config: Rows,
     state: Rows,
-    /// ASIC_DB: ports that a router interface stands on.
+    /// ASIC_DB: the ports with a router interface.
     router_interfaces: Vec<String>,
-    /// ASIC_DB: ports that a sub-interface's router interface stands on.
+    /// ASIC_DB: the ports with a sub-interface's router interface.
     #[serde(default)]
     sub_router_interfaces: Vec<String>,
-    /// ASIC_DB: ports that a bridge port stands on.
+    /// ASIC_DB: the ports with a bridge port.
     bridge_ports: Vec<String>,
     /// ASIC_DB has been flushed: SONiC is starting.
     #[serde(default)]
     asic_flushed: bool,
-    /// The boot ACL, or none of it.
+    /// The boot ACL; none if no database has anything of it.
     acl: Option<AclCase>,
     links: BTreeMap<PortName, LinkCase>,
     /// The kernel's routes in the default VRF: prefix to the devices of its next hops.
@@ -73,7 +73,7 @@ struct ObservedCase {
     routes: BTreeMap<ipnet::IpNet, BTreeSet<String>>,
     /// Ports that advertise or have ceased.
     ra: BTreeMap<PortName, String>,
-    /// What is to be repaired.
+    /// What to repair in this pass.
     #[serde(default)]
     remedies: RemediesCase,
     /// The boot VRF's device is down.
@@ -115,7 +115,7 @@ fn remedies(case: &RemediesCase) -> Remedies {
 }
 
 impl ObservedCase {
-    /// The longest of the routes that an address is in.
+    /// The longest route that matches an address.
     fn route(&self, address: IpAddr) -> Option<KernelRoute> {
         let found = self.routes.iter().filter(|(prefix, _)| prefix.contains(&address));
         let (prefix, devices) = found.max_by_key(|(prefix, _)| prefix.prefix_len())?;
@@ -131,7 +131,7 @@ struct AclCase {
     ports: BTreeSet<PortName>,
     /// CONFIG_DB: the ports whose gateway rule stands.
     gateways: BTreeMap<PortName, BootPrefix>,
-    /// STATE_DB: `status` of the table and of every rule; none: no row.
+    /// STATE_DB: `status` of the table and of every rule; none if they have no row.
     status: Option<String>,
     /// STATE_DB: the rules that have no row although the others have.
     #[serde(default)]
@@ -145,7 +145,7 @@ struct AclCase {
     /// STATE_DB: the rules that orchagent has refused.
     #[serde(default)]
     refused: BTreeSet<String>,
-    /// ASIC_DB: the rules that have no entry although STATE_DB says so; `*`: none has.
+    /// ASIC_DB: the rules without an entry although STATE_DB reports them active; `*` for all rules.
     #[serde(default)]
     lost: BTreeSet<String>,
     /// ASIC_DB: the ports that the table is bound to.
@@ -157,10 +157,10 @@ struct AclCase {
 struct LinkCase {
     vrf: Option<String>,
     addresses: Vec<ipnet::Ipv6Net>,
-    /// Addresses that are there and cannot be used.
+    /// Assigned addresses that are not usable.
     #[serde(default)]
     tentative: Vec<ipnet::IpNet>,
-    /// Those of them that the machine has too.
+    /// The tentative addresses that the machine has, too.
     #[serde(default)]
     duplicates: Vec<ipnet::IpNet>,
 }
@@ -243,7 +243,7 @@ fn add_acl(snapshot: &mut Snapshot, case: &AclCase, settings: &Settings) {
     let gateways =
         case.gateways.iter().flat_map(|(port, prefix)| acl::gateway_rules(settings, port, *prefix));
     let rules: Vec<_> = acl::rules(settings).into_iter().chain(gateways).collect();
-    // A row that the case spells out itself is as it says.
+    // Rows that the case has itself are kept.
     let config = &mut snapshot.config;
     let mut stand = |key: String, fields| {
         config.entry(key).or_insert(fields);
@@ -307,7 +307,7 @@ fn links(case: &ObservedCase) -> Links {
         duplicates: case.duplicates.iter().copied().collect(),
     };
     let ports = case.links.iter().map(|(port, case)| (port.clone(), link(case))).collect();
-    // The anycast address's loopback is in the kernel as intfmgrd says it is.
+    // The kernel has the anycast address's loopback as STATE_DB describes it.
     let anycast = "Loopback64".parse().unwrap();
     let bound = case.state.get("INTERFACE_TABLE|Loopback64").and_then(|row| row.get("vrf")).cloned();
     let addresses = case.state.keys().filter_map(|key| key.strip_prefix("INTERFACE_TABLE|Loopback64|"));

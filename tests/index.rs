@@ -1,4 +1,4 @@
-//! What a pass reads on a real redis-server: the rows that matter and no others, as they are now, whatever events got lost.
+//! What a pass reads from a real redis-server: leafboot's rows and no others, as they are now, also after lost events.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -42,8 +42,8 @@ impl Bench {
         self.switch.cli(CONFIG_DB, command);
     }
 
-    /// What Redis does here is told to nobody.
-    fn untold(&self, commands: &[&[&str]]) {
+    /// Runs commands without keyspace events.
+    fn without_events(&self, commands: &[&[&str]]) {
         self.config(&["CONFIG", "SET", "notify-keyspace-events", ""]);
         for command in commands {
             self.config(command);
@@ -51,13 +51,13 @@ impl Bench {
         self.config(&["CONFIG", "SET", "notify-keyspace-events", "AKE"]);
     }
 
-    /// Whether a change is told within 5 s.
-    fn is_told(&mut self) -> bool {
-        let told = async { timeout(Duration::from_secs(5), self.db.changed()).await };
-        self.runtime.block_on(told) == Ok(true)
+    /// Whether `Db::changed` reports a change within 5 s.
+    fn sees_change(&mut self) -> bool {
+        let change = async { timeout(Duration::from_secs(5), self.db.changed()).await };
+        self.runtime.block_on(change) == Ok(true)
     }
 
-    /// How often Redis does each command in a settled pass.
+    /// How often a settled pass sends each command to Redis.
     fn commands_of_a_pass(&mut self) -> BTreeMap<String, u64> {
         self.snapshot();
         self.config(&["CONFIG", "RESETSTAT"]);
@@ -67,13 +67,13 @@ impl Bench {
             let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
             Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))
         };
-        // Those of redis-cli are no pass's.
+        // Leave out the commands of redis-cli.
         let is_ours = |name: &str| !matches!(name, "config|resetstat" | "select" | "info");
         info.lines().filter_map(calls).filter(|(name, _)| is_ours(name)).collect()
     }
 }
 
-/// A rest that no test sees the end of.
+/// A scan whose slow rounds begin after every test has ended.
 fn without_slow_scan() -> Paces {
     Paces { rest: Duration::from_secs(3600), rest_after_loss: Duration::from_secs(3600), ..Paces::default() }
 }
@@ -111,7 +111,7 @@ fn a_pass_asks_redis_for_no_more_with_20000_routes_than_with_none() {
     assert!(!before.0.contains_key("scan") && !before.0.contains_key("keys"), "{:?}", before.0);
     assert_eq!(before.1.asic.len(), 2);
 
-    // Nor does one that finds them when it connects.
+    // The same holds for a connection that finds the routes at its start.
     let Bench { switch, .. } = bench;
     let mut bench = Bench::on(switch, without_slow_scan());
     assert_eq!((bench.commands_of_a_pass(), bench.snapshot()), before);
@@ -127,7 +127,7 @@ fn a_pass_sees_every_row_that_was_there_when_it_began() {
         bench.config(&["DEL", &key]);
         assert!(!bench.snapshot().config.contains_key(&key), "{key}");
     }
-    // More than a task of Tokio's takes at a time.
+    // More events than Tokio's cooperative budget lets a task read at a time.
     let rows = "for i = 1, 2000 do redis.call('HSET', 'VRF|Many' .. i, 'NULL', 'NULL') end";
     bench.config(&["EVAL", rows, "0"]);
     assert_eq!(bench.snapshot().config.keys().filter(|key| key.starts_with("VRF|Many")).count(), 2000);
@@ -161,9 +161,9 @@ fn a_row_is_followed_when_its_key_is_renamed() {
 fn the_slow_scan_finds_a_row_whose_event_was_lost() {
     let mut bench = Bench::start(with_fast_scan());
     bench.snapshot();
-    bench.untold(&[&["HSET", "VRF|Vrf1", "NULL", "NULL"]]);
+    bench.without_events(&[&["HSET", "VRF|Vrf1", "NULL", "NULL"]]);
     assert!(!bench.snapshot().config.contains_key("VRF|Vrf1"), "it is not known yet");
-    assert!(bench.is_told());
+    assert!(bench.sees_change());
     assert!(bench.snapshot().config.contains_key("VRF|Vrf1"));
 }
 
@@ -171,11 +171,11 @@ fn the_slow_scan_finds_a_row_whose_event_was_lost() {
 fn a_lost_event_makes_the_slow_scan_begin_at_once() {
     let mut bench = Bench::start(Paces { rest: Duration::from_secs(3600), ..with_fast_scan() });
     bench.snapshot();
-    bench.untold(&[&["DEL", "PORT|Ethernet0"], &["HSET", "VRF|Vrf1", "NULL", "NULL"]]);
+    bench.without_events(&[&["DEL", "PORT|Ethernet0"], &["HSET", "VRF|Vrf1", "NULL", "NULL"]]);
     assert!(!bench.snapshot().config.contains_key("PORT|Ethernet0"));
-    // The event of the deletion may still have been on its way; now it is not.
+    // The deletion's event may have arrived late. By now it has arrived.
     bench.snapshot();
-    assert!(bench.is_told());
+    assert!(bench.sees_change());
     assert!(bench.snapshot().config.contains_key("VRF|Vrf1"));
 }
 
@@ -193,8 +193,8 @@ fn what_is_no_row_no_text_or_has_no_field_of_interest_is_no_news_to_the_slow_sca
         let asic: Vec<String> = bench.snapshot().asic.into_keys().collect();
         assert_eq!(asic, ["ASIC_STATE:SAI_OBJECT_TYPE_BRIDGE_PORT:oid:0x1"]);
         bench.config(&["CONFIG", "RESETSTAT"]);
-        let told = async { timeout(Duration::from_millis(300), bench.db.changed()).await };
-        assert!(bench.runtime.block_on(told).is_err(), "nothing has changed");
+        let change = async { timeout(Duration::from_millis(300), bench.db.changed()).await };
+        assert!(bench.runtime.block_on(change).is_err(), "nothing has changed");
         let info = bench.switch.cli(CONFIG_DB, &["INFO", "commandstats"]);
         assert!(info.contains("cmdstat_scan:"), "the slow scan has gone on: {info}");
     }

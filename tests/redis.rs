@@ -1,5 +1,5 @@
-//! Observe, plan and apply on a real redis-server against the laboratory's model of SONiC: a port is taken, kept and
-//! given back, in SONiC's order, and unmanaged rows stay as they are.
+//! Observe, plan and apply on a real redis-server against the laboratory's model of SONiC. A port enters, stays in and leaves the
+//! boot VRF in SONiC's order, and unmanaged rows do not change.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -21,7 +21,7 @@ use support::eventually;
 use support::switch::{CONFIG_DB, Switch, links};
 use tokio::runtime::Runtime;
 
-/// A switch with its model of SONiC, and leafboot's reconciler with its hand on the crank.
+/// A switch with its model of SONiC, and leafboot's passes, made one by one.
 struct Bench {
     switch: Switch,
     runtime: Runtime,
@@ -44,7 +44,7 @@ impl Bench {
             kernel: sonic::WhichKernel::Paper,
             ..sonic::Args::default()
         };
-        // It ends when its redis-server does.
+        // The model ends with its redis-server.
         std::thread::spawn(move || sonic::run(model));
         eventually("SONiC has made its ports", || {
             switch.cli("6", &["HGET", "PORT_TABLE|Ethernet120", "state"]) == "ok\n"
@@ -61,11 +61,11 @@ impl Bench {
         Observed::new(&snapshot, &self.config)
     }
 
-    /// One pass; the kernel is what SONiC says of it, since the model's is on paper.
+    /// One pass. The kernel's state comes from SONiC's databases, because the model's kernel is not a real one.
     fn pass(&mut self, desired: &Desired) -> (Plan, Observed) {
         let observed = self.observe();
         let links = links(&observed);
-        // No machine is there to be told, so no port waits for its final advertisement.
+        // No port has a machine, so no port waits for its final Router Advertisement.
         let now = Instant::now();
         let (ra, remedies) = (RaStates::new(), self.repairs.remedies(now, true));
         let facts = Facts {
@@ -81,7 +81,7 @@ impl Bench {
         (plan, observed)
     }
 
-    /// Passes until nothing is left to do or to wait for; returns every step that was made.
+    /// Makes passes until nothing is left to do or to wait for, and returns all their steps.
     fn settle(&mut self, desired: &Desired) -> Vec<String> {
         let deadline = Instant::now() + Duration::from_secs(10);
         let mut steps = Vec::new();
@@ -177,7 +177,7 @@ fn a_tenants_port_is_taken_by_a_push_and_by_no_memory() {
     bench.switch.cli(CONFIG_DB, &["HSET", "INTERFACE|Ethernet0", "vrf_name", "VrfTenant"]);
     let tenant = "Ethernet0".parse().unwrap();
     eventually("the tenant's port is bound", || bench.observe().ports[&tenant].router_interface);
-    // A memory is no order: it clears nobody away.
+    // A restored document deletes no unmanaged row.
     let wish = Desired { provenance: Provenance::Restored, ..desired(&[("Ethernet0", A), ("Ethernet4", B)]) };
     eventually("the other port is served", || {
         let (plan, _) = bench.pass(&wish);
@@ -186,7 +186,7 @@ fn a_tenants_port_is_taken_by_a_push_and_by_no_memory() {
     let row = bench.switch.cli(CONFIG_DB, &["HGETALL", "INTERFACE|Ethernet0"]);
     assert_eq!(row, "vrf_name\nVrfTenant\n");
 
-    // A push is: the tenant's rows on this port are cleared away, in order.
+    // A push does: the tenant's rows on this port go, in order.
     let steps = bench.settle(&Desired { provenance: Provenance::Pushed, ..wish });
     assert_eq!(steps.first().map(String::as_str), Some("delete INTERFACE|Ethernet0"), "{steps:?}");
     assert_eq!(bench.observe().ports[&tenant].bound.as_deref(), Some("Vrfboot"));
@@ -202,7 +202,7 @@ fn a_dropped_vrf_change_is_found_and_healed() {
     let port = "Ethernet0".parse().unwrap();
     bench.switch.cli(CONFIG_DB, &["HSET", "INTERFACE|Ethernet0", "vrf_name", "VrfTenant"]);
     eventually("the tenant's port is bound", || bench.observe().ports[&port].router_interface);
-    // Somebody writes our row over a live one: intfmgrd drops it, and CONFIG_DB looks right.
+    // Another program writes leafboot's row over a live one. intfmgrd ignores it, and CONFIG_DB looks right.
     bench.switch.cli(CONFIG_DB, &["HSET", "INTERFACE|Ethernet0", "vrf_name", "Vrfboot"]);
     let steps = bench.settle(&desired(&[("Ethernet0", A)]));
     assert!(steps.contains(&"delete INTERFACE|Ethernet0".to_owned()), "{steps:?}");
@@ -281,7 +281,7 @@ fn rules_that_orchagent_has_lost_come_back_although_state_db_says_active() {
         |acl: &leafboot_core::observed::ObservedAcl| acl.asic_entries.keys().cloned().collect::<Vec<_>>();
     for stage in ["egress", "ingress"] {
         bench.switch.cli(CONFIG_DB, &["HSET", "ACL_TABLE|LEAFBOOT", "stage", stage]);
-        // The first change has taken the entries already: the table itself says when the second is through.
+        // The first change has already deleted the entries. The table's status shows when the second one is done.
         let stage = format!("SAI_ACL_STAGE_{}\n", stage.to_uppercase());
         eventually("orchagent has made the table again", || {
             let table = bench.switch.cli("1", &["KEYS", "ASIC_STATE:SAI_OBJECT_TYPE_ACL_TABLE:*"]);
@@ -310,7 +310,7 @@ fn the_rules_that_the_asic_has_are_known_by_name() {
     let mut bench = Bench::start();
     let wish = desired(&[("Ethernet0", A), ("Ethernet4", B)]);
     bench.settle(&wish);
-    // A rule of the same name in somebody's table is none of ours.
+    // A rule of the same name in an unmanaged table is unmanaged.
     bench.switch.cli("2", &["HSET", "ACL_COUNTER_RULE_MAP", "OTHER:DEFAULT_RULE", "oid:0xffff"]);
     let acl = bench.observe().acl;
     let names: Vec<&String> = acl.asic_entries.keys().collect();
@@ -370,7 +370,7 @@ fn the_anycast_address_is_taken_healed_moved_and_retired() {
     }
 }
 
-/// How often Redis has read from a socket since it started: once a round trip, or a little more for a long one.
+/// How often Redis has read from a socket since it started: once for a round trip, or a little more for a long one.
 fn reads(switch: &Switch) -> u64 {
     let info = switch.cli(CONFIG_DB, &["INFO", "stats"]);
     let line = info.lines().find_map(|line| line.strip_prefix("total_reads_processed:")).unwrap();
@@ -395,7 +395,7 @@ fn round_trips(ports: usize) -> (u64, u64) {
         wishes.iter().map(|(port, prefix)| (port.as_str(), prefix.as_str())).collect();
     let wish = desired(&wishes);
     bench.settle(&wish);
-    // The model reads too, so the least of many passes is ours.
+    // The model reads, too, so take the smallest number of many passes.
     let pass = |bench: &mut Bench| {
         let before = reads(&bench.switch);
         bench.pass(&wish);
@@ -410,7 +410,7 @@ fn round_trips(ports: usize) -> (u64, u64) {
 #[test]
 fn a_pass_takes_a_round_trip_for_64_rows_and_none_for_each_port() {
     let ((few, _), (many, rows)) = (round_trips(1), round_trips(120));
-    // Redis may read twice for one of them.
+    // Redis may read twice for one round trip.
     assert!(many <= few + rows / 64 + 8, "{few} round trips for one port, {many} for 120 with {rows} rows");
 }
 

@@ -1,5 +1,5 @@
-//! Redis refuses writes while its connections are fine: the real binary says so once and briefly, about the row, goes on
-//! with the others, and tries again.
+//! Redis refuses writes while its connections are fine. The real binary logs each refused row once, writes the other rows, and
+//! tries the refused row again.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -10,7 +10,7 @@ use support::agent::{self, Agent};
 use support::switch::{CONFIG_DB, Switch};
 use support::{eventually, run};
 
-/// How many rows Redis has refused to write since it started.
+/// How many writes Redis has refused since it started.
 fn refusals(switch: &Switch) -> usize {
     let info = switch.cli(CONFIG_DB, &["INFO", "commandstats"]);
     let writes =
@@ -20,7 +20,7 @@ fn refusals(switch: &Switch) -> usize {
     refused.map(|(_, count)| count.trim().parse::<usize>().unwrap()).sum()
 }
 
-/// A push of this many ports, and as many `PORT` rows.
+/// A push of this many ports, and the `PORT` rows for it.
 fn ports(switch: &Switch, count: usize) -> String {
     let rows: String =
         (0..count).map(|port| format!("HSET PORT|Ethernet{} index {port}\n", port * 4 + 1000)).collect();
@@ -74,7 +74,7 @@ fn a_full_redis_is_said_once_and_briefly_with_512_ports_and_tried_again_with_pau
     assert!(count(&log, "Redis refuses to write") <= 3, "{log}");
     assert!(log.lines().all(|line| line.len() < 1000), "a line is longer");
     assert_eq!(count(&log, "wrote CONFIG_DB"), 0, "{log}");
-    assert_eq!(count(&log, "the databases cannot be used"), 0, "they can be read");
+    assert_eq!(count(&log, "SONiC's databases cannot be used"), 0, "they can be read");
 
     switch.cli(CONFIG_DB, &["CONFIG", "SET", "maxmemory", "0"]);
     eventually("all is written", || switch.dump(CONFIG_DB).contains("VRF|Vrfboot"));
@@ -107,7 +107,7 @@ fn pauses_between_refused_writes_hold_across_lost_connections() {
         let before = refusals(&switch);
         eventually("it is refused", || refusals(&switch) > before);
     }
-    // The pause is 8 s now; a new connection is there after one.
+    // The pause is 8 s by now, and a new connection takes 1 s.
     let (before, connections) = (refusals(&switch), count(&agent.log(), "connected to SONiC"));
     for kind in ["pubsub", "normal"] {
         switch.cli(CONFIG_DB, &["CLIENT", "KILL", "TYPE", kind]);

@@ -1,4 +1,4 @@
-//! The kernel's routing table, asked one address at a time: which prefix matched, and every device that it leads to.
+//! Route lookups in the kernel, one address at a time: the prefix that matches, and the devices of all next hops.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -42,11 +42,11 @@ fn the_kernel_says_which_route_matches_and_all_its_next_hops() {
     assert_eq!(to("192.0.2.1"), route("192.0.2.0/24", &["Ethernet120"]));
     assert_eq!(to("2001:db8:3::9"), route("2001:db8:3::/64", &["Ethernet120"]), "on the link");
     assert_eq!((to("100::1"), to("198.51.100.1")), (None, None), "a black hole leads nowhere");
-    // By a device: so it is that a VRF's table is asked for.
+    // A lookup by a device uses the table of the device's VRF.
     let by = |device| routes::to("2001:db8:ffff::80".parse().unwrap(), Some(device)).unwrap();
     assert_eq!(by("Ethernet120"), route("2001:db8:ffff::/48", &["Ethernet120"]));
     assert_eq!((by("lo"), by("mgmt")), (None, None), "not by this one, and there is none of that name");
-    // FRR's routes are made of nexthop objects.
+    // FRR's routes use nexthop objects.
     namespace::batch(
         "nexthop add id 1 via 2001:db8:1::2 dev Ethernet112\nnexthop add id 3 via 2001:db8:3::2 dev Ethernet120\n\
          nexthop add id 9 group 1/3\nroute add 2001:db8:fffe::/48 nhid 9\n",

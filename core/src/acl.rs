@@ -23,7 +23,8 @@ const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0
 /// ff02::/16 (RFC 4291 2.7). It is never routed either.
 const LINK_LOCAL_MULTICAST: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0), 16);
 
-/// The first rule's priority. A higher priority wins. acl-loader's own tables use the same range (`acl_loader/main.py`).
+/// The first rule's priority. A higher priority wins. acl-loader's own tables use the same range (sonic-utilities 691b1bbc,
+/// `acl_loader/main.py`).
 const FIRST_PRIORITY: u32 = 9000;
 /// The distance between the priorities of two rules, so that operators see the order in the numbers.
 const PRIORITY_STEP: u32 = 10;

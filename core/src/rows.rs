@@ -1,5 +1,8 @@
 //! SONiC's database schema: only this file and `rows/tables` have the names of its tables, keys and fields.
 //!
+//! SONiC's sources were read at swss e6b0c5b5d, swss-common 85a39d80, sairedis 53aa7c15, host-services c2a4cdfe and buildimage
+//! 086b03bd; `docs/sonic.md` lists them by release.
+//!
 //! Must never: talk to a database, or decide what to write to one.
 
 pub mod tables;

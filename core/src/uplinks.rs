@@ -127,7 +127,7 @@ fn facts<E>(
     }
     for neighbour in &observed.bgp_neighbours {
         let fact = format!("it has the established BGP neighbour {}", Printable(neighbour));
-        // bgpmon names an unnumbered neighbour by its interface.
+        // bgpmon names an unnumbered neighbour by its interface (sonic-buildimage 086b03bd, `bgpmon.py`).
         let devices = match neighbour.parse::<IpAddr>() {
             Ok(address) => route(address, None)?.map(|route| route.devices).unwrap_or_default(),
             Err(_) => BTreeSet::from([neighbour.clone()]),

@@ -15,8 +15,8 @@ use leafboot_core::rows::{self, Fields, NULL};
 const ROWS_AT_ONCE: usize = 64;
 
 /// Creates a row that is absent and deletes it again, which emits two events. A subscriber reads the row at the first event,
-/// finds nothing, and takes the second event as its deletion (swss-common `common/subscriberstatetable.cpp:
-/// SubscriberStateTable::pops`).
+/// finds nothing, and takes the second event as its deletion (swss-common 85a39d80,
+/// `common/subscriberstatetable.cpp: SubscriberStateTable::pops`).
 const ANNOUNCE_DELETION: &str = "if redis.call('EXISTS', KEYS[1]) == 0 then
     redis.call('HSET', KEYS[1], ARGV[1], ARGV[1])
     redis.call('DEL', KEYS[1])
@@ -34,7 +34,7 @@ impl Database {
     }
 
     /// Whether CONFIG_DB is loaded: `CONFIG_DB_INITIALIZED` is `1`. swss-common's own wait accepts `0`, too
-    /// (`common/configdb.h`).
+    /// (swss-common 85a39d80, `common/configdb.h`).
     pub(super) async fn is_initialized(&mut self) -> Result<bool, DbError> {
         let initialized: Option<Vec<u8>> = self.run(redis::Cmd::get(rows::CONFIG_DB_INITIALIZED)).await?;
         Ok(initialized.as_deref() == Some(b"1"))
@@ -106,7 +106,7 @@ impl Database {
     }
 
     /// Writes steps in their order, in one round trip, and returns the writes that Redis refused. One row is one HSET: SONiC's
-    /// subscribers would take half a row for a whole one (swss-common `common/subscriberstatetable.cpp`).
+    /// subscribers would take half a row for a whole one (swss-common 85a39d80, `common/subscriberstatetable.cpp`).
     pub(super) async fn write(&mut self, steps: &[&Step]) -> Result<Vec<RefusedWrite>, DbError> {
         let mut pipeline = redis::pipe();
         for step in steps {

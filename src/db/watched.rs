@@ -30,7 +30,8 @@ pub(super) struct WatchedDatabase {
 
 impl WatchedDatabase {
     /// Subscribes to the rows of `tables` and to the key `other`, if there is one, then connects. Every later change has an
-    /// event (swss-common's `common/subscriberstatetable.cpp` subscribes first, too).
+    /// event (swss-common 85a39d80 subscribes first, too:
+    /// `common/subscriberstatetable.cpp`).
     pub(super) async fn connect(
         endpoint: &Endpoint,
         tables: &'static Tables,

@@ -441,7 +441,7 @@ impl World {
     }
 
     /// Every row that is nobody's on a pushed port and not leafboot's own.
-    pub fn foreign(&self) -> BTreeSet<String> {
+    pub fn unmanaged(&self) -> BTreeSet<String> {
         let dump = self.switch.dump(CONFIG_DB);
         let is_ours = |row: &str| {
             let shared = ["VRF|Vrfboot", "LOOPBACK_INTERFACE|Loopback64"];

@@ -13,12 +13,12 @@ use super::{eventually, run};
 /// The databases that a test may change or compare.
 pub const CONFIG_DB: &str = "4";
 
-/// What stands under a key.
+/// The value of a key.
 #[derive(serde::Deserialize)]
 #[serde(untagged)]
 enum Row {
     Text(String),
-    /// Fields and values by turns.
+    /// Fields and values in turns.
     Hash(Vec<String>),
 }
 
@@ -54,7 +54,7 @@ impl Switch {
         switch
     }
 
-    /// A switch whose Redis wants a password and is described by its TCP port, as some builds have it.
+    /// A switch whose Redis has a password and is given by its TCP port, as in some builds.
     pub fn start_with_password(password: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -122,7 +122,7 @@ impl Switch {
         self.rows(database).iter().map(|(key, row)| format!("{key}: {}\n", text(row))).collect()
     }
 
-    /// CONFIG_DB's rows, as they stand in Redis.
+    /// CONFIG_DB's rows as Redis has them.
     pub fn config_rows(&self) -> BTreeMap<String, BTreeMap<String, String>> {
         let fields = |row| match row {
             Row::Hash(words) => {
@@ -134,7 +134,7 @@ impl Switch {
         rows.filter_map(|(key, row)| Some((key, fields(row)?))).collect()
     }
 
-    /// Every row of a database, in one command: a process for each of them would take the tests' time.
+    /// Every row of a database, in one command: a process for each row would be slow.
     fn rows(&self, database: &str) -> BTreeMap<String, Row> {
         let all = "local all = {}
             for _, key in ipairs(redis.call('KEYS', '*')) do
@@ -145,7 +145,7 @@ impl Switch {
         serde_json::from_str(&self.cli(database, &["EVAL", all, "0"])).unwrap()
     }
 
-    /// Ends redis-server, as a crash would.
+    /// Kills redis-server.
     pub fn stop_redis(&mut self) {
         self.redis.kill().unwrap();
         self.redis.wait().unwrap();
@@ -157,7 +157,7 @@ impl Switch {
     }
 }
 
-/// A link without carrier for each port, as intfmgrd says it has made it.
+/// The kernel's links as STATE_DB describes them, each without a carrier.
 pub fn links(observed: &Observed) -> Links {
     let link = |port: &ObservedPort| Link {
         ifindex: 1,
