@@ -71,7 +71,7 @@ fn what_the_kernel_loses_comes_back_by_itself() -> Result<(), String> {
         })?;
         let row = Row {
             name: "ip link set Vrfboot down",
-            told: &["the kernel has the device Vrfboot down", "repairing: "],
+            told: &["the kernel has the device Vrfboot down", "repair: "],
             gaps: &[],
         };
         ground.row(&row, |lab, mark| {
