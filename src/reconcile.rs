@@ -1,7 +1,7 @@
 //! The reconciler. A push, a changed row, the kernel or a timer starts a pass. A pass reads SONiC's databases, makes the plan,
 //! writes its steps, and publishes each port's state. It is level-triggered: the plan does not depend on earlier passes.
 //!
-//! Must never: end because a database is unreachable, or let one port's trouble delay another port.
+//! Must never: end because a database is unreachable, or let one port's fault delay another port.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -14,17 +14,17 @@ use leafboot_core::port_role;
 use leafboot_lab::sonic::yang::{self, Release};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use world::{Claim, Drift, Event, Meddling, PORTS, World, own_gaps};
+use world::{Drift, Event, IngressIdentity, Meddling, PORTS, World, own_gaps};
 
-fn claims() -> impl Strategy<Value = [Claim; 4]> {
+fn claims() -> impl Strategy<Value = [IngressIdentity; 4]> {
     let claim = prop_oneof![
-        3 => Just(Claim::Nothing),
-        1 => Just(Claim::Tenant),
-        1 => Just(Claim::TenantAddress),
-        1 => Just(Claim::AddressOnly),
-        1 => Just(Claim::PxeVlan),
-        1 => Just(Claim::OurBaseOnly),
-        1 => Just(Claim::OursStale),
+        3 => Just(IngressIdentity::Nothing),
+        1 => Just(IngressIdentity::Tenant),
+        1 => Just(IngressIdentity::TenantAddress),
+        1 => Just(IngressIdentity::AddressOnly),
+        1 => Just(IngressIdentity::PxeVlan),
+        1 => Just(IngressIdentity::OurBaseOnly),
+        1 => Just(IngressIdentity::OursStale),
     ];
     [claim.clone(), claim.clone(), claim.clone(), claim]
 }
@@ -140,7 +140,7 @@ proptest! {
 #[test]
 fn what_the_kernel_has_lost_comes_back_and_no_other_port_notices() {
     for drift in [Drift::NoMaster(0), Drift::NoAddress(0), Drift::VrfDown] {
-        let mut world = World::new(&[Claim::Nothing; 4]);
+        let mut world = World::new(&[IngressIdentity::Nothing; 4]);
         world.push(&[Some(1), Some(2), None, None]);
         world.settle();
         let before = world.links();
@@ -158,7 +158,7 @@ fn what_the_kernel_has_lost_comes_back_and_no_other_port_notices() {
 
 #[test]
 fn what_a_reload_without_a_restart_took_away_is_announced_and_comes_back() {
-    let mut world = World::new(&[Claim::Nothing; 4]);
+    let mut world = World::new(&[IngressIdentity::Nothing; 4]);
     // The save is older than the first push, so it has none of leafboot's rows.
     world.happen(&Event::Save);
     world.push(&[Some(1), Some(2), None, None]);
@@ -178,7 +178,7 @@ fn what_a_reload_without_a_restart_took_away_is_announced_and_comes_back() {
 
 #[test]
 fn a_port_that_joins_a_lag_leaves_and_holds_nobody_back() {
-    let mut world = World::new(&[Claim::Nothing; 4]);
+    let mut world = World::new(&[IngressIdentity::Nothing; 4]);
     world.push(&[Some(1), None, None, None]);
     world.settle();
     world.happen(&Event::AclsWait(false));
@@ -202,7 +202,7 @@ fn a_port_that_joins_a_lag_leaves_and_holds_nobody_back() {
 
 #[test]
 fn a_vrf_whose_row_was_deleted_is_left_and_made_again() {
-    let mut world = World::new(&[Claim::Nothing; 4]);
+    let mut world = World::new(&[IngressIdentity::Nothing; 4]);
     world.push(&[Some(1), None, None, None]);
     world.settle();
     world.happen(&Event::DeleteVrf);

@@ -1,4 +1,4 @@
-//! Foreign text as it may stand in an answer, an error or a line of the log: bounded, and in one line.
+//! Text of others as it may stand in an answer, an error or a line of the log: bounded, and in one line.
 //!
 //! Must never: pass on a character that ends a line, moves a terminal's cursor or turns the direction of the text.
 
@@ -6,7 +6,7 @@ use std::fmt::{self, Write};
 
 /// The longest text that is passed on whole, in characters. The longest that somebody means are paths and addresses.
 const TEXT_MAX: usize = 200;
-/// The longest line of the log in bytes: a sentence of leafboot's own with a few foreign texts in it.
+/// The longest line of the log in bytes: a sentence of leafboot's own with a few text of otherss in it.
 const LINE_MAX: usize = 4096;
 
 /// A text of somebody else's. It is displayed with each control character escaped (`\n`, `\u{1b}`), and cut when it is

@@ -121,7 +121,7 @@ where
     let settings = &port.state.settings;
     let min_rate = settings.min_rate.unwrap_or_default();
     let (sent, disconnects) = (port.sent.clone(), port.slow_client_disconnects.clone());
-    let mut meter = Meter::new(min_rate, settings.patience, sent, disconnects);
+    let mut meter = Meter::new(min_rate, settings.min_rate_window, sent, disconnects);
     // Only an API takes a body. Without one, requests with a body are refused whatever their framing.
     if port.state.api.is_some() {
         meter = meter.with_heads(peer);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use leafboot_core::names::Mac;
 use leafboot_core::relay::forwarded::Machine;
-use leafboot_core::relay::identity::{self, Claim, Header};
+use leafboot_core::relay::identity::{self, Header, IngressIdentity};
 
 /// For how long the kernel's word about a machine is believed.
 const AGE_MAX: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ pub struct IdentityHeaders(Option<Made>);
 #[derive(Debug)]
 struct Made {
     headers: HeaderMap,
-    identity: Arc<Claim>,
+    identity: Arc<IngressIdentity>,
     machine: Machine,
     at: Instant,
 }
@@ -30,7 +30,7 @@ impl IdentityHeaders {
     /// The headers for a request of `machine` in this session. `mac` asks the kernel for the machine's Ethernet address.
     pub fn get(
         &mut self,
-        identity: &Arc<Claim>,
+        identity: &Arc<IngressIdentity>,
         machine: Machine,
         now: Instant,
         mac: impl FnOnce() -> Option<Mac>,
@@ -50,7 +50,7 @@ impl IdentityHeaders {
 }
 
 impl Made {
-    fn holds(&self, identity: &Arc<Claim>, machine: Machine, now: Instant) -> bool {
+    fn holds(&self, identity: &Arc<IngressIdentity>, machine: Machine, now: Instant) -> bool {
         let age = now.saturating_duration_since(self.at);
         Arc::ptr_eq(&self.identity, identity) && self.machine == machine && age < AGE_MAX
     }
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn headers_are_kept_for_one_machine_in_one_session_for_a_moment() {
         let identity = |session| {
-            Arc::new(Claim {
+            Arc::new(IngressIdentity {
                 leaf: "leaf01".to_owned(),
                 port: "Ethernet0".parse().unwrap(),
                 prefix: "2001:db8:b007::/64".parse().unwrap(),
@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(headers[identity::PORT], "Ethernet0");
         assert_eq!(headers["x-forwarded-for"], "2001:db8:b007::7");
         assert_eq!(headers[identity::MAC], "52:54:00:b0:07:00", "an unknown machine is asked for again");
-        let mut is_asked = |identity: &Arc<Claim>, machine, now| {
+        let mut is_asked = |identity: &Arc<IngressIdentity>, machine, now| {
             let mut is_asked = false;
             kept.get(identity, machine, now, || {
                 is_asked = true;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use leafboot_core::relay::identity::Claim;
+use leafboot_core::relay::identity::IngressIdentity;
 use leafboot_core::session::SessionId;
 
 /// The stage of a port's service.
@@ -26,14 +26,14 @@ pub enum Stage {
 #[derive(Debug, Clone)]
 pub struct Lifecycle {
     /// Where requests come in.
-    pub identity: Arc<Claim>,
+    pub identity: Arc<IngressIdentity>,
     /// How far the port's service is.
     pub stage: Stage,
 }
 
 impl Lifecycle {
     /// The port begins to serve.
-    pub fn begin(identity: Claim) -> Self {
+    pub fn begin(identity: IngressIdentity) -> Self {
         Self { identity: Arc::new(identity), stage: Stage::Serving }
     }
 
@@ -44,6 +44,6 @@ impl Lifecycle {
 
     /// Begins another boot session.
     pub fn begin_session(&mut self, session: SessionId) {
-        self.identity = Arc::new(Claim { session, ..Claim::clone(&self.identity) });
+        self.identity = Arc::new(IngressIdentity { session, ..IngressIdentity::clone(&self.identity) });
     }
 }

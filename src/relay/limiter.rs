@@ -128,7 +128,7 @@ impl Filter for ChargedReads {
 mod tests {
     use std::time::Duration;
 
-    use leafboot_core::relay::identity::Claim;
+    use leafboot_core::relay::identity::IngressIdentity;
     use leafboot_core::session::Session;
     use leafboot_core::settings::Settings;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
@@ -142,7 +142,7 @@ mod tests {
             "leaf = \"leaf01\"\n[boot]\nprefix = \"2001:db8:b007::/57\"\nprotected = []\n[relay]\nrequests = {requests}\n\
              [relay.boot_service]\norigins = [\"http://a\"]\n[relay.cache]\nname = \"http://a\"\n"
         );
-        let lifecycle = watch::Sender::new(Lifecycle::begin(Claim {
+        let lifecycle = watch::Sender::new(Lifecycle::begin(IngressIdentity {
             leaf: "leaf01".to_owned(),
             port: "Ethernet0".parse().unwrap(),
             prefix: "2001:db8:b007::/64".parse().unwrap(),

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use leafboot_core::relay::framing::Heads;
-use leafboot_core::relay::min_rate::Patience;
+use leafboot_core::relay::min_rate::MinRate;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -23,7 +23,7 @@ pub type MeteredStream<S> = Filtered<S, Meter>;
 
 /// Meters one connection.
 pub struct Meter {
-    min_rate: Patience,
+    min_rate: MinRate,
     /// Counts the bytes that the connection takes.
     sent: Counter,
     /// Counts the connection if its machine is disconnected.
@@ -40,7 +40,7 @@ impl Meter {
     /// rate will do. `sent` counts the bytes, `slow_client_disconnects` the disconnect.
     pub fn new(rate: u64, window: Duration, sent: Counter, slow_client_disconnects: Counter) -> Self {
         Self {
-            min_rate: Patience::new(rate, window),
+            min_rate: MinRate::new(rate, window),
             sent,
             slow_client_disconnects,
             begun: Instant::now(),

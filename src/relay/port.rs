@@ -8,7 +8,7 @@ use std::time::Instant;
 use hyper::header::HeaderMap;
 use leafboot_core::names::PortName;
 use leafboot_core::relay::forwarded::Machine;
-use leafboot_core::relay::identity::Claim;
+use leafboot_core::relay::identity::IngressIdentity;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::cache::PortImages;
@@ -79,7 +79,12 @@ impl RelayPort {
     }
 
     /// The headers that say where a request of `machine` comes in, and from whom.
-    pub fn identity_headers(&self, identity: &Arc<Claim>, machine: Machine, now: Instant) -> HeaderMap {
+    pub fn identity_headers(
+        &self,
+        identity: &Arc<IngressIdentity>,
+        machine: Machine,
+        now: Instant,
+    ) -> HeaderMap {
         let mac = || neighbours::mac(self.ifindex, machine.address);
         self.identity_headers.with(|headers| headers.get(identity, machine, now, mac))
     }

@@ -1,4 +1,4 @@
-//! What the relay has once for all ports: settings, certificates, upstreams, images and remembered scripts.
+//! What the relay has once for all ports: settings, certificates, upstreams, images and stale scripts.
 //!
 //! Must never: know a port or a connection.
 
@@ -31,7 +31,7 @@ pub struct ServiceState {
     pub metrics: Arc<Metrics>,
     /// The certificate of the TLS listeners; none: there are none.
     pub tls: Option<Reloaded<ServerConfig>>,
-    /// The last good scripts; none: they are not remembered.
+    /// The last good scripts. None: they are not stored.
     pub scripts: Option<Guarded<StaleScripts>>,
     /// The relay's times are counted from here.
     pub started: Instant,
@@ -57,7 +57,7 @@ impl ServiceState {
             metrics: Arc::clone(metrics),
             settings: settings.clone(),
             started: Instant::now(),
-            scripts: settings.remember.map(|age_max| Guarded::new(StaleScripts::new(age_max))),
+            scripts: settings.stale_if_error.map(|age_max| Guarded::new(StaleScripts::new(age_max))),
             image_transfers: watch::Sender::new(()),
             connections: watch::Sender::new(()),
         })

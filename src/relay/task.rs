@@ -22,7 +22,7 @@ use crate::port_services::{End, PortRoles, PortService, PortServices, ServiceSoc
 use crate::systemd::Inherited;
 use leafboot_core::names::PortName;
 use leafboot_core::port_role::Serving;
-use leafboot_core::relay::identity::Claim;
+use leafboot_core::relay::identity::IngressIdentity;
 use leafboot_core::session::Session;
 use leafboot_core::settings::{Relay, Settings};
 
@@ -115,7 +115,7 @@ impl PortService for RelayService {
 
     fn start(&self, port: &PortName, serving: &Serving) -> RelayOnPort {
         let session = Session::begin(serving.carriers, fastrand::u64(..));
-        let identity = Claim {
+        let identity = IngressIdentity {
             leaf: self.leaf.clone(),
             port: port.clone(),
             prefix: serving.prefix,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use http_body_util::{LengthLimitError, Limited};
 use hyper::body::{Body as HttpBody, Bytes, Frame};
-use leafboot_core::relay::min_rate::Patience;
+use leafboot_core::relay::min_rate::MinRate;
 use leafboot_core::relay::validate::Fault;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -46,7 +46,7 @@ where
         return (Body::empty(), UploadFault::default());
     }
     let limits = UploadLimits {
-        min_rate: Patience::new(rate, window),
+        min_rate: MinRate::new(rate, window),
         begun: Instant::now(),
         waiting: None,
         overdue: None,
@@ -57,7 +57,7 @@ where
 }
 
 struct UploadLimits {
-    min_rate: Patience,
+    min_rate: MinRate,
     begun: Instant,
     /// Since when the next frame is waited for.
     waiting: Option<Instant>,

@@ -36,7 +36,7 @@ const PASSES: usize = 120;
 
 /// What stands on a port before leafboot comes.
 #[derive(Debug, Clone, Copy)]
-pub enum Claim {
+pub enum IngressIdentity {
     Nothing,
     Tenant,
     TenantAddress,
@@ -137,7 +137,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(claims: &[Claim; 4]) -> Self {
+    pub fn new(claims: &[IngressIdentity; 4]) -> Self {
         let switch = Switch::start_unloaded();
         for (index, port) in PORTS.iter().chain(&["Ethernet120"]).enumerate() {
             switch.cli(CONFIG_DB, &["HSET", &format!("PORT|{port}"), "index", &index.to_string()]);
@@ -467,10 +467,10 @@ impl World {
 /// The isolation gaps that leafboot answers for: not those that it found when it came, not those of SONiC's own replay of
 /// CONFIG_DB, in which the order is SONiC's, and not those of somebody's meddling and of its mending, as long as no port
 /// is opened.
-pub fn own_gaps<'a>(world: &'a World, claims: &[Claim; 4]) -> Vec<&'a Gap> {
+pub fn own_gaps<'a>(world: &'a World, claims: &[IngressIdentity; 4]) -> Vec<&'a Gap> {
     let mut found = BTreeSet::new();
     for (port, claim) in PORTS.iter().zip(claims) {
-        if matches!(claim, Claim::OurBaseOnly | Claim::OursStale) {
+        if matches!(claim, IngressIdentity::OurBaseOnly | IngressIdentity::OursStale) {
             found.extend([(*port, Opening::KernelAddress), (*port, Opening::RouterInterface)]);
         }
     }
@@ -483,28 +483,30 @@ pub fn own_gaps<'a>(world: &'a World, claims: &[Claim; 4]) -> Vec<&'a Gap> {
 }
 
 /// Puts a claim's rows on a port.
-fn stand(switch: &Switch, port: &str, claim: Claim) {
+fn stand(switch: &Switch, port: &str, claim: IngressIdentity) {
     let base = format!("INTERFACE|{port}");
     let address = |text: &str| format!("INTERFACE|{port}|{text}");
     let stale = address("2001:db8:b007:7f::1/64");
     match claim {
-        Claim::Nothing => {}
-        Claim::Tenant => drop(switch.cli(CONFIG_DB, &["HSET", &base, "vrf_name", "VrfTenant"])),
-        Claim::TenantAddress => {
+        IngressIdentity::Nothing => {}
+        IngressIdentity::Tenant => drop(switch.cli(CONFIG_DB, &["HSET", &base, "vrf_name", "VrfTenant"])),
+        IngressIdentity::TenantAddress => {
             switch.cli(CONFIG_DB, &["HSET", &base, "vrf_name", "VrfTenant"]);
             let number = port.trim_start_matches("Ethernet");
             switch.cli(CONFIG_DB, &["HSET", &address(&format!("10.0.{number}.1/31")), "NULL", "NULL"]);
         }
-        Claim::AddressOnly => drop(switch.cli(CONFIG_DB, &["HSET", &address("10.9.9.1/31"), "NULL", "NULL"])),
-        Claim::PxeVlan => {
+        IngressIdentity::AddressOnly => {
+            drop(switch.cli(CONFIG_DB, &["HSET", &address("10.9.9.1/31"), "NULL", "NULL"]))
+        }
+        IngressIdentity::PxeVlan => {
             switch.cli(CONFIG_DB, &["HSET", "VLAN|Vlan4000", "vlanid", "4000"]);
             switch.cli(
                 CONFIG_DB,
                 &["HSET", &format!("VLAN_MEMBER|Vlan4000|{port}"), "tagging_mode", "untagged"],
             );
         }
-        Claim::OurBaseOnly => drop(switch.cli(CONFIG_DB, &["HSET", &base, "vrf_name", "Vrfboot"])),
-        Claim::OursStale => {
+        IngressIdentity::OurBaseOnly => drop(switch.cli(CONFIG_DB, &["HSET", &base, "vrf_name", "Vrfboot"])),
+        IngressIdentity::OursStale => {
             switch.cli(CONFIG_DB, &["HSET", "VRF|Vrfboot", "NULL", "NULL"]);
             switch.cli(CONFIG_DB, &["HSET", &base, "vrf_name", "Vrfboot"]);
             switch.cli(CONFIG_DB, &["HSET", &stale, "NULL", "NULL"]);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use leafboot::internals::Metrics;
 use leafboot::internals::ServiceState;
 use leafboot::internals::relay::lifecycle::{Lifecycle, Stage};
-use leafboot_core::relay::identity::Claim;
+use leafboot_core::relay::identity::IngressIdentity;
 use leafboot_core::settings::Settings;
 use tokio::sync::watch;
 
@@ -162,7 +162,7 @@ fn run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let shared = Arc::new(ServiceState::new(&settings, metrics).unwrap());
-        let Claim { port, prefix, .. } = Claim::clone(&lifecycle.borrow().identity);
+        let IngressIdentity { port, prefix, .. } = IngressIdentity::clone(&lifecycle.borrow().identity);
         if let Some(scripts) = &shared.scripts {
             scripts.with(|scripts| scripts.set_ports([(&port, &prefix)]));
         }

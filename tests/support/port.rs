@@ -7,13 +7,13 @@ use leafboot::internals::RelayPort;
 use leafboot::internals::ServiceState;
 use leafboot::internals::relay::lifecycle::Lifecycle;
 use leafboot::internals::relay::listener;
-use leafboot_core::relay::identity::Claim;
+use leafboot_core::relay::identity::IngressIdentity;
 use leafboot_core::session::Session;
 use tokio::sync::watch;
 
 /// A port of `leaf01` that begins to serve.
 pub fn lifecycle(port: &str, prefix: &str) -> watch::Sender<Lifecycle> {
-    let claim = Claim {
+    let claim = IngressIdentity {
         leaf: "leaf01".to_owned(),
         port: port.parse().unwrap(),
         prefix: prefix.parse().unwrap(),

@@ -17,7 +17,7 @@ pub const SESSION: &str = "leafboot-session";
 pub const MAC: &str = "leafboot-mac";
 /// Where requests come in. It is made from the listener that accepted them, never from a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
+pub struct IngressIdentity {
     /// The leaf's name.
     pub leaf: String,
     /// The port.
@@ -31,7 +31,7 @@ pub struct Claim {
 /// A header's name, in lower case, and its value: printable ASCII.
 pub type Header = (&'static str, String);
 
-impl Claim {
+impl IngressIdentity {
     /// The headers that say where requests come in.
     pub fn headers(&self) -> Vec<Header> {
         vec![
@@ -47,8 +47,8 @@ impl Claim {
 mod tests {
     use super::*;
 
-    fn claim() -> Claim {
-        Claim {
+    fn identity() -> IngressIdentity {
+        IngressIdentity {
             leaf: "leaf01".to_owned(),
             port: "Ethernet0".parse().unwrap(),
             prefix: "2001:db8:b007::/64".parse().unwrap(),
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn the_headers_say_all_that_is_known() {
-        let headers = claim().headers();
+        let headers = identity().headers();
         for (name, value) in [
             (LEAF, "leaf01"),
             (PORT, "Ethernet0"),

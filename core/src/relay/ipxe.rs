@@ -18,7 +18,7 @@ const COUNTER: &str = "leafboot-tries";
 
 /// What stands in a machine's way, for its console.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Trouble<'a> {
+pub struct Unavailable<'a> {
     /// The leaf's name.
     pub leaf: &'a str,
     /// The port.
@@ -49,8 +49,8 @@ pub fn is_script(bytes: &[u8]) -> bool {
 /// for a Router Advertisement: the port may have another prefix by now, and iPXE takes an advertisement only while
 /// `ifconf` runs (`ndp.c: ipv6conf_rx_router_advertisement`). A machine may have a second leaf: after [`TRIES`] such
 /// scripts and failures one after another the script fails, and whatever had fetched the first one goes on.
-pub fn retry(trouble: &Trouble, target: &str) -> Vec<u8> {
-    let Trouble { leaf, port, reason, time, wait } = trouble;
+pub fn retry(unavailable: &Unavailable, target: &str) -> Vec<u8> {
+    let Unavailable { leaf, port, reason, time, wait } = unavailable;
     let (leaf, reason, time) = (printable(leaf), printable(reason), printable(time));
     format!(
         "#!ipxe\n\
@@ -74,8 +74,8 @@ pub fn retry(trouble: &Trouble, target: &str) -> Vec<u8> {
 }
 
 /// A script that first prints why it is given out, and its age.
-pub(super) fn aged(script: &[u8], trouble: &Trouble, age: Duration) -> Vec<u8> {
-    let Trouble { leaf, port, reason, time, .. } = trouble;
+pub(super) fn aged(script: &[u8], unavailable: &Unavailable, age: Duration) -> Vec<u8> {
+    let Unavailable { leaf, port, reason, time, .. } = unavailable;
     let note = format!(
         "echo leafboot on {} {port} at {}: {}\necho this boot script is {} s old\n",
         printable(leaf),
@@ -121,8 +121,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn trouble<'a>(port: &'a PortName, reason: &'a str) -> Trouble<'a> {
-        Trouble { leaf: "leaf01", port, reason, time: "2026-11-22T14:00:00Z", wait: 5 }
+    fn unavailable<'a>(port: &'a PortName, reason: &'a str) -> Unavailable<'a> {
+        Unavailable { leaf: "leaf01", port, reason, time: "2026-11-22T14:00:00Z", wait: 5 }
     }
 
     fn seconds(seconds: u64) -> Duration {
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_machine_is_told_what_is_wrong_and_asks_again() {
         let port = "Ethernet0".parse().unwrap();
-        let script = retry(&trouble(&port, "no route to host"), "/boot.ipxe?mac=52-54");
+        let script = retry(&unavailable(&port, "no route to host"), "/boot.ipxe?mac=52-54");
         assert_eq!(
             String::from_utf8(script).unwrap(),
             "#!ipxe\necho\n\
@@ -168,7 +168,7 @@ mod tests {
             (b"#!ipxe # comment\nboot", "#!ipxe # comment\necho ", " s old\nboot"),
             (b"#!ipxe ", "#!ipxe \necho ", " s old\n"),
         ] {
-            let noted = String::from_utf8(aged(script, &trouble(&port, "away"), seconds(1))).unwrap();
+            let noted = String::from_utf8(aged(script, &unavailable(&port, "away"), seconds(1))).unwrap();
             assert!(noted.starts_with(first) && noted.ends_with(last), "{noted:?}");
         }
     }
@@ -177,10 +177,10 @@ mod tests {
         #[test]
         fn nothing_breaks_out_of_its_line(reason in "\\PC{0,300}|[\\x00-\\x7f]{0,300}", target in "/[\\x21-\\x7e]{0,80}") {
             let port = "Ethernet0".parse().unwrap();
-            let script = String::from_utf8(retry(&trouble(&port, &reason), &target)).unwrap();
+            let script = String::from_utf8(retry(&unavailable(&port, &reason), &target)).unwrap();
             prop_assert!(script.is_ascii());
             // What a reason and a target may change is words within their own lines.
-            let plain = String::from_utf8(retry(&trouble(&port, "reason"), "/target")).unwrap();
+            let plain = String::from_utf8(retry(&unavailable(&port, "reason"), "/target")).unwrap();
             prop_assert_eq!(script.lines().count(), plain.lines().count());
             // iPXE takes them for operators as words of their own only, and for a setting where there is a dollar.
             let special = |line: &str| {

@@ -1,18 +1,18 @@
-//! Pure: when a machine reads so slowly that its connection is cut.
+//! The minimum rate: which machine reads so slowly that it is disconnected.
 //!
 //! Must never: read a clock: `now` is an argument, any monotonic time.
 
 use std::time::Duration;
 
-/// Judges one machine's reading: of every `window` in which its connection had no room for what is to be sent, it must
-/// have read `rate` × `window` bytes. Time in which there was nothing to send does not count.
+/// Checks how fast one machine reads. In every `window` of time in which its connection had no room for what is to be sent,
+/// the machine must read `rate` × `window` bytes. Time in which there was nothing to send does not count.
 #[derive(Debug)]
-pub struct Patience {
+pub struct MinRate {
     rate: u64,
     window: Duration,
     /// Since when there is no room.
     full: Option<Duration>,
-    /// How long there was no room, and what went out, since the last judgement.
+    /// How long there was no room, and how many bytes were sent, since the last check.
     waited: Duration,
     sent: u64,
 }
@@ -21,7 +21,7 @@ pub struct Patience {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooSlow;
 
-impl Patience {
+impl MinRate {
     /// `rate` in bytes per second; 0: any.
     pub fn new(rate: u64, window: Duration) -> Self {
         Self { rate, window, full: None, waited: Duration::ZERO, sent: 0 }
@@ -60,23 +60,23 @@ mod tests {
 
     #[test]
     fn a_reader_is_judged_by_the_time_that_it_kept_us_waiting() {
-        let mut patience = Patience::new(1000, ms(2000));
-        assert_eq!(patience.full(ms(0)), Ok(ms(2000)));
-        patience.took(100, || ms(500));
+        let mut min_rate = MinRate::new(1000, ms(2000));
+        assert_eq!(min_rate.full(ms(0)), Ok(ms(2000)));
+        min_rate.took(100, || ms(500));
         // Ten seconds in which there was nothing to send.
-        assert_eq!(patience.full(ms(10_500)), Ok(ms(1500)));
-        patience.took(1900, || ms(11_000));
-        assert_eq!(patience.full(ms(11_000)), Ok(ms(1000)));
-        assert_eq!(patience.full(ms(12_000)), Ok(ms(2000)), "2000 bytes in 2 s are enough");
-        patience.took(1999, || ms(12_001));
-        assert_eq!(patience.full(ms(12_001)), Ok(ms(1999)));
-        assert_eq!(patience.full(ms(14_000)), Err(TooSlow), "1999 are not");
+        assert_eq!(min_rate.full(ms(10_500)), Ok(ms(1500)));
+        min_rate.took(1900, || ms(11_000));
+        assert_eq!(min_rate.full(ms(11_000)), Ok(ms(1000)));
+        assert_eq!(min_rate.full(ms(12_000)), Ok(ms(2000)), "2000 bytes in 2 s are enough");
+        min_rate.took(1999, || ms(12_001));
+        assert_eq!(min_rate.full(ms(12_001)), Ok(ms(1999)));
+        assert_eq!(min_rate.full(ms(14_000)), Err(TooSlow), "1999 are not");
     }
 
     #[test]
     fn with_no_least_rate_nobody_is_too_slow() {
-        let mut patience = Patience::new(0, ms(1));
-        assert_eq!(patience.full(ms(0)), Ok(ms(1)));
-        assert_eq!(patience.full(ms(1000)), Ok(ms(1)));
+        let mut min_rate = MinRate::new(0, ms(1));
+        assert_eq!(min_rate.full(ms(0)), Ok(ms(1)));
+        assert_eq!(min_rate.full(ms(1000)), Ok(ms(1)));
     }
 }

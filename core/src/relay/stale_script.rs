@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::ipxe::{Trouble, aged, is_script};
+use super::ipxe::{Unavailable, aged, is_script};
 use crate::names::{BootPrefix, PortName};
 
 /// Scripts that are stored per port: a machine has one, its firmware's variants make a few.
@@ -55,11 +55,11 @@ impl StaleScripts {
         }
     }
 
-    /// The script that a port may be given for `target` because of `trouble`. None: there is none, or it is too old.
-    pub fn get(&self, target: &str, trouble: &Trouble, now: Duration) -> Option<Vec<u8>> {
-        let (at, script) = self.ports.get(trouble.port)?.1.get(target)?;
+    /// The script that a port may be given for `target` because of `unavailable`. None: there is none, or it is too old.
+    pub fn get(&self, target: &str, unavailable: &Unavailable, now: Duration) -> Option<Vec<u8>> {
+        let (at, script) = self.ports.get(unavailable.port)?.1.get(target)?;
         let age = now.saturating_sub(*at);
-        (age <= self.stale_if_error).then(|| aged(script, trouble, age))
+        (age <= self.stale_if_error).then(|| aged(script, unavailable, age))
     }
 }
 
@@ -67,8 +67,8 @@ impl StaleScripts {
 mod tests {
     use super::*;
 
-    fn trouble<'a>(port: &'a PortName, reason: &'a str) -> Trouble<'a> {
-        Trouble { leaf: "leaf01", port, reason, time: "2026-11-22T14:00:00Z", wait: 5 }
+    fn unavailable<'a>(port: &'a PortName, reason: &'a str) -> Unavailable<'a> {
+        Unavailable { leaf: "leaf01", port, reason, time: "2026-11-22T14:00:00Z", wait: 5 }
     }
 
     fn seconds(seconds: u64) -> Duration {
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn a_stale_script_says_its_age_and_is_for_its_target_alone() {
         let port = "Ethernet0".parse().unwrap();
-        let away = trouble(&port, "away");
+        let away = unavailable(&port, "away");
         let mut scripts = StaleScripts::new(seconds(60));
         scripts.set_ports([(&port, &prefix("2001:db8:b007::/64"))]);
         scripts.store(&port, "/boot.ipxe", b"#!ipxe\nkernel x\n", seconds(100));
@@ -94,7 +94,11 @@ mod tests {
         let other = "Ethernet4".parse().unwrap();
         scripts
             .set_ports([(&port, &prefix("2001:db8:b007::/64")), (&other, &prefix("2001:db8:b007:4::/64"))]);
-        assert_eq!(scripts.get("/boot.ipxe", &trouble(&other, "away"), seconds(130)), None, "another port's");
+        assert_eq!(
+            scripts.get("/boot.ipxe", &unavailable(&other, "away"), seconds(130)),
+            None,
+            "another port's"
+        );
         assert!(scripts.get("/boot.ipxe", &away, seconds(130)).is_some());
         scripts.set_ports([(&port, &prefix("2001:db8:b007:4::/64"))]);
         assert_eq!(scripts.get("/boot.ipxe", &away, seconds(130)), None, "another prefix");
@@ -107,7 +111,7 @@ mod tests {
     #[test]
     fn few_scripts_are_stored_and_nothing_else() {
         let port = "Ethernet0".parse().unwrap();
-        let away = trouble(&port, "away");
+        let away = unavailable(&port, "away");
         let mut scripts = StaleScripts::new(seconds(60));
         scripts.set_ports([(&port, &prefix("2001:db8:b007::/64"))]);
         scripts.store(&port, "/a", b"<html>", seconds(1));

@@ -22,7 +22,7 @@ mod upstream;
 
 const DEFAULT_PORT: u16 = 80;
 const DEFAULT_TLS_PORT: u16 = 443;
-/// One machine needs one or two; the rest is for its firmware's impatience.
+/// One machine needs one or two; the rest is for a firmware that asks again early.
 const DEFAULT_CONNECTIONS: u16 = 16;
 /// A boot has some ten requests; a machine that asks for more than this each second does not boot.
 const DEFAULT_REQUESTS: u32 = 100;
@@ -53,16 +53,16 @@ pub struct Relay {
     pub tls: Option<ListenTls>,
     /// Connections that one boot port may have open at once, at least 1.
     pub connections: u16,
-    /// Small requests that one boot port may make in a second, other work by what it costs (`relay::account`); none: any number.
+    /// Small requests that one boot port may make in a second, other work by what it costs (`relay::port_limits`); none: any number.
     pub requests: Option<NonZeroU32>,
-    /// A machine that takes fewer bytes per second over `patience` of an answer is cut off; none: nobody is.
+    /// A machine that takes fewer bytes per second of an answer, over `min_rate_window`, is disconnected. None: no machine is.
     pub min_rate: Option<u64>,
     /// The time that `min_rate` is judged over; more than 0.
-    pub patience: Duration,
+    pub min_rate_window: Duration,
     /// What machines may ask for.
     pub routes: Routes,
     /// How old a last known good boot script may be that is given out while no boot service answers; none: none is.
-    pub remember: Option<Duration>,
+    pub stale_if_error: Option<Duration>,
     /// Answers boot scripts and token requests.
     pub boot_service: Upstream,
     /// Serves kernels, initrds and OS images.
@@ -220,9 +220,10 @@ impl Checker<'_> {
             )?,
             requests: NonZeroU32::new(or_default(raw.requests, DEFAULT_REQUESTS).into_inner()),
             min_rate: self.rate("relay.min_rate", Some(or_default(raw.min_rate, DEFAULT_MIN_RATE)))?,
-            patience: self.patience(or_default(raw.min_rate_window, DEFAULT_MIN_RATE_WINDOW))?,
+            min_rate_window: self
+                .min_rate_window(or_default(raw.min_rate_window, DEFAULT_MIN_RATE_WINDOW))?,
             routes: self.routes(raw.routes)?,
-            remember: self.time(
+            stale_if_error: self.time(
                 "relay.script.stale_if_error",
                 or_default(raw.script.stale_if_error, DEFAULT_STALE_IF_ERROR),
                 STALE_MAX,
@@ -332,7 +333,7 @@ impl Checker<'_> {
         Ok(rate.filter(|rate| *rate != 0))
     }
 
-    fn patience(&self, raw: Spanned<String>) -> Result<Duration, SettingsError> {
+    fn min_rate_window(&self, raw: Spanned<String>) -> Result<Duration, SettingsError> {
         match self.time("relay.min_rate_window", raw.clone(), TIMEOUT_MAX)? {
             Some(time) => Ok(time),
             None => self

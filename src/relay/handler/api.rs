@@ -22,7 +22,7 @@ pub async fn respond(context: &RequestContext<'_>, incoming: Incoming) -> Respon
     };
     let most = usize::try_from(Kind::Api.policy().body_max).unwrap_or(usize::MAX);
     let (body, fault) =
-        upload::limited(incoming, most, settings.min_rate.unwrap_or_default(), settings.patience);
+        upload::limited(incoming, most, settings.min_rate.unwrap_or_default(), settings.min_rate_window);
     let mut presence = Presence::watch(context.peer);
     let answer = tokio::select! {
         biased;

@@ -11,8 +11,8 @@ use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use leafboot_core::printable::Printable;
 use leafboot_core::relay::forwarded::Machine;
-use leafboot_core::relay::identity::Claim;
-use leafboot_core::relay::ipxe::{self, Trouble};
+use leafboot_core::relay::identity::IngressIdentity;
+use leafboot_core::relay::ipxe::{self, Unavailable};
 use leafboot_core::relay::kinds::Kind;
 use leafboot_core::relay::port_limits::Work;
 use leafboot_core::relay::trace::{self, RequestId};
@@ -34,7 +34,7 @@ pub(super) struct RequestContext<'a> {
     /// The port that it came in through.
     pub port: &'a RelayPort,
     /// The port's identity at that moment.
-    pub identity: Arc<Claim>,
+    pub identity: Arc<IngressIdentity>,
     /// The stage of the port's service at that moment.
     pub stage: Stage,
     /// The machine, as the kernel has it.
@@ -87,7 +87,7 @@ impl<'a> RequestContext<'a> {
     /// Logs that a request failed, if the port's share of the log has room.
     pub fn warn(&self, kind: Kind, reason: &str) {
         if self.port.log.has_room() {
-            let (Claim { port, session, .. }, request) = (&*self.identity, self.id);
+            let (IngressIdentity { port, session, .. }, request) = (&*self.identity, self.id);
             let reason = Printable(reason).to_string();
             warn!(%port, %session, %request, %kind, reason, "request failed");
         }
@@ -114,29 +114,29 @@ impl<'a> RequestContext<'a> {
     /// everything else.
     pub fn unavailable(&self, kind: Kind, reason: &str) -> Response<Body> {
         if kind == Kind::Script && self.is_ipxe() {
-            let script = self.with_trouble(reason, |trouble| ipxe::retry(trouble, self.target()));
+            let script = self.with_unavailable(reason, |unavailable| ipxe::retry(unavailable, self.target()));
             return responses::text(StatusCode::OK, script);
         }
         responses::unavailable(&self.told(reason), fastrand::u64(RETRY_AFTER))
     }
 
     /// Calls `tell` with what is wrong, for a machine's console.
-    pub fn with_trouble<T>(&self, reason: &str, tell: impl FnOnce(&Trouble) -> T) -> T {
+    pub fn with_unavailable<T>(&self, reason: &str, tell: impl FnOnce(&Unavailable) -> T) -> T {
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        let Claim { leaf, port, .. } = &*self.identity;
-        tell(&Trouble { leaf, port, reason, time: &time, wait: fastrand::u64(RETRY_AFTER) })
+        let IngressIdentity { leaf, port, .. } = &*self.identity;
+        tell(&Unavailable { leaf, port, reason, time: &time, wait: fastrand::u64(RETRY_AFTER) })
     }
 
     /// A reason as a machine is told it.
     fn told(&self, reason: &str) -> String {
-        let Claim { leaf, port, .. } = &*self.identity;
+        let IngressIdentity { leaf, port, .. } = &*self.identity;
         format!("leafboot on {leaf} {port}: {reason}")
     }
 
     /// Ends a request that was refused.
     pub fn refused(&self, kind: Option<Kind>, response: Response<Body>) -> Response<Body> {
         if tracing::enabled!(tracing::Level::DEBUG) && self.port.log.has_room() {
-            let (Claim { port, session, .. }, request) = (&*self.identity, self.id);
+            let (IngressIdentity { port, session, .. }, request) = (&*self.identity, self.id);
             debug!(%port, %session, %request, status = response.status().as_u16(), "request refused");
         }
         self.finished(kind, response)
@@ -145,7 +145,7 @@ impl<'a> RequestContext<'a> {
     /// Ends a request that was relayed.
     pub fn relayed(&self, kind: Kind, response: Response<Body>) -> Response<Body> {
         if tracing::enabled!(tracing::Level::INFO) && self.port.log.has_room() {
-            let (Claim { port, session, .. }, request) = (&*self.identity, self.id);
+            let (IngressIdentity { port, session, .. }, request) = (&*self.identity, self.id);
             let (method, path) = (self.parts.method.as_str(), Printable(self.parts.uri.path()).to_string());
             let (status, ms) = (response.status().as_u16(), self.began.elapsed().as_millis());
             info!(%port, %session, %request, %kind, method, path, status, ms, "request relayed");

@@ -88,8 +88,8 @@ fn last_good(context: &RequestContext<'_>, reason: &str) -> Option<Response<Body
     let state = &context.port.state;
     let scripts = state.scripts.as_ref().filter(|_| context.is_ipxe())?;
     let now = state.started.elapsed();
-    let script = context.with_trouble(reason, |trouble| {
-        scripts.with(|scripts| scripts.get(context.target(), trouble, now))
+    let script = context.with_unavailable(reason, |unavailable| {
+        scripts.with(|scripts| scripts.get(context.target(), unavailable, now))
     })?;
     Some(responses::text(StatusCode::OK, script))
 }
