@@ -16,8 +16,8 @@ use crate::keeper::Keeper;
 use crate::kernel::links;
 use crate::metrics::Metrics;
 use crate::port_services::{self, PortRoles, RoleInputs};
-use crate::reconcile::{self, Inputs, Outputs};
-use crate::state_file::Store;
+use crate::reconcile::{self, ReconcilerInputs, ReconcilerOutputs};
+use crate::state_file::StateFile;
 use crate::systemd::{self, Inherited};
 use crate::{log, preview, process_limits, ra, relay, reload};
 use clap::Parser;
@@ -85,7 +85,7 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
 
     let config = Arc::new(config);
     let withdrawn = Arc::new(ra::memory::load_and_save(&config.state_directory, &config.ra));
-    let store = Store::new(&config.state_directory);
+    let store = StateFile::new(&config.state_directory);
     let (desired_out, desired) = watch::channel(restored(&store));
     let (links_out, links) = watch::channel(Default::default());
     let (ra_out, ra) = watch::channel(Default::default());
@@ -105,8 +105,8 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
         bodies: Api::bodies(),
     };
     let desired_now = desired.clone();
-    let inputs = Inputs { desired: desired.clone(), links: links.clone(), ra };
-    let outputs = Outputs {
+    let inputs = ReconcilerInputs { desired: desired.clone(), links: links.clone(), ra };
+    let outputs = ReconcilerOutputs {
         status: status_out,
         ports: ports_out,
         unrouted: unrouted_out,
@@ -123,7 +123,7 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
     let relay_sockets = port_services::take_inherited(&mut inherited, &relay::task::sockets(&config.relay));
     // The last process may have had other settings, or other services.
     inherited.retain(|_| false);
-    let relay_inputs = relay::task::Inputs { roles: roles.clone(), stop, inherited: relay_sockets };
+    let relay_inputs = relay::task::RelayInputs { roles: roles.clone(), stop, inherited: relay_sockets };
     let mut relay = relay_thread(&config, &metrics, relay_inputs)?;
     let stopping = async {
         tokio::select! {
@@ -175,7 +175,7 @@ fn metrics_server(
 fn relay_thread(
     config: &Arc<Settings>,
     metrics: &Arc<Metrics>,
-    inputs: relay::task::Inputs,
+    inputs: relay::task::RelayInputs,
 ) -> Result<oneshot::Receiver<String>, Box<dyn Error>> {
     let (ended_out, ended) = oneshot::channel();
     let (config, metrics) = (Arc::clone(config), Arc::clone(metrics));
@@ -244,7 +244,7 @@ fn log_level() -> Result<LevelFilter, Box<dyn Error>> {
 }
 
 /// The last document of the run before. A damaged file counts as none: metal-core pushes again within 10 s.
-fn restored(store: &Store) -> Option<Desired> {
+fn restored(store: &StateFile) -> Option<Desired> {
     match store.restore() {
         Ok(Some(KeptDocument { desired, newer })) => {
             if let Some(newer) = newer {

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::metrics::Metrics;
-use crate::state_file::Store;
+use crate::state_file::StateFile;
 use leafboot_core::desired::Desired;
 
 /// The pause before the second attempt to write. Each further pause is twice as long.
@@ -22,7 +22,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The state file, and whether it has the last document.
 pub struct Keeper {
-    store: Store,
+    store: StateFile,
     /// Why the file does not have the last document.
     error: watch::Sender<Option<String>>,
     metrics: Arc<Metrics>,
@@ -30,7 +30,7 @@ pub struct Keeper {
 
 impl Keeper {
     /// A keeper that writes into `store`. Before the first document there is nothing to write.
-    pub fn new(store: Store, metrics: Arc<Metrics>) -> Self {
+    pub fn new(store: StateFile, metrics: Arc<Metrics>) -> Self {
         metrics.state_saved(true);
         Self { store, error: watch::Sender::new(None), metrics }
     }

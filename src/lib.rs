@@ -59,7 +59,7 @@ pub mod internals {
     pub use crate::relay::connection::GRACE;
     pub use crate::relay::port::RelayPort;
     pub use crate::relay::service_state::ServiceState;
-    pub use crate::state_file::Store;
+    pub use crate::state_file::StateFile;
     pub use crate::systemd::Inherited;
     /// What each port must do.
     pub mod port_services {

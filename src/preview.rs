@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::db::{Db, DbError};
 use crate::kernel::links::{self, LinksError};
 use crate::kernel::routes;
-use crate::state_file::{Store, StoreError};
+use crate::state_file::{StateFile, StateFileError};
 use leafboot_core::desired::{
     self, Desired, Document, DocumentError, PortRows, Provenance, Rejected, Rejection,
 };
@@ -39,7 +39,7 @@ pub enum PreviewError {
     Links(#[from] LinksError),
     /// The last accepted document cannot be read.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    StateFile(#[from] StateFileError),
     /// The given document cannot be read.
     #[error("{path}: {source}")]
     File {
@@ -75,7 +75,7 @@ pub async fn run(config: &Settings, document: Option<&Path>) -> Result<Preview, 
     let observed = Observed::new(&snapshot, config);
     let desired = match document {
         Some(path) => read(path, &observed.port_rows(), config)?,
-        None => Store::new(&config.state_directory).restore()?.ok_or(PreviewError::NoDocument)?.desired,
+        None => StateFile::new(&config.state_directory).restore()?.ok_or(PreviewError::NoDocument)?.desired,
     };
     let desired = Desired { provenance: Provenance::Pushed, ..desired };
     // Only the running agent knows which ports were uplinks in the last minute.
@@ -99,7 +99,7 @@ fn read(path: &Path, rows: &PortRows, config: &Settings) -> Result<Desired, Prev
     let document =
         Document::parse(&text).map_err(|source| PreviewError::Document { path: path.to_owned(), source })?;
     // Rejected ports keep what the last accepted document gave them. A missing or damaged file gives them nothing.
-    let before = Store::new(&config.state_directory).restore().ok().flatten().map(|kept| kept.desired);
+    let before = StateFile::new(&config.state_directory).restore().ok().flatten().map(|kept| kept.desired);
     let judged = desired::judge(&document, rows, &config.boot, before.as_ref());
     Ok(Desired::after(before.as_ref(), judged, Instant::now()))
 }

@@ -37,7 +37,7 @@ const WRITE_AGAIN: Duration = Duration::from_secs(2);
 
 /// The states that the reconciler watches.
 #[derive(Clone)]
-pub struct Inputs {
+pub struct ReconcilerInputs {
     /// The desired state; none if metal-core has never pushed a document.
     pub desired: watch::Receiver<Option<Desired>>,
     /// The kernel's devices.
@@ -47,7 +47,7 @@ pub struct Inputs {
 }
 
 /// What the reconciler publishes.
-pub struct Outputs {
+pub struct ReconcilerOutputs {
     /// Every port's state after the last pass.
     pub status: watch::Sender<Status>,
     /// The leaf's `PORT` rows; none while CONFIG_DB cannot be read.
@@ -143,7 +143,7 @@ impl StepWriter<'_> {
 }
 
 /// Reconciles until the process ends.
-pub async fn run(settings: &Settings, mut inputs: Inputs, outputs: Outputs) {
+pub async fn run(settings: &Settings, mut inputs: ReconcilerInputs, outputs: ReconcilerOutputs) {
     let mut memory = PassMemory::default();
     loop {
         let error = match Db::connect(&settings.database_config).await {
@@ -183,8 +183,8 @@ fn condition(error: &DbError) -> Condition {
 async fn run_connected(
     mut db: Db,
     settings: &Settings,
-    inputs: &mut Inputs,
-    outputs: &Outputs,
+    inputs: &mut ReconcilerInputs,
+    outputs: &ReconcilerOutputs,
     memory: &mut PassMemory,
 ) -> Result<(), DbError> {
     info!(database_config = %Path::display(&settings.database_config), "connected to SONiC's databases");
@@ -198,7 +198,7 @@ async fn run_connected(
 }
 
 /// Waits for the next reason to make a pass, at most `look_again`.
-async fn wake(db: &mut Db, inputs: &mut Inputs, look_again: Duration) -> Woke {
+async fn wake(db: &mut Db, inputs: &mut ReconcilerInputs, look_again: Duration) -> Woke {
     // A closed channel means that the process is ending. Then the timer wakes the reconciler.
     tokio::select! {
         Ok(()) = inputs.desired.changed() => Woke::Desired,
@@ -213,8 +213,8 @@ async fn wake(db: &mut Db, inputs: &mut Inputs, look_again: Duration) -> Woke {
 async fn pass(
     db: &mut Db,
     settings: &Settings,
-    inputs: &mut Inputs,
-    outputs: &Outputs,
+    inputs: &mut ReconcilerInputs,
+    outputs: &ReconcilerOutputs,
     memory: &mut PassMemory,
     woke: Woke,
 ) -> Result<(), DbError> {
@@ -293,7 +293,10 @@ fn warn_of_unknown(boot: &Boot, ports: &PortRows) {
 }
 
 /// Publishes a new status, and logs each port whose state has changed.
-fn publish(Outputs { status, metrics, .. }: &Outputs, new: impl FnOnce(&Status) -> Status) {
+fn publish(
+    ReconcilerOutputs { status, metrics, .. }: &ReconcilerOutputs,
+    new: impl FnOnce(&Status) -> Status,
+) {
     let new = new(&status.borrow());
     metrics.ports(&new);
     if status.borrow().anycast != new.anycast {

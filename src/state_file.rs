@@ -13,7 +13,7 @@ use leafboot_core::desired::{Desired, DocumentError, KeptDocument, Now};
 
 /// Why the document could not be written or read.
 #[derive(Debug, Error)]
-pub enum StoreError {
+pub enum StateFileError {
     /// The file system refused.
     #[error("{path}: {source}")]
     Io {
@@ -34,33 +34,34 @@ pub enum StoreError {
 
 /// The agent's state directory.
 #[derive(Debug, Clone)]
-pub struct Store {
+pub struct StateFile {
     directory: PathBuf,
 }
 
-impl Store {
+impl StateFile {
     /// A store in `directory`, which is created with the first file.
     pub fn new(directory: &Path) -> Self {
         Self { directory: directory.to_owned() }
     }
 
     /// The document of the run before; none if there is no file.
-    pub fn restore(&self) -> Result<Option<KeptDocument>, StoreError> {
+    pub fn restore(&self) -> Result<Option<KeptDocument>, StateFileError> {
         let path = self.path();
         match fs::read_to_string(&path) {
             Ok(text) => {
                 let kept = Desired::from_kept(&text, now());
-                kept.map(Some).map_err(|source| StoreError::Damaged { path, source })
+                kept.map(Some).map_err(|source| StateFileError::Damaged { path, source })
             }
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(StoreError::Io { path, source }),
+            Err(source) => Err(StateFileError::Io { path, source }),
         }
     }
 
     /// Writes a document. A crash leaves the old one or the new one.
-    pub fn keep(&self, desired: &Desired) -> Result<(), StoreError> {
+    pub fn keep(&self, desired: &Desired) -> Result<(), StateFileError> {
         let path = self.path();
-        replace(&path, desired.to_kept(now()).as_bytes()).map_err(|source| StoreError::Io { path, source })
+        replace(&path, desired.to_kept(now()).as_bytes())
+            .map_err(|source| StateFileError::Io { path, source })
     }
 
     fn path(&self) -> PathBuf {
@@ -103,7 +104,7 @@ mod tests {
     #[test]
     fn a_document_survives_and_a_damaged_one_is_named() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::new(&directory.path().join("state"));
+        let store = StateFile::new(&directory.path().join("state"));
         assert!(store.restore().unwrap().is_none());
         let port: PortName = "Ethernet0".parse().unwrap();
         let ports = |prefix: &str| BTreeMap::from([(port.clone(), prefix.parse::<BootPrefix>().unwrap())]);

@@ -19,9 +19,9 @@ use acl::RawAcl;
 use ra::RawRa;
 use relay::RawRelay;
 
-pub use acl::Acl;
+pub use acl::AclSettings;
 pub use ra::{domain_name, nat64_prefix};
-pub use relay::Relay;
+pub use relay::RelaySettings;
 
 mod acl;
 mod ra;
@@ -106,11 +106,11 @@ pub struct Settings {
     /// What is booted into.
     pub boot: Boot,
     /// What machines may reach.
-    pub acl: Acl,
+    pub acl: AclSettings,
     /// What is advertised.
     pub ra: RouterVariables,
     /// What is relayed, and where to.
-    pub relay: Relay,
+    pub relay: RelaySettings,
 }
 
 /// The boot VRF and the addresses in it.

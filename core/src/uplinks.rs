@@ -140,7 +140,7 @@ fn facts<E>(
 /// The addresses that machines cannot boot without, each with the device it is reached by and the setting that has it. Servers
 /// that are given by name are left out: they are mostly behind the default route or one of these addresses.
 fn needed_addresses(settings: &Settings) -> impl Iterator<Item = (IpAddr, Option<&str>, &'static str)> {
-    let upstream = |upstream: &relay::Upstream| upstream.origins.clone();
+    let upstream = |upstream: &relay::UpstreamSettings| upstream.origins.clone();
     let servers =
         upstream(&settings.relay.boot_service).into_iter().filter_map(|origin| origin.host().parse().ok());
     let device = settings.relay.boot_service.device.as_deref();

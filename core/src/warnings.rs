@@ -12,7 +12,7 @@ use ipnet::Ipv6Net;
 use crate::acl::{self, Rule, TCP};
 use crate::names::HttpOrigin;
 use crate::settings::Settings;
-use crate::settings::relay::{CacheMode, Upstream};
+use crate::settings::relay::{CacheMode, UpstreamSettings};
 
 /// Why an operator should look at the settings again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,7 +133,7 @@ impl Review<'_> {
         let api = relay.api.as_ref().map(|api| ("relay.api", api));
         let all = [("relay.boot_service", &relay.boot_service)].into_iter().chain(proxied).chain(api);
         let mut warnings = Vec::new();
-        for (key, Upstream { origins, source, device, .. }) in all {
+        for (key, UpstreamSettings { origins, source, device, .. }) in all {
             let is_gateway = |source: &IpAddr| matches!(source, IpAddr::V6(a) if boot.supernet.contains(a));
             let through_vrf = source.is_none() && device.as_deref() == Some(boot.vrf.as_str());
             if through_vrf || source.as_ref().is_some_and(is_gateway) {

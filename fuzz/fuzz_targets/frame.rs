@@ -4,7 +4,7 @@
 
 use leafboot_core::nd::frame;
 use leafboot_core::nd::message::{Advertisement, check_solicitation};
-use leafboot_core::nd::options::Options;
+use leafboot_core::nd::options::RawOptions;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     // A checksum that is wrong hides all that is behind it: then the bytes are a message, not a frame.
@@ -18,5 +18,5 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             assert_eq!(Advertisement::decode(&heard.encode(), &envelope), Ok(heard));
         }
     }
-    Options(bytes).for_each(drop);
+    RawOptions(bytes).for_each(drop);
 });

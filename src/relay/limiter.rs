@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use leafboot_core::names::PortName;
 use leafboot_core::relay::port_limits::{Account, Mute, Work};
-use leafboot_core::settings::Relay;
+use leafboot_core::settings::RelaySettings;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -35,7 +35,7 @@ pub struct PortLimiter {
 
 impl PortLimiter {
     /// The limiter of the port that `lifecycle` is about, with the settings' limit.
-    pub fn new(settings: &Relay, metrics: &Metrics, lifecycle: watch::Receiver<Lifecycle>) -> Self {
+    pub fn new(settings: &RelaySettings, metrics: &Metrics, lifecycle: watch::Receiver<Lifecycle>) -> Self {
         let port = lifecycle.borrow().identity.port.clone();
         Self {
             account: settings.requests.map(Account::new).map(Guarded::new),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use leafboot_core::relay::stale_script::StaleScripts;
-use leafboot_core::settings::Relay;
+use leafboot_core::settings::RelaySettings;
 use leafboot_core::settings::relay::{self, CacheMode};
 use tokio::sync::watch;
 use tokio_rustls::rustls::ServerConfig;
@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 /// The state that all ports share.
 pub struct ServiceState {
     /// The relay's settings.
-    pub settings: Relay,
+    pub settings: RelaySettings,
     /// Answers script and token requests.
     pub boot_service: Upstream,
     /// metal-apiserver; none: there is none.
@@ -43,8 +43,8 @@ pub struct ServiceState {
 
 impl ServiceState {
     /// Everything that the settings name. Connects to nothing yet. Needs a runtime.
-    pub fn new(settings: &Relay, metrics: &Arc<Metrics>) -> Result<Self, TlsError> {
-        let upstream = |name, is_ejected_by_status, settings: &relay::Upstream| {
+    pub fn new(settings: &RelaySettings, metrics: &Arc<Metrics>) -> Result<Self, TlsError> {
+        let upstream = |name, is_ejected_by_status, settings: &relay::UpstreamSettings| {
             let options = Options { name, buffers: Buffers::MANY, host: None, is_ejected_by_status };
             Upstream::new(options, settings, metrics)
         };

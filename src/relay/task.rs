@@ -24,7 +24,7 @@ use leafboot_core::names::PortName;
 use leafboot_core::port_role::Serving;
 use leafboot_core::relay::identity::IngressIdentity;
 use leafboot_core::session::Session;
-use leafboot_core::settings::{Relay, Settings};
+use leafboot_core::settings::{RelaySettings, Settings};
 
 /// How long a process that must end waits for images that are being sent.
 const DRAIN: Duration = Duration::from_secs(60);
@@ -33,7 +33,7 @@ const HTTP: &str = "http";
 const HTTPS: &str = "https";
 
 /// What the relay follows.
-pub struct Inputs {
+pub struct RelayInputs {
     /// What each port must do.
     pub roles: watch::Receiver<PortRoles>,
     /// True when the process must end.
@@ -43,15 +43,15 @@ pub struct Inputs {
 }
 
 /// The relay's sockets on each port.
-pub fn sockets(settings: &Relay) -> Vec<ServiceSocket> {
+pub fn sockets(settings: &RelaySettings) -> Vec<ServiceSocket> {
     let http = ServiceSocket { service: HTTP, number: settings.port };
     let https = settings.tls.as_ref().map(|tls| ServiceSocket { service: HTTPS, number: tls.port });
     [Some(http), https].into_iter().flatten().collect()
 }
 
 /// Serves until the process must end, and then until what is under way has come through.
-pub async fn run(config: Arc<Settings>, metrics: Arc<Metrics>, inputs: Inputs) -> Result<(), TlsError> {
-    let Inputs { mut roles, mut stop, inherited } = inputs;
+pub async fn run(config: Arc<Settings>, metrics: Arc<Metrics>, inputs: RelayInputs) -> Result<(), TlsError> {
+    let RelayInputs { mut roles, mut stop, inherited } = inputs;
     let state = Arc::new(ServiceState::new(&config.relay, &metrics)?);
     let service = RelayService { leaf: config.leaf.clone(), state: Arc::clone(&state) };
     let mut services = PortServices::new(service, inherited);

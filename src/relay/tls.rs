@@ -16,7 +16,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
 use tracing::{info, warn};
 
-use leafboot_core::settings::relay::{CacheMode, Identity, Relay};
+use leafboot_core::settings::relay::{CacheMode, Identity, RelaySettings};
 
 pub mod server_name;
 
@@ -126,7 +126,7 @@ fn stamps(files: &[PathBuf]) -> Stamps {
 }
 
 /// Checks that the TLS files in the settings can be used.
-pub fn check(settings: &Relay) -> Result<(), TlsError> {
+pub fn check(settings: &RelaySettings) -> Result<(), TlsError> {
     settings.tls.as_ref().map(|tls| server(&tls.identity)).transpose()?;
     let cache = Some(&settings.cache.upstream).filter(|_| settings.cache.mode == CacheMode::Proxy);
     for upstream in [&settings.boot_service].into_iter().chain(cache).chain(&settings.api) {

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use leafboot::internals::Metrics;
-use leafboot::internals::reconcile::{self, Inputs, Outputs};
+use leafboot::internals::reconcile::{self, ReconcilerInputs, ReconcilerOutputs};
 use leafboot_core::desired::{Desired, Provenance};
 use leafboot_core::names::{BootPrefix, Mac};
 use leafboot_core::observed::{Link, Links};
@@ -101,9 +101,9 @@ impl FullLeaf {
         let (desired, desired_seen) = watch::channel(Some(all_ports()));
         let (ra, ra_seen) = watch::channel(RaStates::new());
         let (status, status_seen) = watch::channel(Status::default());
-        let inputs = Inputs { desired: desired_seen, links: links_seen, ra: ra_seen };
+        let inputs = ReconcilerInputs { desired: desired_seen, links: links_seen, ra: ra_seen };
         std::thread::spawn(move || {
-            let outputs = Outputs {
+            let outputs = ReconcilerOutputs {
                 status,
                 ports: watch::channel(None).0,
                 unrouted: watch::channel(BTreeSet::new()).0,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use leafboot::internals::Store;
+use leafboot::internals::StateFile;
 use leafboot::internals::ra::memory;
 use leafboot_core::nd::frame::Envelope;
 use leafboot_core::nd::message::Advertisement;
@@ -125,7 +125,7 @@ fn a_renumbered_port_withdraws_its_old_prefix() {
     let before = leafboot.desired.borrow().clone();
     let renumbered = wish_after(&before, [(0, "2001:db8:9::/64".to_owned())].into_iter());
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::new(directory.path());
+    let store = StateFile::new(directory.path());
     store.keep(renumbered.as_ref().unwrap()).unwrap();
     leafboot.desired.send_replace(renumbered);
     let last = machine.advertisement(SOON).expect("a final one for the old prefix");

@@ -148,7 +148,7 @@ pub fn boot_service_of(origins: &[&str]) -> String {
 
 /// A port's relay with a log at the finest level, in this thread and its network namespace.
 fn run(
-    settings: leafboot_core::settings::Relay,
+    settings: leafboot_core::settings::RelaySettings,
     lifecycle: watch::Receiver<Lifecycle>,
     metrics: &Arc<Metrics>,
     log: Sender<String>,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use leafboot::internals::Inherited;
 use leafboot::internals::port_services;
-use leafboot::internals::relay::task::{self, Inputs};
+use leafboot::internals::relay::task::{self, RelayInputs};
 use leafboot_core::observed::Links;
 use leafboot_core::settings::Settings;
 use nix::cmsg_space;
@@ -51,7 +51,7 @@ pub fn relay_process() {
         let mut left = Inherited::receive();
         let inherited = port_services::take_inherited(&mut left, &task::sockets(&config.relay));
         left.retain(|_| false);
-        let inputs = Inputs { roles: roles(&config, desired, links), stop, inherited };
+        let inputs = RelayInputs { roles: roles(&config, desired, links), stop, inherited };
         tokio::select! {
             end = task::run(config, Arc::default(), inputs) => end.unwrap(),
             () = in_boot_vrf(links_out) => {}

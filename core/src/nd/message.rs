@@ -20,7 +20,7 @@ use ipnet::Ipv6Net;
 
 use super::frame::Envelope;
 use super::invalid::Invalid;
-use super::options::{NdOption, Options, Preference, PrefixInformation};
+use super::options::{NdOption, Preference, PrefixInformation, RawOptions};
 
 /// ICMPv6 type of a Router Solicitation (RFC 4861 4.1).
 pub const ROUTER_SOLICITATION: u8 = 133;
@@ -43,7 +43,7 @@ pub fn check_solicitation(message: &[u8], envelope: &Envelope) -> Result<(), Inv
     if from.is_multicast() {
         return Err(Invalid::Source(from));
     }
-    for option in Options(options) {
+    for option in RawOptions(options) {
         if NdOption::is_source_link_layer_address(option?) && from.is_unspecified() {
             return Err(Invalid::SourceFromUnspecified);
         }
@@ -133,7 +133,7 @@ impl Advertisement {
             return Err(Invalid::Source(from));
         }
         let [_, _, _, _, hop_limit, flags, l0, l1, r0, r1, r2, r3, t0, t1, t2, t3] = *fixed;
-        let options: Vec<&[u8]> = Options(options).collect::<Result<_, _>>()?;
+        let options: Vec<&[u8]> = RawOptions(options).collect::<Result<_, _>>()?;
         Ok(Self {
             hop_limit,
             managed: flags & FLAG_M != 0,

@@ -302,9 +302,9 @@ fn decode_names(mut bytes: &[u8]) -> Option<Vec<String>> {
 }
 
 /// The options of a message, each whole, and an error where one has length 0 or runs past the end (RFC 4861 6.1.1).
-pub struct Options<'a>(pub &'a [u8]);
+pub struct RawOptions<'a>(pub &'a [u8]);
 
-impl<'a> Iterator for Options<'a> {
+impl<'a> Iterator for RawOptions<'a> {
     type Item = Result<&'a [u8], Invalid>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use crate::settings::relay::Order;
+use crate::settings::relay::OriginOrder;
 
 /// How long an origin is ejected after its first failure; twice as long after each further one.
 const EJECTION_MIN: Duration = Duration::from_secs(1);
@@ -19,14 +19,14 @@ const EJECTION_MAX: Duration = Duration::from_secs(30);
 /// The health of an upstream's origins, by their index.
 #[derive(Debug)]
 pub struct Health {
-    order: Order,
+    order: OriginOrder,
     /// Where the next balanced round begins.
     next: usize,
-    origins: Vec<Origin>,
+    origins: Vec<OriginState>,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Origin {
+struct OriginState {
     /// Failures since its last answer.
     failures: u32,
     /// Until when it is ejected; none: it is up.
@@ -37,16 +37,16 @@ struct Origin {
 
 impl Health {
     /// `count` origins, all up.
-    pub fn new(order: Order, count: usize) -> Self {
-        Self { order, next: 0, origins: vec![Origin::default(); count] }
+    pub fn new(order: OriginOrder, count: usize) -> Self {
+        Self { order, next: 0, origins: vec![OriginState::default(); count] }
     }
 
     /// All origins in the order in which a request tries them: those that are up, then the ejected ones, soonest due first.
     pub fn choose(&mut self) -> Vec<usize> {
         let count = self.origins.len().max(1);
         let first = match self.order {
-            Order::Listed => 0,
-            Order::Balanced => self.next,
+            OriginOrder::Listed => 0,
+            OriginOrder::Balanced => self.next,
         };
         self.next = (self.next + 1) % count;
         let mut order: Vec<usize> = (0..self.origins.len()).map(|step| (first + step) % count).collect();
@@ -61,7 +61,8 @@ impl Health {
 
     /// The origins that are due for a probe. The caller must probe each once now.
     pub fn due(&mut self, now: Duration) -> Vec<usize> {
-        let is_due = |origin: &Origin| !origin.probing && origin.ejected.is_some_and(|until| until <= now);
+        let is_due =
+            |origin: &OriginState| !origin.probing && origin.ejected.is_some_and(|until| until <= now);
         let due: Vec<usize> = (0..self.origins.len()).filter(|index| is_due(&self.origins[*index])).collect();
         for index in &due {
             self.origins[*index].probing = true;
@@ -72,13 +73,13 @@ impl Health {
     /// An origin gave a complete answer.
     pub fn answered(&mut self, index: usize) {
         if let Some(origin) = self.origins.get_mut(index) {
-            *origin = Origin { probing: origin.probing, ..Origin::default() };
+            *origin = OriginState { probing: origin.probing, ..OriginState::default() };
         }
     }
 
     /// An origin could not be reached, or gave no answer. Failures while it is ejected count as the one that ejected it.
     pub fn failed(&mut self, index: usize, now: Duration) {
-        let is_new = |origin: &&mut Origin| origin.ejected.is_none_or(|until| until <= now);
+        let is_new = |origin: &&mut OriginState| origin.ejected.is_none_or(|until| until <= now);
         if let Some(origin) = self.origins.get_mut(index).filter(is_new) {
             let time = EJECTION_MIN.saturating_mul(1 << origin.failures.min(16)).min(EJECTION_MAX);
             origin.failures = origin.failures.saturating_add(1);
@@ -116,7 +117,7 @@ mod tests {
     #[test]
     fn the_first_that_is_up_is_asked_first() {
         let now = Duration::from_secs(1000);
-        let mut health = Health::new(Order::Listed, 3);
+        let mut health = Health::new(OriginOrder::Listed, 3);
         assert_eq!(health.choose(), [0, 1, 2]);
         health.failed(0, now);
         assert_eq!(health.choose(), [1, 2, 0]);
@@ -131,7 +132,7 @@ mod tests {
 
     #[test]
     fn balanced_origins_take_turns() {
-        let mut health = Health::new(Order::Balanced, 3);
+        let mut health = Health::new(OriginOrder::Balanced, 3);
         assert_eq!(
             [health.choose()[0], health.choose()[0], health.choose()[0], health.choose()[0]],
             [0, 1, 2, 0]
@@ -143,7 +144,7 @@ mod tests {
     #[test]
     fn one_probe_at_a_time_and_longer_pauses_each_time() {
         let start = Duration::from_secs(1000);
-        let mut health = Health::new(Order::Listed, 1);
+        let mut health = Health::new(OriginOrder::Listed, 1);
         let mut now = start;
         for pause in [1, 2, 4, 8, 16, 30, 30] {
             match pause {
@@ -169,7 +170,7 @@ mod tests {
         #[test]
         fn every_origin_is_always_tried(events in prop::collection::vec((0usize..4, 0u8..4, 0u64..40), 0..60)) {
             let start = Duration::from_secs(1000);
-            let mut health = Health::new(Order::Balanced, 4);
+            let mut health = Health::new(OriginOrder::Balanced, 4);
             let mut now = start;
             for (index, event, wait) in events {
                 now += Duration::from_secs(wait);

@@ -15,7 +15,7 @@ const DEFAULT_ACL_TABLE: &str = "LEAFBOOT";
 
 /// What machines may reach beside the relay and the DNS servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Acl {
+pub struct AclSettings {
     /// The boot ACL's name.
     pub table: AclName,
     /// The partition cache: any TCP port.
@@ -37,11 +37,11 @@ pub(super) struct RawAcl {
 
 impl Checker<'_> {
     /// Checks the `[acl]` table.
-    pub(super) fn acl(&self, raw: RawAcl) -> Result<Acl, SettingsError> {
+    pub(super) fn acl(&self, raw: RawAcl) -> Result<AclSettings, SettingsError> {
         let prefixes = |key, raw: Option<Spanned<Vec<String>>>| {
             self.value(key, &raw.unwrap_or_else(|| unwritten(Vec::new())), |texts| prefixes(texts))
         };
-        Ok(Acl {
+        Ok(AclSettings {
             table: self.parsed("acl.table", &or_default(raw.table, DEFAULT_ACL_TABLE))?,
             cache: prefixes("acl.cache", raw.cache)?,
             control_plane: prefixes("acl.control_plane", raw.control_plane)?,

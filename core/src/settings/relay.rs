@@ -16,7 +16,7 @@ use crate::relay::kinds::Routes;
 use crate::relay::pattern::Pattern;
 use upstream::{API, BOOT_SERVICE, CACHE, RawUpstream, RawUpstreamTls};
 
-pub use upstream::{Order, Upstream};
+pub use upstream::{OriginOrder, UpstreamSettings};
 
 mod upstream;
 
@@ -46,7 +46,7 @@ const DEFAULT_PACKETS: (u64, u64) = (4500, 3000);
 
 /// The relay's listeners and what stands behind them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Relay {
+pub struct RelaySettings {
     /// TCP port on every boot port.
     pub port: u16,
     /// TLS beside it.
@@ -64,11 +64,11 @@ pub struct Relay {
     /// How old a last known good boot script may be that is given out while no boot service answers; none: none is.
     pub stale_if_error: Option<Duration>,
     /// Answers boot scripts and token requests.
-    pub boot_service: Upstream,
+    pub boot_service: UpstreamSettings,
     /// Serves kernels, initrds and OS images.
-    pub cache: Cache,
+    pub cache: CacheSettings,
     /// metal-apiserver.
-    pub api: Option<Upstream>,
+    pub api: Option<UpstreamSettings>,
 }
 
 /// The TLS listener on every boot port.
@@ -91,13 +91,13 @@ pub struct Identity {
 
 /// The partition cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cache {
+pub struct CacheSettings {
     /// Its public name: where redirects lead, and the `Host` of proxied requests.
     pub name: HttpOrigin,
     /// How images get to the machines.
     pub mode: CacheMode,
     /// Where proxied requests go.
-    pub upstream: Upstream,
+    pub upstream: UpstreamSettings,
     /// Bytes of memory that shared images may use.
     pub memory: u64,
     /// Limits of proxied images: their packets go through the leaf's CPU.
@@ -201,11 +201,11 @@ struct RawBudget {
 
 impl Checker<'_> {
     /// Checks the `[relay]` table.
-    pub(super) fn relay(&self, raw: RawRelay) -> Result<Relay, SettingsError> {
+    pub(super) fn relay(&self, raw: RawRelay) -> Result<RelaySettings, SettingsError> {
         let api_routed = raw.routes.api.clone().filter(|routes| !routes.get_ref().is_empty());
         let has_tls = raw.tls.is_some();
         let tls_port = raw.tls.as_ref().map(|tls| or_default(tls.port.clone(), DEFAULT_TLS_PORT));
-        let relay = Relay {
+        let relay = RelaySettings {
             port: self.tcp_port("relay.port", raw.port, DEFAULT_PORT)?,
             tls: raw.tls.map(|tls| self.listen_tls(tls)).transpose()?,
             connections: self.value(
@@ -284,7 +284,7 @@ impl Checker<'_> {
         })
     }
 
-    fn cache(&self, raw: RawCache) -> Result<Cache, SettingsError> {
+    fn cache(&self, raw: RawCache) -> Result<CacheSettings, SettingsError> {
         let name = required(
             "relay.cache.name",
             raw.name,
@@ -300,7 +300,7 @@ impl Checker<'_> {
             device: raw.device,
             tls: raw.tls,
         };
-        Ok(Cache {
+        Ok(CacheSettings {
             name: self.value("relay.cache.name", &name, |text| public_name(text))?,
             mode: self.value("relay.cache.mode", &or_default(raw.mode, "redirect"), |mode| {
                 match mode.as_str() {

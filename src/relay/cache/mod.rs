@@ -123,7 +123,7 @@ pub struct PortImages {
 
 impl Images {
     /// Requests nothing yet. Needs a runtime. An error: the files of TLS cannot be used.
-    pub fn new(settings: &relay::Cache, metrics: &Arc<Metrics>) -> Result<Self, TlsError> {
+    pub fn new(settings: &relay::CacheSettings, metrics: &Arc<Metrics>) -> Result<Self, TlsError> {
         let host = HeaderValue::from_str(&settings.name.authority()).ok();
         let upstream = |name, buffers| {
             let options = Options { name, buffers, host: host.clone(), is_ejected_by_status: true };

@@ -32,7 +32,7 @@ impl Scheduler {
         if let Ok(free) = self.free.try_acquire() {
             return free.forget();
         }
-        let _waiting = Waiting::new(&self.waiting);
+        let _waiting = Queued::new(&self.waiting);
         if let Ok(free) = self.free.acquire().await {
             free.forget();
         }
@@ -49,9 +49,9 @@ impl Scheduler {
 }
 
 /// Counts a waiting task until it is dropped.
-struct Waiting<'a>(&'a watch::Sender<usize>);
+struct Queued<'a>(&'a watch::Sender<usize>);
 
-impl<'a> Waiting<'a> {
+impl<'a> Queued<'a> {
     fn new(waiting: &'a watch::Sender<usize>) -> Self {
         waiting.send_if_modified(|waiting| {
             *waiting += 1;
@@ -61,7 +61,7 @@ impl<'a> Waiting<'a> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Queued<'_> {
     fn drop(&mut self) {
         self.0.send_if_modified(|waiting| {
             *waiting -= 1;

@@ -64,7 +64,7 @@ impl Connector {
     /// A connector to `at`. `tls` is used if `at` is an `https` URL.
     pub(super) fn new(
         at: &HttpOrigin,
-        settings: &relay::Upstream,
+        settings: &relay::UpstreamSettings,
         tls: Option<&Arc<Reloaded<ClientConfig>>>,
         buffers: Buffers,
     ) -> Self {

@@ -25,7 +25,7 @@ pub struct HealthMonitor {
 
 impl HealthMonitor {
     /// All origins are up. `upstream` is the upstream's name in logs and metrics.
-    pub fn new(upstream: &'static str, settings: &relay::Upstream, metrics: &Metrics) -> Self {
+    pub fn new(upstream: &'static str, settings: &relay::UpstreamSettings, metrics: &Metrics) -> Self {
         let origins: Vec<String> = settings.origins.iter().map(ToString::to_string).collect();
         let health = watch::Sender::new(Health::new(settings.order, origins.len()));
         let metrics = origins.iter().map(|origin| metrics.origin(upstream, origin)).collect();

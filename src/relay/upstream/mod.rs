@@ -78,7 +78,11 @@ pub struct Upstream {
 
 impl Upstream {
     /// An upstream by its settings. Connects to nothing yet. Needs a runtime, and lives as long as that.
-    pub fn new(options: Options, settings: &relay::Upstream, metrics: &Metrics) -> Result<Self, TlsError> {
+    pub fn new(
+        options: Options,
+        settings: &relay::UpstreamSettings,
+        metrics: &Metrics,
+    ) -> Result<Self, TlsError> {
         let any_tls = settings.origins.iter().any(|origin| origin.is_tls());
         let client = || tls::client(&settings.ca, settings.identity.as_ref()).map(Arc::new);
         let tls = any_tls.then(client).transpose()?;

@@ -30,7 +30,7 @@ impl Origin {
     /// An origin by its upstream's settings. Connects to nothing yet.
     pub(super) fn new(
         at: &HttpOrigin,
-        settings: &relay::Upstream,
+        settings: &relay::UpstreamSettings,
         tls: Option<&Arc<Reloaded<ClientConfig>>>,
         options: &Options,
     ) -> Self {

@@ -22,11 +22,11 @@ const DEFAULT_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// A kind of servers behind the relay: all of them answer the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upstream {
+pub struct UpstreamSettings {
     /// At least one.
     pub origins: Vec<HttpOrigin>,
     /// Which of them is asked.
-    pub order: Order,
+    pub order: OriginOrder,
     /// Until a connection stands, TLS included.
     pub connect_timeout: Duration,
     /// From the request's end to the answer's first byte; none: as long as it takes.
@@ -45,7 +45,7 @@ pub struct Upstream {
 
 /// Which of several origins is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub enum OriginOrder {
     /// The first that is up.
     Listed,
     /// One after the other.
@@ -116,14 +116,18 @@ pub(super) const API: Section = Section {
 
 impl Checker<'_> {
     /// Checks one of the upstream tables.
-    pub(super) fn upstream(&self, section: &Section, raw: RawUpstream) -> Result<Upstream, SettingsError> {
+    pub(super) fn upstream(
+        &self,
+        section: &Section,
+        raw: RawUpstream,
+    ) -> Result<UpstreamSettings, SettingsError> {
         let key = |name: &str| format!("{}.{name}", section.table);
         let origins = required(&key("origins"), raw.origins, section.hint)?;
         let first_byte = or_default(raw.first_byte_timeout, section.default_first_byte);
         let idle = or_default(raw.idle_timeout, section.default_idle);
         let source = raw.source.map(|raw| self.value(&key("source"), &raw, |text| source_address(text)));
         let device = raw.device.map(|raw| self.value(&key("device"), &raw, |name| device_name(name)));
-        Ok(Upstream {
+        Ok(UpstreamSettings {
             origins: self.value(&key("origins"), &origins, |texts| origin_list(texts))?,
             order: self.value(&key("order"), &or_default(raw.order, "listed"), |text| order(text))?,
             connect_timeout: self.connect_timeout(section, raw.connect_timeout)?,
@@ -189,10 +193,10 @@ impl Checker<'_> {
     }
 }
 
-fn order(text: &str) -> Result<Order, String> {
+fn order(text: &str) -> Result<OriginOrder, String> {
     match text {
-        "listed" => Ok(Order::Listed),
-        "balanced" => Ok(Order::Balanced),
+        "listed" => Ok(OriginOrder::Listed),
+        "balanced" => Ok(OriginOrder::Balanced),
         other => Err(format!("{other:?} is not listed or balanced")),
     }
 }
