@@ -6,7 +6,7 @@ use std::fmt::{self, Write};
 
 /// The longest text that is passed on whole, in characters. The longest that somebody means are paths and addresses.
 const TEXT_MAX: usize = 200;
-/// The longest line of the log in bytes: a sentence of leafboot's own with a few text of otherss in it.
+/// The longest line of the log in bytes: a sentence of leafboot's own with a few texts of others in it.
 const LINE_MAX: usize = 4096;
 
 /// A text of somebody else's. It is displayed with each control character escaped (`\n`, `\u{1b}`), and cut when it is

@@ -1,5 +1,7 @@
 //! What leafboot counts, and its text for a scraper. Each metric's name, labels and meaning stand in one of the files
 //! below and nowhere else.
+//!
+//! Must never: have a label with a value that a machine can choose.
 
 use std::sync::atomic::AtomicU64;
 

@@ -8,6 +8,8 @@
 //! | [`poller`] | its wait for all sockets |
 //! | [`port`], [`socket`] | one port, and its packet socket |
 //! | [`memory`] | the file with what was advertised, for the next run |
+//!
+//! Must never: advertise a router on a port that is not served. The final advertisement withdraws it.
 
 pub mod memory;
 pub mod poller;

@@ -9,6 +9,8 @@
 //! `identity_headers`. `peer` is what is known of a connection's machine beside its requests.
 //!
 //! Behind it: `upstream` sends requests to servers, `cache` has images in proxy mode. The policy is `leafboot_core::relay`.
+//!
+//! Must never: forward a request that the policy table does not allow.
 
 pub mod body;
 mod cache;

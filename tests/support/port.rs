@@ -13,13 +13,13 @@ use tokio::sync::watch;
 
 /// A port of `leaf01` that begins to serve.
 pub fn lifecycle(port: &str, prefix: &str) -> watch::Sender<Lifecycle> {
-    let claim = IngressIdentity {
+    let identity = IngressIdentity {
         leaf: "leaf01".to_owned(),
         port: port.parse().unwrap(),
         prefix: prefix.parse().unwrap(),
         session: Session::begin(1, 0xabc).id(),
     };
-    watch::Sender::new(Lifecycle::begin(claim))
+    watch::Sender::new(Lifecycle::begin(identity))
 }
 
 /// Its service on the device of its name in the calling thread's namespace.

@@ -16,7 +16,7 @@ const TRIES: u32 = 10;
 /// The iPXE setting that counts them, over all of the scripts that replace one another.
 const COUNTER: &str = "leafboot-tries";
 
-/// What stands in a machine's way, for its console.
+/// Why a boot script is unavailable, for the machine's console.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unavailable<'a> {
     /// The leaf's name.

@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_is_judged_by_the_time_that_it_kept_us_waiting() {
+    fn only_time_without_room_counts_against_a_reader() {
         let mut min_rate = MinRate::new(1000, ms(2000));
         assert_eq!(min_rate.full(ms(0)), Ok(ms(2000)));
         min_rate.took(100, || ms(500));

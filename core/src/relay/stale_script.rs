@@ -55,7 +55,7 @@ impl StaleScripts {
         }
     }
 
-    /// The script that a port may be given for `target` because of `unavailable`. None: there is none, or it is too old.
+    /// The script that a port may be given for `target` when the boot service is `unavailable`. None: there is none, or it is too old.
     pub fn get(&self, target: &str, unavailable: &Unavailable, now: Duration) -> Option<Vec<u8>> {
         let (at, script) = self.ports.get(unavailable.port)?.1.get(target)?;
         let age = now.saturating_sub(*at);

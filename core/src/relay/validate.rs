@@ -4,7 +4,7 @@
 
 use super::kinds::Kind;
 
-/// A request's head, as far as it is judged here.
+/// A request's head, as far as it is checked here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Head<'a> {
     /// Whether it is HTTP/1.1; otherwise HTTP/1.0.
@@ -54,11 +54,11 @@ fn put<'a>(places: &mut [Option<&'a [u8]>; 2], value: &'a [u8]) {
 /// A `Connection` field names a few headers, and each header is looked for in it.
 const CONNECTION_MAX: usize = 256;
 
-/// Why a request is turned away: its status, and what is wrong.
+/// Why a request is refused: its status, and what is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault(pub u16, pub &'static str);
 
-/// Judges a head. The connection ends after a fault: where the next request would begin is not known.
+/// Checks a head. The connection ends after a fault: where the next request would begin is not known.
 pub fn check(head: &Head) -> Result<(), Fault> {
     // RFC 9112 3.2: none, more than one, and one that is not a host, are all 400.
     match head.hosts {

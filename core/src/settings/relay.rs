@@ -336,8 +336,9 @@ impl Checker<'_> {
     fn min_rate_window(&self, raw: Spanned<String>) -> Result<Duration, SettingsError> {
         match self.time("relay.min_rate_window", raw.clone(), TIMEOUT_MAX)? {
             Some(time) => Ok(time),
-            None => self
-                .value("relay.min_rate_window", &raw, |text| Err(format!("{text} is no time to judge over"))),
+            None => self.value("relay.min_rate_window", &raw, |text| {
+                Err(format!("{text} is no time to measure a rate over"))
+            }),
         }
     }
 
