@@ -100,7 +100,7 @@ fn read(path: &Path, rows: &PortRows, config: &Settings) -> Result<Desired, Prev
         Document::parse(&text).map_err(|source| PreviewError::Document { path: path.to_owned(), source })?;
     // Rejected ports keep what the last accepted document gave them. A missing or damaged file gives them nothing.
     let before = StateFile::new(&config.state_directory).restore().ok().flatten().map(|kept| kept.desired);
-    let judged = desired::judge(&document, rows, &config.boot, before.as_ref());
+    let judged = desired::check_entries(&document, rows, &config.boot, before.as_ref());
     Ok(Desired::after(before.as_ref(), judged, Instant::now()))
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use leafboot_core::acl;
-use leafboot_core::desired::{self, Desired, Document, Judged, PortRows, Provenance};
+use leafboot_core::desired::{self, CheckedEntries, Desired, Document, PortRows, Provenance};
 use leafboot_core::names::{BootPrefix, Mac, PortName};
 use leafboot_core::observed::{Link, Links, Observed, Snapshot};
 use leafboot_core::plan::{self, Facts, Plan, Remedies, Subject};
@@ -181,11 +181,11 @@ fn desired(case: &Path, rows: &PortRows, config: &Settings) -> Option<Desired> {
         Some(body) => {
             let document = Document::parse(body.to_string().as_bytes()).unwrap();
             let before = Desired::after(None, case.ports, Instant::now());
-            desired::judge(&document, rows, &config.boot, Some(&before))
+            desired::check_entries(&document, rows, &config.boot, Some(&before))
         }
         None => case.ports.into(),
     };
-    let Judged { ports, rejected } = judged;
+    let CheckedEntries { ports, rejected } = judged;
     Some(Desired { generation: 1, provenance, ports, old: Default::default(), rejected })
 }
 

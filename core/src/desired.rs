@@ -10,7 +10,7 @@ use crate::names::{BootPrefix, PortName};
 use crate::printable::Printable;
 use crate::settings::Boot;
 
-pub use admission::{Judged, Reason, Rejected, Rejection, judge};
+pub use admission::{CheckedEntries, Reason, Rejected, Rejection, check_entries};
 pub use document::{Document, DocumentError, ENTRIES_MAX, Entry};
 pub use kept::{KeptDocument, Now};
 pub use old_prefixes::{OldPrefix, OldPrefixes};
@@ -106,8 +106,8 @@ impl Desired {
 
     /// The state after a push. It gets a new generation if its ports or its rejected entries differ from those `before`.
     /// Prefixes that ports lose are withdrawn from `now` on.
-    pub fn after(before: Option<&Self>, judged: impl Into<Judged>, now: Instant) -> Self {
-        let Judged { ports, rejected } = judged.into();
+    pub fn after(before: Option<&Self>, judged: impl Into<CheckedEntries>, now: Instant) -> Self {
+        let CheckedEntries { ports, rejected } = judged.into();
         let mut desired =
             Self { generation: 1, provenance: Provenance::Pushed, ports, old: OldPrefixes::new(), rejected };
         let Some(before) = before else { return desired };

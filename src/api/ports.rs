@@ -87,7 +87,7 @@ fn accept(api: &Api, body: &[u8]) -> Result<Desired, Box<Reply>> {
     let document = Document::parse(body).map_err(|error| Box::new(refused(&error)))?;
     let before = api.desired.borrow().clone();
     let judged = match api.ports.borrow().as_ref() {
-        Some(rows) => desired::judge(&document, rows, &api.boot, before.as_ref()),
+        Some(rows) => desired::check_entries(&document, rows, &api.boot, before.as_ref()),
         None => return Err(Box::new(ports_unknown(api))),
     };
     let desired = Desired::after(before.as_ref(), judged, Instant::now());

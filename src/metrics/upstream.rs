@@ -79,7 +79,7 @@ pub struct OriginMetrics {
 
 impl OriginMetrics {
     /// Counts a request. `first_byte`: the time until its answer began; none: it failed.
-    pub fn asked(&self, first_byte: Option<Duration>) {
+    pub fn requested(&self, first_byte: Option<Duration>) {
         match first_byte {
             Some(time) => self.first_byte.observe(time.as_secs_f64()),
             None => {

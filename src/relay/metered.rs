@@ -62,7 +62,7 @@ impl Meter {
     /// Ready with an error when the machine has read too slowly.
     fn poll_stalled(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         loop {
-            let Ok(left) = self.min_rate.full(self.begun.elapsed()) else {
+            let Ok(left) = self.min_rate.stalled(self.begun.elapsed()) else {
                 self.slow_client_disconnects.inc();
                 let reason = "the machine reads more slowly than relay.min_rate";
                 return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, reason));
@@ -101,7 +101,7 @@ impl Filter for Meter {
         match written {
             Poll::Ready(Ok(bytes)) => {
                 self.stalled = None;
-                self.min_rate.took(bytes, || self.begun.elapsed());
+                self.min_rate.sent(bytes, || self.begun.elapsed());
                 self.sent.inc_by(bytes as u64);
                 written
             }

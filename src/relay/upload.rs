@@ -77,7 +77,7 @@ impl UploadLimits {
 impl Monitor for UploadLimits {
     fn received(&mut self, frame: &Frame<Bytes>) {
         let (length, begun) = (frame.data_ref().map_or(0, Bytes::len), self.begun);
-        self.min_rate.took(length, || begun.elapsed());
+        self.min_rate.sent(length, || begun.elapsed());
         (self.waiting, self.overdue) = (None, None);
     }
 
@@ -92,7 +92,7 @@ impl Monitor for UploadLimits {
         loop {
             let now = Instant::now();
             let since = *self.waiting.get_or_insert(now);
-            let Ok(left) = self.min_rate.full(now - self.begun) else {
+            let Ok(left) = self.min_rate.stalled(now - self.begun) else {
                 return Poll::Ready(self.fail(Fault(408, "the body comes too slowly (RFC 9110 15.5.9)")));
             };
             let end = (self.begun + TOTAL_MAX).min(since + IDLE_MAX);

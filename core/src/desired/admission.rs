@@ -18,7 +18,7 @@ use crate::settings::Boot;
 
 /// The result: the ports that are to boot, and the rejected entries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Judged {
+pub struct CheckedEntries {
     /// The ports that are to boot, and the rejected ports that keep what they had.
     pub ports: BTreeMap<PortName, DesiredPort>,
     /// The rejected entries.
@@ -71,7 +71,7 @@ pub enum Reason {
 }
 
 /// Ports without a rejection.
-impl<P: Into<DesiredPort>> From<BTreeMap<PortName, P>> for Judged {
+impl<P: Into<DesiredPort>> From<BTreeMap<PortName, P>> for CheckedEntries {
     fn from(ports: BTreeMap<PortName, P>) -> Self {
         let ports = ports.into_iter().map(|(name, port)| (name, port.into())).collect();
         Self { ports, rejected: Rejected::default() }
@@ -106,8 +106,13 @@ impl fmt::Display for Rejected {
 
 /// Checks every entry. `before` is what was desired until now: a port that has a prefix keeps it against other ports, and a
 /// rejected port keeps what it has.
-pub fn judge(document: &Document, rows: &PortRows, boot: &Boot, before: Option<&Desired>) -> Judged {
-    let mut judged = Judged::default();
+pub fn check_entries(
+    document: &Document,
+    rows: &PortRows,
+    boot: &Boot,
+    before: Option<&Desired>,
+) -> CheckedEntries {
+    let mut judged = CheckedEntries::default();
     let mut wishes: BTreeMap<&PortName, DesiredPort> = BTreeMap::new();
     let mut named: BTreeMap<&PortName, &str> = BTreeMap::new();
     for (name, entry) in &document.entries {
@@ -145,7 +150,7 @@ impl Rejected {
     }
 }
 
-impl Judged {
+impl CheckedEntries {
     /// Gives each port its prefix, unless another port has it. Two /64s overlap only if they are equal, and SONiC would retry
     /// the second for ever (`orchagent/intfsorch.cpp: IntfsOrch::setIntf`).
     ///

@@ -28,18 +28,18 @@ fn boot() -> Boot {
 }
 
 /// What a document with these entries comes to after ports that had something.
-fn judged(before: &[(&str, &str)], entries: &str) -> Judged {
+fn judged(before: &[(&str, &str)], entries: &str) -> CheckedEntries {
     let had = before.iter().map(|(port, prefix)| (port.parse().unwrap(), prefix.parse().unwrap()));
     let before = Desired::after(None, had.collect::<Ports>(), Instant::now());
     let document = Document::parse(format!(r#"{{"ports": {entries}}}"#).as_bytes()).unwrap();
-    judge(&document, &rows(), &boot(), Some(&before))
+    check_entries(&document, &rows(), &boot(), Some(&before))
 }
 
-fn taken(judged: &Judged) -> Vec<(&str, String)> {
+fn taken(judged: &CheckedEntries) -> Vec<(&str, String)> {
     judged.ports.iter().map(|(name, port)| (name.as_str(), port.prefix.to_string())).collect()
 }
 
-fn rejected(judged: &Judged) -> Vec<(&str, Reason)> {
+fn rejected(judged: &CheckedEntries) -> Vec<(&str, Reason)> {
     judged.rejected.iter().map(|(name, rejection)| (name, rejection.reason)).collect()
 }
 
@@ -56,7 +56,7 @@ fn a_prefix_is_taken_or_derived_from_the_ports_index() {
     let expected = [("Ethernet0", "2001:db8:b007:50::/64"), ("Ethernet4", "2001:db8:b007:2::/64")];
     assert_eq!(taken(&judged), expected.map(|(port, prefix)| (port, prefix.to_owned())));
     assert!(judged.rejected.is_empty());
-    assert_eq!(super::tests::judged(&[], "{}"), Judged::default());
+    assert_eq!(super::tests::judged(&[], "{}"), CheckedEntries::default());
 }
 
 #[test]

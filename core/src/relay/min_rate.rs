@@ -22,13 +22,13 @@ pub struct MinRate {
 pub struct TooSlow;
 
 impl MinRate {
-    /// `rate` in bytes per second; 0: any.
+    /// `rate` in bytes per second; 0: no minimum.
     pub fn new(rate: u64, window: Duration) -> Self {
         Self { rate, window, full: None, waited: Duration::ZERO, sent: 0 }
     }
 
     /// The connection took `bytes`. `now` is asked for only if it matters: most connections always have room.
-    pub fn took(&mut self, bytes: usize, now: impl FnOnce() -> Duration) {
+    pub fn sent(&mut self, bytes: usize, now: impl FnOnce() -> Duration) {
         if let Some(since) = self.full.take() {
             self.waited += now().saturating_sub(since);
         }
@@ -36,7 +36,7 @@ impl MinRate {
     }
 
     /// The connection has no room. Returns how long it may stay so.
-    pub fn full(&mut self, now: Duration) -> Result<Duration, TooSlow> {
+    pub fn stalled(&mut self, now: Duration) -> Result<Duration, TooSlow> {
         let since = *self.full.get_or_insert(now);
         let waited = self.waited + now.saturating_sub(since);
         if waited < self.window {
@@ -61,22 +61,22 @@ mod tests {
     #[test]
     fn only_time_without_room_counts_against_a_reader() {
         let mut min_rate = MinRate::new(1000, ms(2000));
-        assert_eq!(min_rate.full(ms(0)), Ok(ms(2000)));
-        min_rate.took(100, || ms(500));
+        assert_eq!(min_rate.stalled(ms(0)), Ok(ms(2000)));
+        min_rate.sent(100, || ms(500));
         // Ten seconds in which there was nothing to send.
-        assert_eq!(min_rate.full(ms(10_500)), Ok(ms(1500)));
-        min_rate.took(1900, || ms(11_000));
-        assert_eq!(min_rate.full(ms(11_000)), Ok(ms(1000)));
-        assert_eq!(min_rate.full(ms(12_000)), Ok(ms(2000)), "2000 bytes in 2 s are enough");
-        min_rate.took(1999, || ms(12_001));
-        assert_eq!(min_rate.full(ms(12_001)), Ok(ms(1999)));
-        assert_eq!(min_rate.full(ms(14_000)), Err(TooSlow), "1999 are not");
+        assert_eq!(min_rate.stalled(ms(10_500)), Ok(ms(1500)));
+        min_rate.sent(1900, || ms(11_000));
+        assert_eq!(min_rate.stalled(ms(11_000)), Ok(ms(1000)));
+        assert_eq!(min_rate.stalled(ms(12_000)), Ok(ms(2000)), "2000 bytes in 2 s are enough");
+        min_rate.sent(1999, || ms(12_001));
+        assert_eq!(min_rate.stalled(ms(12_001)), Ok(ms(1999)));
+        assert_eq!(min_rate.stalled(ms(14_000)), Err(TooSlow), "1999 are not");
     }
 
     #[test]
     fn with_no_least_rate_nobody_is_too_slow() {
         let mut min_rate = MinRate::new(0, ms(1));
-        assert_eq!(min_rate.full(ms(0)), Ok(ms(1)));
-        assert_eq!(min_rate.full(ms(1000)), Ok(ms(1)));
+        assert_eq!(min_rate.stalled(ms(0)), Ok(ms(1)));
+        assert_eq!(min_rate.stalled(ms(1000)), Ok(ms(1)));
     }
 }

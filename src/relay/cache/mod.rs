@@ -84,9 +84,9 @@ pub enum ImageError {
 
 impl ImageError {
     /// Whether there was a response that cannot be used (502, RFC 9110 15.6.3), and not just none for now (503).
-    pub fn is_of_an_answer(&self) -> bool {
+    pub fn is_bad_answer(&self) -> bool {
         match self {
-            Self::Upstream(error) => error.is_of_an_answer(),
+            Self::Upstream(error) => error.is_bad_answer(),
             Self::Unusable(_) | Self::NoLength => true,
             Self::Transfer(_) => false,
         }

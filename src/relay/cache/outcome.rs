@@ -32,7 +32,7 @@ impl Outcome {
     /// The outcome of a request that failed.
     pub fn failed(error: &UpstreamError) -> Self {
         let reason = error.to_string().into();
-        if error.is_of_an_answer() { Self::Unusable(reason) } else { Self::Failed(reason) }
+        if error.is_bad_answer() { Self::Unusable(reason) } else { Self::Failed(reason) }
     }
 }
 

@@ -37,6 +37,6 @@ pub async fn respond(context: &RequestContext<'_>, incoming: Incoming) -> Respon
             answer.map(|body| Body::coming(Monitored::new(body, presence)))
         }
         (Err(_), Some(fault)) => responses::invalid(fault),
-        (Err(error), None) => context.failed(Kind::Api, "metal-apiserver", &error, error.is_of_an_answer()),
+        (Err(error), None) => context.failed(Kind::Api, "metal-apiserver", &error, error.is_bad_answer()),
     }
 }

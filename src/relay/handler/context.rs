@@ -93,18 +93,18 @@ impl<'a> RequestContext<'a> {
         }
     }
 
-    /// The response when a request to a server failed. `is_of_an_answer`: there was an answer that cannot be used, so
+    /// The response when a request to a server failed. `is_bad_answer`: there was an answer that cannot be used, so
     /// asking again is of no use.
     pub fn failed(
         &self,
         kind: Kind,
         server: &str,
         error: &dyn Display,
-        is_of_an_answer: bool,
+        is_bad_answer: bool,
     ) -> Response<Body> {
         let reason = format!("the {server}: {error}");
         self.warn(kind, &reason);
-        if is_of_an_answer {
+        if is_bad_answer {
             return responses::text(StatusCode::BAD_GATEWAY, format!("{}\n", self.told(&reason)));
         }
         self.unavailable(kind, &reason)

@@ -66,7 +66,7 @@ impl RequestContext<'_> {
 
     /// The machine's headers that are forwarded. None of them is one of leafboot's own.
     pub fn forwarded_headers(&self, kind: Kind) -> HeaderMap {
-        let connection = connection(&self.parts.headers);
+        let connection = connection_options(&self.parts.headers);
         let headers = self.parts.headers.iter();
         let passing = headers.filter(|(name, _)| forwarded::passes(kind, name.as_str(), &connection));
         let mut all = HeaderMap::new();
@@ -78,7 +78,7 @@ impl RequestContext<'_> {
 }
 
 /// A whole answer with the headers that mean something to a machine.
-pub fn passed_on(answer: Response<Bytes>) -> Response<Body> {
+pub fn response_of(answer: Response<Bytes>) -> Response<Body> {
     let mut response = Response::new(Body::Here(answer.body().clone()));
     *response.status_mut() = answer.status();
     let answered = answer.headers();
@@ -93,7 +93,7 @@ pub fn passed_on(answer: Response<Bytes>) -> Response<Body> {
 
 /// Removes the headers that were for the connection to the server only (RFC 9110 7.6.1).
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let connection = connection(headers);
+    let connection = connection_options(headers);
     let is_hop_by_hop = |name: &str| forwarded::is_hop_by_hop(name) || forwarded::is_named(&connection, name);
     let names: Vec<HeaderName> =
         headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned().collect();
@@ -103,7 +103,7 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// The values of a `Connection` field as one text.
-fn connection(headers: &HeaderMap) -> String {
+fn connection_options(headers: &HeaderMap) -> String {
     let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     values.collect::<Vec<_>>().join(",")
 }

@@ -31,6 +31,6 @@ async fn relay(context: &RequestContext<'_>, images: &PortImages) -> Response<Bo
     let transfer = context.port.state.image_transfers.subscribe();
     match images.respond(request).await {
         Ok(answer) => answer.map(|body| monitored::with_alive(body, transfer)),
-        Err(error) => context.failed(Kind::Image, "partition cache", &error, error.is_of_an_answer()),
+        Err(error) => context.failed(Kind::Image, "partition cache", &error, error.is_bad_answer()),
     }
 }

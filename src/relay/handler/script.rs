@@ -15,7 +15,7 @@ use super::super::body::Body;
 use super::super::lifecycle::Lifecycle;
 use super::super::responses;
 use super::context::RequestContext;
-use super::forward::passed_on;
+use super::forward::response_of;
 
 /// When a connection must end, for how long a script is still waited for: less than the connection's grace period.
 const LAST_WAIT: Duration = Duration::from_secs(4);
@@ -25,7 +25,7 @@ pub async fn respond(context: &RequestContext<'_>) -> Response<Body> {
     match fetch(context).await {
         Ok(answer) => {
             keep(context, answer.body());
-            passed_on(answer)
+            response_of(answer)
         }
         Err(reason) => {
             context.warn(Kind::Script, &reason);
@@ -39,7 +39,7 @@ async fn fetch(context: &RequestContext<'_>) -> Result<Response<Bytes>, String> 
     let boot_service = &context.port.state.boot_service;
     let answer = tokio::select! {
         biased;
-        answer = context.fetch(boot_service, Kind::Script, |answer| flaw(answer).is_none()) => {
+        answer = context.fetch(boot_service, Kind::Script, |answer| why_unusable(answer).is_none()) => {
             answer.map_err(|error| format!("the boot service: {error}"))?
         }
         // No script at all would be a dead end.
@@ -47,7 +47,7 @@ async fn fetch(context: &RequestContext<'_>) -> Result<Response<Bytes>, String> 
             return Err("the boot service: it has not answered, and the relay ends".to_owned());
         }
     };
-    match flaw(&answer) {
+    match why_unusable(&answer) {
         None => Ok(answer),
         Some(flaw) => Err(format!("the boot service {flaw}")),
     }
@@ -61,7 +61,7 @@ async fn must_end(context: &RequestContext<'_>) {
 }
 
 /// What is wrong with an answer to a request for a script, as it goes on after "the boot service".
-fn flaw(answer: &Response<Bytes>) -> Option<String> {
+fn why_unusable(answer: &Response<Bytes>) -> Option<String> {
     match answer.status() {
         StatusCode::OK if answer.body().is_empty() => Some("gives an empty script".to_owned()),
         // No machine asked for it, and iPXE would not decode it.

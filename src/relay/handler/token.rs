@@ -7,12 +7,12 @@ use leafboot_core::relay::kinds::Kind;
 
 use super::super::body::Body;
 use super::context::RequestContext;
-use super::forward::passed_on;
+use super::forward::response_of;
 
 /// Responds to a request for a token.
 pub async fn respond(context: &RequestContext<'_>) -> Response<Body> {
     match context.fetch(&context.port.state.boot_service, Kind::Token, |_| true).await {
-        Ok(answer) => passed_on(answer),
-        Err(error) => context.failed(Kind::Token, "boot service", &error, error.is_of_an_answer()),
+        Ok(answer) => response_of(answer),
+        Err(error) => context.failed(Kind::Token, "boot service", &error, error.is_bad_answer()),
     }
 }

@@ -63,7 +63,7 @@ pub enum UpstreamError {
 
 impl UpstreamError {
     /// Whether there was an answer that cannot be used (502, RFC 9110 15.6.3), rather than no answer for now (503).
-    pub fn is_of_an_answer(&self) -> bool {
+    pub fn is_bad_answer(&self) -> bool {
         matches!(self, Self::Unusable { .. } | Self::TooLong { .. })
     }
 }

@@ -100,7 +100,7 @@ impl HealthMonitor {
 
     fn count(&self, index: usize, first_byte: Option<Duration>) {
         if let Some(metrics) = self.metrics.get(index) {
-            metrics.asked(first_byte);
+            metrics.requested(first_byte);
         }
     }
 
