@@ -53,6 +53,12 @@ pub fn journal(lab: &Lab) -> Result<String, Error> {
     lab.leaf.run(&["journalctl", "--no-pager", "-o", "cat", "-u", "leafboot"])
 }
 
+/// The warnings and errors that the service itself has logged.
+pub fn warnings(lab: &Lab) -> Result<String, Error> {
+    let only = ["_SYSTEMD_UNIT=leafboot.service", "-p", "warning"];
+    lab.leaf.run(&[&["journalctl", "--no-pager", "-o", "cat"][..], &only].concat())
+}
+
 /// What systemd says about the service.
 pub fn property(lab: &Lab, name: &str) -> Result<String, Error> {
     let value = lab.leaf.run(&["systemctl", "show", "--value", "-p", name, "leafboot"])?;
