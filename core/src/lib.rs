@@ -12,6 +12,7 @@
 //! | [`observed`], [`uplinks`] | what SONiC's databases and the kernel show |
 //! | [`acl`], [`plan`], [`refused_writes`] | the boot ACL; the next writes to CONFIG_DB, or what they wait for |
 //! | [`port_role`], [`session`], [`status`] | what each port must do now; boot sessions; what is reported |
+//! | [`attempt`], [`probe`] | boot attempts and their stages; what the leaf asks by itself |
 //! | [`nd`], [`ra`] | the wire format of neighbour discovery; Router Advertisements, and when they are sent |
 //! | [`rate_limit`], [`relay`] | rates; the relay's policy |
 //!
@@ -25,6 +26,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests need an instant to begin with"))]
 
 pub mod acl;
+pub mod attempt;
 pub mod desired;
 pub mod names;
 pub mod nd;
@@ -32,6 +34,7 @@ pub mod observed;
 pub mod plan;
 pub mod port_role;
 pub mod printable;
+pub mod probe;
 pub mod ra;
 pub mod rate_limit;
 pub mod refused_writes;

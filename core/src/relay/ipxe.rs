@@ -5,6 +5,8 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::names::PortName;
 
 /// How iPXE knows a script: one of these, and white space (iPXE `script.c: script_probe`).
@@ -42,6 +44,60 @@ pub fn is_script(bytes: &[u8]) -> bool {
         let rest = bytes.strip_prefix(*magic);
         rest.and_then(<[u8]>::first).is_some_and(|next| next.is_ascii_whitespace() || *next == b'\x0b')
     })
+}
+
+/// The images that a boot script names, by their paths.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScriptImages {
+    kernel: Option<Box<str>>,
+    initrds: Vec<Box<str>>,
+}
+
+impl ScriptImages {
+    /// The most initrds that are looked for.
+    const INITRDS_MAX: usize = 4;
+    /// The longest path that is looked for, in bytes.
+    const PATH_MAX: usize = 96;
+
+    /// The images of a script's `kernel` and `initrd` commands. A URL with a variable in it is passed over.
+    pub fn of(script: &[u8]) -> Self {
+        let mut images = Self::default();
+        for line in String::from_utf8_lossy(script).lines() {
+            let mut words = line.split_whitespace();
+            let command = words.next();
+            let url = words.find(|word| !word.starts_with("--"));
+            let Some(path) = url.and_then(path_of) else { continue };
+            match command {
+                Some("kernel") => images.kernel = Some(path.into()),
+                Some("initrd" | "module" | "imgfetch") if images.initrds.len() < Self::INITRDS_MAX => {
+                    images.initrds.push(path.into());
+                }
+                _ => {}
+            }
+        }
+        images
+    }
+
+    /// Whether a request's path is the kernel's.
+    pub fn is_kernel(&self, path: &str) -> bool {
+        self.kernel.as_deref() == Some(path)
+    }
+
+    /// Whether a request's path is an initrd's.
+    pub fn is_initrd(&self, path: &str) -> bool {
+        self.initrds.iter().any(|initrd| &**initrd == path)
+    }
+}
+
+/// The path of a URL, or of a reference that begins with a path.
+fn path_of(url: &str) -> Option<&str> {
+    let path = match url.split_once("://") {
+        Some((_, rest)) => &rest[rest.find('/')?..],
+        None => url,
+    };
+    let path = path.split(['?', '#']).next()?;
+    let is_usable = path.starts_with('/') && path.len() <= ScriptImages::PATH_MAX && !path.contains('$');
+    is_usable.then_some(path)
 }
 
 /// A script that prints what is wrong, waits, and asks for `target` (path and query) again. `--replace` and `--autofree`
@@ -158,6 +214,18 @@ mod tests {
         {
             assert!(!is_script(other), "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_script_names_its_images() {
+        let script = b"#!ipxe\nkernel --name k http://[2001:db8::90]:80/metal-stack/kernel?x ip=dhcp\n\
+            initrd /metal-hammer/initrd.img.lz4\ninitrd ${base}/x\nboot\n";
+        let images = ScriptImages::of(script);
+        assert!(!images.is_kernel("k") && !images.is_initrd("/x"));
+        assert!(images.is_initrd("/metal-hammer/initrd.img.lz4"));
+        let script = b"#!ipxe\nkernel http://cache/metal-stack/kernel console=ttyS0\n";
+        assert!(ScriptImages::of(script).is_kernel("/metal-stack/kernel"));
+        assert_eq!(ScriptImages::of(&[0xff; 100]), ScriptImages::default());
     }
 
     #[test]
