@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::Mac;
 
-pub use event::{Event, Limit, RequestEvent, Solicitor};
+pub use event::{Event, Limit, RequestEvent};
 pub use history::{Changes, PortHistory};
 pub use id::AttemptId;
 pub use kept::{KeptAttempts, KeptAttemptsError};
-pub use stage::{Detail, Outcome, Stage, StageRecord, UpstreamProblem};
+pub use stage::{Detail, Outcome, RequestRecord, Solicitor, Stage, StageRecord, UpstreamProblem};
 pub use text::Text;
 
 mod event;

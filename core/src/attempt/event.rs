@@ -62,18 +62,6 @@ pub struct RequestEvent {
     pub images: Option<ScriptImages>,
 }
 
-/// Who has sent a Router Solicitation, as far as it shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Solicitor {
-    /// UEFI firmware: it solicits from `::`. iPXE and Linux solicit from a link-local address.
-    Firmware,
-    /// iPXE, or firmware with an address: before a kernel was asked for.
-    Ipxe,
-    /// Linux: after a kernel was asked for.
-    Linux,
-}
-
 /// Which limit a machine exceeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -86,16 +74,6 @@ pub enum Limit {
     MinRate,
     /// Router Solicitations.
     Solicitations,
-}
-
-impl fmt::Display for Solicitor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Firmware => "firmware",
-            Self::Ipxe => "iPXE",
-            Self::Linux => "Linux",
-        })
-    }
 }
 
 impl fmt::Display for Limit {

@@ -14,8 +14,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Event, Limit, RequestEvent, Solicitor};
-use super::stage::{Detail, Stage, StageRecord};
+use super::event::{Event, Limit, RequestEvent};
+use super::stage::{Detail, Solicitor, Stage, StageRecord};
 use super::text::Text;
 use super::{Attempt, AttemptEnd, AttemptId, Moment, Now};
 use crate::relay::ipxe::ScriptImages;
@@ -189,9 +189,8 @@ impl PortHistory {
             Some(images) if images.is_kernel(path) => Stage::Kernel,
             Some(images) if images.is_initrd(path) => Stage::Initrd,
             _ => {
-                let is_other = |record: &StageRecord| match &record.detail {
-                    Detail::Request(kernel) => kernel.path.as_str() != path,
-                    _ => false,
+                let is_other = |record: &StageRecord| {
+                    record.detail.request().is_some_and(|kernel| kernel.path.as_str() != path)
                 };
                 let kernel = self.current().and_then(|attempt| attempt.stage(Stage::Kernel));
                 if kernel.is_some_and(is_other) { Stage::Initrd } else { Stage::Kernel }
@@ -214,9 +213,11 @@ impl PortHistory {
         match solicitor {
             Solicitor::Firmware => self.has_reached(|stage| stage >= Stage::Script),
             // An error script has iPXE solicit again (`relay::ipxe: retry`).
-            Solicitor::Ipxe => self.current().and_then(|attempt| attempt.stage(Stage::Script)).is_some_and(
-                |record| matches!(&record.detail, Detail::Request(request) if request.outcome.is_success()),
-            ),
+            Solicitor::Ipxe => {
+                self.current().and_then(|attempt| attempt.stage(Stage::Script)).is_some_and(|record| {
+                    record.detail.request().is_some_and(|request| request.outcome.is_success())
+                })
+            }
             Solicitor::Linux => false,
         }
     }

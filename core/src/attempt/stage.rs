@@ -8,7 +8,6 @@ use std::net::Ipv6Addr;
 use serde::{Deserialize, Serialize};
 
 use super::Moment;
-use super::event::Solicitor;
 use super::text::Text;
 
 /// A stage of a boot, in the order of a boot.
@@ -167,6 +166,25 @@ pub enum UpstreamProblem {
     Ending,
 }
 
+/// Who has sent a Router Solicitation, as far as it shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Solicitor {
+    /// UEFI firmware: it solicits from `::`. iPXE and Linux solicit from a link-local address.
+    Firmware,
+    /// iPXE, or firmware with an address: before a kernel was asked for.
+    Ipxe,
+    /// Linux: after a kernel was asked for.
+    Linux,
+}
+
+impl Detail {
+    /// What is recorded of a request, if it was one.
+    pub fn request(&self) -> Option<&RequestRecord> {
+        if let Self::Request(request) = self { Some(request) } else { None }
+    }
+}
+
 impl Outcome {
     /// Whether the machine got what it asked for.
     pub fn is_success(&self) -> bool {
@@ -175,6 +193,16 @@ impl Outcome {
             Self::Redirected => true,
             Self::Refused { .. } | Self::Failed { .. } => false,
         }
+    }
+}
+
+impl fmt::Display for Solicitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Firmware => "firmware",
+            Self::Ipxe => "iPXE",
+            Self::Linux => "Linux",
+        })
     }
 }
 

@@ -1,3 +1,5 @@
+//! The rules of attempts, boot by boot.
+
 use std::net::Ipv6Addr;
 
 use proptest::prelude::*;
@@ -182,15 +184,12 @@ fn an_attempt_has_at_most_a_kilobyte_and_a_half() {
     }
     assert_eq!(port.history.attempts().len(), ATTEMPTS_MAX);
     assert_eq!(port.history.total(), 1000);
-    let texts = |record: &StageRecord| match &record.detail {
-        Detail::Request(request) => {
-            let reason = match &request.outcome {
-                Outcome::Failed { reason, .. } => reason.as_str().len(),
-                _ => 0,
-            };
+    let texts = |record: &StageRecord| {
+        record.detail.request().map_or(0, |request| {
+            let reason =
+                if let Outcome::Failed { reason, .. } = &request.outcome { reason.as_str().len() } else { 0 };
             size_of::<RequestRecord>() + reason + request.path.as_str().len() + request.request.as_str().len()
-        }
-        _ => 0,
+        })
     };
     for attempt in port.history.attempts() {
         let stages: usize =
