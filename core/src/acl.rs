@@ -1,4 +1,4 @@
-//! Pure: the boot ACL: the rules that decide what a machine on a boot port can reach.
+//! The boot ACL: the rules that decide what a machine on a boot port can reach.
 //!
 //! All boot ports share one L3V6 ingress table. Its rules are few and the same for every port, except the rules that open a
 //! port's own gateway. SONiC binds the table to the ports in its port list.

@@ -11,7 +11,7 @@ use crate::printable::Printable;
 use crate::settings::Boot;
 
 pub use admission::{CheckedEntries, Reason, Rejected, Rejection, check_entries};
-pub use document::{Document, DocumentError, ENTRIES_MAX, Entry};
+pub use document::{Document, DocumentError, ENTRIES_MAX, PortEntry};
 pub use kept::{KeptDocument, Now};
 pub use old_prefixes::{OldPrefix, OldPrefixes};
 
@@ -106,8 +106,8 @@ impl Desired {
 
     /// The state after a push. It gets a new generation if its ports or its rejected entries differ from those `before`.
     /// Prefixes that ports lose are withdrawn from `now` on.
-    pub fn after(before: Option<&Self>, judged: impl Into<CheckedEntries>, now: Instant) -> Self {
-        let CheckedEntries { ports, rejected } = judged.into();
+    pub fn after(before: Option<&Self>, checked: impl Into<CheckedEntries>, now: Instant) -> Self {
+        let CheckedEntries { ports, rejected } = checked.into();
         let mut desired =
             Self { generation: 1, provenance: Provenance::Pushed, ports, old: OldPrefixes::new(), rejected };
         let Some(before) = before else { return desired };

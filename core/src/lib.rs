@@ -1,24 +1,24 @@
-//! What leafboot decides: pure logic without I/O, clock and randomness. Time and random numbers are arguments.
+//! leafboot's decisions: pure logic without I/O, clock and randomness. Time and random numbers are arguments.
 //!
 //! `Cargo.toml` has no runtime, socket, database or log library, and `clippy.toml` forbids those of the standard library:
 //! the compiler keeps this package pure. The package `leafboot` does the I/O.
 //!
 //! | module | what it owns |
 //! |---|---|
-//! | [`names`], [`printable`] | checked names and addresses; text that is safe to print |
-//! | [`settings`], [`warnings`] | the settings file: checked values, and what looks wrong when values are read together |
-//! | [`desired`] | what metal-core pushes: which ports boot, and with which prefix |
-//! | [`rows`], [`row_index`], [`scan_pace`] | SONiC's tables and keys; which keys are read, and how fast they are searched |
-//! | [`observed`], [`uplinks`] | what SONiC's databases and the kernel show |
-//! | [`acl`], [`plan`], [`refused_writes`] | the boot ACL; the next writes to CONFIG_DB, or what they wait for |
-//! | [`port_role`], [`session`], [`status`] | what each port must do now; boot sessions; what is reported |
-//! | [`attempt`], [`probe`] | boot attempts and their stages; what the leaf asks by itself |
+//! | [`names`], [`printable`] | checked names and addresses; other programs' text, made safe to print |
+//! | [`settings`], [`warnings`] | the checked settings file; warnings about combinations of valid settings |
+//! | [`desired`] | the pushed document: which ports boot, and with which prefix |
+//! | [`rows`], [`row_index`], [`scan_pace`] | SONiC's tables and keys; the keys to read, and the pace of the scans that find them |
+//! | [`observed`], [`uplinks`] | the state that SONiC's databases and the kernel show |
+//! | [`acl`], [`plan`], [`refused_writes`] | the boot ACL; the next writes to CONFIG_DB, and the reasons to wait |
+//! | [`port_role`], [`session`], [`status`] | the role of each port; boot sessions; the reported status |
+//! | [`attempt`], [`probe`] | boot attempts and their stages; the requests that the leaf sends by itself |
 //! | [`nd`], [`ra`] | the wire format of neighbour discovery; Router Advertisements, and when they are sent |
-//! | [`rate_limit`], [`relay`] | rates; the relay's policy |
+//! | [`rate_limit`], [`relay`] | the rate limiter; the relay's policy |
 //!
 //! Must never: do I/O, read a clock, draw a random number, or log.
 
-// Nobody may allow in one file what `clippy.toml` forbids.
+// `forbid`: no file can allow again what `clippy.toml` forbids.
 #![cfg_attr(
     not(test),
     forbid(clippy::disallowed_types, clippy::disallowed_methods, clippy::disallowed_macros)

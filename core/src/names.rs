@@ -1,4 +1,4 @@
-//! The words of the domain as checked types: a value of one of these is legal wherever it is used.
+//! Checked types for the names and addresses of the domain: a value of one of these types is always valid.
 //!
 //! Must never: know a database, a socket or a clock.
 
@@ -24,7 +24,7 @@ mod origin;
 /// Longest name of a kernel network device in bytes (Linux `IFNAMSIZ` less its terminator).
 const DEVICE_NAME_MAX: usize = 15;
 
-/// A word that is not what it should be; the message says what a legal one looks like.
+/// Why a text is not a valid name. The message says what a valid name looks like.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NameError {
     /// Not a front-panel port's SONiC name.
@@ -39,7 +39,7 @@ pub enum NameError {
     /// Not a loopback's name.
     #[error("\"{}\" is not a loopback's name: expected Loopback followed by 1 to 3 digits", Printable(.0))]
     Loopback(String),
-    /// Not a VRF name that SONiC takes.
+    /// Not a VRF name that SONiC accepts.
     #[error(
         "\"{}\" is not a VRF name: expected Vrf followed by letters, digits, - or _, at most 15 characters",
         Printable(.0)
@@ -47,8 +47,8 @@ pub enum NameError {
     Vrf(String),
 }
 
-/// A front-panel port by its SONiC name (`Ethernet4`). Ports are in the order in which people count them: `Ethernet8` comes
-/// before `Ethernet12`.
+/// A front-panel port by its SONiC name (`Ethernet4`). Ports are ordered by their number: `Ethernet8` comes before
+/// `Ethernet12`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PortName(String);
@@ -62,7 +62,7 @@ impl PortName {
 
 impl Ord for PortName {
     fn cmp(&self, other: &Self) -> Ordering {
-        // A longer number is a larger one, unless it begins with zeros: such names are behind, and none of SONiC's.
+        // A longer number is a larger number, unless it begins with zeros. SONiC has no such names.
         (self.0.len(), &self.0).cmp(&(other.0.len(), &other.0))
     }
 }
@@ -104,8 +104,8 @@ impl fmt::Display for PortName {
     }
 }
 
-/// A VRF's name. SONiC takes a name for a VRF only if it starts with `Vrf`
-/// (`cfgmgr/intfmgr.cpp: IntfMgr::isIntfStateOk`), and the kernel needs it to fit a device name.
+/// A VRF's name. SONiC accepts only names that start with `Vrf` (`cfgmgr/intfmgr.cpp: IntfMgr::isIntfStateOk`), and the
+/// kernel limits the length of device names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct VrfName(String);
 
@@ -167,10 +167,10 @@ pub enum PrefixError {
     /// Not an IPv6 prefix at all.
     #[error("\"{}\" is not an IPv6 prefix such as 2001:db8:b007::/64", Printable(.0))]
     Syntax(String),
-    /// Bits behind the prefix length are set.
-    #[error("{0} has bits set behind its length: did you mean {1}?")]
+    /// Bits after the prefix length are set.
+    #[error("{0} has bits set after its prefix length: did you mean {1}?")]
     HostBits(Ipv6Net, Ipv6Net),
-    /// A port's prefix must be a /64, or SLAAC does not form an address (RFC 4862 5.5.3 d).
+    /// A port's prefix must be a /64: otherwise SLAAC forms no address (RFC 4862 5.5.3 d).
     #[error("{0} is not a /64: machines form their address by SLAAC, which needs 64 bits")]
     NotSlash64(Ipv6Net),
     /// A leaf's prefix must hold at least one /64.
@@ -178,7 +178,7 @@ pub enum PrefixError {
     TooLong(Ipv6Net),
     /// An anycast address that no machine could reach.
     #[error(
-        "{0} is the first address of its prefix, and caclmgrd drops whatever goes to that: write a /127 or shorter with a later address, such as 2001:db8:ffff:1::1/127"
+        "{0} is the first address of its prefix, and caclmgrd drops packets to it: write a /127 or shorter with a later address, such as 2001:db8:ffff:1::1/127"
     )]
     Dropped(Ipv6Net),
     /// Multicast, link-local, loopback or unspecified space.
@@ -186,7 +186,7 @@ pub enum PrefixError {
     NotUnicast(Ipv6Net),
 }
 
-/// The prefix itself, unless bits behind its length are set: then somebody meant another.
+/// Returns the prefix unless bits after its length are set: then the author probably meant another prefix.
 pub fn without_host_bits(net: Ipv6Net) -> Result<Ipv6Net, PrefixError> {
     if net.trunc() == net { Ok(net) } else { Err(PrefixError::HostBits(net, net.trunc())) }
 }
@@ -221,7 +221,7 @@ impl BootPrefix {
         Ipv6Net::new_assert(self.gateway(), 64)
     }
 
-    /// The boot prefix whose gateway `address` is, if it has that shape (`<prefix>::1/64`).
+    /// The boot prefix that has this gateway address. None if the address is not of the form `<prefix>::1/64`.
     pub fn of_gateway(address: Ipv6Net) -> Option<Self> {
         let prefix: Self = address.trunc().to_string().parse().ok()?;
         (prefix.gateway_net() == address).then_some(prefix)
@@ -257,7 +257,7 @@ impl fmt::Display for BootPrefix {
     }
 }
 
-/// The leaf's share of the boot supernet: a prefix of at most 64 bits, out of which each port gets a /64.
+/// The leaf's share of the boot supernet: a prefix of at most 64 bits. Each port gets a /64 of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeafPrefix(Ipv6Net);
 
@@ -267,7 +267,7 @@ impl LeafPrefix {
         self.0
     }
 
-    /// The /64 number `index`, counted from 0; none when the leaf's prefix is too small for it.
+    /// The /64 number `index`, counted from 0. None if the leaf's prefix is too small.
     pub fn nth(self, index: u32) -> Option<BootPrefix> {
         let room = 1u128 << (64 - self.0.prefix_len()).min(32);
         (u128::from(index) < room).then(|| {
@@ -321,14 +321,14 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_in_the_order_in_which_people_count() {
+    fn ports_are_ordered_by_number() {
         let names = ["Ethernet0", "Ethernet4", "Ethernet8", "Ethernet12", "Ethernet100", "Ethernet120"];
         let ports: BTreeSet<PortName> = names.iter().rev().map(|name| name.parse().unwrap()).collect();
         assert_eq!(ports.iter().map(PortName::as_str).collect::<Vec<_>>(), names);
     }
 
     #[test]
-    fn vrf_names_are_what_sonic_and_the_kernel_take() {
+    fn vrf_names_are_what_sonic_and_the_kernel_accept() {
         assert!("Vrfboot".parse::<VrfName>().is_ok());
         for bad in ["Vrf", "vrfboot", "VrfBoot-with-16ch", "Vrf boot", "Vrf|x"] {
             assert!(bad.parse::<VrfName>().is_err(), "{bad}");
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leaf_prefix_counts_out_slash_64s_to_its_end() {
+    fn a_leaf_prefix_has_numbered_slash_64s() {
         let leaf: LeafPrefix = "2001:db8:b007::/57".parse().unwrap();
         assert_eq!(leaf.nth(0).unwrap().to_string(), "2001:db8:b007::/64");
         assert_eq!(leaf.nth(127).unwrap().to_string(), "2001:db8:b007:7f::/64");

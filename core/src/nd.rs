@@ -1,4 +1,4 @@
-//! The wire format of neighbour discovery (RFC 4861): bytes to values and back. It knows neither settings nor ports.
+//! The wire format of neighbour discovery (RFC 4861): encodes and decodes messages. It knows neither settings nor ports.
 //!
 //! Must never: decide what is sent, or to whom.
 

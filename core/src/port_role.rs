@@ -1,4 +1,4 @@
-//! Pure: what each port must do towards its machine now, from the desired state and the kernel's view of the port.
+//! The role of each port: what it must do towards its machine now, from the desired state and the kernel's view of the port.
 //! Router Advertisements and the relay both follow this role, so they start and end together.
 //!
 //! Must never: trust a database for what the kernel knows.
@@ -41,17 +41,17 @@ pub struct Serving {
 /// How far a port's advertisements are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RaState {
-    /// The machine has been told of the router, or is about to be.
+    /// The port advertises the router to the machine.
     Advertising,
-    /// The machine has been told that the router goes.
+    /// The port has sent the machine a router lifetime of 0.
     Ceased,
 }
 
-/// The advertisements of all ports that have or had any.
+/// The state of each port that advertises or has ceased.
 pub type RaStates = BTreeMap<PortName, RaState>;
 
-/// The role of every port. A port that is not in the map is silent. `unrouted`: the ports without a router interface in
-/// the ASIC.
+/// The role of each port. A port without a role is not in the map, and is silent. `unrouted`: the ports without a router
+/// interface in the ASIC.
 pub fn port_roles(
     desired: Option<&Desired>,
     links: &Links,
@@ -101,7 +101,7 @@ pub fn port_role(
         // No document releases this port.
         None if !desired.releases(port) => None,
         _ if desired.provenance == Provenance::Restored => None,
-        // The port is released, or gets another prefix. The machine is told before the address is deleted.
+        // The port is released, or gets another prefix. The machine learns it before the address is deleted.
         _ => {
             let had = link.addresses.iter().find_map(|address| BootPrefix::of_gateway(*address))?;
             serving(had).map(PortRole::Cease)

@@ -1,16 +1,16 @@
-//! Text of others as it may stand in an answer, an error or a line of the log: bounded, and in one line.
+//! Makes text from other programs safe for answers, errors and the log: of limited length, and in one line.
 //!
-//! Must never: pass on a character that ends a line, moves a terminal's cursor or turns the direction of the text.
+//! Must never: let a character through that ends a line, moves a terminal's cursor or changes the direction of the text.
 
 use std::fmt::{self, Write};
 
-/// The longest text that is passed on whole, in characters. The longest that somebody means are paths and addresses.
+/// The longest text that is not cut, in characters. Sensible texts are shorter: the longest are paths and URIs.
 const TEXT_MAX: usize = 200;
-/// The longest line of the log in bytes: a sentence of leafboot's own with a few texts of others in it.
+/// The longest line of the log in bytes: one sentence with a few texts from other programs in it.
 const LINE_MAX: usize = 4096;
 
-/// A text of somebody else's. It is displayed with each control character escaped (`\n`, `\u{1b}`), and cut when it is
-/// longer than 200 characters.
+/// A text from another program. It is displayed with each control character escaped (`\n`, `\u{1b}`), and cut after 200
+/// characters.
 #[derive(Debug, Clone, Copy)]
 pub struct Printable<'a>(pub &'a str);
 
@@ -26,7 +26,8 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
-/// A line of the log, without its end: escaped as a [`Printable`] text is, and at most 4 KiB and a remark long.
+/// A line of the log without its line break: escaped like a [`Printable`] text, and cut after about 4 KiB. A cut line ends with
+/// the length of the text.
 pub fn line(text: &str) -> String {
     let mut line = String::with_capacity(text.len().min(LINE_MAX));
     for character in text.chars() {
@@ -41,7 +42,7 @@ pub fn line(text: &str) -> String {
 }
 
 fn write_escaped(out: &mut impl Write, character: char) -> fmt::Result {
-    // U+2028 and U+2029 end lines; the rest turn the direction of what follows (Unicode UAX #9), or hide.
+    // U+2028 and U+2029 end lines. The others change the direction of the text after them (Unicode UAX #9), or are invisible.
     let is_unsafe = character.is_control()
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
     if is_unsafe { write!(out, "{}", character.escape_default()) } else { out.write_char(character) }

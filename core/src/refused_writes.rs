@@ -1,4 +1,4 @@
-//! Pure: the rows of CONFIG_DB that Redis refuses to write, with the reason and the time of the next try. Redis refuses a
+//! The rows of CONFIG_DB that Redis refuses to write, with the reason and the time of the next try. Redis refuses a
 //! write without breaking the connection when it is out of memory, while it is a replica, or when a key holds no hash.
 //!
 //! Must never: hold back a row that Redis takes, keep more than one reason for a row, or read a clock.
@@ -56,8 +56,8 @@ impl RefusedWrites {
         steps.iter().filter(|step| !is_paused(step) && !lacks(step)).cloned().collect()
     }
 
-    /// Records the outcome of a write: the steps that were tried, and the rows that were refused. Returns the new refusals for
-    /// the log: each row once, until it is written or refused for another reason.
+    /// Records the outcome of a write: the steps that were tried, and the rows that were refused. Returns the refusals to log.
+    /// A row's refusal is returned once, until the row is written or is refused for another reason.
     pub fn record(
         &mut self,
         tried: &[Step],

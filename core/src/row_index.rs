@@ -1,11 +1,11 @@
-//! Pure: the keys of one database's rows that leafboot reads. A pass reads the rows of these keys and of no others.
+//! The keys of one database's rows that leafboot reads. A pass reads the rows of these keys and of no others.
 //!
 //! The index keeps keys, not rows, so that no pass can see a stale row. Keys come from keyspace events and from scans of the
-//! database: a fast scan at the start, slow scans ever after. A key goes when its row reads as empty. It makes no difference
-//! whether the row was deleted, renamed or flushed (FLUSHDB emits no event). An event puts the key back, so a row that comes
-//! again is not missed. A key too many costs one read.
+//! database: a fast scan at the start, and slow scans after it. The index drops a key when its row reads as empty, whether the
+//! row was deleted, renamed or flushed (FLUSHDB emits no event). An event adds the key again, so a row that comes back is not
+//! missed. A superfluous key costs one read.
 //!
-//! Must never: forget a key whose row may be there, or grow by keys of other tables.
+//! Must never: drop a key whose row may exist, or hold keys of other tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,14 +57,14 @@ impl RowIndex {
         self.keys.iter().map(|(key, fields)| (key.as_str(), *fields))
     }
 
-    /// Returns a key whose row came or went without an event, once: its event is lost. Call this when every event until now
-    /// is recorded.
+    /// Returns a key whose event is lost: its row came or went without an event. Each loss is returned at most once. Call this
+    /// when all events until now are recorded.
     pub fn lost_event(&mut self) -> Option<String> {
         let without_event = std::mem::take(&mut self.without_event);
         without_event.into_iter().find(|key| !self.with_event.contains(key))
     }
 
-    /// Records a read of all keys: the rows of the keys in `absent` are not there.
+    /// Records a read of all keys. `absent`: the keys without a row.
     pub fn record_read(&mut self, absent: impl IntoIterator<Item = String>) {
         for key in absent {
             self.keys.remove(&key);

@@ -1,4 +1,4 @@
-//! Pure: the scan of one database in small steps: its cursor, when the next step is due, and how many keys a step covers.
+//! The scan of one database in small steps: its cursor, when the next step is due, and how many keys a step covers.
 //!
 //! The first round, at the start, is fast. The rounds after it look for rows whose events were lost, and are slow. Redis runs
 //! one command after the other, so each step is short: the switch's daemons wait no longer than one step.
@@ -41,14 +41,14 @@ impl Default for Paces {
     }
 }
 
-/// The slow scan. A new round begins some time after the one before has ended.
+/// The slow scan. A new round begins some time after the end of the previous one.
 #[derive(Debug)]
 pub struct Scan {
     paces: Paces,
     /// Redis' cursor; 0 between two rounds.
     cursor: u64,
     due: Instant,
-    /// An event was lost during this round. The round may have passed its row before.
+    /// An event was lost during this round. The round may already have passed the event's row.
     is_event_lost: bool,
 }
 
@@ -58,7 +58,7 @@ impl Scan {
         Self { paces, cursor: 0, due: now + paces.rest, is_event_lost: false }
     }
 
-    /// The pace of the first scan, which is done at once and not counted here.
+    /// The pace of the first scan. The caller does it at the start; it is not part of this schedule.
     pub fn first_pace(&self) -> Pace {
         self.paces.first
     }

@@ -1,4 +1,4 @@
-//! Pure: boot sessions. A session is one attempt of one machine on one port. It begins when the port begins to serve, and when
+//! Boot sessions. A session is one attempt of one machine on one port. It begins when the port begins to serve, and when
 //! its carrier returns, because another machine may be on the port then. It ends with the carrier or with the port's service.
 //!
 //! Must never: let two machines share a session.
@@ -33,7 +33,7 @@ impl Session {
         self.id
     }
 
-    /// Begins another session if the port has got a carrier since. Returns whether it has.
+    /// Begins a new session if the port has got a carrier since this one began. Returns whether it did.
     pub fn update(&mut self, carriers: u32, random: u64) -> bool {
         let is_new = self.carriers != carriers;
         if is_new {

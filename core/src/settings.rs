@@ -1,7 +1,7 @@
-//! The agent's settings: `RawSettings` is the TOML file as written, `Settings` is checked and complete.
-//! Every default stands here.
+//! The agent's settings: `RawSettings` is the TOML file as written, `Settings` is checked and complete. This module has every
+//! default.
 //!
-//! Must never: read a file, or let a setting through that an RFC or SONiC forbids.
+//! Must never: read a file, or accept a value that an RFC or SONiC forbids.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -37,33 +37,33 @@ const DEFAULT_LOOPBACK: &str = "Loopback64";
 const RENAMED: [(&str, &str); 2] =
     [("relay.patience", "relay.min_rate_window"), ("relay.script.remember", "relay.script.stale_if_error")];
 
-/// A setting that cannot be used: which key, on which line of the file, and why.
+/// A setting that cannot be used, with its key, its line in the file, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SettingsError {
-    /// Not TOML, an unknown key, or a value of the wrong type. The text names key and line.
+    /// Not TOML, an unknown key, or a value of the wrong type. The text names the key and the line.
     #[error("{0}")]
     Toml(String),
-    /// A key that has another name now.
+    /// A renamed key.
     #[error("line {line}: {key} is now {now}")]
     Renamed {
-        /// Dotted key, as it was.
+        /// The old dotted key.
         key: &'static str,
         /// Counted from 1.
         line: usize,
-        /// Dotted key, as it is.
+        /// The new dotted key.
         now: &'static str,
     },
-    /// A value that is out of range or not what the key wants.
-    #[error("{}: {reason}", place(*.line, key))]
+    /// A value that is out of range or has the wrong form.
+    #[error("{}: {reason}", location(*.line, key))]
     Value {
         /// Dotted key, `ra.mtu`.
         key: String,
-        /// Counted from 1; none: it is the key's default, which does not go with another key.
+        /// Counted from 1. None: the value is the key's default, and another key makes the default invalid.
         line: Option<usize>,
-        /// What is wrong, and what would be right.
+        /// What is wrong, and what would be valid.
         reason: String,
     },
-    /// A key that has no default is not there.
+    /// A key without a default is missing.
     #[error("{key} is missing: {hint}")]
     Missing {
         /// Dotted key.
@@ -71,9 +71,9 @@ pub enum SettingsError {
         /// What to write.
         hint: &'static str,
     },
-    /// The advertisement that `[ra]` describes must go in one packet (RFC 8200 5, RFC 6980 5).
+    /// The advertisement that `[ra]` describes does not fit into one packet (RFC 8200 5, RFC 6980 5).
     #[error(
-        "ra: the advertisement has up to {size} bytes, more than the {room} that go through every IPv6 link in one piece (RFC 8200 5; RFC 6980 5 forbids fragments): fewer routes, search names or servers"
+        "ra: the advertisement has up to {size} bytes, more than the {room} that every IPv6 link carries in one packet (RFC 8200 5; RFC 6980 5 forbids fragments): set fewer routes, search names or servers"
     )]
     TooLarge {
         /// The advertisement's bytes.
@@ -83,7 +83,7 @@ pub enum SettingsError {
     },
 }
 
-fn place(line: Option<usize>, key: &str) -> String {
+fn location(line: Option<usize>, key: &str) -> String {
     match line {
         Some(line) => format!("line {line}: {key}"),
         None => format!("{key} (its default)"),
@@ -93,23 +93,23 @@ fn place(line: Option<usize>, key: &str) -> String {
 /// The checked settings of one agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The leaf's name, as it stands in every claim. Printable ASCII.
+    /// The leaf's name in the ingress identity and in messages. 1 to 63 printable ASCII characters.
     pub leaf: String,
     /// SONiC's `database_config.json`.
     pub database_config: PathBuf,
     /// The API's unix socket.
     pub socket: PathBuf,
-    /// Where metrics are given out over TCP, beside the socket.
+    /// The TCP address that serves metrics. The socket serves them, too.
     pub metrics: Option<SocketAddr>,
-    /// Where the last accepted document is kept.
+    /// The directory that keeps the last accepted document.
     pub state_directory: PathBuf,
-    /// What is booted into.
+    /// The boot VRF and its addresses.
     pub boot: Boot,
-    /// What machines may reach.
+    /// What machines may reach, beside the relay and the DNS servers.
     pub acl: AclSettings,
-    /// What is advertised.
+    /// What Router Advertisements say, and when they are sent.
     pub ra: RouterVariables,
-    /// What is relayed, and where to.
+    /// The relay's listeners and upstreams.
     pub relay: RelaySettings,
 }
 
@@ -120,18 +120,18 @@ pub struct Boot {
     pub vrf: VrfName,
     /// The leaf's share of the boot supernet.
     pub prefix: LeafPrefix,
-    /// The partition's address space for machines that boot: every machine's prefix lies in it.
+    /// The partition's address space for machines that boot. It contains every machine's prefix.
     pub supernet: Ipv6Net,
-    /// Ports that are never taken, by name or alias (uplinks).
+    /// Ports that leafboot never configures, by name or alias: the uplinks.
     pub protected: Vec<String>,
-    /// An address of the relay that all leaves share, outside of `supernet`.
+    /// The relay's address that all leaves share. It is outside of `supernet`.
     pub anycast: Option<AnycastNet>,
     /// The loopback that carries `anycast`.
     pub loopback: LoopbackName,
 }
 
 impl Settings {
-    /// The settings that another file has otherwise: keys of `[boot]`, and of other tables their names.
+    /// The keys whose values differ between two settings. `[acl]`, `[ra]` and `[relay]` are compared as whole tables.
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
         let Self { leaf, database_config, socket, metrics, state_directory, boot, acl, ra, relay } = self;
         let Boot { vrf, prefix, supernet, protected, anycast, loopback } = boot;
@@ -156,8 +156,8 @@ impl Settings {
 
     /// Parses and checks a whole file.
     pub fn parse(text: &str) -> Result<Self, SettingsError> {
-        let raw: RawSettings = toml::from_str(text).map_err(|error| unreadable(text, &error))?;
-        Checker { text }.config(raw)
+        let raw: RawSettings = toml::from_str(text).map_err(|error| parse_error(text, &error))?;
+        Checker { text }.settings(raw)
     }
 }
 
@@ -218,13 +218,13 @@ struct RawBoot {
     loopback: Option<Spanned<String>>,
 }
 
-/// Turns raw values into checked ones; knows the text, so that an error can name its line.
+/// Turns raw values into checked ones. It has the text, so that an error can name its line.
 struct Checker<'a> {
     text: &'a str,
 }
 
 impl Checker<'_> {
-    fn config(&self, raw: RawSettings) -> Result<Settings, SettingsError> {
+    fn settings(&self, raw: RawSettings) -> Result<Settings, SettingsError> {
         let leaf = required("leaf", raw.leaf, "leaf = \"leaf01\", the name that boot services know")?;
         Ok(Settings {
             leaf: self.value("leaf", &leaf, |name| leaf_name(name))?,
@@ -273,14 +273,14 @@ impl Checker<'_> {
             supernet,
             protected: raw.protected.ok_or_else(|| SettingsError::Missing {
                 key: "boot.protected".to_owned(),
-                hint: "protected = [\"Ethernet120\"], the ports that are never taken, by name or alias: the uplinks; protected = [] where there are none",
+                hint: "protected = [\"Ethernet120\"], the ports that leafboot never configures, by name or alias: the uplinks; protected = [] if there are none",
             })?,
             anycast: anycast.transpose()?,
             loopback: self.parsed("boot.loopback", &or_default(raw.loopback, DEFAULT_LOOPBACK))?,
         })
     }
 
-    /// A unix socket's path: absolute, and short enough for `sockaddr_un` (unix(7): 108 bytes with the end).
+    /// A unix socket's path: absolute, and short enough for `sockaddr_un` (unix(7): 108 bytes, the final NUL included).
     fn socket(&self, raw: Option<Spanned<String>>) -> Result<PathBuf, SettingsError> {
         let raw = or_default(raw, DEFAULT_SOCKET);
         self.value("api.socket", &raw, |path| match path.len() {
@@ -295,7 +295,7 @@ impl Checker<'_> {
         self.value(key, &or_default(raw, default), |path| absolute(path))
     }
 
-    /// A duration such as `"10s"`, in whole seconds, `least..=most`; `rule` says who wants the range.
+    /// A duration such as `"10s"`, in whole seconds, in `least..=most`. `rule`: the source of this range, for the error.
     fn seconds(
         &self,
         key: &str,
@@ -340,8 +340,8 @@ impl Checker<'_> {
     }
 }
 
-/// What is wrong with a file that cannot be read. An unknown key may be a renamed one.
-fn unreadable(text: &str, error: &toml::de::Error) -> SettingsError {
+/// The error for a text that cannot be parsed. An unknown key may be a renamed one.
+fn parse_error(text: &str, error: &toml::de::Error) -> SettingsError {
     let unknown = error.span().filter(|_| error.message().starts_with("unknown field"));
     let renamed = unknown.and_then(|span| {
         let (written, before) = (text.get(span.clone())?, text.get(..span.start)?);
@@ -358,7 +358,7 @@ fn required<T>(key: &str, raw: Option<Spanned<T>>, hint: &'static str) -> Result
     raw.ok_or(SettingsError::Missing { key: key.to_owned(), hint })
 }
 
-/// A duration as humans write it, such as the `example`.
+/// Parses a duration. `example`: one to show in the error.
 fn duration(text: &str, example: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{text:?}: {error}; write {example:?}"))
 }
@@ -367,17 +367,17 @@ fn or_default<T, D: Into<T>>(raw: Option<Spanned<T>>, default: D) -> Spanned<T> 
     raw.unwrap_or_else(|| unwritten(default.into()))
 }
 
-/// A value that does not stand in the file.
+/// A value that is not in the file, such as a default.
 fn unwritten<T>(value: T) -> Spanned<T> {
     Spanned::new(0..0, value)
 }
 
-/// An anycast address. In one VRF orchagent retries the second of two overlapping addresses for ever
-/// (`orchagent/intfsorch.cpp: IntfsOrch::setIntf`), and the boot ACL keeps machines from all of the supernet.
+/// Checks an anycast address. In one VRF orchagent retries the second of two overlapping addresses for ever
+/// (`orchagent/intfsorch.cpp: IntfsOrch::setIntf`), and the boot ACL denies machines all of the supernet.
 fn anycast(text: &str, supernet: Ipv6Net) -> Result<AnycastNet, String> {
     let anycast: AnycastNet = text.parse().map_err(|e: PrefixError| e.to_string())?;
     if supernet.contains(&anycast.net()) || anycast.net().contains(&supernet) {
-        return Err(format!("{anycast} overlaps boot.supernet {supernet}, which is the machines'"));
+        return Err(format!("{anycast} overlaps boot.supernet {supernet}, which is for machines"));
     }
     Ok(anycast)
 }

@@ -1,9 +1,9 @@
-//! Pure: which ports are the leaf's uplinks. An uplink carries a route that leafboot needs, the default route, or an
+//! Finds the leaf's uplinks. An uplink carries a route that leafboot needs, the default route, or an
 //! established BGP neighbour. leafboot never takes an uplink, even if it is pushed and `boot.protected` does not name it.
 //!
 //! Only the default VRF counts, and the VRF of `relay.boot_service.device`: a tenant's neighbours and routes are in the
-//! tenant's VRF. This file does not recognise a default route in more than eight pieces, neighbours of protocols other than
-//! BGP, and uplinks that were lost before the first look.
+//! tenant's VRF. This file does not find three kinds of uplinks: those with a default route in more than eight pieces, those with
+//! neighbours of protocols other than BGP, and those that were lost before the first look.
 //!
 //! Must never: treat a port as free because the kernel did not answer, or because its BGP session has just broken.
 
@@ -20,7 +20,7 @@ use crate::observed::Observed;
 use crate::printable::Printable;
 use crate::settings::{Settings, relay};
 
-/// Uplinks flap: a port stays an uplink until this long after its last fact went.
+/// How long a port stays an uplink after it lost what made it one. Uplinks flap.
 pub const UPLINK_QUIET: Duration = Duration::from_secs(60);
 
 /// A route as short as this is a default route, whole or in pieces: `::/0`, `2000::/3`, `128.0.0.0/1`.
@@ -52,7 +52,7 @@ pub struct Uplinks(BTreeMap<PortName, Uplink>);
 
 #[derive(Debug)]
 struct Uplink {
-    /// Why the port is an uplink, in one sentence.
+    /// The fact that makes the port an uplink, in one sentence.
     fact: String,
     /// When the fact was first seen to be gone; none while it holds.
     lost_at: Option<Instant>,
@@ -137,8 +137,8 @@ fn facts<E>(
     Ok(facts)
 }
 
-/// The addresses that machines cannot boot without, each with the device it is reached by and the setting that has it. Servers
-/// that are given by name are left out: they are mostly behind the default route or one of these addresses.
+/// The addresses that machines need to boot, each with the device that reaches it and the setting that has it. Servers that
+/// have a name instead of an address are left out: they are mostly behind the default route or one of these addresses.
 fn needed_addresses(settings: &Settings) -> impl Iterator<Item = (IpAddr, Option<&str>, &'static str)> {
     let upstream = |upstream: &relay::UpstreamSettings| upstream.origins.clone();
     let servers =

@@ -33,8 +33,8 @@ impl fmt::Display for Warning {
 }
 
 /// All warnings about these settings.
-pub fn warnings(config: &Settings) -> Vec<Warning> {
-    let review = Review { config, rules: acl::rules(config) };
+pub fn warnings(settings: &Settings) -> Vec<Warning> {
+    let review = Review { settings, rules: acl::rules(settings) };
     let found = [review.cache(), review.machines_space(), review.anycast(), review.advertisements()];
     let found = found.into_iter().chain([review.upstreams(), review.boot_service(), review.metrics()]);
     found.flatten().collect()
@@ -42,14 +42,14 @@ pub fn warnings(config: &Settings) -> Vec<Warning> {
 
 /// The settings, and the boot ACL's rules that follow from them.
 struct Review<'a> {
-    config: &'a Settings,
+    settings: &'a Settings,
     rules: Vec<Rule>,
 }
 
 impl Review<'_> {
     /// The server to which machines are redirected for images: can they reach it?
     fn cache(&self) -> Vec<Warning> {
-        let Settings { acl, ra, relay, .. } = self.config;
+        let Settings { acl, ra, relay, .. } = self.settings;
         if relay.cache.mode == CacheMode::Proxy {
             return Vec::new();
         }
@@ -74,7 +74,7 @@ impl Review<'_> {
 
     /// Servers in `boot.supernet`: the boot ACL keeps machines from all of it.
     fn machines_space(&self) -> Vec<Warning> {
-        let Settings { acl, ra, boot, .. } = self.config;
+        let Settings { acl, ra, boot, .. } = self.settings;
         let dns: Vec<Ipv6Net> = ra.dns.iter().map(|server| Ipv6Net::new_assert(*server, 128)).collect();
         let lists = [
             ("acl.cache", &acl.cache),
@@ -95,7 +95,7 @@ impl Review<'_> {
 
     /// The anycast address: machines may reach only the relay at it.
     fn anycast(&self) -> Vec<Warning> {
-        let Settings { acl, boot, .. } = self.config;
+        let Settings { acl, boot, .. } = self.settings;
         let Some(anycast) = boot.anycast.map(|anycast| anycast.address()) else {
             return Vec::new();
         };
@@ -110,7 +110,7 @@ impl Review<'_> {
     }
 
     fn advertisements(&self) -> Vec<Warning> {
-        let ra = &self.config.ra;
+        let ra = &self.settings.ra;
         let mut warnings = Vec::new();
         for (key, _) in [("ra.managed", ra.managed), ("ra.other", ra.other)].iter().filter(|(_, set)| *set) {
             warnings.push(Warning::Fails(format!(
@@ -127,7 +127,7 @@ impl Review<'_> {
 
     /// All servers behind the relay.
     fn upstreams(&self) -> Vec<Warning> {
-        let Settings { boot, relay, .. } = self.config;
+        let Settings { boot, relay, .. } = self.settings;
         let proxied =
             (relay.cache.mode == CacheMode::Proxy).then_some(("relay.cache", &relay.cache.upstream));
         let api = relay.api.as_ref().map(|api| ("relay.api", api));
@@ -157,7 +157,7 @@ impl Review<'_> {
     /// The boot service trusts leafboot's identity headers. A machine that reaches it past leafboot can send them itself,
     /// unless the boot service knows leaves by their certificates.
     fn boot_service(&self) -> Vec<Warning> {
-        let Settings { relay, .. } = self.config;
+        let Settings { relay, .. } = self.settings;
         let knows_leaves = |origin: &&HttpOrigin| origin.is_tls() && relay.boot_service.identity.is_some();
         let mut warnings = Vec::new();
         for origin in relay.boot_service.origins.iter().filter(|origin| !knows_leaves(origin)) {
@@ -178,7 +178,7 @@ impl Review<'_> {
     }
 
     fn metrics(&self) -> Vec<Warning> {
-        let Settings { boot, relay, metrics, .. } = self.config;
+        let Settings { boot, relay, metrics, .. } = self.settings;
         let Some(listen) = metrics else {
             return Vec::new();
         };
@@ -208,7 +208,7 @@ impl Review<'_> {
 
     /// The boot ACL's rule that permits machines to connect to this TCP port.
     fn lets_through(&self, to: Ipv6Addr, port: u16) -> Option<&str> {
-        let from = self.config.boot.supernet.addr();
+        let from = self.settings.boot.supernet.addr();
         acl::permits(&self.rules, TCP, from, to, port).map(|rule| rule.name.as_str())
     }
 }
@@ -247,8 +247,8 @@ name = "http://images.metal-stack.io"
     /// The warnings after a text of the settings is replaced.
     fn warnings_with(from: &str, to: &str) -> Vec<String> {
         assert!(GOOD.contains(from), "{from}");
-        let config = Settings::parse(&GOOD.replace(from, to)).unwrap();
-        warnings(&config).iter().map(Warning::to_string).collect()
+        let settings = Settings::parse(&GOOD.replace(from, to)).unwrap();
+        warnings(&settings).iter().map(Warning::to_string).collect()
     }
 
     #[test]
@@ -304,14 +304,15 @@ name = "http://images.metal-stack.io"
             ("[2001:db8:ffff::1]:9110", "[::]:80", "machines may fail to boot: metrics.listen [::]:80 takes the relay's port".to_owned()),
         ];
         for (from, to, expected) in cases {
-            let said = warnings_with(from, to);
-            assert!(said.iter().any(|warning| warning.starts_with(&expected)), "{to:?} gave {said:#?}");
+            let found = warnings_with(from, to);
+            assert!(found.iter().any(|warning| warning.starts_with(&expected)), "{to:?} gave {found:#?}");
         }
     }
 
     #[test]
     fn all_of_them_are_said() {
-        let said = warnings_with("[ra]\ndns = [\"2001:db8:ffff::53\"]", "[ra]\nmanaged = true\nother = true");
-        assert_eq!(said.len(), 3, "{said:#?}");
+        let found =
+            warnings_with("[ra]\ndns = [\"2001:db8:ffff::53\"]", "[ra]\nmanaged = true\nother = true");
+        assert_eq!(found.len(), 3, "{found:#?}");
     }
 }

@@ -56,17 +56,10 @@ fn a_released_port_sends_three_final_ones_and_is_silent() {
         let last = decoded(seen);
         assert!(seen.is_multicast());
         assert_eq!((last.router_lifetime, last.preference), (0, Preference::Medium));
-        let gone = |option: &NdOption| match option {
-            NdOption::Prefix(prefix) => (prefix.valid, prefix.preferred) == (0, 0),
-            NdOption::Route { lifetime, .. }
-            | NdOption::Rdnss { lifetime, .. }
-            | NdOption::Dnssl { lifetime, .. } => *lifetime == 0,
-            NdOption::SourceLinkLayerAddress(_)
-            | NdOption::Mtu(_)
-            | NdOption::CaptivePortal(_)
-            | NdOption::Pref64 { .. } => true,
-        };
-        assert!(last.options.iter().all(gone), "{last:?}");
+        let is_held = |option: &NdOption| option.lifetime().is_some_and(|lifetime| lifetime != 0);
+        let is_preferred =
+            |option: &NdOption| matches!(option, NdOption::Prefix(prefix) if prefix.preferred != 0);
+        assert!(!last.options.iter().any(|option| is_held(option) || is_preferred(option)), "{last:?}");
     }
     kept.drain();
     kept.send(&kept.good());
@@ -83,17 +76,8 @@ fn a_leaf_that_is_no_default_router_answers_and_ceases_as_any() {
     let leafboot = Leafboot::start(settings, 0..1);
     let current = decoded(&machine.advertisement(SOON).expect("the first advertisement"));
     assert_eq!((current.router_lifetime, current.preference), (0, Preference::Medium));
-    let lifetime = |option: &NdOption| match option {
-        NdOption::Prefix(prefix) => Some(prefix.valid),
-        NdOption::Route { lifetime, .. }
-        | NdOption::Rdnss { lifetime, .. }
-        | NdOption::Dnssl { lifetime, .. } => Some(*lifetime),
-        NdOption::SourceLinkLayerAddress(_)
-        | NdOption::Mtu(_)
-        | NdOption::CaptivePortal(_)
-        | NdOption::Pref64 { .. } => None,
-    };
-    let lifetimes = |of: &Advertisement| of.options.iter().filter_map(lifetime).collect::<Vec<u32>>();
+    let lifetimes =
+        |of: &Advertisement| of.options.iter().filter_map(NdOption::lifetime).collect::<Vec<u32>>();
     // LONG's MaxRtrAdvInterval is 1800 s: resolvers hold three of it.
     assert_eq!(lifetimes(&current), [5400, 1800, 1800, 1800, 1800, 5400, 5400]);
     machine.send(&machine.good());
@@ -166,16 +150,7 @@ fn what_earlier_settings_advertised_is_withdrawn() {
         .replace(", \"2001:db8:aaaa:b::/80\"", "");
     drop(started(&first));
     machine.drain();
-    let is_gone = |option: &NdOption| match option {
-        NdOption::Route { lifetime, .. }
-        | NdOption::Rdnss { lifetime, .. }
-        | NdOption::Dnssl { lifetime, .. } => *lifetime == 0,
-        NdOption::Pref64 { lifetime, .. } => *lifetime == 0,
-        NdOption::SourceLinkLayerAddress(_)
-        | NdOption::Prefix(_)
-        | NdOption::Mtu(_)
-        | NdOption::CaptivePortal(_) => false,
-    };
+    let is_gone = |option: &NdOption| option.lifetime() == Some(0) && !matches!(option, NdOption::Prefix(_));
     let expected = [
         NdOption::Route {
             prefix: "2001:db8:aaaa:b::/80".parse().unwrap(),

@@ -1,7 +1,7 @@
-//! Checks the entries of a document against the leaf's ports, the settings and one another. A faulty entry rejects its own
-//! port only.
+//! Checks the entries of a document against the leaf's ports, the settings and one another. A faulty entry rejects only its
+//! own port.
 //!
-//! Must never: release a port because its entry is faulty, or reject a port because another one's entry is.
+//! Must never: release a port because its entry is faulty, or reject a port because another port's entry is faulty.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use serde::Serialize;
 use strum::VariantNames;
 
 use super::{
-    Desired, DesiredPort, Document, Entry, PortRow, PortRows, is_protected, resolve, unknown_port_message,
+    Desired, DesiredPort, Document, PortEntry, PortRow, PortRows, is_protected, resolve, unknown_port_message,
 };
 use crate::names::{BootPrefix, PortName, PrefixError};
 use crate::printable::Printable;
@@ -30,7 +30,7 @@ pub struct CheckedEntries {
 pub struct Rejected {
     /// By SONiC's name of the port.
     pub ports: BTreeMap<PortName, Rejection>,
-    /// By the pushed name, if that cannot be a name of SONiC's.
+    /// By the pushed name, if SONiC cannot have a port of that name.
     pub names: BTreeMap<String, Rejection>,
 }
 
@@ -104,44 +104,44 @@ impl fmt::Display for Rejected {
     }
 }
 
-/// Checks every entry. `before` is what was desired until now: a port that has a prefix keeps it against other ports, and a
-/// rejected port keeps what it has.
+/// Checks every entry. `before` is the desired state until now. A port that has a prefix keeps it when another port asks for
+/// it, and a rejected port keeps its prefix.
 pub fn check_entries(
     document: &Document,
     rows: &PortRows,
     boot: &Boot,
     before: Option<&Desired>,
 ) -> CheckedEntries {
-    let mut judged = CheckedEntries::default();
-    let mut wishes: BTreeMap<&PortName, DesiredPort> = BTreeMap::new();
+    let mut checked = CheckedEntries::default();
+    let mut wanted: BTreeMap<&PortName, DesiredPort> = BTreeMap::new();
     let mut named: BTreeMap<&PortName, &str> = BTreeMap::new();
     for (name, entry) in &document.entries {
         let Some((port, row)) = resolve(name, rows) else {
-            judged.rejected.add(name, no_port(name, rows));
+            checked.rejected.add(name, no_port(name, rows));
             continue;
         };
         if let Some(other) = named.insert(port, name) {
-            let message = format!("the entries {} and {} both mean it", Printable(other), Printable(name));
-            wishes.remove(port);
-            judged.rejected.ports.insert(port.clone(), Rejection { reason: Reason::NamedTwice, message });
+            let message = format!("the entries {} and {} both name it", Printable(other), Printable(name));
+            wanted.remove(port);
+            checked.rejected.ports.insert(port.clone(), Rejection { reason: Reason::NamedTwice, message });
             continue;
         }
-        match wish(port, row, entry, boot) {
-            Ok(wish) => {
-                wishes.insert(port, wish);
+        match check_entry(port, row, entry, boot) {
+            Ok(new) => {
+                wanted.insert(port, new);
             }
             Err(rejection) => {
-                judged.rejected.ports.insert(port.clone(), rejection);
+                checked.rejected.ports.insert(port.clone(), rejection);
             }
         }
     }
     let none = BTreeMap::new();
-    judged.share_out(wishes, before.map_or(&none, |before| &before.ports));
-    judged
+    checked.assign_prefixes(wanted, before.map_or(&none, |before| &before.ports));
+    checked
 }
 
 impl Rejected {
-    /// Adds an entry that no `PORT` row matches. It may still be a valid name: of a port whose row is gone.
+    /// Adds an entry that no `PORT` row matches. Its name may still be the name of a port: the port's row may be gone.
     fn add(&mut self, name: &str, rejection: Rejection) {
         match name.parse() {
             Ok(port) => self.ports.insert(port, rejection),
@@ -151,46 +151,52 @@ impl Rejected {
 }
 
 impl CheckedEntries {
-    /// Gives each port its prefix, unless another port has it. Two /64s overlap only if they are equal, and SONiC would retry
-    /// the second for ever (`orchagent/intfsorch.cpp: IntfsOrch::setIntf`).
+    /// Gives each port its prefix, unless another port has it. Two /64s overlap only if they are equal. SONiC would retry the
+    /// second one for ever (`orchagent/intfsorch.cpp: IntfsOrch::setIntf`).
     ///
-    /// A port keeps its prefix if it wishes it again, or if it is rejected. The other ports follow in their order. A port that
-    /// is rejected here keeps what it had, which another port may have been given: so each rejection starts again.
-    fn share_out(
+    /// First come the ports that keep their prefix: the document names the same prefix again, or the port is rejected. The
+    /// other ports follow in their order. A port that is rejected here keeps its old prefix, which another port may just have
+    /// got, so the assignment starts again after each rejection.
+    fn assign_prefixes(
         &mut self,
-        mut wishes: BTreeMap<&PortName, DesiredPort>,
+        mut wanted: BTreeMap<&PortName, DesiredPort>,
         before: &BTreeMap<PortName, DesiredPort>,
     ) {
         loop {
             let keeps = |(port, had): (&PortName, &DesiredPort)| {
-                let again = wishes.get(port).filter(|wish| wish.prefix == had.prefix);
+                let again = wanted.get(port).filter(|again| again.prefix == had.prefix);
                 let is_rejected = self.rejected.ports.contains_key(port);
                 Some((port.clone(), *again.or(is_rejected.then_some(had))?))
             };
             self.ports = before.iter().filter_map(keeps).collect();
             let mut taken: BTreeMap<BootPrefix, &PortName> =
                 self.ports.iter().map(|(port, kept)| (kept.prefix, port)).collect();
-            let mut newcomers = wishes.iter().filter(|(port, _)| !self.ports.contains_key(**port));
-            let loser = newcomers.find_map(|(port, wish)| {
-                let other = taken.get(&wish.prefix).copied();
+            let mut newcomers = wanted.iter().filter(|(port, _)| !self.ports.contains_key(**port));
+            let loser = newcomers.find_map(|(port, new)| {
+                let other = taken.get(&new.prefix).copied();
                 if other.is_none() {
-                    taken.insert(wish.prefix, port);
+                    taken.insert(new.prefix, port);
                 }
-                Some(((*port).clone(), wish.prefix, other?.clone()))
+                Some(((*port).clone(), new.prefix, other?.clone()))
             });
             let Some((port, prefix, other)) = loser else {
-                self.ports.extend(wishes.into_iter().map(|(port, wish)| (port.clone(), wish)));
+                self.ports.extend(wanted.into_iter().map(|(port, new)| (port.clone(), new)));
                 return;
             };
             let message = format!("{prefix} is the prefix of {other}: each port needs a /64 of its own");
-            wishes.remove(&port);
+            wanted.remove(&port);
             self.rejected.ports.insert(port, Rejection { reason: Reason::PrefixOverlap, message });
         }
     }
 }
 
-/// Checks one port's entry by itself: what the port is to get.
-fn wish(port: &PortName, row: &PortRow, entry: &Entry, boot: &Boot) -> Result<DesiredPort, Rejection> {
+/// Checks one port's entry by itself. Returns what the port is to get.
+fn check_entry(
+    port: &PortName,
+    row: &PortRow,
+    entry: &PortEntry,
+    boot: &Boot,
+) -> Result<DesiredPort, Rejection> {
     let rejection = |reason, message: String| Rejection { reason, message };
     if is_protected(port, Some(row), boot) {
         let message = "boot.protected names it: it is never taken".to_owned();

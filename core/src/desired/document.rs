@@ -35,12 +35,12 @@ pub enum DocumentError {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Document {
     /// The entries, sorted by their names as text.
-    pub entries: BTreeMap<String, Entry>,
+    pub entries: BTreeMap<String, PortEntry>,
 }
 
 /// One port's entry. None: the field is missing, or null.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Entry {
+pub struct PortEntry {
     /// `boot`, if the entry can be used.
     pub state: Option<String>,
     /// The port's /64.
@@ -72,14 +72,14 @@ impl Document {
             if name.len() > NAME_MAX {
                 return Err(DocumentError::Name(name.len()));
             }
-            let entry = Entry::read(&name, entry)?;
+            let entry = PortEntry::read(&name, entry)?;
             entries.insert(name, entry);
         }
         Ok(Self { entries })
     }
 }
 
-impl Entry {
+impl PortEntry {
     fn read(name: &str, value: Value) -> Result<Self, DocumentError> {
         let of = Printable(name);
         let Value::Object(fields) = value else {

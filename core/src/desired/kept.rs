@@ -21,7 +21,7 @@ use crate::printable::Printable;
 /// The version of the files that this program writes.
 const VERSION: u64 = 1;
 /// How many skipped parts are named.
-const NAMED: usize = 5;
+const NAMED_MAX: usize = 5;
 
 /// The file as read. Rejected entries are not in it: the next push is checked anew.
 #[derive(Deserialize)]
@@ -89,7 +89,7 @@ impl Desired {
     /// Reads a state file's text. A prefix is withdrawn for no longer than [`WITHDRAWN_FOR`], even if the clock was set back.
     pub fn from_kept(text: &str, now: Now) -> Result<KeptDocument, DocumentError> {
         let kept: Kept = serde_json::from_str(text).map_err(|e| DocumentError::Shape(e.to_string()))?;
-        let mut reader = Reader { version: kept.version, skipped: Vec::new() };
+        let mut reader = StateFileReader { version: kept.version, skipped: Vec::new() };
         reader.skip_all("", &kept.unknown)?;
         let mut desired = Self { generation: kept.generation, ..Self::before_first_push() };
         for (name, value) in kept.ports {
@@ -105,17 +105,17 @@ impl Desired {
                 desired.old.entry(name).or_default().extend((!left.is_zero()).then_some(old));
             }
         }
-        Ok(KeptDocument { desired, newer: reader.said() })
+        Ok(KeptDocument { desired, newer: reader.newer() })
     }
 }
 
 /// Reads the parts of a file, and knows what to do with those that it cannot read.
-struct Reader {
+struct StateFileReader {
     version: u64,
     skipped: Vec<String>,
 }
 
-impl Reader {
+impl StateFileReader {
     fn port(&mut self, name: &str, value: Value) -> Result<Option<(PortName, DesiredPort)>, DocumentError> {
         let at = format!("ports.{name}");
         let prefix = if value.is_string() && self.version == 0 {
@@ -157,12 +157,12 @@ impl Reader {
         Ok(())
     }
 
-    fn said(&self) -> Option<String> {
+    fn newer(&self) -> Option<String> {
         let version = self.version;
-        let named = self.skipped.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let named = self.skipped.iter().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
         let skipped = match self.skipped.len() {
             0 => "nothing was skipped".to_owned(),
-            count if count > NAMED => format!("{count} parts were skipped: {named} …"),
+            count if count > NAMED_MAX => format!("{count} parts were skipped: {named} …"),
             _ => format!("skipped: {named}"),
         };
         (version > VERSION).then(|| {

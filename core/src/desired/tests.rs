@@ -66,7 +66,7 @@ fn an_alias_means_its_port_and_is_no_second_entry_of_it() {
     assert_eq!((taken(&twice), rejected(&twice)), (vec![], vec![("Ethernet0", Reason::NamedTwice)]));
     assert_eq!(
         twice.rejected.to_string(),
-        "Ethernet0 is rejected: NamedTwice: the entries Eth1/1 and Ethernet0 both mean it\n"
+        "Ethernet0 is rejected: NamedTwice: the entries Eth1/1 and Ethernet0 both name it\n"
     );
 }
 
@@ -160,8 +160,8 @@ fn a_port_whose_entry_is_rejected_keeps_what_it_had() {
 
 #[test]
 fn who_has_a_prefix_keeps_it_and_the_newcomer_is_rejected() {
-    let wish = |port: &str, prefix: &str| format!(r#""{port}": {{"state": "boot", "prefix": "{prefix}"}}"#);
-    let both = format!("{{{}, {}}}", wish("Ethernet0", B), wish("Ethernet4", B));
+    let entry = |port: &str, prefix: &str| format!(r#""{port}": {{"state": "boot", "prefix": "{prefix}"}}"#);
+    let both = format!("{{{}, {}}}", entry("Ethernet0", B), entry("Ethernet4", B));
     let cases: [(&[_], _, &[_]); 3] = [
         // Of two newcomers the one that sorts later is rejected.
         (&[], "Ethernet4", &[("Ethernet0", B)]),
@@ -175,13 +175,13 @@ fn who_has_a_prefix_keeps_it_and_the_newcomer_is_rejected() {
         assert_eq!(taken(&judged), expected, "{before:?}");
     }
     let before = [("Ethernet0", A), ("Ethernet4", B)];
-    let swap = judged(&before, &format!("{{{}, {}}}", wish("Ethernet0", B), wish("Ethernet4", A)));
+    let swap = judged(&before, &format!("{{{}, {}}}", entry("Ethernet0", B), entry("Ethernet4", A)));
     assert_eq!(
         (taken(&swap), rejected(&swap)),
         (vec![("Ethernet0", B.to_owned()), ("Ethernet4", A.to_owned())], vec![])
     );
-    // Ethernet8 wishes what Ethernet0 leaves, and Ethernet0 has to stay.
-    let chain = [wish("Ethernet0", B), wish("Ethernet4", B), wish("Ethernet8", A)].join(", ");
+    // Ethernet8 asks for the prefix that Ethernet0 leaves, and Ethernet0 has to stay.
+    let chain = [entry("Ethernet0", B), entry("Ethernet4", B), entry("Ethernet8", A)].join(", ");
     let chain = judged(&before, &format!("{{{chain}}}"));
     assert_eq!(
         (taken(&chain), rejected(&chain)),

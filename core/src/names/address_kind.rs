@@ -6,8 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::Ipv6Net;
 
-/// The kinds of IPv6 addresses to which no router forwards a packet, from another link or to it. The smaller blocks stand
-/// first.
+/// The blocks of IPv6 addresses to which no router forwards unicast packets. Smaller blocks come first.
 const NEVER_FORWARDED: [(Ipv6Net, &str); 6] = [
     (Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 128), "the unspecified address (RFC 4291 2.5.2)"),
     (Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128), "the loopback address (RFC 4291 2.5.3)"),
@@ -17,18 +16,18 @@ const NEVER_FORWARDED: [(Ipv6Net, &str); 6] = [
     (Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8), "multicast (RFC 4291 2.7)"),
 ];
 
-/// The name of the block that contains the whole prefix, if routers forward no unicast packet to that block. None for every
-/// other prefix, also for one that contains such a block, as `::/0` does.
+/// If no router forwards unicast packets to the whole prefix: the name of its block. None for every other prefix. A prefix that
+/// only contains such a block, such as `::/0`, counts as another prefix.
 pub fn never_forwarded(net: Ipv6Net) -> Option<&'static str> {
     NEVER_FORWARDED.iter().find(|(block, _)| block.contains(&net)).map(|(_, kind)| *kind)
 }
 
-/// The kind of the address, if neither end of a TCP connection can have it. None for every other address, and for `::1`: a
-/// server may run on the leaf itself.
+/// If no end of a TCP connection can have the address: the kind of the address. None for every other address. `::1` counts as
+/// another address, because a server may run on the leaf itself.
 pub fn never_connected(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V6(address) if address.is_loopback() => None,
-        // This includes link-local addresses: without a zone nobody knows which link is meant.
+        // This includes link-local addresses: they say nothing about the link, and settings have no zone.
         IpAddr::V6(address) => never_forwarded(address.into()),
         IpAddr::V4(address) if address.is_unspecified() => Some("the unspecified address (RFC 6890 2.2.2)"),
         IpAddr::V4(address) if address.is_multicast() => Some("multicast (RFC 5771 3)"),
@@ -42,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_block_is_told_by_its_first_and_last_and_not_by_its_neighbour() {
+    fn every_block_ends_at_its_first_and_last_address() {
         let kind = |text: &str| never_forwarded(text.parse().unwrap());
         for (net, expected) in [
             ("::/128", Some("unspecified")),

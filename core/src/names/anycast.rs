@@ -1,6 +1,6 @@
-//! The words of the anycast address: one that every leaf has in its boot VRF, on a loopback.
+//! Checked types for the relay's anycast address, which every leaf has on a loopback in the boot VRF.
 //!
-//! Must never: let an address through that SONiC or IPv6 gives another meaning.
+//! Must never: accept an address that SONiC or IPv6 gives another meaning.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -10,7 +10,7 @@ use ipnet::Ipv6Net;
 
 use super::{NameError, PrefixError, parse_prefix};
 
-/// A loopback's name. SONiC's YANG takes at most three digits (`sonic-loopback-interface.yang`).
+/// A loopback's name. SONiC's YANG model accepts at most three digits (`sonic-loopback-interface.yang`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LoopbackName(String);
 
@@ -39,7 +39,7 @@ impl fmt::Display for LoopbackName {
 
 /// An anycast address with its prefix length, as the loopback carries it.
 ///
-/// The address is not the first one of its prefix: caclmgrd drops whatever goes to that, and a /128 has no other
+/// The address is not the first one of its prefix, because caclmgrd drops packets to that one. So the prefix is not a /128
 /// (`scripts/caclmgrd: generate_block_ip2me_traffic_iptables_commands`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AnycastNet(Ipv6Net);
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loopback_is_named_as_yang_takes_it() {
+    fn loopback_names_follow_sonics_yang_model() {
         assert!("Loopback0".parse::<LoopbackName>().is_ok() && "Loopback999".parse::<LoopbackName>().is_ok());
         for name in ["Loopback", "Loopback1000", "loopback1", "Loopback1a", "Ethernet0"] {
             assert!(name.parse::<LoopbackName>().is_err(), "{name}");

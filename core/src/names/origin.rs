@@ -1,6 +1,6 @@
-//! Where an HTTP server is, as a checked type.
+//! A checked type for the origin of an HTTP server: scheme, host and port.
 //!
-//! Must never: take a path, a user or a fragment: it names a server, not a resource.
+//! Must never: accept a path, a user or a fragment. An origin names a server, not a resource.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -18,7 +18,7 @@ pub struct OriginError {
     reason: &'static str,
 }
 
-/// Where an HTTP server is: `http://host[:port]` or `https://host[:port]`, without a path.
+/// The origin of an HTTP server: `http://host[:port]` or `https://host[:port]`, without a path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HttpOrigin {
     tls: bool,
@@ -27,7 +27,7 @@ pub struct HttpOrigin {
 }
 
 impl HttpOrigin {
-    /// Whether it is spoken to over TLS (`https`).
+    /// Whether connections use TLS (`https`).
     pub fn is_tls(&self) -> bool {
         self.tls
     }
@@ -37,12 +37,12 @@ impl HttpOrigin {
         self.host.trim_start_matches('[').trim_end_matches(']')
     }
 
-    /// The TCP port, 80 or 443 where the text named none.
+    /// The TCP port. The default is 80 for `http` and 443 for `https`.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The `Host` header's value (RFC 9110 7.2): the port only where it is not the scheme's own.
+    /// The value of the `Host` header (RFC 9110 7.2). It has the port only if that is not the scheme's default.
     pub fn authority(&self) -> String {
         if self.port == default_port(self.tls) {
             self.host.clone()
@@ -52,7 +52,7 @@ impl HttpOrigin {
     }
 }
 
-/// RFC 9110 4.2.1 and 4.2.2.
+/// The scheme's default port (RFC 9110 4.2.1, 4.2.2).
 fn default_port(tls: bool) -> u16 {
     if tls { 443 } else { 80 }
 }
@@ -71,20 +71,20 @@ impl FromStr for HttpOrigin {
         let (host, port) = split_authority(authority).ok_or(wrong("the port is not a number"))?;
         if let Some(literal) = host.strip_prefix('[') {
             let address = literal.strip_suffix(']').and_then(|a| a.parse::<Ipv6Addr>().ok());
-            address.ok_or(wrong("the brackets hold no IPv6 address"))?;
+            address.ok_or(wrong("there is no IPv6 address in the brackets"))?;
         } else if host.is_empty()
             || !host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
         {
             return Err(wrong("the host has characters that a host name cannot have"));
         }
         if port == Some(0) {
-            return Err(wrong("port 0 cannot be connected to"));
+            return Err(wrong("0 is not a port to connect to"));
         }
         Ok(Self { tls, host: host.to_owned(), port: port.unwrap_or(default_port(tls)) })
     }
 }
 
-/// Splits `host[:port]`; the host keeps the brackets of an IPv6 literal. None when the port is not a number.
+/// Splits `host[:port]`. The host keeps the brackets of an IPv6 literal. None if the port is not a number.
 fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
     let literal_end = authority.rfind(']').map_or(0, |end| end + 1);
     match authority[literal_end..].find(':') {

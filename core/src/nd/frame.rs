@@ -1,8 +1,7 @@
-//! The Ethernet and IPv6 headers of a neighbour discovery message (RFC 2464 3, 7; RFC 8200 3, 8.1), and its checksum (RFC
-//! 4443 2.3). pnet_packet has their fields.
+//! The Ethernet frame around a neighbour discovery message. `encode` adds an Ethernet header (RFC 2464 3, 7), an IPv6 header
+//! (RFC 8200 3) and the ICMPv6 checksum (RFC 4443 2.3, RFC 8200 8.1). `decode` checks and removes them.
 //!
-//! Must never: panic on a frame, or accept a message whose checksum is wrong or that does not follow its IPv6 header
-//! directly.
+//! Must never: panic on a frame, or accept a message with a wrong checksum or with an extension header before it.
 
 use std::net::Ipv6Addr;
 
@@ -14,28 +13,28 @@ use pnet_packet::ipv6::{Ipv6Packet, MutableIpv6Packet};
 use super::invalid::Invalid;
 use crate::names::Mac;
 
-/// Bytes.
+/// In bytes.
 const ETHERNET_HEADER: usize = 14;
 /// The Ethernet and the IPv6 header, in bytes.
 const HEADERS: usize = ETHERNET_HEADER + 40;
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 
-/// A station on a port's link.
+/// A host or router on a port's link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Neighbour {
-    /// Its Ethernet address.
+    /// The Ethernet address.
     pub mac: Mac,
-    /// Its IPv6 address.
+    /// The IPv6 address.
     pub address: Ipv6Addr,
 }
 
-/// How a packet came in, beside its ICMPv6 message.
+/// What `decode` keeps of the headers of a received message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Envelope {
-    /// Its sender.
+    /// The sender.
     pub from: Neighbour,
-    /// Its hop limit.
+    /// The hop limit of the IPv6 header.
     pub hop_limit: u8,
 }
 
@@ -44,7 +43,7 @@ impl Neighbour {
     pub const ALL_NODES: Self = Self { mac: Mac([0x33, 0x33, 0, 0, 0, 1]), address: ALL_NODES };
 }
 
-/// The Ethernet frame of an ICMPv6 message, with its checksum and hop limit 255 (RFC 4861 4.1, 4.2).
+/// Encodes the Ethernet frame of an ICMPv6 message. Sets the checksum and hop limit 255 (RFC 4861 4.1, 4.2).
 pub fn encode(from: Neighbour, to: Neighbour, message: &[u8]) -> Vec<u8> {
     let mut frame = vec![0; HEADERS + message.len()];
     let (ethernet, packet) = frame.split_at_mut(ETHERNET_HEADER);
@@ -70,7 +69,7 @@ pub fn encode(from: Neighbour, to: Neighbour, message: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Decodes a frame: the ICMPv6 message, its sender and its hop limit.
+/// Decodes a frame. Returns the ICMPv6 message without padding.
 pub fn decode(frame: &[u8]) -> Result<(Envelope, &[u8]), Invalid> {
     let short = Invalid::Short(frame.len());
     let ethernet = EthernetPacket::new(frame).ok_or(short)?;
@@ -124,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn ethernets_padding_is_no_part_of_the_message() {
+    fn ethernet_padding_is_not_part_of_the_message() {
         let padded = [solicitation(), vec![0xff; 10]].concat();
         let (envelope, message) = decode(&padded).unwrap();
         assert_eq!((envelope.from, envelope.hop_limit, message.len()), (MACHINE, 255, 8));
@@ -140,7 +139,7 @@ mod tests {
         let refused = |frame: &[u8]| decode(frame).unwrap_err();
         assert_eq!(refused(&with(12, 8)), Invalid::NotIpv6);
         assert_eq!(refused(&with(14, 0x45)), Invalid::NotIpv6);
-        // RFC 6980 5: a fragment header, be it an atomic one.
+        // RFC 6980 5: a fragment header, even if there is only one fragment.
         assert_eq!(refused(&with(20, 44)), Invalid::Header(44));
         assert_eq!(refused(&with(19, 9)), Invalid::Short(62));
         assert_eq!(refused(&with(60, 1)), Invalid::Checksum);

@@ -1,6 +1,6 @@
-//! Why a packet of neighbour discovery is discarded.
+//! The reasons to discard a neighbour discovery packet.
 //!
-//! Must never: be an answer to a machine: invalid packets are discarded silently.
+//! Must never: be sent to a machine. Invalid packets are discarded silently.
 
 use std::net::Ipv6Addr;
 
@@ -9,24 +9,24 @@ use thiserror::Error;
 /// Why a packet is silently discarded (RFC 4861 6.1.1, 6.1.2; RFC 6980 5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Invalid {
-    /// The frame carries something else.
+    /// The frame carries no IPv6 packet.
     #[error("it is not IPv6")]
     NotIpv6,
-    /// Between IPv6 header and message stands another one, such as that of a fragment (44), be it the only one: it hides
-    /// what it carries from those who filter.
-    #[error("header {0} stands before the message")]
+    /// Another header precedes the ICMPv6 message. A fragment header (44) is refused even if there is only one fragment: it
+    /// hides the message from packet filters.
+    #[error("header {0} is before the message")]
     Header(u8),
-    /// To a multicast group of others.
-    #[error("it is for {0}")]
+    /// The destination is a multicast group of neither all nodes nor all routers.
+    #[error("the destination is {0}")]
     Destination(Ipv6Addr),
-    /// Damaged on its way.
-    #[error("its checksum is wrong")]
+    /// The packet was damaged on its way.
+    #[error("the checksum is wrong")]
     Checksum,
-    /// It was forwarded, or sent from beyond the link.
+    /// A router forwarded the packet, so its sender is not on the link.
     #[error("hop limit {0} is not 255")]
     HopLimit(u8),
-    /// Neither solicitation nor advertisement, or not the one that is wanted.
-    #[error("ICMPv6 type {0} is another message")]
+    /// The message has another type than the expected one.
+    #[error("ICMPv6 type {0} is not the expected message")]
     Type(u8),
     /// The code is not 0.
     #[error("ICMPv6 code {0} is not 0")]
@@ -37,10 +37,10 @@ pub enum Invalid {
     /// An option has length 0 or runs past the packet's end.
     #[error("option {0} has length 0 or runs past the end")]
     OptionLength(u8),
-    /// A machine without an address cannot have one on the link.
+    /// A sender without an address has sent a source link-layer address option.
     #[error("a source link-layer address option from the unspecified address")]
     SourceFromUnspecified,
-    /// Routers advertise from a link-local address; nobody solicits from a multicast one.
-    #[error("{0} is no source of such a message")]
+    /// The source of an advertisement must be link-local, and the source of a solicitation must not be multicast.
+    #[error("{0} is not a valid source of the message")]
     Source(Ipv6Addr),
 }

@@ -1,6 +1,6 @@
 //! The wire format of Router Solicitations and Router Advertisements (RFC 4861 4.1, 4.2, 6.1; RFC 4191 2.2; RFC 6980).
 //!
-//! Must never: panic on a packet, or take one that RFC 4861 6.1 or RFC 6980 5 says to discard.
+//! Must never: panic on a packet, or accept one that RFC 4861 6.1 or RFC 6980 5 requires to discard.
 //!
 //! ```text
 //!  Router Advertisement                     options (`options`), each in units of 8 bytes
@@ -26,16 +26,16 @@ use super::options::{NdOption, Preference, PrefixInformation, RawOptions};
 pub const ROUTER_SOLICITATION: u8 = 133;
 /// ICMPv6 type of a Router Advertisement (RFC 4861 4.2).
 pub const ROUTER_ADVERTISEMENT: u8 = 134;
-/// The most bytes of an advertisement. RFC 8200 5: every IPv6 link carries packets of 1280 bytes, 40 of them the IPv6
-/// header; RFC 6980 5: neighbour discovery is never fragmented.
-pub const ROOM: usize = 1280 - 40;
+/// The most bytes of an advertisement. Every IPv6 link carries packets of 1280 bytes (RFC 8200 5), and the IPv6 header takes
+/// 40 of them. Neighbour discovery is never fragmented (RFC 6980 5).
+pub const ADVERTISEMENT_MAX: usize = 1280 - 40;
 
 /// RFC 4861 4.2, RFC 6275 7.1.
 const FLAG_M: u8 = 0x80;
 const FLAG_O: u8 = 0x40;
 const FLAG_H: u8 = 0x20;
 
-/// Whether an ICMPv6 message is a valid Router Solicitation. The reserved field and unknown options are ignored (RFC
+/// Checks that an ICMPv6 message is a valid Router Solicitation. The reserved field and unknown options are ignored (RFC
 /// 4861 6.1.1).
 pub fn check_solicitation(message: &[u8], envelope: &Envelope) -> Result<(), Invalid> {
     let (_, options) = header::<8>(message, ROUTER_SOLICITATION, envelope)?;
@@ -51,7 +51,7 @@ pub fn check_solicitation(message: &[u8], envelope: &Envelope) -> Result<(), Inv
     Ok(())
 }
 
-/// The checks that both messages need; returns their fixed part and their options.
+/// Does the checks that both messages need. Returns the fixed part and the options.
 fn header<'a, const FIXED: usize>(
     message: &'a [u8],
     kind: u8,
@@ -67,10 +67,10 @@ fn header<'a, const FIXED: usize>(
     }
 }
 
-/// What a Router Advertisement says.
+/// A Router Advertisement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Advertisement {
-    /// What machines send with; 0: unspecified.
+    /// The hop limit that machines send with; 0: unspecified.
     pub hop_limit: u8,
     /// M: addresses come by DHCPv6.
     pub managed: bool,
@@ -78,38 +78,30 @@ pub struct Advertisement {
     pub other: bool,
     /// H: the router is a home agent.
     pub home_agent: bool,
-    /// Among several default routers.
+    /// The sender's preference among several default routers.
     pub preference: Preference,
-    /// Seconds that the sender is a default router; 0: it is none. Of the rest it says nothing (RFC 4861 4.2).
+    /// How many seconds the sender is a default router; 0: it is not one. The lifetime does not apply to the rest of the
+    /// message (RFC 4861 4.2).
     pub router_lifetime: u16,
     /// Milliseconds; 0: unspecified.
     pub reachable_time: u32,
     /// Milliseconds; 0: unspecified.
     pub retrans_timer: u32,
-    /// Everything else, in the order that it is sent in.
+    /// The options, in the order on the wire.
     pub options: Vec<NdOption>,
 }
 
 impl Advertisement {
-    /// The same with every lifetime 0: the router goes, and what it told with it (RFC 4861 6.2.5; RFC 9096 3.5; RFC 4191
-    /// 4: its routes; RFC 8106 5.1, RFC 8781 4). RFC 4191 2.2: without a lifetime the preference must be medium.
+    /// The final advertisement, with every lifetime 0: the router and all that it advertised go (RFC 4861 6.2.5; RFC 9096 3.5;
+    /// RFC 4191 4; RFC 8106 5.1; RFC 8781 4). With router lifetime 0 the preference must be medium (RFC 4191 2.2).
     pub fn ceasing(mut self) -> Self {
         self.router_lifetime = 0;
         self.preference = Preference::Medium;
-        for option in &mut self.options {
-            match option {
-                NdOption::Prefix(information) => (information.valid, information.preferred) = (0, 0),
-                NdOption::Route { lifetime, .. }
-                | NdOption::Rdnss { lifetime, .. }
-                | NdOption::Dnssl { lifetime, .. } => *lifetime = 0,
-                NdOption::Pref64 { lifetime, .. } => *lifetime = 0,
-                NdOption::SourceLinkLayerAddress(_) | NdOption::Mtu(_) | NdOption::CaptivePortal(_) => {}
-            }
-        }
+        self.options.iter_mut().for_each(NdOption::withdraw);
         self
     }
 
-    /// The ICMPv6 message; its frame has the checksum.
+    /// Encodes the ICMPv6 message. The checksum is 0: `frame::encode` sets it.
     pub fn encode(&self) -> Vec<u8> {
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
         let flags = flag(self.managed, FLAG_M)
@@ -125,7 +117,7 @@ impl Advertisement {
         message
     }
 
-    /// Decodes an ICMPv6 message (RFC 4861 6.1.2); options that are unknown or damaged in themselves are left out.
+    /// Decodes and checks an ICMPv6 message (RFC 4861 6.1.2). Unknown options and options with invalid content are left out.
     pub fn decode(message: &[u8], envelope: &Envelope) -> Result<Self, Invalid> {
         let (fixed, options) = header::<16>(message, ROUTER_ADVERTISEMENT, envelope)?;
         let from = envelope.from.address;
@@ -148,33 +140,33 @@ impl Advertisement {
         })
     }
 
-    /// In what an advertisement that was heard contradicts this one (RFC 4861 6.2.7): what either leaves unspecified
-    /// contradicts nothing.
-    pub fn contradictions(&self, heard: &Self) -> Vec<&'static str> {
+    /// The fields in which a received advertisement contradicts this one (RFC 4861 6.2.7). An unspecified field contradicts
+    /// nothing.
+    pub fn contradictions(&self, received: &Self) -> Vec<&'static str> {
         let differ = |own: u32, other: u32| own != other && own != 0 && other != 0;
         let mtu = |of: &Self| {
             of.options
                 .iter()
                 .find_map(|option| if let NdOption::Mtu(mtu) = option { Some(*mtu) } else { None })
         };
-        let lifetimes = heard.prefix_informations().any(|other| {
+        let lifetimes = received.prefix_informations().any(|other| {
             self.prefix_informations().any(|own| {
                 own.prefix == other.prefix && (own.valid, own.preferred) != (other.valid, other.preferred)
             })
         });
         let found = [
-            ("hop limit", differ(self.hop_limit.into(), heard.hop_limit.into())),
-            ("M", self.managed != heard.managed),
-            ("O", self.other != heard.other),
-            ("reachable time", differ(self.reachable_time, heard.reachable_time)),
-            ("retrans timer", differ(self.retrans_timer, heard.retrans_timer)),
-            ("MTU", differ(mtu(self).unwrap_or(0), mtu(heard).unwrap_or(0))),
+            ("hop limit", differ(self.hop_limit.into(), received.hop_limit.into())),
+            ("M", self.managed != received.managed),
+            ("O", self.other != received.other),
+            ("reachable time", differ(self.reachable_time, received.reachable_time)),
+            ("retrans timer", differ(self.retrans_timer, received.retrans_timer)),
+            ("MTU", differ(mtu(self).unwrap_or(0), mtu(received).unwrap_or(0))),
             ("prefix lifetimes", lifetimes),
         ];
         found.iter().filter(|(_, differs)| *differs).map(|(what, _)| *what).collect()
     }
 
-    /// The prefixes that it announces.
+    /// The prefixes of its Prefix Information options.
     pub fn prefixes(&self) -> impl Iterator<Item = Ipv6Net> {
         self.prefix_informations().map(|information| information.prefix)
     }

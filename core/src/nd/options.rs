@@ -1,6 +1,6 @@
-//! The options of neighbour discovery messages, each in units of 8 bytes (RFC 4861 4.6).
+//! The wire format of the options in neighbour discovery messages. An option's length is a multiple of 8 bytes (RFC 4861 4.6).
 //!
-//! Must never: panic on bytes, or take an option that its RFC says to ignore.
+//! Must never: panic on bytes, or accept an option that its RFC requires to ignore.
 
 use std::net::Ipv6Addr;
 
@@ -18,19 +18,19 @@ const DNSSL: u8 = 31;
 const CAPTIVE_PORTAL: u8 = 37;
 const PREF64: u8 = 38;
 
-/// RFC 4191 2.1.
+/// A router's or route's preference over others (RFC 4191 2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preference {
-    /// 11
+    /// `11` on the wire.
     Low,
-    /// 00
+    /// `00` on the wire.
     Medium,
-    /// 01
+    /// `01` on the wire.
     High,
 }
 
 impl Preference {
-    /// Where it stands in a header's or an option's flags.
+    /// The preference's bits in the flags of a header or an option.
     pub fn bits(self) -> u8 {
         match self {
             Self::Medium => 0,
@@ -39,7 +39,7 @@ impl Preference {
         }
     }
 
-    /// None for the reserved value 10.
+    /// The preference in the flags. None for the reserved value `10`.
     pub fn from_bits(flags: u8) -> Option<Self> {
         match flags & 0x18 {
             0 => Some(Self::Medium),
@@ -55,63 +55,63 @@ const FLAG_L: u8 = 0x80;
 const FLAG_A: u8 = 0x40;
 const FLAG_P: u8 = 0x10;
 
-/// An option that leafboot sends, or wants to read.
+/// An option that leafboot sends or reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NdOption {
     /// RFC 4861 4.6.1: the sender's Ethernet address.
     SourceLinkLayerAddress(Mac),
-    /// RFC 4861 4.6.2.
+    /// RFC 4861 4.6.2: Prefix Information.
     Prefix(PrefixInformation),
     /// RFC 4861 4.6.4: the link's MTU in bytes.
     Mtu(u32),
-    /// RFC 4191 2.3.
+    /// RFC 4191 2.3: a more specific route.
     Route {
-        /// Where to.
+        /// The destination.
         prefix: Ipv6Net,
-        /// Among the same route through several routers.
+        /// The preference among routers that advertise the same route.
         preference: Preference,
-        /// Seconds; 0: it is gone.
+        /// Seconds; 0: the route is gone.
         lifetime: u32,
     },
-    /// RFC 8106 5.1.
+    /// RFC 8106 5.1: recursive DNS servers.
     Rdnss {
-        /// Seconds; 0: they are gone.
+        /// Seconds; 0: the servers are gone.
         lifetime: u32,
-        /// The first is asked first.
+        /// The servers in order of preference.
         servers: Vec<Ipv6Addr>,
     },
-    /// RFC 8106 5.2.
+    /// RFC 8106 5.2: the DNS search list.
     Dnssl {
-        /// Seconds; 0: they are gone.
+        /// Seconds; 0: the names are gone.
         lifetime: u32,
         /// Domain names without a final dot.
         names: Vec<String>,
     },
-    /// RFC 8910 2.3.
+    /// RFC 8910 2.3: the URI of the captive portal's API.
     CaptivePortal(String),
-    /// RFC 8781 4.
+    /// RFC 8781 4: the NAT64 prefix.
     Pref64 {
-        /// Seconds, a multiple of 8; 0: it is gone.
+        /// Seconds, a multiple of 8; 0: the prefix is gone.
         lifetime: u16,
-        /// /96, /64, /56, /48, /40 or /32.
+        /// A /96, /64, /56, /48, /40 or /32.
         prefix: Ipv6Net,
     },
 }
 
-/// RFC 4861 4.6.2.
+/// The content of a Prefix Information option (RFC 4861 4.6.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PrefixInformation {
     /// The prefix.
     pub prefix: Ipv6Net,
-    /// L: its addresses are neighbours.
+    /// L: the addresses in it are on the link.
     pub on_link: bool,
     /// A: machines form an address in it.
     pub autonomous: bool,
-    /// P: machines rather ask for a prefix of their own (RFC 9762).
+    /// P: DHCPv6 prefix delegation is preferred to an address in it (RFC 9762).
     pub delegation: bool,
-    /// Seconds that an address in it is valid.
+    /// How many seconds an address in it is valid.
     pub valid: u32,
-    /// Seconds that it is used for new connections.
+    /// How many seconds an address in it is used for new connections.
     pub preferred: u32,
 }
 
@@ -125,6 +125,31 @@ impl NdOption {
         let units = (message.len() - start) / 8;
         if let Some(length) = message.get_mut(start + 1) {
             *length = u8::try_from(units).unwrap_or(u8::MAX);
+        }
+    }
+
+    /// Seconds that a machine may use what the option says; of a prefix, its valid lifetime. None for an option without a
+    /// lifetime.
+    pub fn lifetime(&self) -> Option<u32> {
+        match self {
+            Self::Prefix(information) => Some(information.valid),
+            Self::Route { lifetime, .. } | Self::Rdnss { lifetime, .. } | Self::Dnssl { lifetime, .. } => {
+                Some(*lifetime)
+            }
+            Self::Pref64 { lifetime, .. } => Some((*lifetime).into()),
+            Self::SourceLinkLayerAddress(_) | Self::Mtu(_) | Self::CaptivePortal(_) => None,
+        }
+    }
+
+    /// Sets each lifetime of the option to 0: machines stop using what it says.
+    pub fn withdraw(&mut self) {
+        match self {
+            Self::Prefix(information) => (information.valid, information.preferred) = (0, 0),
+            Self::Route { lifetime, .. } | Self::Rdnss { lifetime, .. } | Self::Dnssl { lifetime, .. } => {
+                *lifetime = 0;
+            }
+            Self::Pref64 { lifetime, .. } => *lifetime = 0,
+            Self::SourceLinkLayerAddress(_) | Self::Mtu(_) | Self::CaptivePortal(_) => {}
         }
     }
 
@@ -177,7 +202,7 @@ impl NdOption {
         }
     }
 
-    /// Decodes one whole option; none where it is of another type, or its RFC says to ignore it.
+    /// Decodes one whole option. None for an unknown type, and for an option that its RFC requires to ignore.
     pub fn decode(option: &[u8]) -> Option<Self> {
         let (&[kind, _], body) = option.split_first_chunk::<2>()?;
         match kind {
@@ -256,20 +281,20 @@ fn decode_route(body: &[u8]) -> Option<NdOption> {
     Some(NdOption::Route { prefix, preference, lifetime: u32::from_be_bytes([a, b, c, d]) })
 }
 
-/// A prefix out of its first bytes; bits behind its length are ignored (RFC 4861 4.6.2).
+/// A prefix from its first bytes. Bits after the prefix length are ignored (RFC 4861 4.6.2).
 fn network(bytes: &[u8], length: u8) -> Option<Ipv6Net> {
     let mut octets = [0; 16];
     octets.get_mut(..bytes.len())?.copy_from_slice(bytes);
     Ipv6Net::new(octets.into(), length).ok().map(|net| net.trunc())
 }
 
-/// Two reserved bytes, four of lifetime, and the rest.
+/// Splits an option's body: two reserved bytes, four bytes of lifetime, and the rest. Returns the lifetime and the rest.
 fn with_lifetime(body: &[u8]) -> Option<(u32, &[u8])> {
     let (&[_, _, a, b, c, d], rest) = body.split_first_chunk::<6>()?;
     Some((u32::from_be_bytes([a, b, c, d]), rest))
 }
 
-/// RFC 8106 5.2: as in RFC 1035 3.1, never compressed.
+/// Encodes a domain name as RFC 1035 3.1 does, without compression (RFC 8106 5.2).
 fn encode_name(name: &str, message: &mut Vec<u8>) {
     for label in name.split('.') {
         message.push(u8::try_from(label.len()).unwrap_or(0));
@@ -278,7 +303,7 @@ fn encode_name(name: &str, message: &mut Vec<u8>) {
     message.push(0);
 }
 
-/// Names one after the other, then zeros; none where one runs past the end, is compressed, or cannot be written with dots.
+/// Decodes a list of names that zeros pad. None if a name runs past the end, is compressed, or has a dot inside a label.
 fn decode_names(mut bytes: &[u8]) -> Option<Vec<String>> {
     let (mut names, mut name) = (Vec::new(), String::new());
     while let [length, rest @ ..] = bytes {
@@ -301,7 +326,8 @@ fn decode_names(mut bytes: &[u8]) -> Option<Vec<String>> {
     name.is_empty().then_some(names)
 }
 
-/// The options of a message, each whole, and an error where one has length 0 or runs past the end (RFC 4861 6.1.1).
+/// Iterates over the options of a message. Yields each option with its header, and an error for an option that has length 0
+/// or runs past the end (RFC 4861 6.1.1).
 pub struct RawOptions<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for RawOptions<'a> {

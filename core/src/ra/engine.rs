@@ -27,7 +27,7 @@ use super::variables::RouterVariables;
 use super::withdrawn::WithdrawnOptions;
 use crate::names::BootPrefix;
 use crate::nd::frame::{self, Neighbour};
-use crate::nd::message::{Advertisement, ROOM};
+use crate::nd::message::{ADVERTISEMENT_MAX, Advertisement};
 use crate::port_role::{PortRole, Serving};
 use crate::rate_limit::RateLimiter;
 
@@ -52,7 +52,7 @@ const ROGUE_PERIOD: Duration = Duration::from_secs(60);
 
 /// An advertisement that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Send {
+pub enum DueAdvertisement {
     /// The current one, to all nodes.
     Current,
     /// The current one, to the machine that solicited it.
@@ -64,7 +64,7 @@ pub enum Send {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum EngineState {
     Silent,
     Advertising { initial_left: u8, next: Instant },
     Ceasing { left: u8, next: Instant },
@@ -84,7 +84,7 @@ pub struct Engine {
     variables: RouterVariables,
     withdrawn: Arc<WithdrawnOptions>,
     epoch: Instant,
-    state: State,
+    state: EngineState,
     /// The port as it was when it was last served.
     serving: Option<Serving>,
     last_multicast: Option<Instant>,
@@ -105,7 +105,7 @@ impl Engine {
             variables: variables.clone(),
             withdrawn: Arc::clone(withdrawn),
             epoch,
-            state: State::Silent,
+            state: EngineState::Silent,
             serving: None,
             last_multicast: None,
             turn: 0,
@@ -120,31 +120,33 @@ impl Engine {
     pub fn set_role(&mut self, role: Option<&PortRole>, now: Instant) {
         match (role, self.state) {
             (None, _) => {
-                self.state = State::Silent;
+                self.state = EngineState::Silent;
                 self.answers.clear();
                 self.former = None;
             }
-            (Some(PortRole::Serve(new)), State::Ceasing { .. }) => self.begin(new, now),
-            (Some(PortRole::Serve(new)), State::Silent | State::Advertising { .. }) => self.serve(new, now),
+            (Some(PortRole::Serve(new)), EngineState::Ceasing { .. }) => self.begin(new, now),
+            (Some(PortRole::Serve(new)), EngineState::Silent | EngineState::Advertising { .. }) => {
+                self.serve(new, now)
+            }
             // RFC 4861 6.2.5: up to three final ones, and no answers any more.
-            (Some(PortRole::Cease(old)), State::Silent | State::Advertising { .. }) => {
+            (Some(PortRole::Cease(old)), EngineState::Silent | EngineState::Advertising { .. }) => {
                 self.serving = Some(old.clone());
                 self.answers.clear();
-                self.state = State::Ceasing { left: MAX_FINAL_RTR_ADVERTISEMENTS, next: now };
+                self.state = EngineState::Ceasing { left: MAX_FINAL_RTR_ADVERTISEMENTS, next: now };
             }
-            (Some(PortRole::Cease(_)), State::Ceasing { .. }) => {}
+            (Some(PortRole::Cease(_)), EngineState::Ceasing { .. }) => {}
         }
     }
 
     /// Schedules the initial advertisements, the first one at `first` (RFC 4861 6.2.4).
     fn begin(&mut self, new: &Serving, first: Instant) {
         self.serving = Some(new.clone());
-        self.state = State::Advertising { initial_left: MAX_INITIAL_RTR_ADVERTISEMENTS, next: first };
+        self.state = EngineState::Advertising { initial_left: MAX_INITIAL_RTR_ADVERTISEMENTS, next: first };
     }
 
     /// Starts to advertise. A change while the port advertises starts the initial advertisements again (RFC 4861 6.2.4).
     fn serve(&mut self, new: &Serving, now: Instant) {
-        let is_silent = self.state == State::Silent;
+        let is_silent = self.state == EngineState::Silent;
         let before = self.serving.take().filter(|b| (b.ifindex, b.carriers) == (new.ifindex, new.carriers));
         match before {
             // RFC 4861 6.2.8: a few from the old address with lifetime 0, a few from the new one. The kernel may report that
@@ -169,7 +171,7 @@ impl Engine {
     /// The port's device has gone down while its role is unchanged. The initial advertisements start again, for whatever
     /// machine is there when a device is up (RFC 4861 6.2.4). No solicitation can cause this.
     pub fn interrupted(&mut self, now: Instant) {
-        if let State::Advertising { initial_left, next } = &mut self.state {
+        if let EngineState::Advertising { initial_left, next } = &mut self.state {
             (*initial_left, *next) = (MAX_INITIAL_RTR_ADVERTISEMENTS, now);
         }
     }
@@ -177,9 +179,9 @@ impl Engine {
     /// When to call `due` next. None: the port has nothing to send.
     pub fn deadline(&self) -> Option<Instant> {
         let scheduled = match self.state {
-            State::Silent => None,
-            State::Advertising { next, .. } => Some(next),
-            State::Ceasing { left, next } => (left > 0).then_some(next),
+            EngineState::Silent => None,
+            EngineState::Advertising { next, .. } => Some(next),
+            EngineState::Ceasing { left, next } => (left > 0).then_some(next),
         };
         let answer = self.answers.values().min().copied();
         let former = self.former.map(|former| former.next);
@@ -187,30 +189,30 @@ impl Engine {
     }
 
     /// The next advertisement that is due at `now`. Call it until there is none. `random` is uniform over its range.
-    pub fn due(&mut self, now: Instant, random: u32) -> Option<Send> {
+    pub fn due(&mut self, now: Instant, random: u32) -> Option<DueAdvertisement> {
         if let Some(mut former) = self.former.filter(|former| now >= former.next) {
             former.left -= 1;
             former.next = now + MIN_DELAY_BETWEEN_RAS;
             self.former = (former.left > 0).then_some(former);
-            return Some(Send::FormerAddress(former.address));
+            return Some(DueAdvertisement::FormerAddress(former.address));
         }
         let answer = self.answers.iter().find(|(_, at)| now >= **at).map(|(machine, _)| *machine);
         if let Some(machine) = answer {
             self.answers.remove(&machine);
-            return Some(Send::Answer(machine));
+            return Some(DueAdvertisement::Answer(machine));
         }
         match self.state {
-            State::Advertising { initial_left, next } if now >= next => {
+            EngineState::Advertising { initial_left, next } if now >= next => {
                 self.state = self.after_multicast(initial_left.saturating_sub(1), now, random);
                 self.count_multicast(now);
-                Some(Send::Current)
+                Some(DueAdvertisement::Current)
             }
-            State::Ceasing { left: left @ 1.., next } if now >= next => {
-                self.state = State::Ceasing { left: left - 1, next: now + MIN_DELAY_BETWEEN_RAS };
+            EngineState::Ceasing { left: left @ 1.., next } if now >= next => {
+                self.state = EngineState::Ceasing { left: left - 1, next: now + MIN_DELAY_BETWEEN_RAS };
                 self.count_multicast(now);
-                Some(Send::Final)
+                Some(DueAdvertisement::Final)
             }
-            State::Silent | State::Advertising { .. } | State::Ceasing { .. } => None,
+            EngineState::Silent | EngineState::Advertising { .. } | EngineState::Ceasing { .. } => None,
         }
     }
 
@@ -225,7 +227,7 @@ impl Engine {
     /// It is due at one of `SLOTS` times in that range. They are the same for all ports, so that one wake-up of the thread
     /// serves all ports of a slot. The RFC's random time keeps several routers of one link from synchronizing; a boot port
     /// has one router.
-    fn after_multicast(&self, initial_left: u8, now: Instant, random: u32) -> State {
+    fn after_multicast(&self, initial_left: u8, now: Instant, random: u32) -> EngineState {
         let RouterVariables { interval_min, interval_max, .. } = self.variables;
         let slot = (interval_max.saturating_sub(interval_min) / SLOTS).as_nanos().max(1);
         let first = (now + interval_min).saturating_duration_since(self.epoch).as_nanos().div_ceil(slot);
@@ -235,7 +237,7 @@ impl Engine {
         if initial_left > 0 {
             next = next.min(now + MAX_INITIAL_RTR_ADVERT_INTERVAL);
         }
-        State::Advertising { initial_left, next: next.max(now + MIN_DELAY_BETWEEN_RAS) }
+        EngineState::Advertising { initial_left, next: next.max(now + MIN_DELAY_BETWEEN_RAS) }
     }
 
     /// Schedules the answer to a valid solicitation; `due` returns it. The answer goes to the Ethernet address that the
@@ -244,7 +246,7 @@ impl Engine {
     /// RFC 4861 6.2.6 requires a random delay of up to MAX_RA_DELAY_TIME, so that many routers do not answer at once. A boot
     /// port has one router and one machine that waits for it. The default delay is 0, which is within the RFC's range.
     pub fn solicited(&mut self, from: Neighbour, now: Instant, random: u32) {
-        let State::Advertising { next, .. } = &mut self.state else { return };
+        let EngineState::Advertising { next, .. } = &mut self.state else { return };
         let delay = part(self.variables.delay_max, random);
         if !from.address.is_unspecified() {
             if self.answers.len() < ANSWERS_MAX {
@@ -259,20 +261,22 @@ impl Engine {
     }
 
     /// The advertisement that `due` returned last could not be sent: it is due again at once.
-    pub fn reschedule(&mut self, send: Send, now: Instant) {
+    pub fn reschedule(&mut self, send: DueAdvertisement, now: Instant) {
         match (send, &mut self.state) {
-            (Send::Current, State::Advertising { initial_left, next }) => {
+            (DueAdvertisement::Current, EngineState::Advertising { initial_left, next }) => {
                 (*initial_left, *next) = ((*initial_left + 1).min(MAX_INITIAL_RTR_ADVERTISEMENTS), now);
             }
-            (Send::Final, State::Ceasing { left, next }) => (*left, *next) = (*left + 1, now),
-            (Send::Answer(machine), State::Advertising { .. }) => {
+            (DueAdvertisement::Final, EngineState::Ceasing { left, next }) => {
+                (*left, *next) = (*left + 1, now)
+            }
+            (DueAdvertisement::Answer(machine), EngineState::Advertising { .. }) => {
                 self.answers.insert(machine, now);
             }
-            (Send::FormerAddress(address), _) => {
+            (DueAdvertisement::FormerAddress(address), _) => {
                 let left = self.former.map_or(0, |former| former.left) + 1;
                 self.former = Some(FormerAddress { address, left, next: now });
             }
-            (Send::Current | Send::Final | Send::Answer(_), _) => {}
+            (DueAdvertisement::Current | DueAdvertisement::Final | DueAdvertisement::Answer(_), _) => {}
         }
     }
 
@@ -297,19 +301,20 @@ impl Engine {
 
     /// The fields in which a received advertisement contradicts the port's own (RFC 4861 6.2.7).
     pub fn contradictions(&self, received: &Advertisement, now: Instant) -> Vec<&'static str> {
-        self.advertisement(Send::Current, now).map_or_else(Vec::new, |(_, own)| own.contradictions(received))
+        self.advertisement(DueAdvertisement::Current, now)
+            .map_or_else(Vec::new, |(_, own)| own.contradictions(received))
     }
 
     /// The Ethernet frame of an advertisement. None: the port has never been served.
-    pub fn frame(&self, send: Send, now: Instant) -> Option<Vec<u8>> {
+    pub fn frame(&self, send: DueAdvertisement, now: Instant) -> Option<Vec<u8>> {
         let mac = self.serving.as_ref()?.mac;
         let (address, advertisement) = self.advertisement(send, now)?;
-        let to = if let Send::Answer(machine) = send { machine } else { Neighbour::ALL_NODES };
+        let to = if let DueAdvertisement::Answer(machine) = send { machine } else { Neighbour::ALL_NODES };
         Some(frame::encode(Neighbour { mac, address }, to, &advertisement.encode()))
     }
 
     /// An advertisement, and its source address.
-    fn advertisement(&self, send: Send, now: Instant) -> Option<(Ipv6Addr, Advertisement)> {
+    fn advertisement(&self, send: DueAdvertisement, now: Instant) -> Option<(Ipv6Addr, Advertisement)> {
         let serving = self.serving.as_ref()?;
         // RFC 9096 3.5: an old prefix is withdrawn for as long as a machine may have an address in it.
         let old = serving.old.iter().filter(|old| old.until > now).map(|old| old.prefix);
@@ -317,9 +322,9 @@ impl Engine {
         let mut current = advertisement(&self.variables, serving, &old);
         self.withdraw(&mut current, now);
         Some(match send {
-            Send::Current | Send::Answer(_) => (serving.link_local, current),
-            Send::Final => (serving.link_local, current.ceasing()),
-            Send::FormerAddress(address) => {
+            DueAdvertisement::Current | DueAdvertisement::Answer(_) => (serving.link_local, current),
+            DueAdvertisement::Final => (serving.link_local, current.ceasing()),
+            DueAdvertisement::FormerAddress(address) => {
                 (address, Advertisement { options: Vec::new(), ..current.ceasing() })
             }
         })
@@ -329,7 +334,7 @@ impl Engine {
     /// resolver of an advertisement, whatever its lifetime (`ndp.c: ndp_fetch`).
     fn withdraw(&self, advertisement: &mut Advertisement, now: Instant) {
         if self.withdrawn.items(now).next().is_some() {
-            let room = ROOM.saturating_sub(advertisement.encode().len());
+            let room = ADVERTISEMENT_MAX.saturating_sub(advertisement.encode().len());
             advertisement.options.extend(self.withdrawn.options(now, self.turn, room));
         }
     }

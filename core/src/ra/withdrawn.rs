@@ -29,7 +29,7 @@ const VERSION: u32 = 1;
 /// One piece of information of an option, which a machine holds for the lifetime that it was advertised with.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Item {
+pub enum AdvertisedItem {
     /// A recursive DNS server.
     Dns(Ipv6Addr),
     /// A name of the DNS search list.
@@ -40,7 +40,7 @@ pub enum Item {
     Pref64(Ipv6Net),
 }
 
-impl fmt::Display for Item {
+impl fmt::Display for AdvertisedItem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dns(server) => write!(f, "ra.dns {server}"),
@@ -54,7 +54,7 @@ impl fmt::Display for Item {
 /// An item that only earlier settings advertised.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct WithdrawnItem {
-    item: Item,
+    item: AdvertisedItem,
     /// In seconds, as it was advertised.
     lifetime: u32,
     /// A machine may hold it until then.
@@ -65,7 +65,7 @@ struct WithdrawnItem {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WithdrawnOptions {
     /// What the current settings advertise, with its lifetime in seconds.
-    current: BTreeMap<Item, u32>,
+    current: BTreeMap<AdvertisedItem, u32>,
     /// What only earlier settings advertised. What machines hold for longest stands first.
     withdrawn: Vec<WithdrawnItem>,
 }
@@ -84,7 +84,8 @@ pub enum ReadError {
 impl WithdrawnOptions {
     /// The options to withdraw when these settings follow on those that are in `before`.
     pub fn after(before: &Self, variables: &RouterVariables, now: Instant) -> Self {
-        let current: BTreeMap<Item, u32> = variables.options().into_iter().flat_map(items_of).collect();
+        let current: BTreeMap<AdvertisedItem, u32> =
+            variables.options().into_iter().flat_map(items_of).collect();
         let since_now = before.current.iter().map(|(item, lifetime)| WithdrawnItem {
             item: item.clone(),
             lifetime: *lifetime,
@@ -99,13 +100,13 @@ impl WithdrawnOptions {
     }
 
     /// The items that are withdrawn at `now`.
-    pub fn items(&self, now: Instant) -> impl Iterator<Item = &Item> {
+    pub fn items(&self, now: Instant) -> impl Iterator<Item = &AdvertisedItem> {
         self.withdrawn.iter().filter(move |old| old.until > now).map(|old| &old.item)
     }
 
     /// The options that withdraw items, of at most `room` bytes in all. Where not all fit, each `turn` has some of them.
     pub fn options(&self, now: Instant, turn: usize, room: usize) -> Vec<NdOption> {
-        let mut parts: Vec<Vec<&Item>> = Vec::new();
+        let mut parts: Vec<Vec<&AdvertisedItem>> = Vec::new();
         let mut left = 0;
         for item in self.items(now) {
             let mut bytes = Vec::new();
@@ -182,32 +183,32 @@ struct Saved {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SavedItem {
-    item: Item,
+    item: AdvertisedItem,
     lifetime: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     until: Option<u64>,
 }
 
 /// Refuses what the settings would refuse: the file may be damaged.
-fn check(item: &Item) -> Result<(), String> {
+fn check(item: &AdvertisedItem) -> Result<(), String> {
     match item {
-        Item::Search(name) => domain_name(name).map(drop),
-        Item::Pref64(prefix) => nat64_prefix(&prefix.to_string()).map(drop),
-        Item::Dns(_) | Item::Route(_) => Ok(()),
+        AdvertisedItem::Search(name) => domain_name(name).map(drop),
+        AdvertisedItem::Pref64(prefix) => nat64_prefix(&prefix.to_string()).map(drop),
+        AdvertisedItem::Dns(_) | AdvertisedItem::Route(_) => Ok(()),
     }
 }
 
 /// The items of an option, each with its lifetime in seconds.
-fn items_of(option: NdOption) -> Vec<(Item, u32)> {
+fn items_of(option: NdOption) -> Vec<(AdvertisedItem, u32)> {
     match option {
         NdOption::Rdnss { lifetime, servers } => {
-            servers.into_iter().map(|server| (Item::Dns(server), lifetime)).collect()
+            servers.into_iter().map(|server| (AdvertisedItem::Dns(server), lifetime)).collect()
         }
         NdOption::Dnssl { lifetime, names } => {
-            names.into_iter().map(|name| (Item::Search(name), lifetime)).collect()
+            names.into_iter().map(|name| (AdvertisedItem::Search(name), lifetime)).collect()
         }
-        NdOption::Route { prefix, lifetime, .. } => vec![(Item::Route(prefix), lifetime)],
-        NdOption::Pref64 { lifetime, prefix } => vec![(Item::Pref64(prefix), lifetime.into())],
+        NdOption::Route { prefix, lifetime, .. } => vec![(AdvertisedItem::Route(prefix), lifetime)],
+        NdOption::Pref64 { lifetime, prefix } => vec![(AdvertisedItem::Pref64(prefix), lifetime.into())],
         // A captive portal has no lifetime (RFC 8910), so nothing can withdraw it.
         NdOption::CaptivePortal(_)
         | NdOption::SourceLinkLayerAddress(_)
@@ -218,17 +219,17 @@ fn items_of(option: NdOption) -> Vec<(Item, u32)> {
 
 /// The options that withdraw items: one for all servers, one for all names (RFC 8106 5.1, 5.2: what shares a lifetime shares
 /// an option), and one for each of the others.
-fn withdrawing(items: &[&Item]) -> Vec<NdOption> {
+fn withdrawing(items: &[&AdvertisedItem]) -> Vec<NdOption> {
     let (mut servers, mut names, mut options) = (Vec::new(), Vec::new(), Vec::new());
     for item in items {
         match item {
-            Item::Dns(server) => servers.push(*server),
-            Item::Search(name) => names.push(name.clone()),
-            Item::Route(prefix) => {
+            AdvertisedItem::Dns(server) => servers.push(*server),
+            AdvertisedItem::Search(name) => names.push(name.clone()),
+            AdvertisedItem::Route(prefix) => {
                 let (prefix, preference) = (*prefix, Preference::Medium);
                 options.push(NdOption::Route { prefix, preference, lifetime: 0 });
             }
-            Item::Pref64(prefix) => options.push(NdOption::Pref64 { lifetime: 0, prefix: *prefix }),
+            AdvertisedItem::Pref64(prefix) => options.push(NdOption::Pref64 { lifetime: 0, prefix: *prefix }),
         }
     }
     options.extend((!servers.is_empty()).then_some(NdOption::Rdnss { lifetime: 0, servers }));

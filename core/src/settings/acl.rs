@@ -1,6 +1,6 @@
-//! The `[acl]` table: what machines may reach beside the relay and the DNS servers, as written and as checked.
+//! The `[acl]` settings, raw and checked: the destinations of machines beside the relay and the DNS servers.
 //!
-//! Must never: take a destination that ends the isolation.
+//! Must never: accept a destination that ends the isolation of machines.
 
 use std::net::Ipv6Addr;
 
@@ -13,16 +13,16 @@ use crate::names::{AclName, never_forwarded, without_host_bits};
 
 const DEFAULT_ACL_TABLE: &str = "LEAFBOOT";
 
-/// What machines may reach beside the relay and the DNS servers.
+/// The destinations of machines beside the relay and the DNS servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AclSettings {
     /// The boot ACL's name.
     pub table: AclName,
-    /// The partition cache: any TCP port.
+    /// The partition cache. Machines may connect to every TCP port.
     pub cache: Vec<Ipv6Net>,
-    /// The control plane: everything.
+    /// The control plane. Machines may use every protocol and port.
     pub control_plane: Vec<Ipv6Net>,
-    /// NTP servers.
+    /// NTP servers: UDP port 123.
     pub ntp: Vec<Ipv6Net>,
 }
 
@@ -50,18 +50,18 @@ impl Checker<'_> {
     }
 }
 
-/// Destinations of the boot ACL: at most 16 of a kind, or the switch's TCAM pays for what a shorter prefix would say.
+/// Destinations of the boot ACL: at most 16 per key. Each takes TCAM entries, and a shorter prefix can replace many.
 fn prefixes(texts: &[String]) -> Result<Vec<Ipv6Net>, String> {
     if texts.len() > 16 {
         return Err(format!(
-            "{} prefixes are more than the 16 that are worth their TCAM entries",
+            "{} prefixes are more than 16: each takes TCAM entries, write shorter ones",
             texts.len()
         ));
     }
     texts.iter().map(|text| destination(text)).collect()
 }
 
-/// A prefix without host bits, or an address. Everything (`::/0`) is not a destination but the end of isolation.
+/// A prefix without host bits, or an address. `::/0` and other short prefixes are refused: they end the isolation.
 fn destination(text: &str) -> Result<Ipv6Net, String> {
     let net = match (text.parse::<Ipv6Net>(), text.parse::<Ipv6Addr>()) {
         (Ok(net), _) => net,

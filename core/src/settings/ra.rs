@@ -1,6 +1,6 @@
-//! The `[ra]` settings: what every port advertises, each in the range that its RFC gives it.
+//! The `[ra]` settings, raw and checked: what every port advertises. Each value is in the range of its RFC.
 //!
-//! Must never: let an advertisement through that does not fit the smallest IPv6 MTU in one piece.
+//! Must never: accept settings whose advertisement does not fit into one packet of the smallest IPv6 MTU.
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use toml::Spanned;
 
 use super::{Checker, SettingsError, duration, or_default, unwritten};
 use crate::names::{never_forwarded, without_host_bits};
-use crate::nd::message::ROOM;
+use crate::nd::message::ADVERTISEMENT_MAX;
 use crate::nd::options::Preference;
 use crate::ra::variables::{Route, RouterVariables};
 
-/// Short, because a machine that boots must not wait, and its port has nobody else to disturb.
+/// The least and the most. They are short: a booting machine must not wait, and it is alone on its port.
 const DEFAULT_INTERVAL: (u64, &str) = (4, "10s");
-/// Outlives a restart or an upgrade of the agent many times over.
+/// Many times longer than a restart or an upgrade of the agent takes.
 const DEFAULT_ROUTER_LIFETIME: &str = "30m";
-/// RFC 9096 3.4: preferred at most 2700 s, valid at most 5400 s for prefixes that may go.
+/// Preferred and valid. RFC 9096 3.4: at most 2700 s and 5400 s for prefixes that may change.
 const DEFAULT_PREFIX_LIFETIME: (u64, &str) = (2700, "90m");
 const DEFAULT_MTU: u16 = 1500;
 /// IANA's current default (RFC 4861 6.2.1, RFC 1700).
@@ -141,13 +141,13 @@ impl Checker<'_> {
         };
         // RFC 6980 5: neighbour discovery is never fragmented.
         match ra.largest() {
-            ..=ROOM => Ok(ra),
-            size => Err(SettingsError::TooLarge { size, room: ROOM }),
+            ..=ADVERTISEMENT_MAX => Ok(ra),
+            size => Err(SettingsError::TooLarge { size, room: ADVERTISEMENT_MAX }),
         }
     }
 
-    /// RFC 4861 6.2.1: MaxRtrAdvInterval 4..1800 s, MinRtrAdvInterval 3 s..0.75 × max. What is to hold does so from one
-    /// advertisement to the next.
+    /// RFC 4861 6.2.1: MaxRtrAdvInterval is 4 to 1800 s, MinRtrAdvInterval 3 s to 0.75 × max. No lifetime is shorter than the
+    /// interval, so that nothing expires between two advertisements.
     fn times(&self, raw: &RawRa) -> Result<Times, SettingsError> {
         let time = |raw: &Option<Spanned<String>>, default: &str| or_default(raw.clone(), default);
         let interval_max = time(&raw.interval_max, DEFAULT_INTERVAL.1);
@@ -172,8 +172,8 @@ impl Checker<'_> {
         Ok(Times { interval: (min, max), router, route, preferred, valid })
     }
 
-    /// RFC 4861 6.2.1: AdvDefaultLifetime is 0 or max..9000 s. With 0 machines have no default router; what else they are
-    /// told still holds (4.2), and `routes` are their way out.
+    /// RFC 4861 6.2.1: AdvDefaultLifetime is 0 or `max` to 9000 s. With 0, machines have no default router and need `routes`. The
+    /// rest of the advertisement is valid all the same (4.2).
     fn router_lifetime(&self, raw: &RawRa, max: u64) -> Result<u64, SettingsError> {
         let (key, rule) = ("ra.router_lifetime", "RFC 4861 6.2.1: 0 s, or interval_max to 9000 s");
         let written = or_default(raw.router_lifetime.clone(), DEFAULT_ROUTER_LIFETIME);
@@ -182,7 +182,7 @@ impl Checker<'_> {
             0 if has_routes => Ok(0),
             0 => self.value(key, &written, |text| {
                 Err(format!(
-                    "{text}: without a default router and without ra.routes machines have no way out"
+                    "{text}: without a default router and without ra.routes machines reach nothing beyond their link"
                 ))
             }),
             _ => self.seconds(key, &written, max, 9000, rule),
@@ -200,24 +200,23 @@ impl Checker<'_> {
             if lifetime > 0 || preferred == Preference::Medium {
                 Ok(preferred)
             } else {
-                Err(format!("{text} is a default router's, which router_lifetime 0s says the leaf is not (RFC 4191 2.2)"))
+                Err(format!("{text} needs a default router, and with router_lifetime 0s the leaf is not one (RFC 4191 2.2)"))
             }
         })
     }
 
-    /// RFC 4861 6.2.1: AdvAutonomousFlag.
+    /// RFC 4861 6.2.1: AdvAutonomousFlag. Without it machines need addresses by DHCPv6.
     fn autonomous(&self, raw: Option<Spanned<bool>>, managed: bool) -> Result<bool, SettingsError> {
         self.value("ra.autonomous", &or_default(raw, true), |autonomous| {
             if *autonomous || managed {
                 Ok(*autonomous)
             } else {
-                Err("false: without an address of their own making and without ra.managed machines have none"
-                    .to_owned())
+                Err("false: machines get no address without ra.autonomous or ra.managed".to_owned())
             }
         })
     }
 
-    /// A duration such as `"500ms"`, at most `most` milliseconds; without one, 0.
+    /// A duration such as `"500ms"`, at most `most` milliseconds; 0 if it is not written.
     fn millis(
         &self,
         key: &str,
@@ -252,16 +251,16 @@ fn preference(text: &str) -> Result<Preference, String> {
     }
 }
 
-/// At most 8 servers: more than any resolver asks.
+/// At most 8 servers: no resolver asks more.
 fn dns_servers(servers: &[String]) -> Result<Vec<Ipv6Addr>, String> {
     if servers.len() > 8 {
-        return Err(format!("{} servers are more than the 8 that fit", servers.len()));
+        return Err(format!("{} servers are more than 8: no resolver asks so many", servers.len()));
     }
     servers.iter().map(|server| dns_server(server)).collect()
 }
 
-/// RFC 8106 lets a server have a link-local address. On a boot port that would be the leaf, which is no resolver, and the
-/// boot ACL lets machines ask it nothing.
+/// RFC 8106 permits a link-local address. It is refused here: on a boot port it could only be the leaf, which is not a resolver,
+/// and the boot ACL drops queries to it.
 fn dns_server(text: &str) -> Result<Ipv6Addr, String> {
     let address: Ipv6Addr = text.parse().map_err(|_| format!("{text:?} is not an IPv6 address"))?;
     match never_forwarded(address.into()) {
@@ -270,7 +269,8 @@ fn dns_server(text: &str) -> Result<Ipv6Addr, String> {
     }
 }
 
-/// A name without its final dot. RFC 8106 5.2: as RFC 1035 3.1 encodes it, labels of 1 to 63 bytes, 255 bytes in all.
+/// Checks a domain name, and removes its final dot. A label has 1 to 63 bytes, and the encoded name at most 255 (RFC 8106 5.2,
+/// RFC 1035 3.1).
 pub fn domain_name(written: &str) -> Result<String, String> {
     let name = written.strip_suffix('.').unwrap_or(written);
     let label = |label: &str| {
@@ -284,7 +284,7 @@ pub fn domain_name(written: &str) -> Result<String, String> {
     }
 }
 
-/// RFC 4191 2.3, 4: never the same prefix twice, and at most 17 routes.
+/// Checks the routes: no prefix twice, and at most 17 (RFC 4191 2.3, 4).
 fn routes(raw: &[RawRoute]) -> Result<Vec<Route>, String> {
     let mut routes: Vec<Route> = Vec::new();
     for route in raw {
@@ -294,7 +294,7 @@ fn routes(raw: &[RawRoute]) -> Result<Vec<Route>, String> {
         };
         let prefix = destinations(text)?;
         if routes.iter().any(|route| route.prefix == prefix) {
-            return Err(format!("{prefix} stands there twice (RFC 4191 2.3)"));
+            return Err(format!("{prefix} is listed twice (RFC 4191 2.3)"));
         }
         routes.push(Route { prefix, preference: preferred });
     }
@@ -309,12 +309,12 @@ fn network(text: &str) -> Result<Ipv6Net, String> {
     without_host_bits(net).map_err(|error| error.to_string())
 }
 
-/// A prefix to which a router can be the way.
+/// A prefix that a router can forward packets to.
 fn destinations(text: &str) -> Result<Ipv6Net, String> {
     let net = network(text)?;
     match never_forwarded(net) {
         None => Ok(net),
-        Some(kind) => Err(format!("{net} is {kind}: no router is the way there")),
+        Some(kind) => Err(format!("{net} is {kind}: no router forwards packets to it")),
     }
 }
 
@@ -330,7 +330,7 @@ pub fn nat64_prefix(text: &str) -> Result<Ipv6Net, String> {
     }
 }
 
-/// RFC 8910 2: the URI of the portal's API (RFC 8908 4.1: https), or the name that says that there is none.
+/// The URI of the portal's API (RFC 8910 2; RFC 8908 4.1: https), or the URN that says that there is no portal.
 fn captive_portal(text: &str) -> Result<String, String> {
     let known = ["https://", "urn:ietf:params:capport:unrestricted"];
     if known.iter().any(|start| text.starts_with(start)) && text.bytes().all(|b| b.is_ascii_graphic()) {

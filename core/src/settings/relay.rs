@@ -1,6 +1,6 @@
-//! The `[relay]` settings: what machines may ask for, who answers it, and how, as written and as checked.
+//! The `[relay]` settings, raw and checked: the listeners, the paths that machines may request, and the servers that answer.
 //!
-//! Must never: let a time through that iPXE or metal-hammer would not wait for.
+//! Must never: accept a timeout that is longer than iPXE or metal-hammer waits.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -22,52 +22,52 @@ mod upstream;
 
 const DEFAULT_PORT: u16 = 80;
 const DEFAULT_TLS_PORT: u16 = 443;
-/// One machine needs one or two; the rest is for a firmware that asks again early.
+/// One machine needs one or two. The rest is for firmware that retries early.
 const DEFAULT_CONNECTIONS: u16 = 16;
-/// A boot has some ten requests; a machine that asks for more than this each second does not boot.
+/// A whole boot has about ten requests.
 const DEFAULT_REQUESTS: u32 = 100;
 const DEFAULT_SCRIPT: [&str; 2] = ["/boot.ipxe", "/*/boot.ipxe"];
-/// metal-hammer's configuration, v1 and v2.
+/// The paths of metal-hammer's configuration, v1 and v2.
 const DEFAULT_TOKEN: [&str; 2] = ["/certs", "/config/{uuid}"];
 const DEFAULT_IMAGE: [&str; 4] =
     ["/metal-stack/kernel/**", "/metal-stack/metal-hammer/**", "/metal-hammer/**", "/metal-os/**"];
 const DEFAULT_STALE_IF_ERROR: &str = "0s";
-/// A last known good script that is older than this belongs to another day's partition.
+/// An older script may not match the partition any more.
 const STALE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
-/// iPXE's watchdog ends a download that stood still for 120 s, and then the machine is on its own.
+/// Less than the 120 s after which iPXE's watchdog ends a download without progress.
 const TIMEOUT_MAX: Duration = Duration::from_secs(110);
 const DEFAULT_MEMORY: &str = "256MiB";
-/// A machine that is slower over its whole download would hold its connection for days.
+/// A slower machine would download for days.
 const DEFAULT_MIN_RATE: &str = "16KiB";
 const DEFAULT_MIN_RATE_WINDOW: &str = "20s";
-/// SONiC lets 6000 packets/s to the switch's own addresses through to the CPU (copp_cfg.json: queue1_group1): three
-/// quarters of them for images, the rest for tokens and acknowledgements; and no port gets all.
+/// All ports and one port. SONiC lets 6000 packets/s to the switch's own addresses through to the CPU (copp_cfg.json:
+/// queue1_group1). Images get three quarters of them, tokens and acknowledgements the rest. One port gets half.
 const DEFAULT_PACKETS: (u64, u64) = (4500, 3000);
 
-/// The relay's listeners and what stands behind them.
+/// The relay's listeners, limits and upstreams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RelaySettings {
     /// TCP port on every boot port.
     pub port: u16,
-    /// TLS beside it.
+    /// The TLS listener, if there is one.
     pub tls: Option<ListenTls>,
     /// Connections that one boot port may have open at once, at least 1.
     pub connections: u16,
-    /// Small requests that one boot port may make in a second, other work by what it costs (`relay::port_limits`); none: any number.
+    /// Small requests per second and boot port. Other work counts by its cost (`relay::port_limits`). None: no limit.
     pub requests: Option<NonZeroU32>,
-    /// A machine that takes fewer bytes per second of an answer, over `min_rate_window`, is disconnected. None: no machine is.
+    /// In bytes per second. A machine that receives an answer more slowly, over `min_rate_window`, is disconnected. None: no limit.
     pub min_rate: Option<u64>,
-    /// The time that `min_rate` is judged over; more than 0.
+    /// The time over which the rate is measured; more than 0.
     pub min_rate_window: Duration,
-    /// What machines may ask for.
+    /// The paths that machines may request.
     pub routes: Routes,
-    /// How old a last known good boot script may be that is given out while no boot service answers; none: none is.
+    /// How old the last known good boot script may be that the relay serves while no boot service answers. None: it serves none.
     pub stale_if_error: Option<Duration>,
-    /// Answers boot scripts and token requests.
+    /// The servers for boot scripts and token requests.
     pub boot_service: UpstreamSettings,
-    /// Serves kernels, initrds and OS images.
+    /// The servers for kernels, initrds and OS images.
     pub cache: CacheSettings,
-    /// metal-apiserver.
+    /// metal-apiserver, if machines may reach it.
     pub api: Option<UpstreamSettings>,
 }
 
@@ -80,10 +80,10 @@ pub struct ListenTls {
     pub identity: Identity,
 }
 
-/// A certificate chain and its private key: PEM files, read again when they change.
+/// The files of a certificate chain and its private key, in PEM. They are read again when they change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The certificate, then its issuers.
+    /// The certificate chain: the certificate first, then its issuers.
     pub certificate: PathBuf,
     /// The certificate's key.
     pub key: PathBuf,
@@ -92,24 +92,24 @@ pub struct Identity {
 /// The partition cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheSettings {
-    /// Its public name: where redirects lead, and the `Host` of proxied requests.
+    /// Its public name: the target of redirects, and the `Host` of proxied requests.
     pub name: HttpOrigin,
     /// How images get to the machines.
     pub mode: CacheMode,
-    /// Where proxied requests go.
+    /// The servers for proxied requests.
     pub upstream: UpstreamSettings,
-    /// Bytes of memory that shared images may use.
+    /// The most memory for shared images, in bytes.
     pub memory: u64,
-    /// Limits of proxied images: their packets go through the leaf's CPU.
+    /// The limits of proxied images, whose packets go through the leaf's CPU.
     pub budget: CacheBudget,
 }
 
 /// How images get to the machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheMode {
-    /// 307 to the cache's public name: the bytes stay in the switching ASIC.
+    /// The relay answers 307 with the cache's public name. The ASIC forwards the image.
     Redirect,
-    /// Through the relay, for sites whose cache the machines cannot reach.
+    /// The relay forwards the image, for sites whose machines cannot reach the cache.
     Proxy,
 }
 
@@ -118,8 +118,8 @@ pub enum CacheMode {
 pub struct CacheBudget {
     /// Bytes per second, all ports.
     pub rate: Option<u64>,
-    /// Packets per second that come from the cache, all ports. Acknowledgements are not counted: they are cumulative.
-    /// Shared transfers go first, up to seven eighths.
+    /// Packets per second from the cache, all ports. Acknowledgements are not counted: they are cumulative. Shared transfers
+    /// have priority up to seven eighths of the limit.
     pub packets: Option<u64>,
     /// Bytes per second, each port.
     pub port_rate: Option<u64>,
@@ -170,7 +170,7 @@ struct RawScript {
     stale_if_error: Option<Spanned<String>>,
 }
 
-/// The keys of an upstream stand here again: serde cannot both flatten and refuse unknown keys.
+/// This repeats the keys of `RawUpstream`, because serde cannot both flatten a struct and refuse unknown keys.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct RawCache {
@@ -212,8 +212,8 @@ impl Checker<'_> {
                 "relay.connections",
                 &or_default(raw.connections, DEFAULT_CONNECTIONS),
                 |most| match most {
-                    0 => Err("0 connections serve nobody".to_owned()),
-                    // Each listener holds a place for the connection that it waits for.
+                    0 => Err("0 connections: no machine would be served".to_owned()),
+                    // Each listener reserves one connection while it waits.
                     1 if has_tls => Err("1 connection cannot serve relay.port and relay.tls".to_owned()),
                     most => Ok(*most),
                 },
@@ -234,17 +234,17 @@ impl Checker<'_> {
         };
         if let Some(port) = tls_port {
             self.value("relay.tls.port", &port, |port| match *port == relay.port {
-                true => Err("relay.port is the same".to_owned()),
+                true => Err("relay.port has the same number".to_owned()),
                 false => Ok(()),
             })?;
         }
         match api_routed {
             Some(routes) if relay.api.is_none() => self.value("relay.routes.api", &routes, |_| {
-                Err("nobody answers them: set [relay.api]".to_owned())
+                Err("no server answers these paths: set [relay.api]".to_owned())
             }),
             None if relay.api.is_some() => Err(SettingsError::Missing {
                 key: "relay.routes.api".to_owned(),
-                hint: "api = [\"/metalstack.infra.v2.BootService/*\"], what [relay.api] may be asked for",
+                hint: "api = [\"/metalstack.infra.v2.BootService/*\"], the paths that machines may request of [relay.api]",
             }),
             _ => Ok(relay),
         }
@@ -337,7 +337,7 @@ impl Checker<'_> {
         match self.time("relay.min_rate_window", raw.clone(), TIMEOUT_MAX)? {
             Some(time) => Ok(time),
             None => self.value("relay.min_rate_window", &raw, |text| {
-                Err(format!("{text} is no time to measure a rate over"))
+                Err(format!("{text} is too short to measure a rate"))
             }),
         }
     }
@@ -367,7 +367,7 @@ impl Checker<'_> {
     }
 }
 
-/// Where a machine can be sent: the loopback address would be its own.
+/// The target of redirects: an address that machines can reach. The loopback address would be the machine's own.
 fn public_name(text: &str) -> Result<HttpOrigin, String> {
     let name: HttpOrigin = text.parse().map_err(|error: OriginError| error.to_string())?;
     let kind = match name.host().parse() {
@@ -394,5 +394,5 @@ fn bytes(text: &str) -> Result<u64, String> {
     };
     let number: u64 =
         number.parse().map_err(|_| format!("{text:?} is not a number of bytes: write \"256MiB\""))?;
-    number.checked_mul(1 << shift).ok_or(format!("{text} is more than can be counted"))
+    number.checked_mul(1 << shift).ok_or(format!("{text} is more than 64 bits can hold"))
 }

@@ -84,17 +84,17 @@ fn a_bad_value_names_key_line_and_rule() {
         ("[ra]\nrouter_lifetime = \"9s\"\n", "line 9: ra.router_lifetime: 9s is not between 10 s and 9000 s"),
         (
             "[ra]\nrouter_lifetime = \"0s\"\n",
-            "line 9: ra.router_lifetime: 0s: without a default router and without ra.routes machines have no way out",
+            "line 9: ra.router_lifetime: 0s: without a default router and without ra.routes machines reach nothing beyond their link",
         ),
         ("[ra]\nrouter_lifetime = \"0s\"\nroutes = []\n", "line 9: ra.router_lifetime: 0s: without"),
         (
             "[ra]\nrouter_lifetime = \"0s\"\nroutes = [\"::/0\"]\npreference = \"high\"\n",
-            "line 11: ra.preference: high is a default router's, which router_lifetime 0s says the leaf is not",
+            "line 11: ra.preference: high needs a default router, and with router_lifetime 0s the leaf is not one",
         ),
         ("[ra]\nroute_lifetime = \"9s\"\n", "line 9: ra.route_lifetime: 9s is not between 10 s and"),
         (
             "[ra]\nautonomous = false\n",
-            "line 9: ra.autonomous: false: without an address of their own making and without ra.managed",
+            "line 9: ra.autonomous: false: machines get no address without ra.autonomous or ra.managed",
         ),
         ("[ra]\nprefix_valid = \"0s\"\n", "line 9: ra.prefix_valid: 0s is not between 10 s and"),
         ("[ra]\nprefix_preferred = \"2h\"\n", "line 9: ra.prefix_preferred: 2h is not between"),
@@ -115,10 +115,7 @@ fn a_bad_value_names_key_line_and_rule() {
         ),
         ("[ra]\nsearch = [\"a..b\"]\n", "line 9: ra.search: \"a..b\" is not a domain name (RFC 8106 5.2"),
         ("[ra]\nroutes = [\"2001:db8::1/32\"]\n", "line 9: ra.routes: 2001:db8::1/32 has bits set"),
-        (
-            "[ra]\nroutes = [\"::/0\", \"::/0\"]\n",
-            "line 9: ra.routes: ::/0 stands there twice (RFC 4191 2.3)",
-        ),
+        ("[ra]\nroutes = [\"::/0\", \"::/0\"]\n", "line 9: ra.routes: ::/0 is listed twice (RFC 4191 2.3)"),
         (
             "[ra]\npref64 = \"64:ff9b::/97\"\n",
             "line 9: ra.pref64: /97 is not /96, /64, /56, /48, /40 or /32 (RFC 8781 4)",
@@ -138,7 +135,7 @@ fn a_bad_value_names_key_line_and_rule() {
         ),
         (
             "[relay.tls]\nport = 80\ncertificate = \"/a.crt\"\nkey = \"/a.key\"\n",
-            "line 9: relay.tls.port: relay.port is the same",
+            "line 9: relay.tls.port: relay.port has the same number",
         ),
         (
             "[relay.routes]\nscript = [\"boot\"]\n",
@@ -146,7 +143,7 @@ fn a_bad_value_names_key_line_and_rule() {
         ),
         (
             "[relay.routes]\napi = [\"/x\"]\n",
-            "line 9: relay.routes.api: nobody answers them: set [relay.api]",
+            "line 9: relay.routes.api: no server answers these paths: set [relay.api]",
         ),
         (
             "[relay.script]\nstale_if_error = \"8d\"\n",
@@ -157,7 +154,7 @@ fn a_bad_value_names_key_line_and_rule() {
         ("[relay.api]\norigins = [\"x\"]\n", "line 9: relay.api.origins: \"x\" is not an HTTP origin"),
         (
             "[relay.api]\norigins = [\"http://a\", \"http://a\"]\n",
-            "line 9: relay.api.origins: http://a stands there twice",
+            "line 9: relay.api.origins: http://a is listed twice",
         ),
         (
             "[relay.api]\norigins = [\"http://a\"]\norder = \"x\"\n",
@@ -165,7 +162,7 @@ fn a_bad_value_names_key_line_and_rule() {
         ),
         (
             "[relay.api]\norigins = [\"http://a\"]\nconnect_timeout = \"0s\"\n",
-            "line 10: relay.api.connect_timeout: 0s is no time",
+            "line 10: relay.api.connect_timeout: 0s is too short",
         ),
         (
             "[relay.api]\norigins = [\"http://a\"]\nidle_timeout = \"2m\"\n",
@@ -357,7 +354,7 @@ fn a_default_goes_with_what_is_written_or_is_named() {
     assert_eq!(ra("interval_max = \"600s\"").interval_min, Duration::from_secs(4));
     assert_eq!(ra("prefix_valid = \"30m\"").prefix_preferred, Duration::from_secs(1800));
     let error = refused("port = 443\n[relay.tls]\ncertificate = \"/a.crt\"\nkey = \"/a.key\"\n");
-    assert_eq!(error, "relay.tls.port (its default): relay.port is the same");
+    assert_eq!(error, "relay.tls.port (its default): relay.port has the same number");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 const LEAST: u32 = 0;
 const MOST: u32 = u32::MAX;
-const ALL: Send = Send::Current;
+const ALL: DueAdvertisement = DueAdvertisement::Current;
 
 fn settings(min: u64, max: u64) -> RouterVariables {
     RouterVariables {
@@ -75,7 +75,7 @@ fn started(settings: &RouterVariables, now: Instant) -> Engine {
 }
 
 /// Everything that is due at `now`.
-fn all_due(engine: &mut Engine, now: Instant) -> Vec<Send> {
+fn all_due(engine: &mut Engine, now: Instant) -> Vec<DueAdvertisement> {
     std::iter::from_fn(|| engine.due(now, MOST)).collect()
 }
 
@@ -110,10 +110,11 @@ fn the_transition_table() {
     ]
     .map(serve);
     let [same, new_prefix, new_address, new_mtu, new_netdev, new_carrier] = serves.clone();
-    const FORMER: Send = Send::FormerAddress(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
-    const F: Send = Send::Final;
+    const FORMER: DueAdvertisement =
+        DueAdvertisement::FormerAddress(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
+    const F: DueAdvertisement = DueAdvertisement::Final;
     // (before, event) → (at once, afterwards, answers)
-    type Row<'a> = (&'a str, Option<PortRole>, &'a [Send], &'a [Send], bool);
+    type Row<'a> = (&'a str, Option<PortRole>, &'a [DueAdvertisement], &'a [DueAdvertisement], bool);
     let mut table: Vec<Row<'_>> = vec![
         ("silent", None, &[], &[], false),
         ("silent", cease.clone(), &[F], &[F, F], false),
@@ -160,7 +161,7 @@ fn the_transition_table() {
         }
         assert_eq!(later, afterwards, "{before}, {event:?}: afterwards");
         engine.solicited(machine(), end, LEAST);
-        let answered = all_due(&mut engine, end).contains(&Send::Answer(machine()));
+        let answered = all_due(&mut engine, end).contains(&DueAdvertisement::Answer(machine()));
         assert_eq!(answered, answers, "{before}, {event:?}: answers");
     }
 }
@@ -209,7 +210,7 @@ fn withdrawn_options_come_last_and_fit_into_one_packet() {
     assert_eq!(withdrawn.len(), 8 + 8 + 17, "by turns: {withdrawn:?}");
     assert_eq!(engine.contradictions(&engine.advertisement(ALL, now).unwrap().1, now), [""; 0]);
     engine.set_role(Some(PortRole::Cease(serving())).as_ref(), now);
-    assert!(engine.frame(Send::Final, now).unwrap().len() <= 14 + 1280);
+    assert!(engine.frame(DueAdvertisement::Final, now).unwrap().len() <= 14 + 1280);
 }
 
 /// RFC 4861 6.2.4: nobody knows what the machine has received that is there when the device is up again.
@@ -293,7 +294,7 @@ fn a_machine_with_an_address_gets_a_unicast_answer_at_once() {
     engine.due(now, LEAST);
     let before = engine.deadline();
     engine.solicited(machine(), now, LEAST);
-    assert_eq!(engine.due(now, LEAST), Some(Send::Answer(machine())));
+    assert_eq!(engine.due(now, LEAST), Some(DueAdvertisement::Answer(machine())));
     assert_eq!(engine.deadline(), before, "a unicast answer moves no schedule");
 }
 
@@ -323,7 +324,7 @@ fn a_configured_delay_is_random_and_one_answer_serves_many_solicitations() {
     engine.solicited(machine(), now + Duration::from_millis(100), MOST);
     let due = engine.deadline().unwrap() - now;
     assert!(due > Duration::from_millis(249) && due < Duration::from_millis(251), "{due:?}");
-    assert_eq!(all_due(&mut engine, now + due), [Send::Answer(machine())]);
+    assert_eq!(all_due(&mut engine, now + due), [DueAdvertisement::Answer(machine())]);
     // RFC 4861 6.2.6: MIN_DELAY_BETWEEN_RAS plus the random value after the last one.
     engine.solicited(at("::"), now + s(1), MOST);
     assert_eq!(engine.deadline(), Some(now + s(3) + Duration::from_millis(500)));
@@ -352,25 +353,25 @@ fn what_could_not_be_sent_is_due_again() {
     engine.reschedule(ALL, now);
     assert_eq!(all_due(&mut engine, now), [ALL]);
     engine.solicited(machine(), now, LEAST);
-    let answer = Send::Answer(machine());
+    let answer = DueAdvertisement::Answer(machine());
     assert_eq!(all_due(&mut engine, now), [answer]);
     engine.reschedule(answer, now);
     assert_eq!(all_due(&mut engine, now), [answer]);
     let new_address = Serving { link_local: "fe80::2".parse().unwrap(), ..serving() };
     engine.set_role(serve(new_address).as_ref(), now);
-    let former = Send::FormerAddress(serving().link_local);
+    let former = DueAdvertisement::FormerAddress(serving().link_local);
     assert_eq!(all_due(&mut engine, now), [former, ALL]);
     engine.reschedule(former, now);
     assert_eq!(all_due(&mut engine, now), [former]);
     engine.set_role(None, now);
     engine.set_role(Some(PortRole::Cease(serving())).as_ref(), now);
-    assert_eq!(all_due(&mut engine, now), [Send::Final]);
+    assert_eq!(all_due(&mut engine, now), [DueAdvertisement::Final]);
     engine.reschedule(answer, now);
     engine.reschedule(ALL, now);
-    engine.reschedule(Send::Final, now);
-    assert_eq!(all_due(&mut engine, now), [Send::Final]);
-    assert_eq!(all_due(&mut engine, now + s(3)), [Send::Final]);
-    assert_eq!(all_due(&mut engine, now + s(6)), [Send::Final]);
+    engine.reschedule(DueAdvertisement::Final, now);
+    assert_eq!(all_due(&mut engine, now), [DueAdvertisement::Final]);
+    assert_eq!(all_due(&mut engine, now + s(3)), [DueAdvertisement::Final]);
+    assert_eq!(all_due(&mut engine, now + s(6)), [DueAdvertisement::Final]);
     assert_eq!(engine.deadline(), None);
 }
 
@@ -379,7 +380,7 @@ fn a_former_address_is_no_router_any_more_but_takes_no_prefix_with_it() {
     let now = Instant::now();
     let engine = started(&settings(4, 10), now);
     let old = "fe80::2".parse().unwrap();
-    let (from, advertisement) = engine.advertisement(Send::FormerAddress(old), now).unwrap();
+    let (from, advertisement) = engine.advertisement(DueAdvertisement::FormerAddress(old), now).unwrap();
     assert_eq!((from, advertisement.router_lifetime, advertisement.options), (old, 0, Vec::new()));
 }
 
@@ -395,7 +396,10 @@ fn an_address_that_is_gone_before_the_next_one_is_there_gets_its_final_ones() {
         engine.set_role(serve(new).as_ref(), now);
         all_due(&mut engine, now)
     };
-    assert_eq!(after_silence(new_address.clone()), [Send::FormerAddress(serving().link_local), ALL]);
+    assert_eq!(
+        after_silence(new_address.clone()),
+        [DueAdvertisement::FormerAddress(serving().link_local), ALL]
+    );
     assert_eq!(after_silence(serving()), [ALL]);
     assert_eq!(
         after_silence(Serving { carriers: 2, ..new_address }),

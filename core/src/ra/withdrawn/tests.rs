@@ -1,7 +1,7 @@
 //! Settings that change, restarts, clocks that jump, and the room in an advertisement. Time is an argument.
 
 use super::*;
-use crate::nd::message::ROOM;
+use crate::nd::message::ADVERTISEMENT_MAX;
 use crate::settings::Settings;
 use proptest::prelude::*;
 
@@ -44,7 +44,7 @@ fn what_the_settings_no_longer_have_is_withdrawn_until_its_own_lifetime_has_pass
     assert_eq!(withdrawn(&first(), now), [""; 0]);
     let second = WithdrawnOptions::after(&first(), &settings(SECOND), now);
     assert_eq!(withdrawn(&second, now), GONE);
-    let options = second.options(now, 0, ROOM);
+    let options = second.options(now, 0, ADVERTISEMENT_MAX);
     let route = NdOption::Route {
         prefix: "2001:db8:1::/48".parse().unwrap(),
         preference: Preference::Medium,
@@ -62,7 +62,7 @@ fn what_the_settings_no_longer_have_is_withdrawn_until_its_own_lifetime_has_pass
     // The route lifetime of an hour is that of the resolvers, too.
     assert_eq!(withdrawn(&second, now + s(3599)), GONE);
     assert_eq!(withdrawn(&second, now + s(3600)), [""; 0]);
-    assert_eq!(second.options(now + s(3600), 0, ROOM), []);
+    assert_eq!(second.options(now + s(3600), 0, ADVERTISEMENT_MAX), []);
 
     let without_routes = settings("dns = [\"2001:db8::53\"]\nrouter_lifetime = \"10m\"");
     let options = WithdrawnOptions::after(&WithdrawnOptions::default(), &without_routes, now);
@@ -153,10 +153,10 @@ fn size(options: &[NdOption]) -> usize {
 
 fn many(count: u32) -> WithdrawnOptions {
     let item = |n: u32| match n % 4 {
-        0 => Item::Dns(Ipv6Addr::from_bits(u128::from(n) << 64)),
-        1 => Item::Search(format!("{}.example{n}", "x".repeat(1 + n as usize % 60))),
-        2 => Item::Route(Ipv6Net::new(Ipv6Addr::from_bits(u128::from(n) << 96), 96).unwrap()),
-        _ => Item::Pref64(Ipv6Net::new(Ipv6Addr::from_bits(u128::from(n) << 96), 32).unwrap()),
+        0 => AdvertisedItem::Dns(Ipv6Addr::from_bits(u128::from(n) << 64)),
+        1 => AdvertisedItem::Search(format!("{}.example{n}", "x".repeat(1 + n as usize % 60))),
+        2 => AdvertisedItem::Route(Ipv6Net::new(Ipv6Addr::from_bits(u128::from(n) << 96), 96).unwrap()),
+        _ => AdvertisedItem::Pref64(Ipv6Net::new(Ipv6Addr::from_bits(u128::from(n) << 96), 32).unwrap()),
     };
     WithdrawnOptions { current: (0..count).map(|n| (item(n), 600 + n)).collect(), withdrawn: Vec::new() }
 }
@@ -173,7 +173,7 @@ fn of_too_many_those_that_machines_hold_for_longest_are_withdrawn() {
 proptest! {
     /// No room is exceeded, and every item that fits into it at all has its turn.
     #[test]
-    fn what_does_not_fit_takes_turns(count in 0..WITHDRAWN_MAX as u32, room in 0..ROOM) {
+    fn what_does_not_fit_takes_turns(count in 0..WITHDRAWN_MAX as u32, room in 0..ADVERTISEMENT_MAX) {
         let now = Instant::now();
         let options = WithdrawnOptions::after(&many(count), &settings(""), now);
         let mut seen = std::collections::BTreeSet::new();
@@ -184,7 +184,7 @@ proptest! {
             prop_assert!(sent.iter().all(is_zero));
             seen.extend(sent.into_iter().flat_map(items_of).map(|(item, _)| item));
         }
-        let fitting: std::collections::BTreeSet<Item> =
+        let fitting: std::collections::BTreeSet<AdvertisedItem> =
             options.items(now).filter(|item| size(&withdrawing(&[item])) <= room).cloned().collect();
         prop_assert_eq!(seen, fitting);
     }

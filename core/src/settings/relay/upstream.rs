@@ -1,6 +1,7 @@
-//! The tables of the relay's upstreams, which all have the same keys: `[relay.boot_service]`, `[relay.cache]`, `[relay.api]`.
+//! The settings of the relay's upstreams, raw and checked. The tables `[relay.boot_service]`, `[relay.cache]` and `[relay.api]`
+//! share these keys.
 //!
-//! Must never: accept a timeout longer than iPXE waits.
+//! Must never: accept a timeout that is longer than iPXE waits.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -13,25 +14,25 @@ use super::super::{Checker, SettingsError, or_default, required};
 use super::{Identity, TIMEOUT_MAX};
 use crate::names::{HttpOrigin, OriginError, never_connected};
 
-/// A host of the partition takes a connection within this time, or has a problem.
+/// A healthy server of the partition accepts a connection within this time.
 const DEFAULT_CONNECT: &str = "1s";
-/// A token request has 4.5 s in all, and a second origin is to be reached within them.
+/// A token request has 4.5 s in all, and the relay must have time to reach a second origin.
 const TOKEN_CONNECT_MAX: Duration = Duration::from_secs(4);
-/// Debian's trust roots, which SONiC has.
+/// Debian's trust roots. SONiC has them, too.
 const DEFAULT_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// A kind of servers behind the relay: all of them answer the same.
+/// One upstream: interchangeable servers behind the relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamSettings {
-    /// At least one.
+    /// The servers: one to eight.
     pub origins: Vec<HttpOrigin>,
-    /// Which of them is asked.
+    /// How a server is chosen.
     pub order: OriginOrder,
-    /// Until a connection stands, TLS included.
+    /// The most time to connect, with the TLS handshake.
     pub connect_timeout: Duration,
-    /// From the request's end to the answer's first byte; none: as long as it takes.
+    /// The most time from the request's end to the answer's first byte. None: no limit.
     pub first_byte_timeout: Option<Duration>,
-    /// Between two pieces of the answer; none: as long as it takes.
+    /// The most time between two pieces of the answer. None: no limit.
     pub idle_timeout: Option<Duration>,
     /// The source address of connections.
     pub source: Option<IpAddr>,
@@ -43,12 +44,12 @@ pub struct UpstreamSettings {
     pub identity: Option<Identity>,
 }
 
-/// Which of several origins is asked.
+/// How one of several origins is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OriginOrder {
-    /// The first that is up.
+    /// The first one that is up.
     Listed,
-    /// One after the other.
+    /// Each one in turn (round robin).
     Balanced,
 }
 
@@ -82,9 +83,9 @@ pub(super) struct Section {
     default_idle: &'static str,
     /// The longest `connect_timeout`.
     connect_max: Duration,
-    /// Whether an answer may take as long as it likes.
+    /// Whether answers may be without a time limit.
     is_stream: bool,
-    /// What to write for `origins`.
+    /// An example for `origins`.
     hint: &'static str,
 }
 
@@ -94,7 +95,7 @@ pub(super) const BOOT_SERVICE: Section = Section {
     default_idle: "5s",
     connect_max: TOKEN_CONNECT_MAX,
     is_stream: false,
-    hint: "origins = [\"http://[2001:db8:ffff::80]:8080\"], who answers boot.ipxe and tokens",
+    hint: "origins = [\"http://[2001:db8:ffff::80]:8080\"], the servers for boot.ipxe and tokens",
 };
 pub(super) const CACHE: Section = Section {
     table: "relay.cache",
@@ -104,7 +105,7 @@ pub(super) const CACHE: Section = Section {
     is_stream: false,
     hint: "origins = [\"http://[2001:db8:ffff::90]\"]",
 };
-/// A stream of metal-apiserver may be silent from its first byte on until a machine is wanted.
+/// metal-apiserver's streams may be silent until a machine is wanted.
 pub(super) const API: Section = Section {
     table: "relay.api",
     default_first_byte: "0s",
@@ -172,11 +173,11 @@ impl Checker<'_> {
         let raw = or_default(raw, DEFAULT_CONNECT);
         match self.time(&key, raw.clone(), section.connect_max)? {
             Some(time) => Ok(time),
-            None => self.value(&key, &raw, |text| Err(format!("{text} is no time to connect in"))),
+            None => self.value(&key, &raw, |text| Err(format!("{text} is too short to connect"))),
         }
     }
 
-    /// How long to wait for an answer; none, on streams only: without a bound.
+    /// The time limit of an answer. None: no limit, which only streams may have.
     fn answer_timeout(
         &self,
         section: &Section,
@@ -186,7 +187,7 @@ impl Checker<'_> {
         let key = format!("{}.{name}", section.table);
         match self.time(&key, raw.clone(), TIMEOUT_MAX)? {
             None if !section.is_stream => self.value(&key, &raw, |text| {
-                Err(format!("{text}: a server that hangs would never be given up"))
+                Err(format!("{text}: a server that hangs would keep a request for ever"))
             }),
             time => Ok(time),
         }
@@ -201,7 +202,7 @@ fn order(text: &str) -> Result<OriginOrder, String> {
     }
 }
 
-/// One to eight different origins: more would never be reached within a machine's patience.
+/// One to eight different origins. Machines do not wait long enough to try more.
 fn origin_list(texts: &[String]) -> Result<Vec<HttpOrigin>, String> {
     if !(1..=8).contains(&texts.len()) {
         return Err(format!("{} origins: there must be one to eight", texts.len()));
@@ -210,20 +211,17 @@ fn origin_list(texts: &[String]) -> Result<Vec<HttpOrigin>, String> {
     for text in texts {
         let origin: HttpOrigin = text.parse().map_err(|e: OriginError| e.to_string())?;
         if let Some(kind) = origin.host().parse().ok().and_then(never_connected) {
-            return Err(format!(
-                "{origin}: {} is {kind}: no server can be connected to at it",
-                origin.host()
-            ));
+            return Err(format!("{origin}: {} is {kind}: no server can have this address", origin.host()));
         }
         if origins.contains(&origin) {
-            return Err(format!("{origin} stands there twice"));
+            return Err(format!("{origin} is listed twice"));
         }
         origins.push(origin);
     }
     Ok(origins)
 }
 
-/// An address of the leaf that connections can come from.
+/// The source address of connections: one that a leaf can have.
 fn source_address(text: &str) -> Result<IpAddr, String> {
     let address: IpAddr = text.parse().map_err(|_| format!("{text:?} is not an IPv4 or IPv6 address"))?;
     match never_connected(address) {
