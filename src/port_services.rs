@@ -1,9 +1,8 @@
-//! What each port must do, published once; and the services that have sockets on each port that is served.
+//! Publishes what each port must do, and runs the services that have sockets on each served port.
 //!
 //! [`publish_roles`] is the only place that computes the roles of all ports. Router Advertisements follow them on their
-//! own thread, which also withdraws. A service that only serves is a [`PortService`]: [`PortServices`] starts it on a
-//! port, follows the port, and releases it. Its sockets may be TCP listeners or UDP sockets; systemd keeps them over a
-//! restart of the process.
+//! own thread. A service with TCP listeners or UDP sockets is a [`PortService`]: [`PortServices`] starts, updates and
+//! stops it port by port. systemd keeps its sockets over a restart of the process.
 //!
 //! Must never: leave a socket open on a port that must not serve.
 
@@ -24,22 +23,22 @@ use leafboot_core::names::{BootPrefix, PortName, VrfName};
 use leafboot_core::observed::Links;
 use leafboot_core::port_role::{self, PortRole, Serving};
 
-/// Between attempts to open a socket.
+/// The pause between attempts to open a socket.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// What every port must do, out of one snapshot of everything that says so.
+/// What every port must do, computed from one snapshot of all inputs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PortRoles {
-    /// The ports that must do something. The others are silent.
+    /// The role of each port that has one. The other ports are silent.
     pub roles: BTreeMap<PortName, PortRole>,
     /// The ports that the document wants to boot, whether they can be served now or not.
     pub desired: BTreeMap<PortName, BootPrefix>,
-    /// Whether metal-core has pushed the document to this process. Until then, a port that the document does not name
-    /// may still be wanted.
+    /// Whether metal-core has pushed the document to this process. Until then, metal-core may want a port that the
+    /// document does not name.
     pub is_pushed: bool,
 }
 
-/// What the roles follow from.
+/// The inputs of the roles.
 pub struct RoleInputs {
     /// What metal-core wants.
     pub desired: watch::Receiver<Option<Desired>>,
@@ -49,7 +48,7 @@ pub struct RoleInputs {
     pub unrouted: watch::Receiver<BTreeSet<PortName>>,
 }
 
-/// Publishes every port's role whenever one changes. Ends when one of the inputs does.
+/// Publishes all roles whenever one changes. Ends when the sender of an input is dropped.
 pub async fn publish_roles(vrf: &VrfName, mut inputs: RoleInputs, roles: watch::Sender<PortRoles>) {
     loop {
         let now = inputs.roles(vrf);
@@ -108,54 +107,54 @@ impl ServiceSocket {
     }
 }
 
-/// The port of a kept socket that is one of `sockets`.
+/// The port of the kept socket with this name, if it is one of `sockets`.
 fn port_of(sockets: &[ServiceSocket], name: &str) -> Option<PortName> {
     sockets.iter().find_map(|socket| socket.port(name))
 }
 
-/// Takes what the last process left of these sockets out of all that it left.
+/// Takes these sockets out of all sockets that the last process left.
 pub fn take_inherited(all: &mut Inherited, sockets: &[ServiceSocket]) -> Inherited {
     all.split(|name| port_of(sockets, name).is_some())
 }
 
-/// Why a port is no longer served.
+/// Why a service stops on a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum StopReason {
     /// It has lost its link, its device or its address, and may be served again.
     Interrupted,
     /// It is no longer in boot.
     Released,
 }
 
-/// A service on every port whose machine is served.
+/// A service that runs on every served port.
 pub trait PortService: 'static {
-    /// The service on one port: a handle, of which each socket's task has a copy.
+    /// The handle of the service on one port. The task of each socket has a clone.
     type Port: Clone + Send + 'static;
 
-    /// The sockets that it has on each port. They do not change.
+    /// The sockets that the service has on each port. They are always the same.
     fn sockets(&self) -> Vec<ServiceSocket>;
 
-    /// Begins to serve a port. Called anew when the port's device or prefix has changed.
+    /// Starts the service on a port. Called again, after `stop`, when the port's device or prefix has changed.
     fn start(&self, port: &PortName, serving: &Serving) -> Self::Port;
 
-    /// Something else has changed about a port that is served, for example the number of carriers.
+    /// Updates a served port when something else may have changed, for example its number of carriers.
     fn update(&self, port: &mut Self::Port, serving: &Serving);
 
-    /// Ends the service on a port. Its sockets are closed by the caller.
-    fn end(&self, port: &Self::Port, end: End);
+    /// Stops the service on a port. The caller closes its sockets.
+    fn stop(&self, port: &Self::Port, reason: StopReason);
 
     /// Opens a socket on the port's device.
-    fn open(port: &PortName, socket: ServiceSocket) -> io::Result<Socket>;
+    fn open_socket(port: &PortName, socket: ServiceSocket) -> io::Result<Socket>;
 
-    /// Serves one socket until it fails, or until the future is dropped.
+    /// Serves the opened socket until it fails, or until the future is dropped.
     fn serve(
         port: Self::Port,
         socket: ServiceSocket,
-        open: Socket,
+        opened: Socket,
     ) -> impl Future<Output = io::Error> + Send + 'static;
 }
 
-/// One service on all ports. Dropped, it closes its sockets here; systemd goes on keeping them.
+/// One service on all ports.
 pub struct PortServices<S: PortService> {
     service: S,
     sockets: Vec<ServiceSocket>,
@@ -173,8 +172,8 @@ struct Running<P> {
 }
 
 impl<P> Running<P> {
-    /// Whether the port has the device and the prefix that it was started with. Another carrier or link-local address
-    /// needs no new start.
+    /// Whether the service was started for this device and prefix. A new carrier or link-local address needs no
+    /// restart.
     fn is_for(&self, serving: &Serving) -> bool {
         (self.ifindex, self.prefix) == (serving.ifindex, serving.prefix)
     }
@@ -185,7 +184,7 @@ impl<P> Running<P> {
 }
 
 impl<S: PortService> PortServices<S> {
-    /// A service that runs on no port yet. `inherited`: what the last process left of its sockets.
+    /// A service that runs on no port yet. `inherited`: its sockets that the last process left.
     pub fn new(service: S, inherited: Inherited) -> Self {
         Self { sockets: service.sockets(), service, inherited, ports: BTreeMap::new() }
     }
@@ -195,7 +194,7 @@ impl<S: PortService> PortServices<S> {
         self.ports.values().map(|running| &running.port)
     }
 
-    /// Starts, updates and ends the service port by port. Needs a runtime.
+    /// Starts, updates and stops the service port by port. Needs a runtime.
     pub fn apply(&mut self, roles: &PortRoles) {
         let Self { service, sockets, inherited, ports } = self;
         ports.retain(|name, running| match roles.roles.get(name) {
@@ -205,9 +204,12 @@ impl<S: PortService> PortServices<S> {
             }
             _ => {
                 let is_desired = roles.desired.contains_key(name);
-                service.end(&running.port, if is_desired { End::Interrupted } else { End::Released });
+                service.stop(
+                    &running.port,
+                    if is_desired { StopReason::Interrupted } else { StopReason::Released },
+                );
                 running.close();
-                // Nobody must listen there after this process either.
+                // systemd must not pass the socket to the next process.
                 sockets.iter().for_each(|socket| systemd::forget(&socket.name(name)));
                 false
             }
@@ -226,21 +228,21 @@ impl<S: PortService> PortServices<S> {
                 ports.insert(name.clone(), Running { ifindex, prefix, port, tasks });
             }
         }
-        // A port that was released while no process ran must not be listened on.
+        // Closes the inherited sockets of ports that were released while no process ran.
         if roles.is_pushed {
             inherited
                 .retain(|name| port_of(sockets, name).is_some_and(|port| roles.desired.contains_key(&port)));
         }
     }
 
-    /// Closes all sockets, because the process ends. systemd keeps them for the next one.
+    /// Closes all sockets because the process ends. systemd keeps them open for the next process.
     pub fn close(&self) {
         self.ports.values().for_each(Running::close);
     }
 }
 
-/// Keeps one socket of a port open and served until its task is aborted. An error is this socket's alone, and is tried
-/// again.
+/// Keeps one socket of a port open and served until its task is aborted. After an error it opens the socket again. An
+/// error affects no other socket.
 async fn run_socket<S: PortService>(
     name: PortName,
     port: S::Port,
@@ -251,16 +253,16 @@ async fn run_socket<S: PortService>(
     let mut is_reported = false;
     loop {
         let open = || {
-            // systemd may still have one on a device that is gone.
+            // systemd may still have a socket that is bound to a removed device.
             systemd::forget(&key);
-            S::open(&name, socket)
+            S::open_socket(&name, socket)
         };
         let error = match kept.take().map_or_else(open, Ok) {
-            Ok(open) => {
-                systemd::keep(&key, &open);
+            Ok(opened) => {
+                systemd::keep(&key, &opened);
                 info!(port = %name, service = socket.service, number = socket.number, "service listens on the port");
                 is_reported = false;
-                S::serve(port.clone(), socket, open).await
+                S::serve(port.clone(), socket, opened).await
             }
             Err(error) => error,
         };

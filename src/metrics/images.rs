@@ -1,6 +1,6 @@
 //! Metrics of the relay's image cache.
 //!
-//! Must never: keep the cache alive, or ask for its state more often than a scraper does.
+//! Must never: read the cache's state except for a scrape.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -34,7 +34,8 @@ pub struct CacheState {
     pub transfers: usize,
 }
 
-/// Entries free their memory wherever their last reader ends, so the state is asked for when somebody scrapes.
+/// Returns the cache's state. Called for each scrape: entries free their memory when their last reader ends, and
+/// nothing else learns of that.
 struct StateSource(Box<dyn Fn() -> CacheState + Send + Sync>);
 
 impl fmt::Debug for StateSource {
@@ -44,7 +45,7 @@ impl fmt::Debug for StateSource {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Images {
+pub(super) struct ImageMetrics {
     memory: Gauge,
     memory_limit: Gauge,
     transfers: Gauge,
@@ -54,7 +55,7 @@ pub(super) struct Images {
     state: OnceLock<StateSource>,
 }
 
-impl Images {
+impl ImageMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register_with_unit(
@@ -94,7 +95,7 @@ impl Images {
         metrics
     }
 
-    /// Asks for the cache's state.
+    /// Sets the gauges from the cache's state.
     pub(super) fn update(&self) {
         if let Some(StateSource(state)) = self.state.get() {
             let state = state();
@@ -106,7 +107,8 @@ impl Images {
 }
 
 impl Metrics {
-    /// `state` is asked for the cache's state whenever metrics are read. Only the first of several is asked.
+    /// Sets the function that returns the cache's state. It is called whenever metrics are read. A second call of this
+    /// function has no effect.
     pub fn watch_cache(&self, state: impl Fn() -> CacheState + Send + Sync + 'static) {
         let _ = self.images.state.set(StateSource(Box::new(state)));
     }

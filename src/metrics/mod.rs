@@ -1,5 +1,5 @@
-//! What leafboot counts, and its text for a scraper. Each metric's name, labels and meaning stand in one of the files
-//! below and nowhere else.
+//! The metrics of leafboot, and their text for a scraper. Each metric's name, labels and meaning are in one of the
+//! files below and nowhere else.
 //!
 //! Must never: have a label with a value that a machine can choose.
 
@@ -24,7 +24,7 @@ pub use upstream::OriginMetrics;
 /// Counts time, in seconds.
 pub type Seconds = Counter<f64, AtomicU64>;
 
-/// The label of what is counted per port. No label of any metric has a value that a machine can choose.
+/// The label of a metric per port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PortLabel {
     port: String,
@@ -40,20 +40,20 @@ impl PortLabel {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    ports: ports::Ports,
-    relay: relay::Relay,
-    images: images::Images,
-    upstream: upstream::Upstream,
+    ports: ports::PortMetrics,
+    relay: relay::RelayMetrics,
+    images: images::ImageMetrics,
+    upstream: upstream::UpstreamMetrics,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("leafboot");
         Self {
-            ports: ports::Ports::register(&mut registry),
-            relay: relay::Relay::register(&mut registry),
-            images: images::Images::register(&mut registry),
-            upstream: upstream::Upstream::register(&mut registry),
+            ports: ports::PortMetrics::register(&mut registry),
+            relay: relay::RelayMetrics::register(&mut registry),
+            images: images::ImageMetrics::register(&mut registry),
+            upstream: upstream::UpstreamMetrics::register(&mut registry),
             registry,
         }
     }

@@ -1,6 +1,6 @@
 //! Metrics of the ports and of the agent's state.
 //!
-//! Must never: hold a rule of its own about when a port is settled; that is `status`.
+//! Must never: decide when a port is settled: `status` does.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
@@ -20,7 +20,7 @@ struct RepairLabel {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Ports {
+pub(super) struct PortMetrics {
     by_state: Family<StateLabel, Gauge>,
     advertising: Gauge,
     settled: Gauge,
@@ -28,7 +28,7 @@ pub(super) struct Ports {
     repairs: Family<RepairLabel, Counter>,
 }
 
-impl Ports {
+impl PortMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register(

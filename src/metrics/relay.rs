@@ -1,4 +1,4 @@
-//! Metrics of the relay's machine-facing half: requests, connections and limits, per port.
+//! Metrics of the relay's server side, per port: requests, connections and limits.
 //!
 //! Must never: have a label that a machine can choose.
 
@@ -22,7 +22,7 @@ struct HandshakeLabels {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Relay {
+pub(super) struct RelayMetrics {
     requests: Family<RequestLabels, Counter>,
     sent: Family<PortLabel, Counter>,
     connections: Family<PortLabel, Gauge>,
@@ -33,7 +33,7 @@ pub(super) struct Relay {
     log_lines_left_out: Family<PortLabel, Counter>,
 }
 
-impl Relay {
+impl RelayMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register(
@@ -133,7 +133,7 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Counts a request that was answered with `status`. `kind` is none where no route matched.
+    /// Counts a request that was answered with `status`. `kind` is none if no route matched.
     pub fn answered(&self, kind: Option<&'static str>, status: u16) {
         let status = match status {
             100..200 => "1xx",

@@ -1,6 +1,6 @@
-//! Metrics of the servers that the relay asks, per origin.
+//! Metrics of the relay's upstreams, per origin.
 //!
-//! Must never: decide whether an origin is healthy; that is `health`.
+//! Must never: decide whether an origin is healthy: `health` does.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::{Counter, Gauge, Metrics};
 
-/// Histogram buckets in seconds: from a reused connection on the leaf to an API that mints a token.
+/// Histogram buckets in seconds. The shortest fits a reused connection, the longest an API that mints a token.
 const BUCKETS: [f64; 10] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -21,13 +21,13 @@ struct OriginLabels {
 }
 
 #[derive(Debug)]
-pub(super) struct Upstream {
+pub(super) struct UpstreamMetrics {
     first_byte: Family<OriginLabels, Histogram>,
     failures: Family<OriginLabels, Counter>,
     up: Family<OriginLabels, Gauge>,
 }
 
-impl Upstream {
+impl UpstreamMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let histogram: fn() -> Histogram = || Histogram::new(BUCKETS);
         let metrics = Self {

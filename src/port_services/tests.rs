@@ -1,4 +1,4 @@
-//! Roles out of one snapshot, and a service on ports: here one with a UDP socket.
+//! Tests of the published roles, and of a service on ports that has a UDP socket.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -40,7 +40,7 @@ fn roles(role: Option<PortRole>) -> PortRoles {
     }
 }
 
-/// A service that sends each datagram back, and what it has been told.
+/// A service that sends each datagram back, and a log of the calls to it.
 #[derive(Default)]
 struct Echo(Arc<Guarded<Vec<String>>>);
 
@@ -60,19 +60,19 @@ impl PortService for Echo {
         port.with(|log| log.push(format!("update {}", serving.carriers)));
     }
 
-    fn end(&self, port: &Self::Port, end: End) {
-        port.with(|log| log.push(format!("{end:?}")));
+    fn stop(&self, port: &Self::Port, reason: StopReason) {
+        port.with(|log| log.push(format!("{reason:?}")));
     }
 
-    fn open(_: &PortName, _: ServiceSocket) -> io::Result<Socket> {
+    fn open_socket(_: &PortName, _: ServiceSocket) -> io::Result<Socket> {
         let socket = UdpSocket::bind("[::1]:0")?;
         socket.set_nonblocking(true)?;
         Ok(socket.into())
     }
 
-    async fn serve(port: Self::Port, _: ServiceSocket, open: Socket) -> io::Error {
+    async fn serve(port: Self::Port, _: ServiceSocket, opened: Socket) -> io::Error {
         let serve = async {
-            let socket = tokio::net::UdpSocket::from_std(open.into())?;
+            let socket = tokio::net::UdpSocket::from_std(opened.into())?;
             let address = socket.local_addr()?;
             port.with(|log| log.push(address.to_string()));
             let mut buffer = [0; 100];
@@ -89,32 +89,32 @@ impl PortService for Echo {
 }
 
 #[tokio::test]
-async fn a_udp_service_starts_follows_and_ends_with_its_port() {
+async fn a_udp_service_starts_updates_and_stops_with_its_port() {
     let service = Echo::default();
     let log = Arc::clone(&service.0);
-    let said = || log.with(std::mem::take);
+    let take_log = || log.with(std::mem::take);
     let mut services = PortServices::new(service, Inherited::default());
 
     services.apply(&roles(Some(PortRole::Serve(serving(1, "2001:db8::/64")))));
-    assert_eq!(said(), ["start Ethernet0 2001:db8::/64"]);
+    assert_eq!(take_log(), ["start Ethernet0 2001:db8::/64"]);
     let client = tokio::net::UdpSocket::bind("[::1]:0").await.unwrap();
     tokio::task::yield_now().await;
-    let address: SocketAddr = said().concat().parse().unwrap();
+    let address: SocketAddr = take_log().concat().parse().unwrap();
     client.send_to(b"hello", address).await.unwrap();
     let mut answer = [0; 5];
     client.recv_from(&mut answer).await.unwrap();
     assert_eq!(&answer, b"hello");
 
     services.apply(&roles(Some(PortRole::Serve(serving(2, "2001:db8::/64")))));
-    assert_eq!(said(), ["update 2"], "another carrier needs no new start");
+    assert_eq!(take_log(), ["update 2"], "another carrier needs no new start");
     services.apply(&roles(Some(PortRole::Serve(serving(2, "2001:db8:0:1::/64")))));
-    assert_eq!(said(), ["Interrupted", "start Ethernet0 2001:db8:0:1::/64"], "another prefix does");
+    assert_eq!(take_log(), ["Interrupted", "start Ethernet0 2001:db8:0:1::/64"], "another prefix does");
     services.apply(&roles(Some(PortRole::Cease(serving(2, "2001:db8:0:1::/64")))));
-    assert_eq!(said().last().unwrap(), "Interrupted", "it is still desired");
+    assert_eq!(take_log().last().unwrap(), "Interrupted", "it is still desired");
     services.apply(&roles(Some(PortRole::Serve(serving(2, "2001:db8::/64")))));
-    said();
+    take_log();
     services.apply(&PortRoles::default());
-    assert_eq!(said().last().unwrap(), "Released");
+    assert_eq!(take_log().last().unwrap(), "Released");
     assert_eq!(services.ports().count(), 0);
     tokio::task::yield_now().await;
     assert!(UdpSocket::bind(address).is_ok(), "its socket is closed");

@@ -1,6 +1,6 @@
 //! Runs the relay on every port that is served, until the process ends.
 //!
-//! Must never: cut a transfer short because the process ends, as long as it may still come through in time.
+//! Must never: abort an image because the process ends while it may still be complete within `DRAIN`.
 
 use std::io;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::port::RelayPort;
 use super::service_state::ServiceState;
 use super::tls::TlsError;
 use crate::metrics::Metrics;
-use crate::port_services::{End, PortRoles, PortService, PortServices, ServiceSocket};
+use crate::port_services::{PortRoles, PortService, PortServices, ServiceSocket, StopReason};
 use crate::systemd::Inherited;
 use leafboot_core::names::PortName;
 use leafboot_core::port_role::Serving;
@@ -28,11 +28,11 @@ use leafboot_core::settings::{RelaySettings, Settings};
 
 /// How long a process that must end waits for images that are being sent.
 const DRAIN: Duration = Duration::from_secs(60);
-/// The service's names: without TLS, and with it.
+/// The names of the service: HTTP without TLS, and with it.
 const HTTP: &str = "http";
 const HTTPS: &str = "https";
 
-/// What the relay follows.
+/// The inputs of the relay.
 pub struct RelayInputs {
     /// What each port must do.
     pub roles: watch::Receiver<PortRoles>,
@@ -49,14 +49,18 @@ pub fn sockets(settings: &RelaySettings) -> Vec<ServiceSocket> {
     [Some(http), https].into_iter().flatten().collect()
 }
 
-/// Serves until the process must end, and then until what is under way has come through.
-pub async fn run(config: Arc<Settings>, metrics: Arc<Metrics>, inputs: RelayInputs) -> Result<(), TlsError> {
+/// Serves until the process must end, and then until the requests under way are complete, or their time is over.
+pub async fn run(
+    settings: Arc<Settings>,
+    metrics: Arc<Metrics>,
+    inputs: RelayInputs,
+) -> Result<(), TlsError> {
     let RelayInputs { mut roles, mut stop, inherited } = inputs;
-    let state = Arc::new(ServiceState::new(&config.relay, &metrics)?);
-    let service = RelayService { leaf: config.leaf.clone(), state: Arc::clone(&state) };
+    let state = Arc::new(ServiceState::new(&settings.relay, &metrics)?);
+    let service = RelayService { leaf: settings.leaf.clone(), state: Arc::clone(&state) };
     let mut services = PortServices::new(service, inherited);
-    // Until when images may still come through; none: the process need not end.
-    let mut ends = None;
+    // Until when images may still be sent; none: the process need not end.
+    let mut drain_until = None;
     loop {
         {
             let roles = roles.borrow_and_update();
@@ -65,15 +69,15 @@ pub async fn run(config: Arc<Settings>, metrics: Arc<Metrics>, inputs: RelayInpu
             }
             services.apply(&roles);
         }
-        if ends.is_some() {
+        if drain_until.is_some() {
             services.ports().for_each(|port| port.enter(Stage::Draining));
         }
         tokio::select! {
             changed = roles.changed() => if changed.is_err() { return Ok(()) },
-            _ = stop.wait_for(|stop| *stop), if ends.is_none() => ends = Some(Instant::now() + DRAIN),
-            // A token request does not wait behind an image for the next process.
-            () = state.image_transfers.closed(), if ends.is_some() => break,
-            () = sleep_until(ends.unwrap_or_else(Instant::now)), if ends.is_some() => {
+            _ = stop.wait_for(|stop| *stop), if drain_until.is_none() => drain_until = Some(Instant::now() + DRAIN),
+            // No image is left, so the next process may take over: it accepts the requests that now wait.
+            () = state.image_transfers.closed(), if drain_until.is_some() => break,
+            () = sleep_until(drain_until.unwrap_or_else(Instant::now)), if drain_until.is_some() => {
                 warn!(seconds = DRAIN.as_secs(), "images are still being sent; their machines have to boot again");
                 break;
             }
@@ -126,7 +130,7 @@ impl PortService for RelayService {
         RelayOnPort { session, lifecycle, port }
     }
 
-    /// Another machine may be on the port when its carrier has returned.
+    /// Begins another session if the carrier has returned: there may be another machine on the port.
     fn update(&self, port: &mut RelayOnPort, serving: &Serving) {
         if port.session.update(serving.carriers, fastrand::u64(..)) {
             let session = port.session.id();
@@ -134,18 +138,18 @@ impl PortService for RelayService {
         }
     }
 
-    fn end(&self, port: &RelayOnPort, end: End) {
-        port.enter(match end {
-            End::Interrupted => Stage::Interrupted,
-            End::Released => Stage::Released,
+    fn stop(&self, port: &RelayOnPort, reason: StopReason) {
+        port.enter(match reason {
+            StopReason::Interrupted => Stage::Interrupted,
+            StopReason::Released => Stage::Released,
         });
     }
 
-    fn open(port: &PortName, socket: ServiceSocket) -> io::Result<Socket> {
+    fn open_socket(port: &PortName, socket: ServiceSocket) -> io::Result<Socket> {
         Ok(listener::open(port, socket.number)?.into())
     }
 
-    async fn serve(port: RelayOnPort, socket: ServiceSocket, open: Socket) -> io::Error {
-        listener::serve(open.into(), port.port, socket.service == HTTPS).await
+    async fn serve(port: RelayOnPort, socket: ServiceSocket, opened: Socket) -> io::Error {
+        listener::serve(opened.into(), port.port, socket.service == HTTPS).await
     }
 }

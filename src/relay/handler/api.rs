@@ -1,4 +1,5 @@
-//! Calls of metal-apiserver: both ways as they come. A stream of the API may be silent for as long as it likes.
+//! Relays calls of metal-apiserver. Both bodies are passed on as they arrive. A stream of the API may be silent for any
+//! time.
 //!
 //! Must never: keep a stream for a machine that has gone.
 
@@ -26,7 +27,7 @@ pub async fn respond(context: &RequestContext<'_>, incoming: Incoming) -> Respon
     let mut presence = Presence::watch(context.peer);
     let answer = tokio::select! {
         biased;
-        answer = api.send(Outgoing::Once(context.outgoing(Kind::Api, body)), None) => answer,
+        answer = api.send(Outgoing::Once(context.upstream_request(Kind::Api, body)), None) => answer,
         () = presence.gone() => {
             return responses::closing(context.unavailable(Kind::Api, "the machine has gone"));
         }

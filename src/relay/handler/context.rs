@@ -1,4 +1,5 @@
-//! A request while it is being answered: who asks, what for, and the ways in which its response ends.
+//! A request while it is being answered: the port and the machine that it came from, its head, and how its response is
+//! finished.
 //!
 //! Must never: log a query, a header or a body, for they may hold secrets.
 
@@ -26,33 +27,33 @@ use super::super::responses;
 
 /// The header with a request's id.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static(trace::REQUEST);
-/// Seconds until a machine asks again: at random, so that the machines of a rack do not come back at once.
+/// Seconds until a machine asks again. The time is random, so that the machines of a rack do not ask again all at once.
 const RETRY_AFTER: std::ops::RangeInclusive<u64> = 3..=8;
 
 /// A request that is being answered.
 pub(super) struct RequestContext<'a> {
-    /// The port that it came in through.
+    /// The port that the request came from.
     pub port: &'a RelayPort,
     /// The port's identity at that moment.
     pub identity: Arc<IngressIdentity>,
     /// The stage of the port's service at that moment.
     pub stage: Stage,
-    /// The machine, as the kernel has it.
+    /// The machine that sent the request: its source address, and whether it uses TLS.
     pub machine: Machine,
-    /// What is known of its connection beside.
+    /// The other end of the connection.
     pub peer: &'a Arc<Peer>,
     /// The request's id.
     pub id: RequestId,
-    /// Of a trace that starts here: the same whenever the request is sent.
+    /// The random part of a trace that starts here. Every attempt to send the request has the same.
     pub trace_seed: u64,
     /// The request's head.
     pub parts: Parts,
-    /// When it came.
+    /// When the request came.
     pub began: Instant,
 }
 
 impl<'a> RequestContext<'a> {
-    /// A request that comes now.
+    /// The context of a request that comes now.
     pub fn new(port: &'a RelayPort, machine: Machine, peer: &'a Arc<Peer>, parts: Parts) -> Self {
         let lifecycle = port.lifecycle.borrow().clone();
         Self {
@@ -93,8 +94,8 @@ impl<'a> RequestContext<'a> {
         }
     }
 
-    /// The response when a request to a server failed. `is_bad_answer`: there was an answer that cannot be used, so
-    /// asking again is of no use.
+    /// The response when a request to a server failed. `is_bad_answer`: the server gave an answer that cannot be used,
+    /// and would most likely give the same again.
     pub fn failed(
         &self,
         kind: Kind,
@@ -105,59 +106,59 @@ impl<'a> RequestContext<'a> {
         let reason = format!("the {server}: {error}");
         self.warn(kind, &reason);
         if is_bad_answer {
-            return responses::text(StatusCode::BAD_GATEWAY, format!("{}\n", self.told(&reason)));
+            return responses::text(StatusCode::BAD_GATEWAY, format!("{}\n", self.message(&reason)));
         }
         self.unavailable(kind, &reason)
     }
 
-    /// The response while something is wrong: for iPXE, if it asked for a script, a script that asks again; a 503 for
-    /// everything else.
+    /// The response to a request that cannot be served now. iPXE that asked for a script gets a script that waits and
+    /// asks again; all other requests get 503.
     pub fn unavailable(&self, kind: Kind, reason: &str) -> Response<Body> {
         if kind == Kind::Script && self.is_ipxe() {
             let script = self.with_unavailable(reason, |unavailable| ipxe::retry(unavailable, self.target()));
             return responses::text(StatusCode::OK, script);
         }
-        responses::unavailable(&self.told(reason), fastrand::u64(RETRY_AFTER))
+        responses::unavailable(&self.message(reason), fastrand::u64(RETRY_AFTER))
     }
 
-    /// Calls `tell` with what is wrong, for a machine's console.
-    pub fn with_unavailable<T>(&self, reason: &str, tell: impl FnOnce(&Unavailable) -> T) -> T {
+    /// Calls `write`, which makes a text for a machine's console, with the `reason` why there is no answer.
+    pub fn with_unavailable<T>(&self, reason: &str, write: impl FnOnce(&Unavailable) -> T) -> T {
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let IngressIdentity { leaf, port, .. } = &*self.identity;
-        tell(&Unavailable { leaf, port, reason, time: &time, wait: fastrand::u64(RETRY_AFTER) })
+        write(&Unavailable { leaf, port, reason, time: &time, wait: fastrand::u64(RETRY_AFTER) })
     }
 
-    /// A reason as a machine is told it.
-    fn told(&self, reason: &str) -> String {
+    /// `reason` as the text of a response: it also names the leaf and the port.
+    fn message(&self, reason: &str) -> String {
         let IngressIdentity { leaf, port, .. } = &*self.identity;
         format!("leafboot on {leaf} {port}: {reason}")
     }
 
-    /// Ends a request that was refused.
-    pub fn refused(&self, kind: Option<Kind>, response: Response<Body>) -> Response<Body> {
+    /// Logs and counts a request that was refused.
+    pub fn finish_refused(&self, kind: Option<Kind>, response: Response<Body>) -> Response<Body> {
         if tracing::enabled!(tracing::Level::DEBUG) && self.port.log.has_room() {
             let (IngressIdentity { port, session, .. }, request) = (&*self.identity, self.id);
             debug!(%port, %session, %request, status = response.status().as_u16(), "request refused");
         }
-        self.finished(kind, response)
+        self.finish(kind, response)
     }
 
-    /// Ends a request that was relayed.
-    pub fn relayed(&self, kind: Kind, response: Response<Body>) -> Response<Body> {
+    /// Logs and counts a request that was relayed.
+    pub fn finish_relayed(&self, kind: Kind, response: Response<Body>) -> Response<Body> {
         if tracing::enabled!(tracing::Level::INFO) && self.port.log.has_room() {
             let (IngressIdentity { port, session, .. }, request) = (&*self.identity, self.id);
             let (method, path) = (self.parts.method.as_str(), Printable(self.parts.uri.path()).to_string());
             let (status, ms) = (response.status().as_u16(), self.began.elapsed().as_millis());
             info!(%port, %session, %request, %kind, method, path, status, ms, "request relayed");
         }
-        self.finished(Some(kind), response)
+        self.finish(Some(kind), response)
     }
 
-    /// Counts the request, charges its response, and says in it which request it answers.
-    fn finished(&self, kind: Option<Kind>, mut response: Response<Body>) -> Response<Body> {
+    /// Counts the request, charges the response to the port, and adds the request's id to the response.
+    fn finish(&self, kind: Option<Kind>, mut response: Response<Body>) -> Response<Body> {
         self.port.requests.answered(kind.map(Kind::as_str), response.status().as_u16());
         if let Body::Here(bytes) = response.body() {
-            // The next work of the port waits for it.
+            // Only the port's next work is delayed by this charge.
             self.port.limiter.charge(Work::Answer(bytes.len()));
         }
         if let Some(id) = self.id_value() {

@@ -1,6 +1,7 @@
-//! A machine's request as a server behind gets it, and the server's answer as the machine gets it.
+//! Turns a machine's request into the request to an upstream, and the upstream's answer into the response to the
+//! machine.
 //!
-//! Must never: forward a header of a machine that a server could take for leafboot's word.
+//! Must never: forward a machine's header that a server could take for one of leafboot's.
 
 use std::time::{Duration, Instant};
 
@@ -19,14 +20,14 @@ use super::context::{REQUEST_ID, RequestContext};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static(trace::TRACEPARENT);
 const TRACESTATE: HeaderName = HeaderName::from_static(trace::TRACESTATE);
-/// Scripts and configurations have a few kilobytes.
+/// The longest answer in bytes. Scripts and configurations have a few kilobytes.
 const ANSWER_MAX: usize = 256 * 1024;
-/// For the whole answer, of kinds whose row has no deadline.
+/// The deadline of a whole answer, for kinds whose row has none.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 impl RequestContext<'_> {
-    /// Has an upstream answer the request, and returns the whole answer, by the deadline of the kind's row. The request
-    /// has no body. An idempotent one is sent to the next origin if `is_usable` rejects an answer.
+    /// Sends the request, without a body, to `upstream` and returns the whole answer. The deadline is that of the
+    /// kind's row. An idempotent request is sent to the next origin if `is_usable` rejects an answer.
     pub async fn fetch(
         &self,
         upstream: &Upstream,
@@ -35,7 +36,7 @@ impl RequestContext<'_> {
     ) -> Result<Response<Bytes>, UpstreamError> {
         let policy = kind.policy();
         let deadline: Instant = self.began + policy.deadline.unwrap_or(DEADLINE);
-        let request = || self.outgoing(kind, Body::empty());
+        let request = || self.upstream_request(kind, Body::empty());
         let outgoing = match policy.idempotent {
             true => Outgoing::Idempotent(&request),
             false => Outgoing::Once(request()),
@@ -43,8 +44,9 @@ impl RequestContext<'_> {
         upstream.fetch(outgoing, deadline, ANSWER_MAX, is_usable).await
     }
 
-    /// The request as a server gets it: the machine's target, the headers of the kind's row, and leafboot's own.
-    pub fn outgoing(&self, kind: Kind, body: Body) -> Box<Request<Body>> {
+    /// The request to the upstream: the machine's target, the machine's headers that the kind's row forwards, and
+    /// leafboot's own headers.
+    pub fn upstream_request(&self, kind: Kind, body: Body) -> Box<Request<Body>> {
         let mut request = Box::new(Request::new(body));
         *request.method_mut() = self.parts.method.clone();
         *request.uri_mut() = self.parts.uri.path_and_query().cloned().map(Uri::from).unwrap_or_default();
@@ -64,7 +66,7 @@ impl RequestContext<'_> {
         request
     }
 
-    /// The machine's headers that are forwarded. None of them is one of leafboot's own.
+    /// The machine's headers that are forwarded. leafboot's own headers are not among them.
     pub fn forwarded_headers(&self, kind: Kind) -> HeaderMap {
         let connection = connection_options(&self.parts.headers);
         let headers = self.parts.headers.iter();
@@ -77,21 +79,21 @@ impl RequestContext<'_> {
     }
 }
 
-/// A whole answer with the headers that mean something to a machine.
-pub fn response_of(answer: Response<Bytes>) -> Response<Body> {
+/// The response to the machine: the answer's status and body, and those of its headers that a machine uses.
+pub fn machine_response(answer: Response<Bytes>) -> Response<Body> {
     let mut response = Response::new(Body::Here(answer.body().clone()));
     *response.status_mut() = answer.status();
     let answered = answer.headers();
-    let passed: [(HeaderName, Option<HeaderValue>); 3] = [
+    let used: [(HeaderName, Option<HeaderValue>); 3] = [
         (CONTENT_TYPE, answered.get(CONTENT_TYPE).cloned()),
         (CONTENT_ENCODING, answered.get(CONTENT_ENCODING).cloned()),
         (RETRY_AFTER, answered.get(RETRY_AFTER).and_then(responses::retry_after)),
     ];
-    response.headers_mut().extend(passed.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    response.headers_mut().extend(used.into_iter().filter_map(|(name, value)| Some((name, value?))));
     response
 }
 
-/// Removes the headers that were for the connection to the server only (RFC 9110 7.6.1).
+/// Removes the headers that belong to the connection to the server only (RFC 9110 7.6.1).
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let connection = connection_options(headers);
     let is_hop_by_hop = |name: &str| forwarded::is_hop_by_hop(name) || forwarded::is_named(&connection, name);

@@ -1,6 +1,7 @@
-//! Kernels, initrds and OS images: a redirect to the partition cache, or the image itself where machines cannot reach it.
+//! Responds to requests for kernels, initrds and OS images: with a redirect to the partition cache, or with the image
+//! where machines cannot reach the cache.
 //!
-//! Must never: send an image through the relay that machines can fetch without it.
+//! Must never: send an image through the relay that machines can fetch from the partition cache.
 
 use hyper::Response;
 use leafboot_core::relay::kinds::Kind;
@@ -27,7 +28,7 @@ async fn relay(context: &RequestContext<'_>, images: &PortImages) -> Response<Bo
         path: context.parts.uri.path().to_owned(),
         headers: context.forwarded_headers(Kind::Image),
     };
-    // A process that must end waits for the image from here on.
+    // A process that must end waits until this receiver is dropped.
     let transfer = context.port.state.image_transfers.subscribe();
     match images.respond(request).await {
         Ok(answer) => answer.map(|body| monitored::with_alive(body, transfer)),

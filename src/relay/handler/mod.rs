@@ -1,8 +1,8 @@
-//! One request, one response: validates the request, finds its kind, and has the kind's handler answer it. Whatever goes
-//! wrong, iPXE gets a script that says so and asks again.
+//! Responds to one request: validates it, finds its kind, and calls the kind's handler. When something fails, iPXE gets
+//! a script that prints the reason and asks again.
 //!
-//! A kind's row in the policy table (`kinds`) says what its requests may have and how they are forwarded; its file here
-//! says what is special about its response.
+//! A kind's row in the policy table (`kinds`) has the rules for its requests and for how they are forwarded. The kind's
+//! file here builds its response.
 //!
 //! Must never: log a query, a header or a body, for they may hold secrets; or know the listener.
 
@@ -42,10 +42,10 @@ pub(super) async fn handle(
     let context = RequestContext::new(port, machine, peer, parts);
     let kind = match classify(&context) {
         Ok(kind) => kind,
-        Err(response) => return Ok(context.refused(None, *response)),
+        Err(response) => return Ok(context.finish_refused(None, *response)),
     };
     if let Some(response) = not_served(&context, kind) {
-        return Ok(context.refused(Some(kind), response));
+        return Ok(context.finish_refused(Some(kind), response));
     }
     let response = match kind {
         Kind::Script => script::respond(&context).await,
@@ -53,7 +53,7 @@ pub(super) async fn handle(
         Kind::Image => image::respond(&context).await,
         Kind::Api => api::respond(&context, incoming).await,
     };
-    Ok(context.relayed(kind, response))
+    Ok(context.finish_relayed(kind, response))
 }
 
 /// The kind of a valid request, or the response that refuses it.

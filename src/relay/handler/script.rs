@@ -1,6 +1,7 @@
-//! Boot scripts: the boot service's, the last good one, or one that says what is wrong.
+//! Responds to requests for boot scripts: with the boot service's script, with the last good one if the boot service
+//! fails, or else with a script that prints the reason and asks again.
 //!
-//! Must never: be a dead end on a machine's console.
+//! Must never: give iPXE a response after which it does not ask again.
 
 use std::time::Duration;
 
@@ -15,17 +16,17 @@ use super::super::body::Body;
 use super::super::lifecycle::Lifecycle;
 use super::super::responses;
 use super::context::RequestContext;
-use super::forward::response_of;
+use super::forward::machine_response;
 
-/// When a connection must end, for how long a script is still waited for: less than the connection's grace period.
+/// How long a request still waits for a script when its connection must end. Less than the connection's grace period.
 const LAST_WAIT: Duration = Duration::from_secs(4);
 
 /// Responds to a request for a script.
 pub async fn respond(context: &RequestContext<'_>) -> Response<Body> {
     match fetch(context).await {
         Ok(answer) => {
-            keep(context, answer.body());
-            response_of(answer)
+            store(context, answer.body());
+            machine_response(answer)
         }
         Err(reason) => {
             context.warn(Kind::Script, &reason);
@@ -42,7 +43,7 @@ async fn fetch(context: &RequestContext<'_>) -> Result<Response<Bytes>, String> 
         answer = context.fetch(boot_service, Kind::Script, |answer| why_unusable(answer).is_none()) => {
             answer.map_err(|error| format!("the boot service: {error}"))?
         }
-        // No script at all would be a dead end.
+        // Without a response iPXE would give up.
         () = must_end(context) => {
             return Err("the boot service: it has not answered, and the relay ends".to_owned());
         }
@@ -53,18 +54,19 @@ async fn fetch(context: &RequestContext<'_>) -> Result<Response<Bytes>, String> 
     }
 }
 
-/// Waits until the connection has little time left.
+/// Waits until the connection must end, and `LAST_WAIT` longer.
 async fn must_end(context: &RequestContext<'_>) {
     let mut lifecycle = context.port.lifecycle.clone();
     let _ = lifecycle.wait_for(Lifecycle::must_end).await.is_ok();
     sleep(LAST_WAIT).await;
 }
 
-/// What is wrong with an answer to a request for a script, as it goes on after "the boot service".
+/// Why an answer is not a usable script; none: it is one. The text continues a sentence that begins with "the boot
+/// service".
 fn why_unusable(answer: &Response<Bytes>) -> Option<String> {
     match answer.status() {
         StatusCode::OK if answer.body().is_empty() => Some("gives an empty script".to_owned()),
-        // No machine asked for it, and iPXE would not decode it.
+        // leafboot does not ask for a coding, and iPXE does not decode any.
         StatusCode::OK if answer.headers().contains_key(CONTENT_ENCODING) => {
             Some("gives a script with a Content-Encoding".to_owned())
         }
@@ -74,8 +76,8 @@ fn why_unusable(answer: &Response<Bytes>) -> Option<String> {
     }
 }
 
-/// Remembers a good script.
-fn keep(context: &RequestContext<'_>, script: &Bytes) {
+/// Stores a good script, for when the boot service fails.
+fn store(context: &RequestContext<'_>, script: &Bytes) {
     let state = &context.port.state;
     if let Some(scripts) = &state.scripts {
         let now = state.started.elapsed();
@@ -83,7 +85,7 @@ fn keep(context: &RequestContext<'_>, script: &Bytes) {
     }
 }
 
-/// The last good script, with the reason why it is given out.
+/// The last good script, if there is one. It prints `reason`, why it is sent in place of a new one.
 fn last_good(context: &RequestContext<'_>, reason: &str) -> Option<Response<Body>> {
     let state = &context.port.state;
     let scripts = state.scripts.as_ref().filter(|_| context.is_ipxe())?;

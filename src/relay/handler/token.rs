@@ -1,18 +1,18 @@
-//! metal-hammer's configuration with its token: passed on as it is.
+//! Relays metal-hammer's configuration, which has a token, unchanged.
 //!
-//! Must never: ask twice for one token, or keep one.
+//! Must never: send one token request twice, or store a token.
 
 use hyper::Response;
 use leafboot_core::relay::kinds::Kind;
 
 use super::super::body::Body;
 use super::context::RequestContext;
-use super::forward::response_of;
+use super::forward::machine_response;
 
 /// Responds to a request for a token.
 pub async fn respond(context: &RequestContext<'_>) -> Response<Body> {
     match context.fetch(&context.port.state.boot_service, Kind::Token, |_| true).await {
-        Ok(answer) => response_of(answer),
+        Ok(answer) => machine_response(answer),
         Err(error) => context.failed(Kind::Token, "boot service", &error, error.is_bad_answer()),
     }
 }
