@@ -80,7 +80,7 @@ fn check_warns_of_settings_with_which_no_machine_boots() {
         said.lines().map(|line| line.split_once(": warning: ").map_or("", |(_, warning)| warning)).collect();
     let to =
         "machines may fail to boot: relay.cache.mode redirects machines to http://images.metal-stack.io, and";
-    let acl = format!("{to} neither acl.cache nor acl.control_plane lets them there");
+    let acl = format!("{to} neither acl.cache nor acl.control_plane permits it");
     let dns = format!("{to} ra.dns names no server that resolves it");
     assert_eq!((code, lines), (0, vec![acl.as_str(), &dns, ""]), "{said}");
 }

@@ -157,30 +157,31 @@ pub fn gateway_rules(settings: &Settings, port: &PortName, prefix: BootPrefix) -
 
 /// The rule that permits a TCP or UDP packet, if one does. `rules` are in the order of their priorities.
 pub fn permits(rules: &[Rule], protocol: u8, from: Ipv6Addr, to: Ipv6Addr, port: u16) -> Option<&Rule> {
-    let is = |matches: &Match| {
+    let applies = |matches: &Match| {
         matches.icmpv6_type.is_none()
             && matches.protocol.is_none_or(|wanted| wanted == protocol)
             && matches.source.is_none_or(|net| net.contains(&from))
             && matches.destination.is_none_or(|net| net.contains(&to))
             && matches.destination_port.is_none_or(|wanted| wanted == port)
     };
-    rules.iter().find(|rule| is(&rule.matches)).filter(|rule| rule.action == Action::Forward)
+    rules.iter().find(|rule| applies(&rule.matches)).filter(|rule| rule.action == Action::Forward)
 }
 
-/// Whether this is the name of one of the port's own rules.
+/// Whether a rule's name is that of one of the port's own rules.
 pub fn is_own_rule(rule: &str, port: &PortName) -> bool {
-    let what = rule
+    let kind = rule
         .strip_prefix(GATEWAY_RULES)
         .and_then(|rest| rest.strip_suffix(&port.as_str().to_ascii_uppercase()));
-    what.is_some_and(|what| ["", "TLS_", "ICMPV6_"].contains(&what))
+    kind.is_some_and(|kind| ["", "TLS_", "ICMPV6_"].contains(&kind))
 }
 
-/// The relay's TCP ports, each with the part of its rules' names that tells them apart.
+/// The relay's TCP ports. The text is the part of a rule's name for that port.
 fn relay_ports(settings: &Settings) -> impl Iterator<Item = (&'static str, u16)> {
     let tls = settings.relay.tls.as_ref().map(|tls| ("TLS_", tls.port));
     [("", settings.relay.port)].into_iter().chain(tls)
 }
 
+/// The rules with priorities in steps, from `first` down.
 fn numbered(
     first: u32,
     rules: impl IntoIterator<Item = (String, Action, Match)>,

@@ -1,5 +1,5 @@
-//! The desired state of every port. `document` parses what metal-core pushes, `admission` checks each entry, `old_prefixes`
-//! has the prefixes that ports had before and that must be withdrawn, and `kept` is the text of the state file.
+//! The desired state of every port. `document` parses the pushed document, `admission` checks its entries, `old_prefixes` has the
+//! former prefixes of ports, which must be withdrawn, and `kept` is the text of the state file.
 //!
 //! Must never: read a clock or a file.
 
@@ -32,12 +32,12 @@ pub struct Desired {
     pub ports: BTreeMap<PortName, DesiredPort>,
     /// The prefixes that earlier documents gave to ports and this one does not.
     pub old: OldPrefixes,
-    /// The entries that cannot be used. A rejected port keeps the prefix that it had, and is then also in `ports`. One that is
-    /// rejected as an uplink keeps nothing.
+    /// The entries that cannot be used. A rejected port keeps its prefix, and is then also in `ports`. A port that is rejected as
+    /// an uplink does not keep it.
     pub rejected: Rejected,
 }
 
-/// What a port that is to boot gets.
+/// The desired configuration of a port that is to boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DesiredPort {
     /// The machine's /64.
@@ -50,7 +50,7 @@ impl From<BootPrefix> for DesiredPort {
     }
 }
 
-/// Where a document comes from.
+/// The source of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provenance {
     /// metal-core has pushed it since the agent started. Ports that it does not name are released.
@@ -83,7 +83,7 @@ pub fn resolve<'a>(name: &str, rows: &'a PortRows) -> Option<(&'a PortName, &'a 
     by_name.or_else(|| rows.iter().find(|(_, row)| row.alias.as_deref() == Some(name)))
 }
 
-/// The message for a `name` that is no port of this leaf: one sentence.
+/// The message for a `name` that is not a port of this leaf: one sentence.
 pub fn unknown_port_message(name: &str, rows: &PortRows) -> String {
     let known = match (rows.first_key_value(), rows.last_key_value()) {
         (Some((first, _)), Some((last, _))) => format!("it has {} ports, {first} to {last}", rows.len()),
@@ -111,8 +111,8 @@ impl Desired {
         let mut desired =
             Self { generation: 1, provenance: Provenance::Pushed, ports, old: OldPrefixes::new(), rejected };
         let Some(before) = before else { return desired };
-        let is_other = (&before.ports, &before.rejected) != (&desired.ports, &desired.rejected);
-        desired.generation = before.generation + u64::from(is_other);
+        let is_changed = (&before.ports, &before.rejected) != (&desired.ports, &desired.rejected);
+        desired.generation = before.generation + u64::from(is_changed);
         desired.old = old_prefixes::replace(&before.old, &before.ports, &desired.ports, now);
         desired
     }
@@ -142,7 +142,7 @@ impl Desired {
         self
     }
 
-    /// Whether a port is rejected as an uplink. Then it keeps nothing, unlike other rejected ports.
+    /// Whether a port is rejected as an uplink. Unlike other rejected ports it does not keep its prefix.
     pub fn is_uplink(&self, port: &PortName) -> bool {
         self.rejected.ports.get(port).is_some_and(|rejection| rejection.reason == Reason::Uplink)
     }

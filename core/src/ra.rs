@@ -1,6 +1,6 @@
-//! Router Advertisements: what they say, and when and to whom they are sent.
+//! Router Advertisements: their content, their schedule and their destinations.
 //!
-//! Must never: know how a packet is sent.
+//! Must never: send a packet.
 
 pub mod advertisement;
 pub mod engine;

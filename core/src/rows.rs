@@ -1,4 +1,4 @@
-//! SONiC's database schema: only this file and `rows/tables` have the names of its tables, keys and fields.
+//! SONiC's database schema. The names of tables, keys and fields are only in this file and in `rows/tables`.
 //!
 //! SONiC's sources were read at swss e6b0c5b5d, swss-common 85a39d80, sairedis 53aa7c15, host-services c2a4cdfe and buildimage
 //! 086b03bd; `docs/sonic.md` lists them by release.
@@ -20,7 +20,7 @@ use crate::names::{AclName, BootPrefix, LoopbackName, PortName, VrfName};
 
 /// One row's fields by name. A row without fields is empty here and `{"NULL": "NULL"}` in Redis.
 ///
-/// A `BTreeMap` would reserve room for eleven fields in each of a leaf's thousands of rows.
+/// A `BTreeMap` would allocate space for eleven fields in each of a leaf's thousands of rows.
 pub type Fields = LiteMap<String, String>;
 
 /// The rows of one database by their key.
@@ -35,7 +35,7 @@ const VRF_NAME: &str = "vrf_name";
 /// `ACL_TABLE` field: the ports that the table is bound to, comma-separated.
 const ACL_PORTS: &str = "ports@";
 
-/// `ACL_TABLE` field and value that mark leafboot's table, even after somebody has edited its other fields.
+/// `ACL_TABLE` field and value that mark leafboot's table, even after its other fields were edited.
 const ACL_DESCRIPTION: (&str, &str) = ("policy_desc", "machines that boot (leafboot)");
 
 const RIF_PORT: &str = "SAI_ROUTER_INTERFACE_ATTR_PORT_ID";
@@ -57,7 +57,7 @@ pub const PORT_NAME_MAP: &str = "COUNTERS_PORT_NAME_MAP";
 /// AclOrch::registerFlexCounter`).
 pub const RULE_COUNTER_MAP: &str = "ACL_COUNTER_RULE_MAP";
 
-/// A row of CONFIG_DB that leafboot may write or, on a pushed port, clear away.
+/// A row of CONFIG_DB that leafboot may write or, on a pushed port, delete.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RowKey {
     /// `ACL_TABLE|<name>`.
@@ -81,7 +81,7 @@ pub enum RowKey {
 }
 
 impl RowKey {
-    /// The port that the row is about; none for a row that all ports share.
+    /// The row's port. None for a row that all ports share.
     pub fn port(&self) -> Option<&PortName> {
         match self {
             Self::Vrf(_)
@@ -187,14 +187,14 @@ pub fn acl_rule_fields(rule: &Rule) -> Fields {
         ("PACKET_ACTION", action.to_owned()),
         ("IP_TYPE", "IPV6ANY".to_owned()),
     ]);
-    let words = [
+    let optional = [
         ("IP_PROTOCOL", matches.protocol.map(|protocol| protocol.to_string())),
         ("ICMPV6_TYPE", matches.icmpv6_type.map(|kind| kind.to_string())),
         ("SRC_IPV6", matches.source.map(|net| net.to_string())),
         ("DST_IPV6", matches.destination.map(|net| net.to_string())),
         ("L4_DST_PORT", matches.destination_port.map(|port| port.to_string())),
     ];
-    all.extend(words.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+    all.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
     all
 }
 
@@ -202,7 +202,7 @@ fn fields<const N: usize>(pairs: [(&str, String); N]) -> Fields {
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// What a CONFIG_DB or STATE_DB row is about, read from its key.
+/// The key of a CONFIG_DB or STATE_DB row, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Row<'a> {
     /// CONFIG_DB `PORT`.
@@ -230,12 +230,12 @@ pub enum Row<'a> {
     SubInterface(Cow<'a, str>, &'a str),
     /// STATE_DB `PORT_TABLE`.
     PortState(&'a str),
-    /// STATE_DB `VRF_TABLE`: what vrfmgrd made in the kernel.
+    /// STATE_DB `VRF_TABLE`: the VRF exists in the kernel (vrfmgrd).
     VrfState(&'a str),
-    /// STATE_DB `VRF_OBJECT_TABLE`: what orchagent made in the ASIC.
+    /// STATE_DB `VRF_OBJECT_TABLE`: the VRF exists in the ASIC (orchagent).
     VrfObject(&'a str),
     /// STATE_DB `NEIGH_STATE_TABLE`: a BGP neighbour of the default VRF, by its address or, without one, by its interface
-    /// (`sonic-bgpcfgd/bgpmon.py`, which looks every 15 s).
+    /// (`sonic-bgpcfgd/bgpmon.py`, which updates it every 15 s).
     BgpNeighbour(&'a str),
 }
 
@@ -316,7 +316,7 @@ pub fn is_refused(fields: &Fields) -> bool {
     fields.get("status").is_some_and(|status| status == "Inactive")
 }
 
-/// What leafboot reads from an ASIC_DB row. The texts are object IDs.
+/// The part of an ASIC_DB row that leafboot reads. The texts are object IDs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AsicRow<'a> {
     /// The port with this object has a router interface.
@@ -383,8 +383,8 @@ pub fn is_address(text: &str) -> bool {
     text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok()
 }
 
-/// The boot prefix whose gateway address this is, if it is spelled as leafboot spells it. SONiC copies the text literally, so
-/// another spelling is another row.
+/// The boot prefix of a gateway address that is spelled as leafboot spells it. None for every other text. SONiC copies the text
+/// literally, so another spelling is another row.
 pub fn gateway_row(address: &str) -> Option<BootPrefix> {
     let net: Ipv6Net = address.parse().ok()?;
     (net.to_string() == address).then(|| BootPrefix::of_gateway(net)).flatten()

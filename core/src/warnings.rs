@@ -1,5 +1,5 @@
-//! Warnings about settings that are valid one by one: with them together machines may fail to boot, or reach what they must
-//! not.
+//! Warnings about combinations of valid settings with which machines may fail to boot, or may reach destinations that must be
+//! closed to them.
 //!
 //! Must never: refuse settings. A leaf in service must start after an upgrade that brings a new warning. `settings` refuses
 //! values that are invalid by themselves.
@@ -14,12 +14,12 @@ use crate::names::HttpOrigin;
 use crate::settings::Settings;
 use crate::settings::relay::{CacheMode, UpstreamSettings};
 
-/// Why an operator should look at the settings again.
+/// A warning about the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Warning {
     /// Machines may fail to boot.
     Fails(String),
-    /// Machines may reach what they must not, or claim an identity that is not theirs.
+    /// Machines may reach destinations that must be closed to them, or claim the identity of another port.
     Open(String),
 }
 
@@ -47,7 +47,7 @@ struct Review<'a> {
 }
 
 impl Review<'_> {
-    /// The server to which machines are redirected for images: can they reach it?
+    /// Whether machines can reach the server that images are redirected to.
     fn cache(&self) -> Vec<Warning> {
         let Settings { acl, ra, relay, .. } = self.settings;
         if relay.cache.mode == CacheMode::Proxy {
@@ -64,7 +64,7 @@ impl Review<'_> {
         };
         let mut warnings = Vec::new();
         if !is_permitted {
-            warnings.push(warning("neither acl.cache nor acl.control_plane lets them there"));
+            warnings.push(warning("neither acl.cache nor acl.control_plane permits it"));
         }
         if address(name).is_none() && ra.dns.is_empty() {
             warnings.push(warning("ra.dns names no server that resolves it"));
@@ -72,7 +72,7 @@ impl Review<'_> {
         warnings
     }
 
-    /// Servers in `boot.supernet`: the boot ACL keeps machines from all of it.
+    /// Servers in `boot.supernet`: the boot ACL denies machines all of it.
     fn machines_space(&self) -> Vec<Warning> {
         let Settings { acl, ra, boot, .. } = self.settings;
         let dns: Vec<Ipv6Net> = ra.dns.iter().map(|server| Ipv6Net::new_assert(*server, 128)).collect();
@@ -86,7 +86,7 @@ impl Review<'_> {
         let inside = all.filter(|(_, net)| boot.supernet.contains(*net));
         let reason = |key, net| {
             format!(
-                "{key} {net} lies in boot.supernet {}, and the boot ACL keeps machines from it",
+                "{key} {net} lies in boot.supernet {}, and the boot ACL denies machines that space",
                 boot.supernet
             )
         };
@@ -104,11 +104,14 @@ impl Review<'_> {
         holding
             .map(|(key, _)| {
                 let reason = format!("boot.anycast {anycast} lies in {key}");
-                Warning::Open(format!("{reason}: machines reach the leaf's other services at it, too"))
+                Warning::Open(format!(
+                    "{reason}: machines reach the leaf's other services at this address, too"
+                ))
             })
             .collect()
     }
 
+    /// Advertisements that iPXE cannot use.
     fn advertisements(&self) -> Vec<Warning> {
         let ra = &self.settings.ra;
         let mut warnings = Vec::new();
@@ -119,7 +122,7 @@ impl Review<'_> {
         }
         if ra.router_lifetime.is_zero() {
             let reason =
-                "ra.router_lifetime 0s: iPXE takes no ra.routes, and then has no way beyond its link";
+                "ra.router_lifetime 0s: iPXE ignores ra.routes, and then reaches nothing beyond its link";
             warnings.push(Warning::Fails(reason.to_owned()));
         }
         warnings
@@ -139,7 +142,7 @@ impl Review<'_> {
             if through_vrf || source.as_ref().is_some_and(is_gateway) {
                 let which = if through_vrf { "device" } else { "source" };
                 warnings.push(Warning::Fails(format!(
-                    "{key}.{which}: connections come from the gateway's address of some port, and break when that port leaves"
+                    "{key}.{which}: connections use the gateway address of some port, and break when that port is released"
                 )));
             }
             let machines = origins
@@ -147,15 +150,15 @@ impl Review<'_> {
                 .filter(|origin| address(origin).is_some_and(|address| boot.supernet.contains(&address)));
             warnings.extend(machines.map(|origin| {
                 Warning::Open(format!(
-                    "{key} {origin} lies in boot.supernet: a machine may answer in its place"
+                    "{key} {origin} lies in boot.supernet: a machine may answer instead of the server"
                 ))
             }));
         }
         warnings
     }
 
-    /// The boot service trusts leafboot's identity headers. A machine that reaches it past leafboot can send them itself,
-    /// unless the boot service knows leaves by their certificates.
+    /// The boot service trusts the relay's identity headers. A machine that reaches the boot service directly can send them
+    /// itself, unless the boot service authenticates leaves by their certificates.
     fn boot_service(&self) -> Vec<Warning> {
         let Settings { relay, .. } = self.settings;
         let knows_leaves = |origin: &&HttpOrigin| origin.is_tls() && relay.boot_service.identity.is_some();
@@ -170,13 +173,14 @@ impl Review<'_> {
                 .then(|| "as relay.cache.name".to_owned()),
             };
             warnings.extend(by.map(|by| {
-                let reason = format!("machines reach relay.boot_service {origin} past leafboot, {by}");
+                let reason = format!("machines reach relay.boot_service {origin} without the relay, {by}");
                 Warning::Open(format!("{reason}: they can claim to be on any leaf and port"))
             }));
         }
         warnings
     }
 
+    /// A metrics address that machines reach, or that takes the relay's port.
     fn metrics(&self) -> Vec<Warning> {
         let Settings { boot, relay, metrics, .. } = self.settings;
         let Some(listen) = metrics else {
@@ -194,7 +198,7 @@ impl Review<'_> {
             IpAddr::V4(_) => false,
         };
         if is_any || is_boots {
-            let reason = format!("metrics.listen {listen} is reached from boot ports, too");
+            let reason = format!("metrics.listen {listen} is open to boot ports, too");
             warnings.push(Warning::Open(format!("{reason}: give an address that only the default VRF has")));
         }
         let relay_ports = [Some(relay.port), relay.tls.as_ref().map(|tls| tls.port)];
@@ -213,7 +217,7 @@ impl Review<'_> {
     }
 }
 
-/// A server's address, if its origin has one instead of a name.
+/// The IPv6 address of an origin. None for a name or an IPv4 address.
 fn address(origin: &HttpOrigin) -> Option<Ipv6Addr> {
     origin.host().parse().ok()
 }
@@ -222,7 +226,7 @@ fn address(origin: &HttpOrigin) -> Option<Ipv6Addr> {
 mod tests {
     use super::*;
 
-    /// These settings have no warning.
+    /// Settings without a warning.
     const GOOD: &str = r#"leaf = "leaf01"
 [metrics]
 listen = "[2001:db8:ffff::1]:9110"
@@ -244,7 +248,7 @@ origins = ["http://[2001:db8:ffff::80]:8080"]
 name = "http://images.metal-stack.io"
 "#;
 
-    /// The warnings after a text of the settings is replaced.
+    /// The warnings after `from` is replaced by `to` in the settings.
     fn warnings_with(from: &str, to: &str) -> Vec<String> {
         assert!(GOOD.contains(from), "{from}");
         let settings = Settings::parse(&GOOD.replace(from, to)).unwrap();
@@ -277,11 +281,11 @@ name = "http://images.metal-stack.io"
     fn every_warning_is_given() {
         let to = "machines may fail to boot: relay.cache.mode redirects machines to http://images.metal-stack.io, and";
         let cases = [
-            ("cache = [\"2001:db8:ffff::90\"]\ncontrol_plane = [\"2001:db8:cafe::/48\"]", "", format!("{to} neither acl.cache nor acl.control_plane lets them there")),
+            ("cache = [\"2001:db8:ffff::90\"]\ncontrol_plane = [\"2001:db8:cafe::/48\"]", "", format!("{to} neither acl.cache nor acl.control_plane permits it")),
             ("dns = [\"2001:db8:ffff::53\"]", "", format!("{to} ra.dns names no server that resolves it")),
             ("http://images.metal-stack.io", "http://192.0.2.1", "machines may fail to boot: relay.cache.mode redirects machines to http://192.0.2.1, and machines have no IPv4".to_owned()),
-            ("http://images.metal-stack.io", "http://[2001:db8:b007::9]", "machines may fail to boot: relay.cache.mode redirects machines to http://[2001:db8:b007::9], and neither acl.cache nor acl.control_plane lets them there".to_owned()),
-            ("\"2001:db8:ffff::90\"", "\"2001:db8:ffff::90\", \"2001:db8:b001::/48\"", "machines may fail to boot: acl.cache 2001:db8:b001::/48 lies in boot.supernet 2001:db8:b000::/36, and the boot ACL keeps machines from it".to_owned()),
+            ("http://images.metal-stack.io", "http://[2001:db8:b007::9]", "machines may fail to boot: relay.cache.mode redirects machines to http://[2001:db8:b007::9], and neither acl.cache nor acl.control_plane permits it".to_owned()),
+            ("\"2001:db8:ffff::90\"", "\"2001:db8:ffff::90\", \"2001:db8:b001::/48\"", "machines may fail to boot: acl.cache 2001:db8:b001::/48 lies in boot.supernet 2001:db8:b000::/36, and the boot ACL denies machines that space".to_owned()),
             ("2001:db8:cafe::/48", "2001:db8:b001::/48", "machines may fail to boot: acl.control_plane 2001:db8:b001::/48 lies".to_owned()),
             ("2001:db8:ffff::123", "2001:db8:b001::123", "machines may fail to boot: acl.ntp 2001:db8:b001::123/128 lies".to_owned()),
             ("2001:db8:ffff::53", "2001:db8:b001::53", "machines may fail to boot: ra.dns 2001:db8:b001::53/128 lies".to_owned()),
@@ -289,18 +293,18 @@ name = "http://images.metal-stack.io"
             ("2001:db8:cafe::/48", "2001:db8:ffff:1::/64", "open: boot.anycast 2001:db8:ffff:1::1 lies in acl.control_plane: machines reach".to_owned()),
             ("[ra]\n", "[ra]\nmanaged = true\n", "machines may fail to boot: ra.managed: iPXE fails without a DHCPv6 server".to_owned()),
             ("[ra]\n", "[ra]\nother = true\n", "machines may fail to boot: ra.other: iPXE fails".to_owned()),
-            ("[ra]\n", "[ra]\nrouter_lifetime = \"0s\"\nroutes = [\"2001:db8::/32\"]\n", "machines may fail to boot: ra.router_lifetime 0s: iPXE takes no ra.routes".to_owned()),
-            ("[relay.boot_service]\n", "[relay.boot_service]\ndevice = \"Vrfboot\"\n", "machines may fail to boot: relay.boot_service.device: connections come from".to_owned()),
-            ("[relay.boot_service]\n", "[relay.boot_service]\nsource = \"2001:db8:b007::1\"\n", "machines may fail to boot: relay.boot_service.source: connections come from".to_owned()),
+            ("[ra]\n", "[ra]\nrouter_lifetime = \"0s\"\nroutes = [\"2001:db8::/32\"]\n", "machines may fail to boot: ra.router_lifetime 0s: iPXE ignores ra.routes".to_owned()),
+            ("[relay.boot_service]\n", "[relay.boot_service]\ndevice = \"Vrfboot\"\n", "machines may fail to boot: relay.boot_service.device: connections use the gateway".to_owned()),
+            ("[relay.boot_service]\n", "[relay.boot_service]\nsource = \"2001:db8:b007::1\"\n", "machines may fail to boot: relay.boot_service.source: connections use the gateway".to_owned()),
             ("2001:db8:ffff::80", "2001:db8:b007::80", "open: relay.boot_service http://[2001:db8:b007::80]:8080 lies in boot.supernet: a machine may answer".to_owned()),
-            ("2001:db8:ffff::90", "2001:db8:ffff::/120", "open: machines reach relay.boot_service http://[2001:db8:ffff::80]:8080 past leafboot, by the boot ACL's CACHE_0: they can".to_owned()),
-            ("2001:db8:ffff::80", "2001:db8:cafe::80", "open: machines reach relay.boot_service http://[2001:db8:cafe::80]:8080 past leafboot, by the boot ACL's CONTROL_PLANE_0: they can".to_owned()),
-            ("[2001:db8:ffff::80]", "images.metal-stack.io", "open: machines reach relay.boot_service http://images.metal-stack.io:8080 past leafboot, as relay.cache.name: they can".to_owned()),
-            ("[2001:db8:ffff::1]", "[::]", "open: metrics.listen [::]:9110 is reached from boot ports".to_owned()),
-            ("[2001:db8:ffff::1]", "0.0.0.0", "open: metrics.listen 0.0.0.0:9110 is reached".to_owned()),
-            ("[2001:db8:ffff::1]", "[2001:db8:b007::1]", "open: metrics.listen [2001:db8:b007::1]:9110 is reached".to_owned()),
-            ("[2001:db8:ffff::1]", "[2001:db8:ffff:1::1]", "open: metrics.listen [2001:db8:ffff:1::1]:9110 is reached".to_owned()),
-            ("[2001:db8:ffff::1]", "[2001:db8:cafe::1]", "open: metrics.listen [2001:db8:cafe::1]:9110 is reached".to_owned()),
+            ("2001:db8:ffff::90", "2001:db8:ffff::/120", "open: machines reach relay.boot_service http://[2001:db8:ffff::80]:8080 without the relay, by the boot ACL's CACHE_0: they can".to_owned()),
+            ("2001:db8:ffff::80", "2001:db8:cafe::80", "open: machines reach relay.boot_service http://[2001:db8:cafe::80]:8080 without the relay, by the boot ACL's CONTROL_PLANE_0: they can".to_owned()),
+            ("[2001:db8:ffff::80]", "images.metal-stack.io", "open: machines reach relay.boot_service http://images.metal-stack.io:8080 without the relay, as relay.cache.name: they can".to_owned()),
+            ("[2001:db8:ffff::1]", "[::]", "open: metrics.listen [::]:9110 is open to boot ports".to_owned()),
+            ("[2001:db8:ffff::1]", "0.0.0.0", "open: metrics.listen 0.0.0.0:9110 is open".to_owned()),
+            ("[2001:db8:ffff::1]", "[2001:db8:b007::1]", "open: metrics.listen [2001:db8:b007::1]:9110 is open".to_owned()),
+            ("[2001:db8:ffff::1]", "[2001:db8:ffff:1::1]", "open: metrics.listen [2001:db8:ffff:1::1]:9110 is open".to_owned()),
+            ("[2001:db8:ffff::1]", "[2001:db8:cafe::1]", "open: metrics.listen [2001:db8:cafe::1]:9110 is open".to_owned()),
             ("[2001:db8:ffff::1]:9110", "[::]:80", "machines may fail to boot: metrics.listen [::]:80 takes the relay's port".to_owned()),
         ];
         for (from, to, expected) in cases {
@@ -310,7 +314,7 @@ name = "http://images.metal-stack.io"
     }
 
     #[test]
-    fn all_of_them_are_said() {
+    fn all_warnings_are_reported() {
         let found =
             warnings_with("[ra]\ndns = [\"2001:db8:ffff::53\"]", "[ra]\nmanaged = true\nother = true");
         assert_eq!(found.len(), 3, "{found:#?}");

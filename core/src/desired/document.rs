@@ -1,6 +1,6 @@
-//! Parses the pushed document. Whether its entries can be used is checked in `admission`.
+//! Parses the pushed document. `admission` checks whether its entries can be used.
 //!
-//! Must never: accept an object that has a name twice, or reject a single port.
+//! Must never: accept an object with a duplicate name, or reject a single port.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,13 +20,13 @@ pub const NAME_MAX: usize = 128;
 /// Why a document is refused as a whole. A refused document changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DocumentError {
-    /// It is not JSON, has a name twice in one object, or has a value of another type than a document's.
+    /// It is not JSON, has a duplicate name in an object, or has a value of the wrong type.
     #[error("not a port document: {0}")]
     Shape(String),
-    /// It has more entries than a leaf has ports.
+    /// It has more than [`ENTRIES_MAX`] entries.
     #[error("{0} entries are more than the {ENTRIES_MAX} that a document may have")]
     Entries(usize),
-    /// It has a name that is longer than any port's.
+    /// It has an entry whose name is longer than [`NAME_MAX`].
     #[error("a port's name has {0} bytes, more than the {NAME_MAX} that SONiC takes")]
     Name(usize),
 }
@@ -41,7 +41,7 @@ pub struct Document {
 /// One port's entry. None: the field is missing, or null.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PortEntry {
-    /// `boot`, if the entry can be used.
+    /// `boot` in a valid entry.
     pub state: Option<String>,
     /// The port's /64.
     pub prefix: Option<String>,
@@ -110,8 +110,8 @@ fn shape(reason: impl Into<String>) -> DocumentError {
     DocumentError::Shape(reason.into())
 }
 
-/// A JSON value in which no object has a name twice. JSON allows it, and parsers silently drop one of the two values. Arrays
-/// are searched too, and their items dropped: a document has none.
+/// A JSON value in which no object has a duplicate name. JSON permits duplicates, and parsers silently drop one of the values.
+/// Arrays are checked too, but their items are dropped: a document has no arrays.
 struct NamedOnce(Value);
 
 impl<'de> Deserialize<'de> for NamedOnce {

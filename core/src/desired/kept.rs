@@ -1,8 +1,8 @@
 //! The text of the state file, which keeps the last accepted document for the next run.
 //!
-//! Files have a version. Version 0, before there were versions, has a prefix instead of an object for each port. A file of a
-//! later version is read as far as this program knows it: unknown fields and unreadable entries are skipped and named. In a
-//! file of this version or an earlier one they are damage.
+//! Files have a version. Version 0, before there were versions, has a prefix instead of an object for each port. In a file
+//! of a later version, unknown fields and unreadable entries are skipped and reported. In a file of this version or an earlier
+//! one they are errors.
 //!
 //! Must never: restore a document as if it were pushed, or prolong the withdrawal of a prefix.
 
@@ -20,10 +20,10 @@ use crate::printable::Printable;
 
 /// The version of the files that this program writes.
 const VERSION: u64 = 1;
-/// How many skipped parts are named.
+/// The most skipped parts that the report names.
 const NAMED_MAX: usize = 5;
 
-/// The file as read. Rejected entries are not in it: the next push is checked anew.
+/// The parsed file. Rejected entries are not in it: the next push is checked again.
 #[derive(Deserialize)]
 struct Kept {
     #[serde(default)]
@@ -36,7 +36,7 @@ struct Kept {
     unknown: Map<String, Value>,
 }
 
-/// An old prefix, and until when it is withdrawn, in seconds of the Unix epoch.
+/// An old prefix. `until`: the end of its withdrawal in seconds of the Unix epoch.
 #[derive(Serialize, Deserialize)]
 struct KeptOld {
     prefix: BootPrefix,
@@ -52,12 +52,12 @@ struct KeptPort {
     unknown: Map<String, Value>,
 }
 
-/// The same moment on two clocks: one that never jumps, and one that outlives the process.
+/// The same moment on two clocks: the monotonic clock, and the wall clock, which survives a restart.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
-    /// For this run.
+    /// The monotonic clock.
     pub instant: Instant,
-    /// Since the Unix epoch.
+    /// The wall clock: the time since the Unix epoch.
     pub unix: Duration,
 }
 
@@ -66,7 +66,7 @@ pub struct Now {
 pub struct KeptDocument {
     /// The document.
     pub desired: Desired,
-    /// If a later version of leafboot has written the file: its version and the parts that were skipped, in one sentence.
+    /// If a later version of leafboot wrote the file: its version and the skipped parts, in one sentence.
     pub newer: Option<String>,
 }
 
@@ -109,7 +109,7 @@ impl Desired {
     }
 }
 
-/// Reads the parts of a file, and knows what to do with those that it cannot read.
+/// Reads the parts of a file. A part that it cannot read is skipped in a later version's file, and an error otherwise.
 struct StateFileReader {
     version: u64,
     skipped: Vec<String>,

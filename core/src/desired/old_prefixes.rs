@@ -1,4 +1,4 @@
-//! The prefixes that earlier documents gave to ports: they are withdrawn from the machines for two hours (RFC 9096 3.5).
+//! The former prefixes of ports. They are withdrawn from the machines for two hours (RFC 9096 3.5).
 //!
 //! Must never: withdraw a port's current prefix, or keep more old prefixes than an advertisement has room for.
 
@@ -9,7 +9,7 @@ use super::DesiredPort;
 use crate::names::{BootPrefix, PortName};
 use crate::ra::variables::OLD_PREFIXES_MAX;
 
-/// After a host has received a lifetime of 0 for a prefix it keeps no address in it for longer than this (RFC 4862 5.5.3 e).
+/// The longest time for which a host keeps an address after it received lifetime 0 for the prefix (RFC 4862 5.5.3 e).
 pub(super) const WITHDRAWN_FOR: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// The prefixes that are withdrawn from each port, the latest first.
@@ -20,7 +20,7 @@ pub type OldPrefixes = BTreeMap<PortName, Vec<OldPrefix>>;
 pub struct OldPrefix {
     /// The prefix that the port had.
     pub prefix: BootPrefix,
-    /// It is advertised with lifetimes of 0 until then.
+    /// The end of its withdrawal. Until then it is advertised with lifetimes of 0.
     pub until: Instant,
 }
 

@@ -1,6 +1,6 @@
-//! What a port advertises now: the router variables and the facts of the port become a message.
+//! Builds a port's Router Advertisement from the router variables and the state of the port.
 //!
-//! Must never: know when it is sent, or how its bytes look.
+//! Must never: decide when an advertisement is sent, or encode it.
 
 use super::variables::{OLD_PREFIXES_MAX, RouterVariables, milliseconds, seconds};
 use crate::names::BootPrefix;
@@ -8,8 +8,8 @@ use crate::nd::message::Advertisement;
 use crate::nd::options::{NdOption, PrefixInformation};
 use crate::port_role::Serving;
 
-/// What a port advertises: the router variables, the port's prefix and address, no more MTU than the port has; and
-/// each old prefix with lifetimes 0, its flags unchanged (RFC 9096 3.5).
+/// The advertisement of a port: the router variables, the port's prefix and Ethernet address, and an MTU of at most the port's.
+/// Each old prefix has lifetimes 0 and unchanged flags (RFC 9096 3.5).
 pub fn advertisement(variables: &RouterVariables, serving: &Serving, old: &[BootPrefix]) -> Advertisement {
     let prefix = |prefix: BootPrefix, valid, preferred| {
         NdOption::Prefix(PrefixInformation {

@@ -1,13 +1,12 @@
-//! When one port sends a Router Advertisement, which one, and to whom (RFC 4861 6.2). Time and random numbers are
-//! arguments.
+//! One port's schedule of Router Advertisements: which one is due, when, and to whom (RFC 4861 6.2).
 //!
 //! Must never: answer a flood with a flood, or send two multicast advertisements within MIN_DELAY_BETWEEN_RAS (RFC 4861
 //! 6.2.6, 10). There are three exceptions, and no solicitation can cause one:
 //!
 //! - The first advertisement when the port becomes an advertising interface (6.2.4): another carrier, netdev or link-local
 //!   address, a device that was down, or a role after a silence. The machine on it has not received the previous one.
-//! - The first final one (6.2.5): the machine must not use the router from then on. The others keep the delay.
-//! - Those from a former link-local address (6.2.8): for the neighbours that is another router.
+//! - The first final advertisement (6.2.5): from then on the machine must not use the router. The later ones keep the delay.
+//! - Advertisements from a former link-local address (6.2.8): for neighbours they come from another router.
 //!
 //! ```text
 //!              Serve                       Cease
@@ -45,21 +44,21 @@ const BURST: u32 = 20;
 const PERIOD: Duration = Duration::from_millis(100);
 /// The most solicited answers that wait at once. A boot port has one machine.
 const ANSWERS_MAX: usize = 8;
-/// An unsolicited advertisement is due at one of so many times in the interval.
+/// The number of times in the interval at which an unsolicited advertisement can be due.
 const SLOTS: u32 = 16;
-/// A rogue advertiser is logged once per period and port.
+/// A port's rogue advertiser is logged at most once in this time.
 const ROGUE_PERIOD: Duration = Duration::from_secs(60);
 
 /// An advertisement that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DueAdvertisement {
-    /// The current one, to all nodes.
+    /// The current advertisement, to all nodes.
     Current,
-    /// The current one, to the machine that solicited it.
+    /// The current advertisement, to the machine that solicited it.
     Answer(Neighbour),
-    /// A final one with every lifetime 0, to all nodes.
+    /// A final advertisement with every lifetime 0, to all nodes.
     Final,
-    /// One from the port's former link-local address with router lifetime 0 and no options, to all nodes.
+    /// An advertisement from the port's former link-local address with router lifetime 0 and no options, to all nodes.
     FormerAddress(Ipv6Addr),
 }
 
@@ -128,7 +127,7 @@ impl Engine {
             (Some(PortRole::Serve(new)), EngineState::Silent | EngineState::Advertising { .. }) => {
                 self.serve(new, now)
             }
-            // RFC 4861 6.2.5: up to three final ones, and no answers any more.
+            // RFC 4861 6.2.5: up to three final advertisements, and no more answers.
             (Some(PortRole::Cease(old)), EngineState::Silent | EngineState::Advertising { .. }) => {
                 self.serving = Some(old.clone());
                 self.answers.clear();
@@ -149,8 +148,8 @@ impl Engine {
         let is_silent = self.state == EngineState::Silent;
         let before = self.serving.take().filter(|b| (b.ifindex, b.carriers) == (new.ifindex, new.carriers));
         match before {
-            // RFC 4861 6.2.8: a few from the old address with lifetime 0, a few from the new one. The kernel may report that
-            // the old address is gone before it reports the new one: then the port was silent for a moment.
+            // RFC 4861 6.2.8: some advertisements from the old address with lifetime 0, and some from the new one. The kernel may
+            // report the loss of the old address before it reports the new one. Then the port was silent for a moment.
             Some(before) if before.link_local != new.link_local => {
                 let (address, left) = (before.link_local, MAX_FINAL_RTR_ADVERTISEMENTS);
                 self.former = Some(FormerAddress { address, left, next: now });
@@ -168,8 +167,8 @@ impl Engine {
         }
     }
 
-    /// The port's device has gone down while its role is unchanged. The initial advertisements start again, for whatever
-    /// machine is there when a device is up (RFC 4861 6.2.4). No solicitation can cause this.
+    /// The port's device was down while its role did not change. The initial advertisements start again, because another machine
+    /// may be on the port when a device is up (RFC 4861 6.2.4). No solicitation can cause this.
     pub fn interrupted(&mut self, now: Instant) {
         if let EngineState::Advertising { initial_left, next } = &mut self.state {
             (*initial_left, *next) = (MAX_INITIAL_RTR_ADVERTISEMENTS, now);
@@ -255,12 +254,12 @@ impl Engine {
             return;
         }
         // Only a multicast reaches a machine without an address. One advertisement answers all such solicitations, as soon
-        // as the delay permits. Where an unsolicited one is due earlier, that is the answer (RFC 4861 6.2.6).
+        // as the delay permits. If an unsolicited one is due earlier, it is the answer (RFC 4861 6.2.6).
         let earliest = self.last_multicast.map_or(now, |last| now.max(last + MIN_DELAY_BETWEEN_RAS));
         *next = (*next).min(earliest + delay);
     }
 
-    /// The advertisement that `due` returned last could not be sent: it is due again at once.
+    /// The advertisement that `due` returned last could not be sent. It is due again at once.
     pub fn reschedule(&mut self, send: DueAdvertisement, now: Instant) {
         match (send, &mut self.state) {
             (DueAdvertisement::Current, EngineState::Advertising { initial_left, next }) => {
@@ -290,7 +289,7 @@ impl Engine {
         PERIOD
     }
 
-    /// Whether to log now that the port's machine sends Router Advertisements. Counts as logged.
+    /// Whether to log now that the port's machine sends Router Advertisements. If true, this counts as logged.
     pub fn logs_rogue(&mut self, now: Instant) -> bool {
         let due = self.rogue_logged.is_none_or(|logged| now >= logged + ROGUE_PERIOD);
         if due {
@@ -330,7 +329,7 @@ impl Engine {
         })
     }
 
-    /// Appends the options that withdraw what only earlier settings advertised. They come last: iPXE uses the first
+    /// Appends the options that withdraw items of earlier settings. They come last: iPXE uses the first
     /// resolver of an advertisement, whatever its lifetime (`ndp.c: ndp_fetch`).
     fn withdraw(&self, advertisement: &mut Advertisement, now: Instant) {
         if self.withdrawn.items(now).next().is_some() {

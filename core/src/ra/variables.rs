@@ -1,6 +1,6 @@
-//! The router variables of RFC 4861 6.2.1 and of the RFCs that add options: what a leaf advertises on every port.
+//! The router variables of RFC 4861 6.2.1 and of the RFCs that add options. They are the same on every port.
 //!
-//! Must never: know a port. What depends on the port is added in `advertisement`.
+//! Must never: depend on a port. `advertisement` adds the fields of a port.
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -22,9 +22,9 @@ pub struct RouterVariables {
     pub interval_max: Duration,
     /// The longest random delay of a solicited answer, 0 to MAX_RA_DELAY_TIME (RFC 4861 6.2.6, 10).
     pub delay_max: Duration,
-    /// AdvDefaultLifetime, `interval_max` to 9000 s; 0: the leaf is no default router, and there are `routes`.
+    /// AdvDefaultLifetime, `interval_max` to 9000 s; 0: the leaf is not a default router, and `routes` is not empty.
     pub router_lifetime: Duration,
-    /// Among several default routers (RFC 4191 2.2); medium where the leaf is none.
+    /// The leaf's preference among default routers (RFC 4191 2.2); medium if the leaf is not one.
     pub preference: Preference,
     /// AdvManagedFlag: addresses come by DHCPv6.
     pub managed: bool,
@@ -38,17 +38,17 @@ pub struct RouterVariables {
     pub reachable_time: Duration,
     /// AdvRetransTimer; 0: unspecified.
     pub retrans_timer: Duration,
-    /// AdvOnLinkFlag: machines reach addresses in the prefix without the router.
+    /// AdvOnLinkFlag: the addresses in the prefix are on the link.
     pub on_link: bool,
-    /// AdvAutonomousFlag: machines form an address in the prefix; if not, `managed`.
+    /// AdvAutonomousFlag: machines form an address in the prefix. If it is not set, `managed` is.
     pub autonomous: bool,
     /// AdvPreferredLifetime, at most `prefix_valid`.
     pub prefix_preferred: Duration,
-    /// AdvValidLifetime, from `interval_max` on; if not `autonomous`, from 0 on.
+    /// AdvValidLifetime, at least `interval_max`, or 0 without `autonomous`.
     pub prefix_valid: Duration,
     /// The prefix's P flag: DHCPv6 prefix delegation is preferred to an address in it (RFC 9762 4).
     pub prefix_delegation: bool,
-    /// AdvLinkMTU, 1280 (RFC 8200 5) to 9216 bytes; 0: none is advertised.
+    /// AdvLinkMTU, 1280 (RFC 8200 5) to 9216 bytes; 0: no MTU is advertised.
     pub mtu: u16,
     /// Recursive DNS servers (RFC 8106 5.1); at most 8.
     pub dns: Vec<Ipv6Addr>,
@@ -56,7 +56,7 @@ pub struct RouterVariables {
     pub search: Vec<String>,
     /// Routes beside the default one (RFC 4191 2.3); at most 17.
     pub routes: Vec<Route>,
-    /// How long `routes` hold, from `interval_max` on.
+    /// The lifetime of `routes`, at least `interval_max`.
     pub route_lifetime: Duration,
     /// The NAT64 prefix (RFC 8781 4).
     pub pref64: Option<Ipv6Net>,
@@ -67,9 +67,9 @@ pub struct RouterVariables {
 /// A more specific route that is advertised (RFC 4191 2.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
-    /// Where to.
+    /// The destination.
     pub prefix: Ipv6Net,
-    /// Among the same route through several routers.
+    /// The preference among routers that advertise the same route.
     pub preference: Preference,
 }
 
@@ -77,9 +77,10 @@ impl RouterVariables {
     /// The options that do not depend on the port.
     pub fn options(&self) -> Vec<NdOption> {
         let lifetime = seconds(self.route_lifetime);
-        // As long as there is a way to what it names; RFC 8106 5.1, RFC 8781 4: at least three times MaxRtrAdvInterval.
-        let way = lifetime.max(seconds(self.router_lifetime));
-        let information = way.max(seconds(self.interval_max * 3));
+        // Resolvers, search list and NAT64 prefix live as long as the routes, and at least three times MaxRtrAdvInterval (RFC
+        // 8106 5.1, RFC 8781 4).
+        let routed = lifetime.max(seconds(self.router_lifetime));
+        let information = routed.max(seconds(self.interval_max * 3));
         let mut options = Vec::new();
         options.extend(self.routes.iter().map(|route| NdOption::Route {
             prefix: route.prefix,
@@ -101,8 +102,8 @@ impl RouterVariables {
         options
     }
 
-    /// The most bytes that an advertisement with these variables has, whatever its port.
-    pub fn largest(&self) -> usize {
+    /// The most bytes that an advertisement with these variables can have on any port.
+    pub fn largest_advertisement(&self) -> usize {
         const HEADER_ADDRESS_MTU: usize = 16 + 8 + 8;
         const PREFIX: usize = 32;
         let mut options = Vec::new();
@@ -111,12 +112,12 @@ impl RouterVariables {
     }
 }
 
-/// Whole seconds, as the wire has them.
+/// Whole seconds in 32 bits, as on the wire.
 pub(super) fn seconds(time: Duration) -> u32 {
     u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }
 
-/// Whole milliseconds, as the wire has them.
+/// Whole milliseconds in 32 bits, as on the wire.
 pub(super) fn milliseconds(time: Duration) -> u32 {
     u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }

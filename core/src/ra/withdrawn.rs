@@ -1,10 +1,10 @@
 //! The options that earlier settings advertised and the current ones do not, the same on every port.
 //!
-//! Settings change with a restart. What only earlier settings advertised is withdrawn: it is advertised with lifetime 0
-//! (RFC 8106 5.1 and 5.2: resolvers and search list; RFC 4191 4: routes; RFC 8781 4: NAT64 prefix). That ends when its own
-//! lifetime has passed since the settings changed: no machine can hold it for longer.
+//! Settings change with a restart. An item that only earlier settings advertised is withdrawn: it is advertised with lifetime 0
+//! (RFC 8106 5.1 and 5.2: resolvers and search list; RFC 4191 4: routes; RFC 8781 4: NAT64 prefix). The withdrawal ends when
+//! the item's lifetime has passed since the settings changed, because no machine holds the item for longer.
 //!
-//! Must never: withdraw what the current settings advertise, or let an advertisement grow beyond the smallest IPv6 MTU.
+//! Must never: withdraw an item that the current settings advertise, or let an advertisement grow beyond the smallest IPv6 MTU.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,12 +21,12 @@ use crate::nd::options::NdOption;
 use crate::nd::options::Preference;
 use crate::settings::{domain_name, nat64_prefix};
 
-/// The most items that are withdrawn at once. Of more, those that machines hold for longest are chosen.
+/// The most items that are withdrawn at once. If there are more, those with the longest remaining lifetimes are chosen.
 const WITHDRAWN_MAX: usize = 64;
 /// The version of the JSON text.
 const VERSION: u32 = 1;
 
-/// One piece of information of an option, which a machine holds for the lifetime that it was advertised with.
+/// One piece of information of an option. A machine holds it for the advertised lifetime.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AdvertisedItem {
@@ -55,25 +55,26 @@ impl fmt::Display for AdvertisedItem {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct WithdrawnItem {
     item: AdvertisedItem,
-    /// In seconds, as it was advertised.
+    /// The advertised lifetime in seconds.
     lifetime: u32,
-    /// A machine may hold it until then.
+    /// The last moment at which a machine may hold the item.
     until: Instant,
 }
 
-/// What machines may hold of earlier settings; and what the current ones advertise, which later ones may withdraw.
+/// The items that machines may hold from earlier settings, and the items of the current settings, which later settings may
+/// withdraw.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WithdrawnOptions {
-    /// What the current settings advertise, with its lifetime in seconds.
+    /// The items of the current settings, with their lifetimes in seconds.
     current: BTreeMap<AdvertisedItem, u32>,
-    /// What only earlier settings advertised. What machines hold for longest stands first.
+    /// The items that only earlier settings advertised, the longest remaining lifetime first.
     withdrawn: Vec<WithdrawnItem>,
 }
 
 /// Why a JSON text cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ReadError {
-    /// It is not JSON, or has other fields.
+    /// The text is not JSON, or has other fields.
     #[error("not a list of advertised options: {0}")]
     Shape(String),
     /// A later leafboot wrote it.
@@ -82,7 +83,7 @@ pub enum ReadError {
 }
 
 impl WithdrawnOptions {
-    /// The options to withdraw when these settings follow on those that are in `before`.
+    /// The options to withdraw when the settings with these variables replace those that `before` has.
     pub fn after(before: &Self, variables: &RouterVariables, now: Instant) -> Self {
         let current: BTreeMap<AdvertisedItem, u32> =
             variables.options().into_iter().flat_map(items_of).collect();
@@ -91,9 +92,9 @@ impl WithdrawnOptions {
             lifetime: *lifetime,
             until: now + seconds(*lifetime),
         });
-        let still = before.withdrawn.iter().filter(|old| old.until > now).cloned();
+        let still_held = before.withdrawn.iter().filter(|old| old.until > now).cloned();
         let mut withdrawn: Vec<WithdrawnItem> =
-            since_now.chain(still).filter(|old| !current.contains_key(&old.item)).collect();
+            since_now.chain(still_held).filter(|old| !current.contains_key(&old.item)).collect();
         withdrawn.sort_by_key(|old| std::cmp::Reverse(old.until));
         withdrawn.truncate(WITHDRAWN_MAX);
         Self { current, withdrawn }
@@ -104,13 +105,13 @@ impl WithdrawnOptions {
         self.withdrawn.iter().filter(move |old| old.until > now).map(|old| &old.item)
     }
 
-    /// The options that withdraw items, of at most `room` bytes in all. Where not all fit, each `turn` has some of them.
+    /// The options that withdraw items, of at most `room` bytes in all. If not all fit, each `turn` has a part of them.
     pub fn options(&self, now: Instant, turn: usize, room: usize) -> Vec<NdOption> {
         let mut parts: Vec<Vec<&AdvertisedItem>> = Vec::new();
         let mut left = 0;
         for item in self.items(now) {
             let mut bytes = Vec::new();
-            withdrawing(&[item]).iter().for_each(|option| option.encode(&mut bytes));
+            withdrawing_options(&[item]).iter().for_each(|option| option.encode(&mut bytes));
             if bytes.len() > room {
                 continue;
             }
@@ -124,7 +125,7 @@ impl WithdrawnOptions {
             left -= bytes.len();
         }
         let part = turn.checked_rem(parts.len()).and_then(|index| parts.get(index));
-        part.map_or_else(Vec::new, |part| withdrawing(part))
+        part.map_or_else(Vec::new, |part| withdrawing_options(part))
     }
 
     /// The JSON text for the next run.
@@ -143,7 +144,7 @@ impl WithdrawnOptions {
             .to_string()
     }
 
-    /// Reads the text of an earlier run. A clock that was set back prolongs nothing beyond the advertised lifetime.
+    /// Reads the text of an earlier run. No item is withdrawn for longer than its lifetime, even if the clock was set back.
     pub fn from_json(text: &str, now: Now) -> Result<Self, ReadError> {
         let shape = |error: serde_json::Error| ReadError::Shape(error.to_string());
         let Versioned { version } = serde_json::from_str(text).map_err(shape)?;
@@ -166,7 +167,7 @@ impl WithdrawnOptions {
     }
 }
 
-/// What the text of every version has.
+/// The field that every version of the text has.
 #[derive(Deserialize)]
 struct Versioned {
     version: u32,
@@ -179,7 +180,8 @@ struct Saved {
     advertised: Vec<SavedItem>,
 }
 
-/// An item, and its advertised lifetime in seconds. One that is withdrawn has the end of that in seconds of the Unix epoch.
+/// An item with its advertised lifetime in seconds. `until`: the end of its withdrawal in seconds of the Unix epoch. An item of
+/// the current settings has none.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SavedItem {
@@ -189,7 +191,7 @@ struct SavedItem {
     until: Option<u64>,
 }
 
-/// Refuses what the settings would refuse: the file may be damaged.
+/// Refuses a value that the settings would refuse: the file may be damaged.
 fn check(item: &AdvertisedItem) -> Result<(), String> {
     match item {
         AdvertisedItem::Search(name) => domain_name(name).map(drop),
@@ -217,9 +219,9 @@ fn items_of(option: NdOption) -> Vec<(AdvertisedItem, u32)> {
     }
 }
 
-/// The options that withdraw items: one for all servers, one for all names (RFC 8106 5.1, 5.2: what shares a lifetime shares
-/// an option), and one for each of the others.
-fn withdrawing(items: &[&AdvertisedItem]) -> Vec<NdOption> {
+/// The options that withdraw items: one for all servers, one for all names (RFC 8106 5.1, 5.2: entries with the same lifetime
+/// share an option), and one for each other item.
+fn withdrawing_options(items: &[&AdvertisedItem]) -> Vec<NdOption> {
     let (mut servers, mut names, mut options) = (Vec::new(), Vec::new(), Vec::new());
     for item in items {
         match item {

@@ -1,7 +1,7 @@
 //! The tables of SONiC's databases that leafboot reads, and the fields of their rows. leafboot reads no other key: a full leaf
 //! has hundreds of thousands of routes.
 //!
-//! Must never: name a table that has a row for each route, neighbour or address of the network.
+//! Must never: have a table with a row for each route, neighbour or address of the network.
 
 use super::{BRIDGED_PORT, ENTRY_COUNTER, ENTRY_TABLE, MEMBER_GROUP, MEMBER_TABLE, RIF_PORT, RIF_TYPE};
 
@@ -30,7 +30,7 @@ impl Tables {
 /// CONFIG_DB, the `PORT` table alone.
 pub static PORTS: Tables = Tables { pattern: "PORT|*", prefixes: &[("PORT|", ALL)] };
 
-/// CONFIG_DB: the ports, the tables that leafboot writes, and the tables in which others configure a port.
+/// CONFIG_DB: the ports, the tables that leafboot writes, and the tables with which other programs configure a port.
 pub static CONFIG: Tables = Tables {
     pattern: "*|*",
     prefixes: &[
@@ -46,7 +46,7 @@ pub static CONFIG: Tables = Tables {
     ],
 };
 
-/// STATE_DB: what vrfmgrd, intfmgrd, vlanmgrd, portsyncd and orchagent have done.
+/// STATE_DB: the state that vrfmgrd, intfmgrd, vlanmgrd, portsyncd, orchagent and bgpmon publish.
 pub static STATE: Tables = Tables {
     pattern: "*|*",
     prefixes: &[
@@ -62,8 +62,8 @@ pub static STATE: Tables = Tables {
     ],
 };
 
-/// ASIC_DB: the router interfaces, bridge ports and ACL bindings of the ASIC. The pattern tells `ROUTER_INTERFACE` from
-/// `ROUTE_ENTRY` by the sixth letter.
+/// ASIC_DB: the router interfaces, bridge ports and ACL bindings of the ASIC. The pattern excludes `ROUTE_ENTRY` by the sixth
+/// letter, which is `R` in `ROUTER_INTERFACE` and `_` in `ROUTE_ENTRY`.
 pub static ASIC: Tables = Tables {
     pattern: "ASIC_STATE:SAI_OBJECT_TYPE_[RBPA]????[^_]*",
     prefixes: &[

@@ -140,7 +140,7 @@ impl Checker<'_> {
                 .transpose()?,
         };
         // RFC 6980 5: neighbour discovery is never fragmented.
-        match ra.largest() {
+        match ra.largest_advertisement() {
             ..=ADVERTISEMENT_MAX => Ok(ra),
             size => Err(SettingsError::TooLarge { size, room: ADVERTISEMENT_MAX }),
         }

@@ -119,7 +119,7 @@ fn every_option_is_these_bytes() {
     let bytes = advertisement(&all_variables(), &serving(), &[old]).encode();
     assert_eq!(bytes, expected);
     let room_for_others = 32 * (OLD_PREFIXES_MAX - 1);
-    assert_eq!(all_variables().largest(), bytes.len() + room_for_others);
+    assert_eq!(all_variables().largest_advertisement(), bytes.len() + room_for_others);
 }
 
 #[test]

@@ -185,7 +185,7 @@ proptest! {
             seen.extend(sent.into_iter().flat_map(items_of).map(|(item, _)| item));
         }
         let fitting: std::collections::BTreeSet<AdvertisedItem> =
-            options.items(now).filter(|item| size(&withdrawing(&[item])) <= room).cloned().collect();
+            options.items(now).filter(|item| size(&withdrawing_options(&[item])) <= room).cloned().collect();
         prop_assert_eq!(seen, fitting);
     }
 }

@@ -110,8 +110,7 @@ fn is_clean(lab: &Lab) -> Result<(), Error> {
     // The boot service is asked through the boot VRF here, which no leaf should do. It is the only warning, so the priorities
     // arrive.
     let warnings = warnings(lab)?;
-    let is_known =
-        |line: &&str| line.contains("relay.boot_service.device: connections come from the gateway");
+    let is_known = |line: &&str| line.contains("relay.boot_service.device: connections use the gateway");
     assert!(warnings.lines().any(|line| is_known(&line)), "{warnings}");
     let bad: Vec<&str> = warnings.lines().filter(|line| !is_known(line)).collect();
     assert!(bad.is_empty(), "{bad:#?}");
