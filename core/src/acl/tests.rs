@@ -1,4 +1,4 @@
-//! The whole rule set as a table, and that no rule lets a machine reach another.
+//! The whole rule set as a table; no rule permits a machine to reach another machine.
 
 use super::*;
 
@@ -37,7 +37,7 @@ priority  rule                       action   match
        1  DEFAULT_RULE               drop     everything else
 ";
 
-fn config() -> Settings {
+fn settings() -> Settings {
     Settings::parse(SETTINGS).unwrap()
 }
 
@@ -49,25 +49,25 @@ fn with_tls() -> Settings {
 
 #[test]
 fn the_rules_are_this_table() {
-    assert_eq!(table(&rules(&config())), TABLE);
+    assert_eq!(table(&rules(&settings())), TABLE);
 }
 
 #[test]
-fn a_ports_gateway_is_opened_for_its_own_machine_and_the_relay_only() {
-    let of = |config: &Settings| {
-        gateway_rules(config, &"Ethernet0".parse().unwrap(), "2001:db8:b007::/64".parse().unwrap())
+fn gateway_rules_permit_the_ports_machine_to_reach_the_relay() {
+    let of = |settings: &Settings| {
+        gateway_rules(settings, &"Ethernet0".parse().unwrap(), "2001:db8:b007::/64".parse().unwrap())
     };
     let expected = "    8000  GATEWAY_ETHERNET0          forward  \
                     TCP from 2001:db8:b007::/64 to 2001:db8:b007::1/128 port 80\n";
     let icmpv6 = "    8000  GATEWAY_ICMPV6_ETHERNET0   forward  ICMPv6 to 2001:db8:b007::1/128\n";
-    assert!(table(&of(&config())).ends_with(&format!("{expected}{icmpv6}")));
+    assert!(table(&of(&settings())).ends_with(&format!("{expected}{icmpv6}")));
     let tls = "    8000  GATEWAY_TLS_ETHERNET0      forward  \
                TCP from 2001:db8:b007::/64 to 2001:db8:b007::1/128 port 443\n";
     assert!(table(&of(&with_tls())).ends_with(&format!("{expected}{tls}{icmpv6}")));
 }
 
 #[test]
-fn a_relay_that_speaks_tls_is_reached_on_both_its_ports() {
+fn a_relay_with_tls_is_open_on_both_ports() {
     let rules = rules(&with_tls());
     for (name, port) in [
         ("RELAY_LINK_LOCAL", 80),
@@ -81,9 +81,9 @@ fn a_relay_that_speaks_tls_is_reached_on_both_its_ports() {
 }
 
 #[test]
-fn what_is_permitted_above_the_machines_rule_cannot_reach_a_machine() {
-    let rules = rules(&config());
-    let supernet = config().boot.supernet;
+fn no_rule_above_deny_machines_permits_a_packet_to_a_machine() {
+    let rules = rules(&settings());
+    let supernet = settings().boot.supernet;
     for rule in rules.iter().take_while(|rule| rule.name != "DENY_MACHINES") {
         let reaches =
             rule.matches.destination.is_none_or(|net| net.contains(&supernet) || supernet.contains(&net));
@@ -92,7 +92,7 @@ fn what_is_permitted_above_the_machines_rule_cannot_reach_a_machine() {
 }
 
 #[test]
-fn priorities_are_strictly_falling_and_the_most_destinations_fit() {
+fn priorities_strictly_decrease_even_with_the_most_destinations() {
     let many: Vec<String> = (1..=16).map(|n| format!("\"2001:db8:{n}::/48\"")).collect();
     let text = SETTINGS.replace("\"2001:db8:cafe::/48\"", &many.join(", "));
     let rules = rules(&Settings::parse(&text).unwrap());

@@ -1,4 +1,4 @@
-//! Documents that are taken, entries that are rejected alone, and what refuses a document whole.
+//! Accepted documents, rejected entries, and refused documents.
 
 use std::time::Duration;
 
@@ -27,20 +27,20 @@ fn boot() -> Boot {
     }
 }
 
-/// What a document with these entries comes to after ports that had something.
-fn judged(before: &[(&str, &str)], entries: &str) -> CheckedEntries {
+/// Checks a document with these entries. `before`: the ports that had a prefix before.
+fn checked(before: &[(&str, &str)], entries: &str) -> CheckedEntries {
     let had = before.iter().map(|(port, prefix)| (port.parse().unwrap(), prefix.parse().unwrap()));
     let before = Desired::after(None, had.collect::<Ports>(), Instant::now());
     let document = Document::parse(format!(r#"{{"ports": {entries}}}"#).as_bytes()).unwrap();
     check_entries(&document, &rows(), &boot(), Some(&before))
 }
 
-fn taken(judged: &CheckedEntries) -> Vec<(&str, String)> {
-    judged.ports.iter().map(|(name, port)| (name.as_str(), port.prefix.to_string())).collect()
+fn taken(checked: &CheckedEntries) -> Vec<(&str, String)> {
+    checked.ports.iter().map(|(name, port)| (name.as_str(), port.prefix.to_string())).collect()
 }
 
-fn rejected(judged: &CheckedEntries) -> Vec<(&str, Reason)> {
-    judged.rejected.iter().map(|(name, rejection)| (name, rejection.reason)).collect()
+fn rejected(checked: &CheckedEntries) -> Vec<(&str, Reason)> {
+    checked.rejected.iter().map(|(name, rejection)| (name, rejection.reason)).collect()
 }
 
 fn refused(body: &str) -> String {
@@ -48,21 +48,21 @@ fn refused(body: &str) -> String {
 }
 
 #[test]
-fn a_prefix_is_taken_or_derived_from_the_ports_index() {
-    let judged = judged(
+fn a_prefix_is_pushed_or_derived_from_the_ports_index() {
+    let checked = checked(
         &[],
         r#"{"Ethernet0": {"state": "boot", "prefix": "2001:db8:b007:50::/64"}, "Ethernet4": {"state": "boot", "prefix": null}}"#,
     );
     let expected = [("Ethernet0", "2001:db8:b007:50::/64"), ("Ethernet4", "2001:db8:b007:2::/64")];
-    assert_eq!(taken(&judged), expected.map(|(port, prefix)| (port, prefix.to_owned())));
-    assert!(judged.rejected.is_empty());
-    assert_eq!(super::tests::judged(&[], "{}"), CheckedEntries::default());
+    assert_eq!(taken(&checked), expected.map(|(port, prefix)| (port, prefix.to_owned())));
+    assert!(checked.rejected.is_empty());
+    assert_eq!(super::tests::checked(&[], "{}"), CheckedEntries::default());
 }
 
 #[test]
-fn an_alias_means_its_port_and_is_no_second_entry_of_it() {
-    assert_eq!(taken(&judged(&[], r#"{"Eth1/1": {"state": "boot"}}"#))[0].0, "Ethernet0");
-    let twice = judged(&[], r#"{"Eth1/1": {"state": "boot"}, "Ethernet0": {"state": "boot"}}"#);
+fn an_alias_names_its_port_and_name_and_alias_conflict() {
+    assert_eq!(taken(&checked(&[], r#"{"Eth1/1": {"state": "boot"}}"#))[0].0, "Ethernet0");
+    let twice = checked(&[], r#"{"Eth1/1": {"state": "boot"}, "Ethernet0": {"state": "boot"}}"#);
     assert_eq!((taken(&twice), rejected(&twice)), (vec![], vec![("Ethernet0", Reason::NamedTwice)]));
     assert_eq!(
         twice.rejected.to_string(),
@@ -71,7 +71,7 @@ fn an_alias_means_its_port_and_is_no_second_entry_of_it() {
 }
 
 #[test]
-fn a_fault_is_its_ports_alone_and_says_what_is_wrong() {
+fn a_faulty_entry_rejects_only_its_port_and_says_what_is_wrong() {
     let cases = [
         (
             r#""Ethernet1": {"state": "boot"}"#,
@@ -129,37 +129,37 @@ fn a_fault_is_its_ports_alone_and_says_what_is_wrong() {
         ),
     ];
     for (entry, expected) in cases {
-        let judged = judged(&[], &format!(r#"{{"Ethernet4": {{"state": "boot"}}, {entry}}}"#));
-        let said = judged.rejected.to_string();
+        let checked = checked(&[], &format!(r#"{{"Ethernet4": {{"state": "boot"}}, {entry}}}"#));
+        let said = checked.rejected.to_string();
         assert!(said.starts_with(expected) && said.lines().count() == 1, "{entry} gave {said}");
-        assert_eq!(taken(&judged), [("Ethernet4", "2001:db8:b007:2::/64".to_owned())], "{entry}");
+        assert_eq!(taken(&checked), [("Ethernet4", "2001:db8:b007:2::/64".to_owned())], "{entry}");
     }
 }
 
-/// A fault in an entry is no order to release: the machine on the port goes on, and no tenant gets the port.
+/// A faulty entry does not release its port: the machine on the port goes on, and no tenant gets the port.
 #[test]
-fn a_port_whose_entry_is_rejected_keeps_what_it_had() {
+fn a_port_whose_entry_is_rejected_keeps_its_prefix() {
     for entry in [
         r#"{"Ethernet0": {"state": "boot", "prefix": "x"}}"#,
         r#"{"Ethernet0": {"state": "tenant"}}"#,
         r#"{"Ethernet0": {}, "Eth1/1": {}}"#,
     ] {
-        let judged = judged(&[("Ethernet0", A), ("Ethernet4", B)], entry);
-        assert_eq!(taken(&judged), [("Ethernet0", A.to_owned())], "{entry}: Ethernet4 is released");
-        let desired = Desired::after(None, judged, Instant::now());
+        let checked = checked(&[("Ethernet0", A), ("Ethernet4", B)], entry);
+        assert_eq!(taken(&checked), [("Ethernet0", A.to_owned())], "{entry}: Ethernet4 is released");
+        let desired = Desired::after(None, checked, Instant::now());
         let releases = |port: &str| desired.releases(&port.parse().unwrap());
         assert_eq!((releases("Ethernet0"), releases("Ethernet4")), (false, true), "{entry}");
     }
     // Its row is gone, and so is its alias.
-    let gone = judged(&[("Ethernet16", A)], r#"{"Ethernet16": {"state": "boot"}}"#);
+    let gone = checked(&[("Ethernet16", A)], r#"{"Ethernet16": {"state": "boot"}}"#);
     assert_eq!(taken(&gone), [("Ethernet16", A.to_owned())]);
-    // Nobody remembers what it has, and still it is not released.
-    let desired = Desired::after(None, judged(&[], r#"{"Ethernet0": {}}"#), Instant::now());
+    // The port's prefix is unknown, and the port is still not released.
+    let desired = Desired::after(None, checked(&[], r#"{"Ethernet0": {}}"#), Instant::now());
     assert!(desired.ports.is_empty() && !desired.releases(&"Ethernet0".parse().unwrap()));
 }
 
 #[test]
-fn who_has_a_prefix_keeps_it_and_the_newcomer_is_rejected() {
+fn a_port_keeps_its_prefix_and_a_new_claim_to_it_is_rejected() {
     let entry = |port: &str, prefix: &str| format!(r#""{port}": {{"state": "boot", "prefix": "{prefix}"}}"#);
     let both = format!("{{{}, {}}}", entry("Ethernet0", B), entry("Ethernet4", B));
     let cases: [(&[_], _, &[_]); 3] = [
@@ -169,20 +169,20 @@ fn who_has_a_prefix_keeps_it_and_the_newcomer_is_rejected() {
         (&[("Ethernet0", A), ("Ethernet4", B)], "Ethernet0", &[("Ethernet0", A), ("Ethernet4", B)]),
     ];
     for (before, loser, expected) in cases {
-        let judged = judged(before, &both);
-        assert_eq!(rejected(&judged), [(loser, Reason::PrefixOverlap)], "{before:?}");
+        let checked = checked(before, &both);
+        assert_eq!(rejected(&checked), [(loser, Reason::PrefixOverlap)], "{before:?}");
         let expected: Vec<_> = expected.iter().map(|(port, prefix)| (*port, (*prefix).to_owned())).collect();
-        assert_eq!(taken(&judged), expected, "{before:?}");
+        assert_eq!(taken(&checked), expected, "{before:?}");
     }
     let before = [("Ethernet0", A), ("Ethernet4", B)];
-    let swap = judged(&before, &format!("{{{}, {}}}", entry("Ethernet0", B), entry("Ethernet4", A)));
+    let swap = checked(&before, &format!("{{{}, {}}}", entry("Ethernet0", B), entry("Ethernet4", A)));
     assert_eq!(
         (taken(&swap), rejected(&swap)),
         (vec![("Ethernet0", B.to_owned()), ("Ethernet4", A.to_owned())], vec![])
     );
-    // Ethernet8 asks for the prefix that Ethernet0 leaves, and Ethernet0 has to stay.
+    // Ethernet8 asks for the prefix that Ethernet0 leaves, and Ethernet0 must keep it.
     let chain = [entry("Ethernet0", B), entry("Ethernet4", B), entry("Ethernet8", A)].join(", ");
-    let chain = judged(&before, &format!("{{{chain}}}"));
+    let chain = checked(&before, &format!("{{{chain}}}"));
     assert_eq!(
         (taken(&chain), rejected(&chain)),
         (
@@ -193,7 +193,7 @@ fn who_has_a_prefix_keeps_it_and_the_newcomer_is_rejected() {
 }
 
 #[test]
-fn what_cannot_be_understood_refuses_the_whole_document() {
+fn a_malformed_document_is_refused_as_a_whole() {
     let cases = [
         ("", "EOF"),
         ("\u{0}", "expected value"),
@@ -224,14 +224,14 @@ fn what_cannot_be_understood_refuses_the_whole_document() {
 }
 
 #[test]
-fn what_is_pushed_is_said_again_in_one_short_line() {
+fn pushed_text_is_repeated_in_one_short_line() {
     let long = "x\\n".repeat(100_000);
     for entry in [
         format!(r#"{{"Ethernet0": {{"state": "{long}"}}}}"#),
         format!(r#"{{"Ethernet0": {{"state": "boot", "{long}": 1}}}}"#),
         format!(r#"{{"Ethernet0": {{"state": "boot", "prefix": "{long}"}}}}"#),
     ] {
-        let said = judged(&[], &entry).rejected.to_string();
+        let said = checked(&[], &entry).rejected.to_string();
         assert!(said.lines().count() == 1 && said.len() < 1000, "{said}");
     }
     for body in [format!(r#"{{"{long}": 1, "ports": {{}}}}"#), format!(r#"{{"{long}": 1, "{long}": 1}}"#)] {
@@ -261,13 +261,13 @@ fn s(seconds: u64) -> Duration {
 
 /// RFC 9096 3.5.
 #[test]
-fn what_a_port_loses_is_withdrawn_for_two_hours() {
+fn a_lost_prefix_is_withdrawn_for_two_hours() {
     let now = Instant::now();
     let first = Desired::after(None, has(A), now);
     assert_eq!((first.generation, first.provenance, old(&first)), (1, Provenance::Pushed, vec![]));
     let again =
         Desired::after(Some(&Desired { provenance: Provenance::Restored, ..first.clone() }), has(A), now);
-    assert_eq!(again, first, "nothing changes but that it is an order now");
+    assert_eq!(again, first, "only the provenance changes");
     let second = Desired::after(Some(&first), has(B), now);
     let a = (A.to_owned(), now + s(7200));
     assert_eq!((second.generation, old(&second)), (2, vec![a.clone()]));
@@ -277,11 +277,11 @@ fn what_a_port_loses_is_withdrawn_for_two_hours() {
     let back = Desired::after(Some(&released), has(A), now + s(120));
     assert_eq!(old(&back), [b], "the first is current again");
     let late = Desired::after(Some(&back), has(B), now + s(8000));
-    assert_eq!(old(&late), [(A.to_owned(), now + s(15_200))], "and nobody remembers what was long ago");
+    assert_eq!(old(&late), [(A.to_owned(), now + s(15_200))], "a prefix from long ago is dropped");
 }
 
 #[test]
-fn no_more_old_prefixes_are_kept_than_an_advertisement_has_room_for() {
+fn old_prefixes_fit_into_one_advertisement() {
     let now = Instant::now();
     let number = |i: u32| format!("2001:db8:b007:{i}::/64");
     let first = Desired::after(None, has(&number(0)), now);
@@ -291,7 +291,7 @@ fn no_more_old_prefixes_are_kept_than_an_advertisement_has_room_for() {
 }
 
 #[test]
-fn a_kept_document_comes_back_as_a_memory() {
+fn a_kept_document_is_restored_without_an_order_to_release() {
     let now = Now { instant: Instant::now(), unix: s(1_800_000_000) };
     let ports = has("2001:db8:b007:1::/64");
     let pushed = Desired { generation: 7, ..Desired::after(None, ports, now.instant) };
@@ -303,7 +303,7 @@ fn a_kept_document_comes_back_as_a_memory() {
     assert!(Desired::from_kept("{\"generation\": 1", now).is_err());
 }
 
-/// What a file of `core/tests/state_files` is read as, at a time when its old prefix still is withdrawn.
+/// Reads a file of `core/tests/state_files` at a time when its old prefix is still withdrawn.
 fn kept(text: &str) -> Result<KeptDocument, DocumentError> {
     Desired::from_kept(text, Now { instant: Instant::now(), unix: s(1_800_000_000) })
 }
@@ -325,7 +325,7 @@ fn files_of_each_version_are_read() {
     }
 }
 
-/// An older leafboot reads what it knows of a newer one's file, and says what it skips.
+/// An older leafboot reads the known part of a newer file, and reports the parts that it skips.
 #[test]
 fn the_known_part_of_a_newer_file_is_read() {
     let text = include_str!("../../tests/state_files/version-2.json");
@@ -346,17 +346,17 @@ fn the_known_part_of_a_newer_file_is_read() {
         "it has version 2, and this leafboot knows version 1; 6 parts were skipped: writer, \
          ports.Ethernet120.dns, ports.Ethernet4.dns, ports.Ethernet8, ports.Port-channel 1 …"
     );
-    // In a file of this version the same is damage.
+    // In a file of this version the same part is an error.
     let error = kept(&text.replace("\"version\": 2", "\"version\": 1")).unwrap_err().to_string();
     assert!(error.contains("writer: unknown field"), "{error}");
 }
 
 #[test]
-fn what_is_being_withdrawn_still_is_after_a_restart_and_no_longer_than_it_would_have_been() {
+fn a_withdrawal_goes_on_after_a_restart_and_ends_at_the_same_time() {
     let now = Now { instant: Instant::now(), unix: s(1_800_000_000) };
     let first = Desired::after(None, has(A), now.instant);
     let text = Desired::after(Some(&first), has(B), now.instant).to_kept(now);
-    // Another process: its clock that never jumps has nothing to do with the former one's.
+    // Another process: its monotonic clock is independent of the earlier process's clock.
     let instant = now.instant + s(1_000_000);
     let left = |unix: u64| {
         let restored = Desired::from_kept(&text, Now { instant, unix: s(unix) }).unwrap().desired;

@@ -154,7 +154,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_encoded_is_decoded(message in proptest::collection::vec(any::<u8>(), 4..300), mac: [u8; 6], address: u128) {
+        fn an_encoded_frame_decodes_to_its_message(message in proptest::collection::vec(any::<u8>(), 4..300), mac: [u8; 6], address: u128) {
             let from = Neighbour { mac: Mac(mac), address: Ipv6Addr::from_bits(address) };
             let frame = encode(from, Neighbour::ALL_NODES, &[&message[..2], &[0, 0], &message[4..]].concat());
             let (envelope, decoded) = decode(&frame).unwrap();
@@ -163,7 +163,7 @@ mod tests {
         }
 
         #[test]
-        fn a_flipped_bit_is_seen(message in proptest::collection::vec(any::<u8>(), 4..100), at: usize, bit in 0..8u8) {
+        fn a_flipped_bit_fails_the_checksum(message in proptest::collection::vec(any::<u8>(), 4..100), at: usize, bit in 0..8u8) {
             let mut frame = encode(MACHINE, Neighbour::ALL_NODES, &[&message[..2], &[0, 0], &message[4..]].concat());
             let at = HEADERS + at % message.len();
             frame[at] ^= 1 << bit;

@@ -1,4 +1,4 @@
-//! Roles of a port: each fact that must be there, and what follows when one goes.
+//! The role of a port: each fact that it needs, and the role after a fact is lost.
 
 use super::*;
 use std::collections::BTreeSet;
@@ -49,7 +49,7 @@ fn name_of_role(roles: BTreeMap<PortName, PortRole>) -> Option<&'static str> {
 }
 
 #[test]
-fn a_port_serves_only_while_the_kernel_shows_all_of_it() {
+fn a_port_serves_only_while_the_kernel_shows_every_fact() {
     let boot = desired(Provenance::Pushed, &[("Ethernet0", "2001:db8:b007::/64")]);
     assert_eq!(role(&boot, &link()), Some("serve"));
     assert_eq!(role(&boot, &Link { up: false, ..link() }), None);
@@ -60,7 +60,7 @@ fn a_port_serves_only_while_the_kernel_shows_all_of_it() {
 }
 
 #[test]
-fn a_port_that_left_the_document_ceases_but_never_by_a_restored_document() {
+fn a_pushed_document_releases_a_port_and_a_restored_one_does_not() {
     assert_eq!(role(&desired(Provenance::Pushed, &[]), &link()), Some("cease"));
     assert_eq!(role(&desired(Provenance::Restored, &[]), &link()), None);
     let no_gateway = Link { addresses: BTreeSet::new(), ..link() };
@@ -68,7 +68,7 @@ fn a_port_that_left_the_document_ceases_but_never_by_a_restored_document() {
 }
 
 #[test]
-fn a_new_prefix_ceases_the_old_one_until_its_gateway_is_there() {
+fn a_port_ceases_until_the_gateway_of_its_new_prefix_exists() {
     let renumbered = desired(Provenance::Pushed, &[("Ethernet0", "2001:db8:b007:9::/64")]);
     assert_eq!(role(&renumbered, &link()), Some("cease"));
     let both = Link {
@@ -82,26 +82,26 @@ fn a_new_prefix_ceases_the_old_one_until_its_gateway_is_there() {
 }
 
 #[test]
-fn an_old_prefix_is_told_with_the_new_one_and_never_twice() {
+fn an_old_prefix_is_withdrawn_beside_the_new_one_and_only_once() {
     let (port, vrf) = ("Ethernet0".parse().unwrap(), "Vrfboot".parse().unwrap());
     let had = desired(Provenance::Pushed, &[("Ethernet0", "2001:db8:b007::/64")]);
     let renumbered: BTreeMap<PortName, BootPrefix> =
         [("Ethernet0".parse().unwrap(), prefix("2001:db8:b007:9::/64"))].into();
     let now = Instant::now();
     let desired = Desired::after(Some(&had), renumbered, now);
-    let told =
+    let withdrawn =
         |link: &Link| match port_role(Some(&desired), &port, &links(link), &BTreeSet::new(), &vrf).unwrap() {
             PortRole::Serve(serving) | PortRole::Cease(serving) => {
                 (serving.prefix, serving.old.iter().map(|old| old.prefix).collect::<Vec<_>>())
             }
         };
-    assert_eq!(told(&link()), (prefix("2001:db8:b007::/64"), vec![]), "it ceases");
+    assert_eq!(withdrawn(&link()), (prefix("2001:db8:b007::/64"), vec![]), "it ceases");
     let new = Link { addresses: [prefix("2001:db8:b007:9::/64").gateway_net()].into(), ..link() };
-    assert_eq!(told(&new), (prefix("2001:db8:b007:9::/64"), vec![prefix("2001:db8:b007::/64")]));
+    assert_eq!(withdrawn(&new), (prefix("2001:db8:b007:9::/64"), vec![prefix("2001:db8:b007::/64")]));
 }
 
 #[test]
-fn without_any_document_every_port_is_silent() {
+fn without_a_document_every_port_is_silent() {
     let vrf = "Vrfboot".parse().unwrap();
     assert_eq!(port_role(None, &"Ethernet0".parse().unwrap(), &links(&link()), &BTreeSet::new(), &vrf), None);
 }

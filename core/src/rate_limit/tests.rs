@@ -9,7 +9,7 @@ const fn ms(ms: u64) -> Duration {
 }
 
 #[test]
-fn a_rate_and_a_burst_hold_and_what_is_refused_costs_nothing() {
+fn rate_and_burst_are_kept_and_a_refusal_costs_nothing() {
     let mut limiter = RateLimiter::new(ms(1000));
     let start = Instant::now();
     let mut allowed = |at| limiter.try_charge(ms(100), start + ms(at));
@@ -19,7 +19,7 @@ fn a_rate_and_a_burst_hold_and_what_is_refused_costs_nothing() {
 }
 
 #[test]
-fn a_charge_waits_until_what_was_charged_before_is_paid_for() {
+fn a_charge_waits_until_earlier_charges_are_paid_for() {
     let mut limiter = RateLimiter::new(ms(30));
     let start = Instant::now();
     let due: Vec<u128> = (0..6).map(|_| (limiter.charge(ms(10), start) - start).as_millis()).collect();
@@ -57,7 +57,7 @@ proptest! {
 
     /// Several clients get their turns in the order of their charges.
     #[test]
-    fn nobody_overtakes(costs in prop::collection::vec(0u64..10_000, 1..100)) {
+    fn charges_are_due_in_their_order(costs in prop::collection::vec(0u64..10_000, 1..100)) {
         let (mut limiter, now) = (RateLimiter::new(ms(100)), Instant::now());
         let due: Vec<Instant> = costs.iter().map(|cost| limiter.charge(ms(*cost), now)).collect();
         prop_assert!(due.is_sorted());

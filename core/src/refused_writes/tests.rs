@@ -1,4 +1,4 @@
-//! Which refused rows are tried when, and what is said of them.
+//! When refused rows are tried again, and how they are reported.
 
 use super::*;
 use crate::rows::Fields;
@@ -33,7 +33,7 @@ fn a_refused_row_is_tried_again_after_a_pause_that_doubles_up_to_a_minute() {
 }
 
 #[test]
-fn refusals_are_said_once_with_one_line_for_each_reason() {
+fn refusals_are_reported_once_with_one_line_for_each_reason() {
     let steps: Vec<Step> = (0..512).map(|port| interface(&format!("Ethernet{port}"))).collect();
     let mut refusals = RefusedWrites::default();
     let now = Instant::now();
@@ -63,7 +63,7 @@ fn a_rule_is_not_written_while_its_tables_row_is_refused() {
 }
 
 #[test]
-fn what_is_not_planned_any_more_is_forgotten_when_its_pause_is_over() {
+fn an_unplanned_row_is_forgotten_after_its_pause() {
     let (steps, now) = ([interface("Ethernet0")], Instant::now());
     let mut refusals = RefusedWrites::default();
     refusals.record(&steps, refused(&steps, FULL), now);
@@ -76,7 +76,7 @@ fn what_is_not_planned_any_more_is_forgotten_when_its_pause_is_over() {
 }
 
 #[test]
-fn a_ports_row_is_shown_on_the_port_and_a_shared_one_beside_them() {
+fn a_ports_row_is_reported_on_the_port_and_a_shared_row_is_not() {
     let vrf = Step::Set(RowKey::Vrf("Vrfboot".parse().unwrap()), Fields::new());
     let steps = [vrf, interface("Ethernet0")];
     let mut refusals = RefusedWrites::default();

@@ -1,4 +1,4 @@
-//! Which keys are read after which events, scans and reads.
+//! The keys that are read after events, scans and reads.
 
 use super::*;
 use crate::rows::tables::{ALL, ASIC, CONFIG};

@@ -24,7 +24,7 @@ fn keys_are_read_back_and_keys_of_another_shape_are_not_parsed() {
 }
 
 #[test]
-fn only_leafboots_own_spelling_of_a_gateway_is_a_gateway_row() {
+fn only_leafboots_spelling_of_a_gateway_is_a_gateway_row() {
     assert!(gateway_row("2001:db8:b007::1/64").is_some());
     for other in ["2001:DB8:b007::1/64", "2001:db8:b007:0::1/64", "2001:db8:b007::2/64", "10.0.0.1/31", ""] {
         assert_eq!(gateway_row(other), None, "{other}");
@@ -49,7 +49,7 @@ fn an_acl_entry_names_its_counter_in_either_spelling() {
 }
 
 #[test]
-fn rules_are_known_by_their_counters_and_by_their_tables_name() {
+fn rules_are_found_by_counter_and_table() {
     let map = fields([
         ("LEAFBOOT:DEFAULT_RULE", "oid:0x9".to_owned()),
         ("LEAFBOOT2:DEFAULT_RULE", "oid:0xa".to_owned()),
@@ -70,7 +70,7 @@ fn an_acl_tables_ports_are_a_list_and_an_empty_list_is_the_empty_text() {
 }
 
 #[test]
-fn a_rule_is_spelled_as_yang_and_aclorch_take_it() {
+fn a_rule_is_spelled_as_yang_and_aclorch_accept_it() {
     let rule = Rule {
         name: "X".to_owned(),
         priority: 6990,

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_round_follows_the_one_before_after_a_rest_and_a_lost_event_shortens_it() {
+fn a_rest_separates_rounds_and_a_lost_event_shortens_it() {
     let paces = Paces::default();
     let mut now = Instant::now();
     let mut scan = Scan::new(paces, now);

@@ -1,4 +1,4 @@
-//! Each setting at its limits: what is taken, and that a refusal names key, line and rule.
+//! Each setting at its limits. A refusal names key, line and rule.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn refused(addition: &str) -> String {
 }
 
 #[test]
-fn the_least_file_gets_every_default() {
+fn the_smallest_file_gets_every_default() {
     let config = Settings::parse(LEAST).unwrap();
     assert_eq!(config.boot.vrf.as_str(), "Vrfboot");
     assert_eq!(config.socket, PathBuf::from(DEFAULT_SOCKET));
@@ -29,16 +29,16 @@ fn the_least_file_gets_every_default() {
 }
 
 #[test]
-fn what_has_no_default_is_asked_for() {
+fn a_missing_key_without_a_default_is_an_error() {
     let error = Settings::parse("").unwrap_err().to_string();
     assert!(error.starts_with("leaf is missing"), "{error}");
     let error = Settings::parse("leaf = \"leaf01\"").unwrap_err().to_string();
     assert!(error.starts_with("boot.prefix is missing"), "{error}");
 }
 
-/// An uplink that is forgotten is lost; so nobody can forget to think of them.
+/// leafboot could take an uplink that is not listed, so the list is required, even if it is empty.
 #[test]
-fn the_protected_ports_must_be_given() {
+fn protected_ports_are_required() {
     let error = Settings::parse(&LEAST.replace("protected = []\n", "")).unwrap_err().to_string();
     assert!(
         error.starts_with("boot.protected is missing: protected = [\"Ethernet120\"], the ports"),
@@ -55,7 +55,7 @@ fn an_unknown_key_is_refused_with_its_line() {
 }
 
 #[test]
-fn a_renamed_key_is_refused_with_its_name_now() {
+fn a_renamed_key_is_refused_with_its_new_name() {
     for (addition, expected) in [
         ("patience = \"20s\"\n", "line 8: relay.patience is now relay.min_rate_window"),
         (
@@ -181,9 +181,9 @@ fn a_bad_value_names_key_line_and_rule() {
     }
 }
 
-/// Every kind of address that is never forwarded, at every setting that names where a machine, or the relay, goes.
+/// Every kind of address that is never forwarded, at every setting with a destination of machines or of the relay.
 #[test]
-fn an_address_of_the_wrong_kind_is_refused_and_its_kind_said() {
+fn an_address_of_the_wrong_kind_is_refused_with_its_kind() {
     const KINDS: [(&str, &str); 6] = [
         ("::", "the unspecified address"),
         ("::1", "the loopback address"),
@@ -222,7 +222,7 @@ fn an_address_of_the_wrong_kind_is_refused_and_its_kind_said() {
 }
 
 #[test]
-fn a_server_is_where_one_can_be_connected_to() {
+fn a_server_has_an_address_to_connect_to() {
     let api =
         |origin: &str, more: &str| refused(&format!("[relay.api]\norigins = [\"http://{origin}\"]\n{more}"));
     for (host, kind) in [
@@ -279,7 +279,7 @@ fn more_routes_than_a_link_may_have_are_refused() {
 }
 
 #[test]
-fn every_advertisement_setting_is_taken() {
+fn every_advertisement_setting_is_applied() {
     let text = r#"[ra]
 delay_max = "500ms"
 preference = "high"
@@ -306,7 +306,7 @@ captive_portal = "https://portal.example/api"
 }
 
 #[test]
-fn a_leaf_may_be_no_default_router_and_its_prefix_no_source_of_addresses() {
+fn router_lifetime_0_and_no_autonomous_prefix_are_accepted() {
     let ra = |text: &str| Settings::parse(&format!("{LEAST}[ra]\n{text}")).unwrap().ra;
     let second = Duration::from_secs;
     let router = ra("router_lifetime = \"5m\"");
@@ -320,7 +320,7 @@ fn a_leaf_may_be_no_default_router_and_its_prefix_no_source_of_addresses() {
 }
 
 #[test]
-fn an_anycast_address_lies_outside_of_the_machines_space_and_is_one_that_caclmgrd_lets_through() {
+fn an_anycast_address_is_outside_the_supernet_and_permitted_by_caclmgrd() {
     let with = |anycast: &str| {
         let text = format!("{LEAST}[sonic]\n").replace("/57\"\n", &format!("/57\"\nanycast = {anycast:?}\n"));
         Settings::parse(&text)
@@ -348,7 +348,7 @@ fn an_anycast_address_lies_outside_of_the_machines_space_and_is_one_that_caclmgr
 }
 
 #[test]
-fn a_default_goes_with_what_is_written_or_is_named() {
+fn a_default_fits_the_written_settings_or_is_named() {
     let ra = |text: &str| Settings::parse(&format!("{LEAST}[ra]\n{text}\n")).unwrap().ra;
     assert_eq!(ra("interval_max = \"5s\"").interval_min, Duration::from_secs(3));
     assert_eq!(ra("interval_max = \"600s\"").interval_min, Duration::from_secs(4));
@@ -358,7 +358,7 @@ fn a_default_goes_with_what_is_written_or_is_named() {
 }
 
 #[test]
-fn what_machines_wait_for_has_a_bound() {
+fn upstream_timeouts_have_a_limit() {
     let refused = |upstream: &str, setting: &str| {
         let from = "origins = [\"http://[2001:db8:ffff::80]:8080\"]";
         let text = match upstream {
@@ -385,7 +385,7 @@ fn what_machines_wait_for_has_a_bound() {
 }
 
 #[test]
-fn every_relay_setting_is_taken() {
+fn every_relay_setting_is_applied() {
     let text = r#"leaf = "leaf01"
 boot = { prefix = "2001:db8:b007::/57", protected = [] }
 [relay]

@@ -1,4 +1,4 @@
-//! Which facts make an uplink, and how long they do.
+//! The facts that make a port an uplink, and how long it stays one.
 
 use super::*;
 use crate::observed::ObservedPort;
@@ -35,7 +35,7 @@ fn leaf() -> Observed {
     observed
 }
 
-/// What a look finds, as port and message.
+/// The uplinks after an update, as port and message.
 fn look(uplinks: &mut Uplinks, observed: &Observed, table: Table<'_>, now: Instant) -> Vec<(String, String)> {
     let settings = Settings::parse(SETTINGS).unwrap();
     let found = uplinks.update(&settings, observed, |address, _| lookup(table, address), now);
@@ -66,7 +66,7 @@ fn every_next_hop_of_a_needed_route_is_an_uplink() {
 }
 
 #[test]
-fn a_default_route_is_one_that_is_short_and_not_one_that_is_more_specific() {
+fn only_a_short_prefix_is_a_default_route() {
     let whole: Table<'_> = &[("0.0.0.0/0", &["Ethernet112"]), ("2000::/3", &["Ethernet120"])];
     let needed = "it carries the route to 2001:db8:ffff::80 (relay.boot_service)";
     assert_eq!(
@@ -95,7 +95,7 @@ fn an_established_neighbour_is_found_by_interface_and_by_address() {
 }
 
 #[test]
-fn behind_a_lag_a_vlan_and_a_sub_interface_are_ports() {
+fn the_ports_behind_a_lag_a_vlan_and_a_sub_interface_are_found() {
     let mut observed = leaf();
     let mut with = |port: &str, change: fn(&mut ObservedPort)| {
         change(observed.ports.get_mut(&port.parse().unwrap()).unwrap())
@@ -114,7 +114,7 @@ fn behind_a_lag_a_vlan_and_a_sub_interface_are_ports() {
 }
 
 #[test]
-fn an_uplink_is_one_until_it_was_quiet_for_a_while() {
+fn a_port_stays_an_uplink_for_a_while() {
     let (mut uplinks, start) = (Uplinks::default(), Instant::now());
     let mut at = |seconds: u64, table: Table<'_>| {
         look(&mut uplinks, &leaf(), table, start + Duration::from_secs(seconds))
@@ -133,7 +133,7 @@ fn an_uplink_is_one_until_it_was_quiet_for_a_while() {
 }
 
 #[test]
-fn when_the_kernel_does_not_answer_every_port_may_be_an_uplink() {
+fn without_an_answer_of_the_kernel_every_port_is_an_uplink() {
     let settings = Settings::parse(SETTINGS).unwrap();
     let refuses = |_: IpAddr, _: Option<&str>| Err::<Option<KernelRoute>, _>("no buffer space");
     let found = Uplinks::default().update(&settings, &leaf(), refuses, Instant::now());

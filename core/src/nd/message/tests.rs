@@ -1,4 +1,4 @@
-//! Every way for a message to be invalid, and what survives decoding and encoding.
+//! Every reason to discard a message, and properties of decoding and encoding.
 
 use std::net::Ipv6Addr;
 
@@ -19,7 +19,7 @@ const PLAIN: [u8; 8] = [133, 0, 0, 0, 0, 0, 0, 0];
 const WITH_SOURCE: [u8; 16] = [133, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0x52, 0x54, 0, 0, 0, 1];
 
 #[test]
-fn valid_solicitations_are_taken() {
+fn valid_solicitations_are_accepted() {
     assert_eq!(check_solicitation(&PLAIN, &from(link_local())), Ok(()));
     assert_eq!(check_solicitation(&PLAIN, &from(Ipv6Addr::UNSPECIFIED)), Ok(()));
     assert_eq!(check_solicitation(&WITH_SOURCE, &from(link_local())), Ok(()));
@@ -52,7 +52,7 @@ fn invalid_solicitations_are_discarded() {
 }
 
 #[test]
-fn invalid_advertisements_are_no_rogues() {
+fn invalid_advertisements_are_discarded() {
     let sent = Advertisement {
         hop_limit: 64,
         managed: false,
@@ -75,7 +75,7 @@ fn invalid_advertisements_are_no_rogues() {
 }
 
 #[test]
-fn options_that_their_rfc_says_to_ignore_are_left_out() {
+fn options_that_an_rfc_requires_to_ignore_are_left_out() {
     for option in [
         &[24, 1, 64, 0, 0, 0, 0, 1][..], // RFC 4191 2.3: too short for its prefix
         &[24, 1, 0, 0x10, 0, 0, 0, 1],   // RFC 4191 2.3: reserved preference
@@ -141,7 +141,7 @@ proptest! {
 
     /// As in `fuzz`.
     #[test]
-    fn what_is_taken_says_the_same_when_it_is_sent_on(
+    fn a_decoded_advertisement_is_unchanged_by_encoding(
         fixed: [u8; 12],
         options in proptest::collection::vec(
             (proptest::sample::select(vec![1u8, 3, 5, 24, 25, 31, 37, 38]), 1..5u8, any::<[u8; 38]>()), 0..6),
@@ -151,8 +151,8 @@ proptest! {
             message.extend([kind, units]);
             message.extend(&body[..usize::from(units) * 8 - 2]);
         }
-        let heard = Advertisement::decode(&message, &from(link_local())).unwrap();
-        prop_assert_eq!(Advertisement::decode(&heard.encode(), &from(link_local())), Ok(heard));
+        let decoded = Advertisement::decode(&message, &from(link_local())).unwrap();
+        prop_assert_eq!(Advertisement::decode(&decoded.encode(), &from(link_local())), Ok(decoded));
     }
 
     #[test]
@@ -161,7 +161,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_encoded_is_decoded(
+    fn an_encoded_advertisement_decodes_to_itself(
         options in proptest::collection::vec(option(), 0..12), flags: [bool; 3], hop_limit: u8, router_lifetime: u16,
         reachable_time: u32, retrans_timer: u32,
     ) {

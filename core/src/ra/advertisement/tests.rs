@@ -1,4 +1,4 @@
-//! Exact bytes of what is advertised, and an independent decoder's opinion of them.
+//! The exact bytes of advertisements, also decoded by an independent decoder.
 
 use std::time::Duration;
 
@@ -123,7 +123,7 @@ fn every_option_is_these_bytes() {
 }
 
 #[test]
-fn another_decoder_reads_the_same() {
+fn pnet_decodes_the_same_values() {
     let bytes = plain().encode();
     let packet = RouterAdvertPacket::new(&bytes).unwrap();
     assert_eq!((packet.get_hop_limit(), packet.get_flags(), packet.get_lifetime()), (64, 0, 1800));
@@ -137,7 +137,7 @@ fn another_decoder_reads_the_same() {
 }
 
 #[test]
-fn a_ceasing_advertisement_has_no_lifetime_left_and_medium_preference() {
+fn a_final_advertisement_has_lifetimes_0_and_medium_preference() {
     let ceasing = advertisement(&all_variables(), &serving(), &[]).ceasing();
     assert_eq!((ceasing.router_lifetime, ceasing.preference), (0, Preference::Medium));
     for option in &ceasing.options {
@@ -153,9 +153,9 @@ fn without_resolvers_there_is_no_rdnss_option() {
     assert_eq!(advertisement(&variables, &serving(), &[]).encode().len(), 16 + 8 + 8 + 32);
 }
 
-/// RFC 4861 4.2: the router's lifetime says nothing of the rest.
+/// RFC 4861 4.2: the router lifetime does not apply to the rest of the message.
 #[test]
-fn a_leaf_that_is_no_default_router_advertises_the_rest_as_ever() {
+fn a_leaf_that_is_not_a_default_router_advertises_everything_else() {
     let none = RouterVariables {
         router_lifetime: Duration::ZERO,
         preference: Preference::Medium,
@@ -169,7 +169,7 @@ fn a_leaf_that_is_no_default_router_advertises_the_rest_as_ever() {
 }
 
 #[test]
-fn a_nat64_prefix_lasts_as_long_as_it_can_where_routes_hold_for_ever() {
+fn a_nat64_prefix_has_the_longest_lifetime_if_routes_have_infinity() {
     let variables =
         RouterVariables { route_lifetime: Duration::from_secs(u32::MAX.into()), ..all_variables() };
     let advertised = advertisement(&variables, &serving(), &[]);
@@ -178,7 +178,7 @@ fn a_nat64_prefix_lasts_as_long_as_it_can_where_routes_hold_for_ever() {
 }
 
 #[test]
-fn without_an_mtu_none_is_sent() {
+fn mtu_0_sends_no_mtu_option() {
     let options = advertisement(&RouterVariables { mtu: 0, ..variables() }, &serving(), &[]).options;
     assert!(!options.iter().any(|option| matches!(option, NdOption::Mtu(_))), "RFC 4861 6.2.1: {options:?}");
 }
@@ -191,7 +191,7 @@ fn a_port_with_a_smaller_mtu_advertises_its_own() {
 
 /// RFC 4861 6.2.7.
 #[test]
-fn a_contradiction_is_named_and_what_is_unspecified_is_none() {
+fn contradictions_are_named_and_unspecified_fields_contradict_nothing() {
     let own = advertisement(&all_variables(), &serving(), &[]);
     assert_eq!(own.contradictions(&own), Vec::<&str>::new());
     let silent = Advertisement { hop_limit: 0, reachable_time: 0, retrans_timer: 0, options: vec![], ..own };

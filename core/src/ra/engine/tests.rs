@@ -1,4 +1,4 @@
-//! The schedule. Time is an argument: nothing sleeps.
+//! The schedule of one port. Time is an argument: no test sleeps.
 
 use super::*;
 use crate::desired::OldPrefix;
@@ -213,9 +213,9 @@ fn withdrawn_options_come_last_and_fit_into_one_packet() {
     assert!(engine.frame(DueAdvertisement::Final, now).unwrap().len() <= 14 + 1280);
 }
 
-/// RFC 4861 6.2.4: nobody knows what the machine has received that is there when the device is up again.
+/// RFC 4861 6.2.4: the machine on the port may have received nothing when the device is up again.
 #[test]
-fn a_device_that_was_down_gets_the_initial_advertisements_while_the_port_advertises() {
+fn a_device_that_was_down_gets_the_initial_advertisements_again() {
     let now = Instant::now();
     let mut engine = started(&settings(600, 1800), now);
     engine.interrupted(now);
@@ -252,7 +252,7 @@ fn the_first_advertisement_is_due_at_once() {
 
 /// RFC 4861 6.2.4: uniform in [4 s, 10 s], at one of 16 times that all ports share.
 #[test]
-fn unsolicited_ones_keep_within_the_interval_on_slots_of_all_ports() {
+fn unsolicited_advertisements_stay_in_the_interval_on_shared_slots() {
     let epoch = Instant::now();
     let mut engine = started(&settings(4, 10), epoch);
     engine.due(epoch, LEAST);
@@ -274,7 +274,7 @@ fn unsolicited_ones_keep_within_the_interval_on_slots_of_all_ports() {
 }
 
 #[test]
-fn the_initial_ones_are_at_most_16_seconds_apart() {
+fn initial_advertisements_are_at_most_16_seconds_apart() {
     let now = Instant::now();
     let mut engine = started(&settings(198, 600), now);
     let mut at = Vec::new();
@@ -331,7 +331,7 @@ fn a_configured_delay_is_random_and_one_answer_serves_many_solicitations() {
 }
 
 #[test]
-fn an_old_prefix_is_withdrawn_beside_the_new_one_for_its_time() {
+fn an_old_prefix_is_withdrawn_beside_the_new_one_until_its_end() {
     let now = Instant::now();
     let mut engine = started(&settings(4, 10), now);
     all_due(&mut engine, now);
@@ -346,7 +346,7 @@ fn an_old_prefix_is_withdrawn_beside_the_new_one_for_its_time() {
 }
 
 #[test]
-fn what_could_not_be_sent_is_due_again() {
+fn an_advertisement_that_could_not_be_sent_is_due_again() {
     let now = Instant::now();
     let mut engine = started(&settings(4, 10), now);
     assert_eq!(all_due(&mut engine, now), [ALL]);
@@ -376,7 +376,7 @@ fn what_could_not_be_sent_is_due_again() {
 }
 
 #[test]
-fn a_former_address_is_no_router_any_more_but_takes_no_prefix_with_it() {
+fn a_former_address_stops_being_a_router_and_withdraws_no_prefix() {
     let now = Instant::now();
     let engine = started(&settings(4, 10), now);
     let old = "fe80::2".parse().unwrap();
@@ -386,7 +386,7 @@ fn a_former_address_is_no_router_any_more_but_takes_no_prefix_with_it() {
 
 /// The kernel reports a deleted address at once, and a new one when it is usable.
 #[test]
-fn an_address_that_is_gone_before_the_next_one_is_there_gets_its_final_ones() {
+fn an_address_that_goes_before_the_next_one_comes_gets_final_advertisements() {
     let now = Instant::now();
     let new_address = Serving { link_local: "fe80::2".parse().unwrap(), ..serving() };
     let after_silence = |new: Serving| {
@@ -409,7 +409,7 @@ fn an_address_that_is_gone_before_the_next_one_is_there_gets_its_final_ones() {
 }
 
 #[test]
-fn a_flood_gets_its_rate_and_no_more() {
+fn a_flood_is_limited_to_the_rate() {
     let now = Instant::now();
     let mut engine = started(&settings(4, 10), now);
     let admitted =

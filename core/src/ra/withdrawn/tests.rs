@@ -1,4 +1,4 @@
-//! Settings that change, restarts, clocks that jump, and the room in an advertisement. Time is an argument.
+//! Changes of settings, restarts, clocks that jump, and the space in an advertisement. Time is an argument.
 
 use super::*;
 use crate::nd::message::ADVERTISEMENT_MAX;
@@ -39,7 +39,7 @@ const GONE: [&str; 4] =
 
 /// RFC 8106 5.1, 5.2, RFC 4191 4, RFC 8781 4: with lifetime 0; for as long as any machine can hold it.
 #[test]
-fn what_the_settings_no_longer_have_is_withdrawn_until_its_own_lifetime_has_passed() {
+fn removed_items_are_withdrawn_until_their_lifetimes_have_passed() {
     let now = Instant::now();
     assert_eq!(withdrawn(&first(), now), [""; 0]);
     let second = WithdrawnOptions::after(&first(), &settings(SECOND), now);
@@ -74,14 +74,14 @@ fn what_the_settings_no_longer_have_is_withdrawn_until_its_own_lifetime_has_pass
 /// Every advertisement has the router lifetime, so `router_lifetime` 0 ends the default router with the next one (RFC 4861
 /// 6.3.4). It ends nothing else.
 #[test]
-fn a_leaf_that_is_no_default_router_any_more_withdraws_nothing_else() {
+fn router_lifetime_0_withdraws_no_options() {
     let now = Instant::now();
     let none = settings(&FIRST.replace("router_lifetime = \"10m\"", "router_lifetime = \"0s\""));
     assert_eq!(withdrawn(&WithdrawnOptions::after(&first(), &none, now), now), [""; 0]);
 }
 
 #[test]
-fn restarts_prolong_nothing_changes_add_up_and_what_comes_back_is_no_longer_withdrawn() {
+fn restarts_prolong_no_withdrawal_and_items_that_come_back_end_theirs() {
     let now = Instant::now();
     let second = WithdrawnOptions::after(&first(), &settings(SECOND), now);
     let again = WithdrawnOptions::after(&second, &settings(SECOND), now + s(1000));
@@ -102,7 +102,7 @@ fn restarts_prolong_nothing_changes_add_up_and_what_comes_back_is_no_longer_with
 }
 
 #[test]
-fn what_is_saved_is_read_back_and_no_clock_prolongs_it() {
+fn saved_options_are_read_back_and_no_clock_prolongs_a_withdrawal() {
     let now = Now { instant: Instant::now(), unix: s(1_790_000_000) };
     let options = WithdrawnOptions::after(&first(), &settings(SECOND), now.instant);
     let text = options.to_json(now);
@@ -126,7 +126,7 @@ fn what_is_saved_is_read_back_and_no_clock_prolongs_it() {
 }
 
 #[test]
-fn a_text_that_is_damaged_or_of_a_later_leafboot_is_named() {
+fn a_damaged_or_newer_text_is_an_error() {
     let now = Now { instant: Instant::now(), unix: s(1_790_000_000) };
     let refused = |text: &str| WithdrawnOptions::from_json(text, now).unwrap_err();
     assert_eq!(refused("{\"version\":2,\"more\":1}"), ReadError::Version(2));
@@ -162,7 +162,7 @@ fn many(count: u32) -> WithdrawnOptions {
 }
 
 #[test]
-fn of_too_many_those_that_machines_hold_for_longest_are_withdrawn() {
+fn of_too_many_items_those_with_the_longest_lifetimes_are_withdrawn() {
     let now = Instant::now();
     let options = WithdrawnOptions::after(&many(200), &settings(""), now);
     assert_eq!(options.items(now).count(), WITHDRAWN_MAX);
@@ -171,9 +171,9 @@ fn of_too_many_those_that_machines_hold_for_longest_are_withdrawn() {
 }
 
 proptest! {
-    /// No room is exceeded, and every item that fits into it at all has its turn.
+    /// The options never exceed `room`, and every item that fits into `room` has its turn.
     #[test]
-    fn what_does_not_fit_takes_turns(count in 0..WITHDRAWN_MAX as u32, room in 0..ADVERTISEMENT_MAX) {
+    fn items_that_do_not_fit_take_turns(count in 0..WITHDRAWN_MAX as u32, room in 0..ADVERTISEMENT_MAX) {
         let now = Instant::now();
         let options = WithdrawnOptions::after(&many(count), &settings(""), now);
         let mut seen = std::collections::BTreeSet::new();
