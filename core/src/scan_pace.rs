@@ -32,7 +32,7 @@ pub struct Paces {
 impl Default for Paces {
     fn default() -> Self {
         Self {
-            // Redis looks at a key in less than a microsecond: other clients do not notice a step.
+            // Redis looks at a key in less than a microsecond, so other clients do not notice a step of 16 keys.
             first: Pace { keys: 16, pause: Duration::from_micros(180) },
             later: Pace { keys: 1000, pause: Duration::from_millis(500) },
             rest: Duration::from_secs(600),

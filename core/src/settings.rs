@@ -382,6 +382,7 @@ fn anycast(text: &str, supernet: Ipv6Net) -> Result<AnycastNet, String> {
     Ok(anycast)
 }
 
+/// Checks the leaf's name: 1 to 63 printable ASCII characters without spaces.
 fn leaf_name(name: &str) -> Result<String, String> {
     let legal = !name.is_empty() && name.len() <= 63 && name.bytes().all(|b| b.is_ascii_graphic());
     if legal {

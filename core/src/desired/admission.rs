@@ -203,8 +203,10 @@ fn check_entry(
         return Err(rejection(Reason::Protected, message));
     }
     if let Some(field) = &entry.unknown {
-        let message =
-            format!("it has the field \"{}\": there are \"state\" and \"prefix\"", Printable(field));
+        let message = format!(
+            "it has the unknown field \"{}\": its fields are \"state\" and \"prefix\"",
+            Printable(field)
+        );
         return Err(rejection(Reason::InvalidField, message));
     }
     match entry.state.as_deref() {

@@ -50,7 +50,7 @@ pub struct PortEntry {
 }
 
 impl Document {
-    /// Parses a document.
+    /// Parses the body of a push.
     pub fn parse(text: &[u8]) -> Result<Self, DocumentError> {
         let NamedOnce(value) =
             serde_json::from_slice(text).map_err(|error| DocumentError::Shape(error.to_string()))?;
@@ -59,7 +59,10 @@ impl Document {
         };
         let ports = fields.remove("ports").ok_or_else(|| shape("it has no field \"ports\""))?;
         if let Some(other) = fields.keys().next() {
-            return Err(shape(format!("it has the field \"{}\": there is \"ports\"", Printable(other))));
+            return Err(shape(format!(
+                "it has the unknown field \"{}\": its only field is \"ports\"",
+                Printable(other)
+            )));
         }
         let Value::Object(ports) = ports else {
             return Err(shape("its field \"ports\" is not an object that names each port once"));

@@ -116,6 +116,7 @@ struct StateFileReader {
 }
 
 impl StateFileReader {
+    /// Reads one entry of `ports`. None: it was skipped.
     fn port(&mut self, name: &str, value: Value) -> Result<Option<(PortName, DesiredPort)>, DocumentError> {
         let at = format!("ports.{name}");
         let prefix = if value.is_string() && self.version == 0 {
@@ -129,6 +130,7 @@ impl StateFileReader {
         Ok(name.zip(prefix).map(|(name, prefix)| (name, DesiredPort { prefix })))
     }
 
+    /// Reads one entry of `old`. None: it was skipped.
     fn old(&mut self, name: &str, value: Value) -> Result<Option<(PortName, KeptOld)>, DocumentError> {
         let at = format!("old.{name}");
         let Some(old) = self.read::<KeptOld>(&at, value)? else { return Ok(None) };
@@ -136,7 +138,7 @@ impl StateFileReader {
         Ok(self.read(&at, Value::from(name))?.map(|name| (name, old)))
     }
 
-    /// One part of the file. None: it was skipped.
+    /// Reads the part of the file at the path `at`. None: it was skipped.
     fn read<T: DeserializeOwned>(&mut self, at: &str, value: Value) -> Result<Option<T>, DocumentError> {
         match serde_json::from_value(value) {
             Ok(value) => Ok(Some(value)),
@@ -144,10 +146,12 @@ impl StateFileReader {
         }
     }
 
+    /// Skips all these fields.
     fn skip_all(&mut self, at: &str, fields: &Map<String, Value>) -> Result<(), DocumentError> {
         fields.keys().try_for_each(|field| self.skip(&format!("{at}{field}"), "unknown field"))
     }
 
+    /// Skips the part at the path `at`. An error if no later version wrote the file.
     fn skip(&mut self, at: &str, reason: &str) -> Result<(), DocumentError> {
         let at = Printable(at).to_string();
         if self.version <= VERSION {
@@ -157,6 +161,7 @@ impl StateFileReader {
         Ok(())
     }
 
+    /// The report on a later version's file. None for a file of this version or an earlier one.
     fn newer(&self) -> Option<String> {
         let version = self.version;
         let named = self.skipped.iter().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");

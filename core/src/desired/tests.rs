@@ -101,7 +101,7 @@ fn a_faulty_entry_rejects_only_its_port_and_says_what_is_wrong() {
         (r#""Ethernet0": {"state": null}"#, r#"Ethernet0 is rejected: InvalidState: its "state" is missing"#),
         (
             r#""Ethernet0": {"state": "boot", "vlan": []}"#,
-            r#"Ethernet0 is rejected: InvalidField: it has the field "vlan""#,
+            r#"Ethernet0 is rejected: InvalidField: it has the unknown field "vlan""#,
         ),
         (
             r#""Ethernet0": {"state": "boot", "prefix": "2001:db8::/63"}"#,
@@ -200,7 +200,7 @@ fn a_malformed_document_is_refused_as_a_whole() {
         ("[]", "it is not an object such as"),
         ("{}", "it has no field"),
         (r#"{"ports": []}"#, "its field \"ports\" is not an object"),
-        (r#"{"ports": {}, "x": 1}"#, "it has the field \"x\""),
+        (r#"{"ports": {}, "x": 1}"#, "it has the unknown field \"x\""),
         (r#"{"ports": {"Ethernet0": []}}"#, "the entry of \"Ethernet0\" is not an object"),
         (r#"{"ports": {"Ethernet0": {"state": 1}}}"#, "the field \"state\" of \"Ethernet0\" is not a text"),
         (r#"{"ports": {}, "ports": {}}"#, "\"ports\" stands twice"),

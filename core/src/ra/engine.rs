@@ -215,6 +215,7 @@ impl Engine {
         }
     }
 
+    /// Records that a multicast advertisement is sent at `now`.
     fn count_multicast(&mut self, now: Instant) {
         self.last_multicast = Some(now);
         self.turn = self.turn.wrapping_add(1);
