@@ -30,7 +30,7 @@ fn serve(file: &str, devices: &[&str]) {
     let settings = Settings::parse(&std::fs::read_to_string(file).unwrap()).unwrap().relay;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let shared = Arc::new(ServiceState::new(&settings, &Arc::default()).unwrap());
+        let shared = Arc::new(ServiceState::new(&settings, &Arc::default(), &Arc::default()).unwrap());
         let mut lifecycles = Vec::new();
         for device in devices {
             let lifecycle = port::lifecycle(device, "2001:db8:b007::/64");

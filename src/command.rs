@@ -11,6 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::{self, Api};
+use crate::attempts::file::AttemptsFile;
+use crate::attempts::task::AttemptInputs;
+use crate::attempts::{self, Recorder};
 use crate::cli::{Cli, Command, VERSION};
 use crate::keeper::Keeper;
 use crate::kernel::links;
@@ -94,6 +97,8 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
     let (unrouted_out, unrouted) = watch::channel(Default::default());
 
     let metrics = Arc::new(Metrics::default());
+    let attempts_file = AttemptsFile::new(&config.state_directory);
+    let attempts = Arc::new(Recorder::new(attempts_file.restore()));
     let keeper = Arc::new(Keeper::new(store, Arc::clone(&metrics)));
     let api = Api {
         boot: config.boot.clone(),
@@ -118,12 +123,18 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
     let scraping = metrics_server(config.metrics, Arc::clone(&metrics))?;
     let (stop_out, stop) = watch::channel(false);
     let (roles_out, roles) = watch::channel(PortRoles::default());
+    let attempt_inputs = AttemptInputs { roles: roles.clone(), links: links.clone() };
     let role_inputs = RoleInputs { desired, links, unrouted };
     let mut inherited = Inherited::receive();
     let relay_sockets = port_services::take_inherited(&mut inherited, &relay::task::sockets(&config.relay));
     // The last process may have had other settings, or other services.
     inherited.retain(|_| false);
-    let relay_inputs = relay::task::RelayInputs { roles: roles.clone(), stop, inherited: relay_sockets };
+    let relay_inputs = relay::task::RelayInputs {
+        roles: roles.clone(),
+        stop,
+        inherited: relay_sockets,
+        attempts: Arc::clone(&attempts),
+    };
     let mut relay = relay_thread(&config, &metrics, relay_inputs)?;
     let stopping = async {
         tokio::select! {
@@ -146,9 +157,10 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
         () = port_services::publish_roles(&config.boot.vrf, role_inputs, roles_out) => {
             Err("the ports' roles are no longer published".into())
         }
-        () = ra::thread::run(Arc::clone(&config), withdrawn, roles, ra_out) => {
+        () = ra::thread::run(Arc::clone(&config), withdrawn, Arc::clone(&attempts), roles, ra_out) => {
             Err("the Router Advertisement thread ended".into())
         }
+        never = attempts::task::run(Arc::clone(&attempts), attempts_file, attempt_inputs) => match never {},
         never = scraping => match never {},
         never = keeper.run(desired_now) => match never {},
         never = api::run(socket, Arc::new(api)) => match never {},

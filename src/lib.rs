@@ -25,6 +25,7 @@
 
 mod accept;
 mod api;
+mod attempts;
 mod check;
 mod cli;
 mod command;
@@ -50,6 +51,7 @@ pub use command::main;
 /// What the tests in `tests/` and the benches drive without the binary. Everything else is private, so that the compiler
 /// tells of code that nobody uses.
 pub mod internals {
+    pub use crate::attempts::Recorder;
     pub use crate::db::{Db, Paces};
     pub use crate::guarded::Guarded;
     pub use crate::kernel::{links, neighbours, routes};

@@ -137,9 +137,6 @@ pub trait PortService: 'static {
     /// Starts the service on a port. Called again, after `stop`, when the port's device or prefix has changed.
     fn start(&self, port: &PortName, serving: &Serving) -> Self::Port;
 
-    /// Updates a served port when something else may have changed, for example its number of carriers.
-    fn update(&self, port: &mut Self::Port, serving: &Serving);
-
     /// Stops the service on a port. The caller closes its sockets.
     fn stop(&self, port: &Self::Port, reason: StopReason);
 
@@ -194,14 +191,11 @@ impl<S: PortService> PortServices<S> {
         self.ports.values().map(|running| &running.port)
     }
 
-    /// Starts, updates and stops the service port by port. Needs a runtime.
+    /// Starts and stops the service port by port. Needs a runtime.
     pub fn apply(&mut self, roles: &PortRoles) {
         let Self { service, sockets, inherited, ports } = self;
         ports.retain(|name, running| match roles.roles.get(name) {
-            Some(PortRole::Serve(serving)) if running.is_for(serving) => {
-                service.update(&mut running.port, serving);
-                true
-            }
+            Some(PortRole::Serve(serving)) if running.is_for(serving) => true,
             _ => {
                 let is_desired = roles.desired.contains_key(name);
                 service.stop(

@@ -47,12 +47,12 @@ impl StateFile {
     /// The document of the run before; none if there is no file.
     pub fn restore(&self) -> Result<Option<KeptDocument>, StateFileError> {
         let path = self.path();
-        match fs::read_to_string(&path) {
-            Ok(text) => {
+        match read(&path) {
+            Ok(Some(text)) => {
                 let kept = Desired::from_kept(&text, now());
                 kept.map(Some).map_err(|source| StateFileError::Damaged { path, source })
             }
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Ok(None) => Ok(None),
             Err(source) => Err(StateFileError::Io { path, source }),
         }
     }
@@ -66,6 +66,15 @@ impl StateFile {
 
     fn path(&self) -> PathBuf {
         self.directory.join("desired.json")
+    }
+}
+
+/// The text of a file; none if there is no such file.
+pub fn read(path: &Path) -> io::Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -294,6 +294,8 @@ fn links(case: &ObservedCase) -> Links {
         mac: Mac([0x52, 0x54, 0, 0, 0, 1]),
         mtu: 9100,
         up: true,
+        admin_up: true,
+        carrier: true,
         carriers: 1,
         vrf: case.vrf.clone(),
         link_local: Some("fe80::5054:ff:fe00:1".parse().unwrap()),

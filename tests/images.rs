@@ -108,7 +108,7 @@ fn relay(keys: &str, cache: &str, metrics: Arc<Metrics>, ports: Vec<(String, Str
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let shared = Arc::new(ServiceState::new(&settings, &metrics).unwrap());
+            let shared = Arc::new(ServiceState::new(&settings, &metrics, &Arc::default()).unwrap());
             let serve = async |(port, prefix): (String, String)| {
                 let lifecycle = port::lifecycle(&port, &prefix);
                 port::serve(port::relay_port(&shared, lifecycle.subscribe()), 80, false).await

@@ -14,6 +14,7 @@ use imports::{Imports, Module};
 
 /// Modules that join pure logic with edges. Edges must not know them.
 const TASKS: &[&str] = &[
+    "attempts::task",
     "check",
     "port_services",
     "preview",
@@ -115,7 +116,7 @@ fn each_edges_library_has_one_home() {
         ("rustls::", "tls.rs server_name.rs service_state.rs connection.rs origin.rs connect.rs"),
         ("sd_notify::", "systemd.rs"),
         ("std::fs", "state_file.rs memory.rs api.rs command.rs endpoint.rs preview.rs tls.rs"),
-        ("use nix::", "socket.rs poller.rs process_limits.rs netlink.rs peer.rs routes.rs"),
+        ("use nix::", "socket.rs poller.rs process_limits.rs netlink.rs peer.rs routes.rs clock.rs"),
     ];
     for path in all_files() {
         let name = path.file_name().unwrap().to_str().unwrap();

@@ -86,7 +86,7 @@ impl Port {
         let (links, links_in) = watch::channel(links(cable.link()));
         let (states_out, states) = watch::channel(RaStates::new());
         let roles = roles(&config, desired_in, links_in);
-        let task = tokio::spawn(thread::run(config, Arc::new(withdrawn), roles, states_out));
+        let task = tokio::spawn(thread::run(config, Arc::new(withdrawn), Arc::default(), roles, states_out));
         Self { cable, desired, links, states, task }
     }
 

@@ -42,13 +42,14 @@ fn a_script_comes_through_with_the_ports_claim() {
     assert!(answer.contains("Content-Length: 7") && !answer.contains("secret"), "{answer}");
     let request = server.asked();
     assert!(request.starts_with("get /boot.ipxe?mac=1 http/1.1\r\n"), "{request}");
+    let session = request.lines().find_map(|line| line.strip_prefix("leafboot-session: ")).unwrap();
+    assert!(session.len() == 32 && session.bytes().all(|digit| digit.is_ascii_hexdigit()), "{session}");
     let link = relayed.cable.machine("ip", &["-br", "link", "show", "dev", "eth0"]);
     let mac = link.split_whitespace().nth(2).unwrap();
     for header in [
         "leafboot-leaf: leaf01",
         "leafboot-port: ethernet0",
         "leafboot-prefix: 2001:db8:b007::/64",
-        "leafboot-session: 0000000000000abc",
         &format!("leafboot-mac: {}", mac),
         "forwarded: for=\"[2001:db8:b007::7]\";proto=http",
     ] {

@@ -129,7 +129,7 @@ fn relays(settings: &str, ports: &[String], metrics: &Arc<Metrics>, log: Sender<
     let settings = Settings::parse(settings).unwrap_or_else(|e| panic!("{e}\n{settings}")).relay;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let shared = Arc::new(ServiceState::new(&settings, metrics).unwrap());
+        let shared = Arc::new(ServiceState::new(&settings, metrics, &Arc::default()).unwrap());
         let mut lifecycles = Vec::new();
         for name in ports {
             let lifecycle = port::lifecycle(name, "2001:db8:b007::/64");

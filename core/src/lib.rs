@@ -11,7 +11,7 @@
 //! | [`rows`], [`row_index`], [`scan_pace`] | SONiC's tables and keys; the keys to read, and the pace of the scans that find them |
 //! | [`observed`], [`uplinks`] | the state that SONiC's databases and the kernel show |
 //! | [`acl`], [`plan`], [`refused_writes`] | the boot ACL; the next writes to CONFIG_DB, and the reasons to wait |
-//! | [`port_role`], [`session`], [`status`] | the role of each port; boot sessions; the reported status |
+//! | [`port_role`], [`status`] | the role of each port; the reported status |
 //! | [`attempt`], [`probe`] | boot attempts and their stages; the requests that the leaf sends by itself |
 //! | [`nd`], [`ra`] | the wire format of neighbour discovery; Router Advertisements, and when they are sent |
 //! | [`rate_limit`], [`relay`] | the rate limiter; the relay's policy |
@@ -42,7 +42,6 @@ pub mod relay;
 pub mod row_index;
 pub mod rows;
 pub mod scan_pace;
-pub mod session;
 pub mod settings;
 pub mod status;
 pub mod uplinks;

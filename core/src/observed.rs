@@ -159,6 +159,10 @@ pub struct Link {
     pub mtu: u32,
     /// Administratively up and with a carrier.
     pub up: bool,
+    /// Administratively up.
+    pub admin_up: bool,
+    /// With a carrier. The kernel knows of none while the device is administratively down.
+    pub carrier: bool,
     /// How often the device has got a carrier. A loss of less than a second may show nowhere else (Linux
     /// `net/core/link_watch.c`).
     pub carriers: u32,

@@ -5,6 +5,7 @@
 //!
 //! Must never: talk to a database, or decide what to write to one.
 
+pub mod counters;
 pub mod tables;
 
 use std::borrow::Cow;

@@ -172,6 +172,8 @@ impl Kernel {
             mac: device.mac?,
             mtu: device.mtu,
             up: device.is_up && device.has_carrier,
+            admin_up: device.is_up,
+            carrier: device.has_carrier,
             carriers: device.carriers,
             vrf: device.controller.and_then(|index| Some(self.devices.get(&index)?.name.clone())),
             link_local: None,

@@ -10,12 +10,14 @@ use tracing::{trace, warn};
 
 use super::poller::Poller;
 use super::socket::{FRAME_MAX, RaSocket, is_down};
+use crate::attempts::PortRecorder;
+use leafboot_core::attempt::{Event, Limit};
 use leafboot_core::names::PortName;
 use leafboot_core::nd;
 use leafboot_core::nd::frame::Envelope;
 use leafboot_core::nd::message::{self, Advertisement, ROUTER_ADVERTISEMENT};
 use leafboot_core::port_role::PortRole;
-use leafboot_core::ra::engine::Engine;
+use leafboot_core::ra::engine::{DueAdvertisement, Engine};
 use leafboot_core::ra::variables::RouterVariables;
 use leafboot_core::ra::withdrawn::WithdrawnOptions;
 
@@ -31,6 +33,7 @@ const DOWN_LOGGED: Duration = RETRY_MIN.saturating_mul(16);
 /// A port that has or had a role.
 pub struct RaPort {
     name: PortName,
+    attempts: Arc<PortRecorder>,
     /// Its key in the poller.
     key: usize,
     role: Option<PortRole>,
@@ -42,6 +45,8 @@ pub struct RaPort {
     retry_at: Option<Instant>,
     /// Nothing is received before this time: the machine is over its rate limit.
     throttled_until: Option<Instant>,
+    /// When the solicitation came that is not answered yet.
+    unanswered: Option<Instant>,
 }
 
 impl RaPort {
@@ -52,10 +57,12 @@ impl RaPort {
         variables: &RouterVariables,
         withdrawn: &Arc<WithdrawnOptions>,
         epoch: Instant,
+        attempts: Arc<PortRecorder>,
     ) -> Self {
         let engine = Engine::new(variables, withdrawn, epoch);
         Self {
             name,
+            attempts,
             key,
             role: None,
             engine,
@@ -63,6 +70,7 @@ impl RaPort {
             pause: RETRY_MIN,
             retry_at: None,
             throttled_until: None,
+            unanswered: None,
         }
     }
 
@@ -92,6 +100,7 @@ impl RaPort {
             return false;
         }
         self.role = role.cloned();
+        self.unanswered = None;
         self.engine.set_role(role, now);
         (self.pause, self.retry_at) = (RETRY_MIN, None);
         if self.socket.as_ref().map(RaSocket::ifindex) != self.ifindex() {
@@ -148,6 +157,11 @@ impl RaPort {
                 return Err(error);
             }
             self.pause = RETRY_MIN;
+            if matches!(send, DueAdvertisement::Current | DueAdvertisement::Answer(_))
+                && let Some(came) = self.unanswered.take()
+            {
+                self.attempts.record(&Event::SolicitationAnswered { us: micros(came) });
+            }
         }
         Ok(())
     }
@@ -179,6 +193,7 @@ impl RaPort {
                 }
                 Ok(Some(_)) => {
                     // The kernel drops what comes to a muted socket, and wakes nobody.
+                    self.attempts.record(&Event::RateLimited(Limit::Solicitations));
                     let until = now + self.engine.throttle_time();
                     self.throttled_until = Some(until);
                     if poller.mute(socket, self.key).is_err() {
@@ -210,7 +225,11 @@ impl RaPort {
             return self.log_rogue(message, &envelope, now);
         }
         match message::check_solicitation(message, &envelope) {
-            Ok(()) => self.engine.solicited(from, now, fastrand::u32(..)),
+            Ok(()) => {
+                self.engine.solicited(from, now, fastrand::u32(..));
+                self.unanswered.get_or_insert(now);
+                self.attempts.record(&Event::Solicitation { from: from.address, mac: from.mac });
+            }
             Err(reason) => trace!(port = %self.name, from = %from.address, %reason, "message discarded"),
         }
     }
@@ -231,6 +250,11 @@ impl RaPort {
     }
 }
 
+/// The microseconds since a solicitation came.
+fn micros(came: Instant) -> u32 {
+    u32::try_from(came.elapsed().as_micros()).unwrap_or(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,7 +266,9 @@ mod tests {
                     boot_service = { origins = [\"http://a\"] }\ncache = { name = \"http://c\" }\n";
         let settings = Settings::parse(text).unwrap().ra;
         let now = Instant::now();
-        let mut port = RaPort::new("Ethernet0".parse().unwrap(), 0, &settings, &Arc::default(), now);
+        let name: PortName = "Ethernet0".parse().unwrap();
+        let attempts = crate::attempts::Recorder::default().port(&name);
+        let mut port = RaPort::new(name, 0, &settings, &Arc::default(), now, attempts);
         port.throttled_until = Some(now + RETRY_MIN / 2);
         assert_eq!(port.deadline(), port.throttled_until);
         // `send_due` does nothing before, so the thread would spin on an earlier deadline.

@@ -17,6 +17,7 @@ use tracing::{debug, error, info};
 use super::poller::{Poller, Waker};
 use super::port::RaPort;
 use super::socket::FRAME_MAX;
+use crate::attempts::Recorder;
 use crate::port_services::PortRoles;
 use leafboot_core::names::PortName;
 use leafboot_core::port_role::{PortRole, RaState, RaStates};
@@ -33,10 +34,11 @@ type Roles = BTreeMap<PortName, PortRole>;
 pub async fn run(
     settings: Arc<Settings>,
     withdrawn: Arc<WithdrawnOptions>,
+    attempts: Arc<Recorder>,
     mut roles: watch::Receiver<PortRoles>,
     states: watch::Sender<RaStates>,
 ) {
-    let (thread, mut ended) = match Thread::start(settings, withdrawn, states) {
+    let (thread, mut ended) = match Thread::start(settings, withdrawn, attempts, states) {
         Ok(started) => started,
         Err(error) => return error!(%error, "cannot start the Router Advertisement thread"),
     };
@@ -61,6 +63,7 @@ impl Thread {
     fn start(
         settings: Arc<Settings>,
         withdrawn: Arc<WithdrawnOptions>,
+        attempts: Arc<Recorder>,
         states: watch::Sender<RaStates>,
     ) -> io::Result<(Self, oneshot::Receiver<()>)> {
         let poller = Poller::new()?;
@@ -69,7 +72,7 @@ impl Thread {
         let (ended_out, ended) = oneshot::channel();
         thread::Builder::new().name("advertisements".to_owned()).spawn(move || {
             let _ended = ended_out;
-            let ports = Ports::new(settings, withdrawn, poller);
+            let ports = Ports::new(settings, withdrawn, attempts, poller);
             if let Err(error) = ports.run(&roles, &states) {
                 error!(%error, "cannot wait for Router Solicitations");
             }
@@ -93,6 +96,7 @@ impl Drop for Thread {
 struct Ports {
     settings: Arc<Settings>,
     withdrawn: Arc<WithdrawnOptions>,
+    attempts: Arc<Recorder>,
     /// All ports' engines count their slots from here.
     epoch: Instant,
     /// Every port that has ever had a role; its key is its index.
@@ -105,10 +109,16 @@ struct Ports {
 }
 
 impl Ports {
-    fn new(settings: Arc<Settings>, withdrawn: Arc<WithdrawnOptions>, poller: Poller) -> Self {
+    fn new(
+        settings: Arc<Settings>,
+        withdrawn: Arc<WithdrawnOptions>,
+        attempts: Arc<Recorder>,
+        poller: Poller,
+    ) -> Self {
         Self {
             settings,
             withdrawn,
+            attempts,
             epoch: Instant::now(),
             ports: Vec::new(),
             keys: BTreeMap::new(),
@@ -148,12 +158,14 @@ impl Ports {
         let now = Instant::now();
         for name in roles.keys().filter(|name| !self.keys.contains_key(*name)).cloned().collect::<Vec<_>>() {
             self.keys.insert(name.clone(), self.ports.len());
+            let attempts = self.attempts.port(&name);
             self.ports.push(RaPort::new(
                 name,
                 self.ports.len(),
                 &self.settings.ra,
                 &self.withdrawn,
                 self.epoch,
+                attempts,
             ));
         }
         let mut changed = Vec::new();

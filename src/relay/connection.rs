@@ -9,6 +9,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use leafboot_core::attempt::{Event, Text};
 use leafboot_core::printable::Printable;
 use leafboot_core::relay::forwarded::Machine;
 use leafboot_core::relay::port_limits::Work;
@@ -82,6 +83,7 @@ where
         Err(error) => {
             let (name, reason) = (&port.name, Printable(&error.to_string()).to_string());
             port.state.metrics.handshake_failed(name.as_str(), error.class());
+            port.attempts.record(&Event::HandshakeFailed(Text::new(&reason)));
             if port.log.has_room() {
                 warn!(port = %name, from = %machine.address, reason, "a machine's TLS handshake failed");
             }

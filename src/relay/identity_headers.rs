@@ -1,7 +1,7 @@
 //! The headers that say where a machine's requests come in, and from whom. They are kept for a moment: a machine that
 //! boots asks for several things in a row, and its Ethernet address takes a question to the kernel.
 //!
-//! Must never: give headers of one machine to another, or of one boot session to the next.
+//! Must never: give headers of one machine to another, or of one boot attempt to the next.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ struct Made {
 }
 
 impl IdentityHeaders {
-    /// The headers for a request of `machine` in this session. `mac` asks the kernel for the machine's Ethernet address.
+    /// The headers for a request of `machine` in this attempt. `mac` asks the kernel for the machine's Ethernet address.
     pub fn get(
         &mut self,
         identity: &Arc<IngressIdentity>,
@@ -52,7 +52,7 @@ impl IdentityHeaders {
 impl Made {
     fn holds(&self, identity: &Arc<IngressIdentity>, machine: Machine, now: Instant) -> bool {
         let age = now.saturating_duration_since(self.at);
-        Arc::ptr_eq(&self.identity, identity) && self.machine == machine && age < AGE_MAX
+        self.identity == *identity && self.machine == machine && age < AGE_MAX
     }
 }
 
@@ -63,18 +63,18 @@ fn parsed((name, value): Header) -> Option<(HeaderName, HeaderValue)> {
 
 #[cfg(test)]
 mod tests {
-    use leafboot_core::session::Session;
+    use leafboot_core::attempt::AttemptId;
 
     use super::*;
 
     #[test]
-    fn headers_are_kept_for_one_machine_in_one_session_for_a_moment() {
-        let identity = |session| {
+    fn headers_are_kept_for_one_machine_in_one_attempt_for_a_moment() {
+        let identity = |random| {
             Arc::new(IngressIdentity {
                 leaf: "leaf01".to_owned(),
                 port: "Ethernet0".parse().unwrap(),
                 prefix: "2001:db8:b007::/64".parse().unwrap(),
-                session: Session::begin(1, session).id(),
+                attempt: AttemptId::new(random),
             })
         };
         let machine = |address: &str| Machine { address: address.parse().unwrap(), tls: false };
@@ -99,6 +99,6 @@ mod tests {
         assert!(is_asked(&first, machine("2001:db8:b007::8"), now), "another machine");
         assert!(is_asked(&first, one, now));
         assert!(is_asked(&first, Machine { tls: true, ..one }, now), "another scheme");
-        assert!(is_asked(&identity(2), one, now), "another session");
+        assert!(is_asked(&identity(2), one, now), "another attempt");
     }
 }

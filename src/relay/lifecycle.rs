@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use leafboot_core::relay::identity::IngressIdentity;
-use leafboot_core::session::SessionId;
 
 /// The stage of a port's service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +24,7 @@ pub enum Stage {
 /// What a port's connections follow.
 #[derive(Debug, Clone)]
 pub struct Lifecycle {
-    /// Where requests come in.
+    /// Where requests come in. Its attempt is that of the port's start.
     pub identity: Arc<IngressIdentity>,
     /// How far the port's service is.
     pub stage: Stage,
@@ -40,10 +39,5 @@ impl Lifecycle {
     /// Whether the port's connections must end.
     pub fn must_end(&self) -> bool {
         matches!(self.stage, Stage::Stopping | Stage::Interrupted | Stage::Released)
-    }
-
-    /// Begins another boot session.
-    pub fn begin_session(&mut self, session: SessionId) {
-        self.identity = Arc::new(IngressIdentity { session, ..IngressIdentity::clone(&self.identity) });
     }
 }

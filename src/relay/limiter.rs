@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use leafboot_core::attempt::{Event, Limit};
 use leafboot_core::names::PortName;
 use leafboot_core::relay::port_limits::{Account, Mute, Work};
 use leafboot_core::settings::RelaySettings;
@@ -18,6 +19,7 @@ use tracing::{debug, warn};
 
 use super::lifecycle::Lifecycle;
 use super::stream::{Filter, Filtered};
+use crate::attempts::PortRecorder;
 use crate::guarded::Guarded;
 use crate::metrics::{Metrics, Seconds};
 
@@ -27,6 +29,7 @@ pub struct PortLimiter {
     lifecycle: watch::Receiver<Lifecycle>,
     /// None: the port has no limit.
     account: Option<Guarded<Account>>,
+    attempts: Arc<PortRecorder>,
     /// Counts how long its work was delayed.
     rate_limited: Seconds,
     /// Counts how long it was muted.
@@ -35,12 +38,18 @@ pub struct PortLimiter {
 
 impl PortLimiter {
     /// The limiter of the port that `lifecycle` is about, with the settings' limit.
-    pub fn new(settings: &RelaySettings, metrics: &Metrics, lifecycle: watch::Receiver<Lifecycle>) -> Self {
+    pub fn new(
+        settings: &RelaySettings,
+        metrics: &Metrics,
+        attempts: &Arc<PortRecorder>,
+        lifecycle: watch::Receiver<Lifecycle>,
+    ) -> Self {
         let port = lifecycle.borrow().identity.port.clone();
         Self {
             account: settings.requests.map(Account::new).map(Guarded::new),
             rate_limited: metrics.rate_limited(port.as_str()),
             muted: metrics.muted(port.as_str()),
+            attempts: Arc::clone(attempts),
             lifecycle,
             port,
         }
@@ -78,6 +87,7 @@ impl PortLimiter {
     fn report(&self, mute: Mute) {
         let (port, seconds) = (&self.port, mute.time.as_secs());
         self.muted.inc_by(mute.time.as_secs_f64());
+        self.attempts.record(&Event::RateLimited(Limit::Requests));
         if mute.is_first {
             warn!(%port, seconds, "port is muted: its machines keep exceeding relay.requests");
         } else {
@@ -128,8 +138,9 @@ impl Filter for ChargedReads {
 mod tests {
     use std::time::Duration;
 
+    use crate::attempts::Recorder;
+    use leafboot_core::attempt::AttemptId;
     use leafboot_core::relay::identity::IngressIdentity;
-    use leafboot_core::session::Session;
     use leafboot_core::settings::Settings;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
     use tokio::time::timeout;
@@ -146,10 +157,11 @@ mod tests {
             leaf: "leaf01".to_owned(),
             port: "Ethernet0".parse().unwrap(),
             prefix: "2001:db8:b007::/64".parse().unwrap(),
-            session: Session::begin(1, 1).id(),
+            attempt: AttemptId::new(1),
         }));
         let settings = Settings::parse(&text).unwrap().relay;
-        let limiter = PortLimiter::new(&settings, &Metrics::default(), lifecycle.subscribe());
+        let attempts = Recorder::default().port(&"Ethernet0".parse().unwrap());
+        let limiter = PortLimiter::new(&settings, &Metrics::default(), &attempts, lifecycle.subscribe());
         (Arc::new(limiter), lifecycle)
     }
 

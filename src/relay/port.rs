@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::header::HeaderMap;
-use leafboot_core::names::PortName;
+use leafboot_core::names::{Mac, PortName};
 use leafboot_core::relay::forwarded::Machine;
 use leafboot_core::relay::identity::IngressIdentity;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -17,6 +17,7 @@ use super::lifecycle::Lifecycle;
 use super::limiter::PortLimiter;
 use super::port_log::PortLog;
 use super::service_state::ServiceState;
+use crate::attempts::PortRecorder;
 use crate::guarded::Guarded;
 use crate::kernel::neighbours;
 use crate::metrics::{Counter, Gauge, OneMore, Requests};
@@ -35,6 +36,8 @@ pub struct RelayPort {
     pub limiter: Arc<PortLimiter>,
     /// Its share of the log.
     pub log: PortLog,
+    /// Records what its machines do.
+    pub attempts: Arc<PortRecorder>,
     /// Count its requests, the bytes that are sent, and the machines that are disconnected for reading too slowly.
     pub requests: Requests,
     pub(super) sent: Counter,
@@ -50,9 +53,12 @@ impl RelayPort {
     pub fn new(state: &Arc<ServiceState>, ifindex: u32, lifecycle: watch::Receiver<Lifecycle>) -> Self {
         let name = lifecycle.borrow().identity.port.clone();
         let (metrics, port) = (&state.metrics, name.as_str());
+        let attempts = state.attempts.port(&name);
+        attempts.enter_boot();
         let log = PortLog::new(name.clone(), metrics.log_lines_left_out(port));
         Self {
-            limiter: Arc::new(PortLimiter::new(&state.settings, metrics, lifecycle.clone())),
+            limiter: Arc::new(PortLimiter::new(&state.settings, metrics, &attempts, lifecycle.clone())),
+            attempts,
             lifecycle,
             images: state.images.as_ref().map(|images| images.for_port(&name, &log)),
             log,
@@ -78,6 +84,11 @@ impl RelayPort {
         (OneMore::of(&self.connections), self.state.connections.subscribe())
     }
 
+    /// The machine's Ethernet address, as the kernel has it.
+    pub fn mac(&self, machine: Machine) -> Option<Mac> {
+        neighbours::mac(self.ifindex, machine.address)
+    }
+
     /// The headers that say where a request of `machine` comes in, and from whom.
     pub fn identity_headers(
         &self,
@@ -85,7 +96,7 @@ impl RelayPort {
         machine: Machine,
         now: Instant,
     ) -> HeaderMap {
-        let mac = || neighbours::mac(self.ifindex, machine.address);
+        let mac = || self.mac(machine);
         self.identity_headers.with(|headers| headers.get(identity, machine, now, mac))
     }
 }

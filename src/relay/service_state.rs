@@ -14,6 +14,7 @@ use tokio_rustls::rustls::ServerConfig;
 use super::cache::Images;
 use super::tls::{self, Reloaded, TlsError};
 use super::upstream::{Buffers, Options, Upstream};
+use crate::attempts::Recorder;
 use crate::guarded::Guarded;
 use crate::metrics::Metrics;
 
@@ -29,6 +30,8 @@ pub struct ServiceState {
     pub images: Option<Images>,
     /// Counts everything.
     pub metrics: Arc<Metrics>,
+    /// Records what machines do.
+    pub attempts: Arc<Recorder>,
     /// The certificate of the TLS listeners; none: there are none.
     pub tls: Option<Reloaded<ServerConfig>>,
     /// The last good scripts. None: they are not stored.
@@ -43,7 +46,11 @@ pub struct ServiceState {
 
 impl ServiceState {
     /// Everything that the settings name. Connects to nothing yet. Needs a runtime.
-    pub fn new(settings: &RelaySettings, metrics: &Arc<Metrics>) -> Result<Self, TlsError> {
+    pub fn new(
+        settings: &RelaySettings,
+        metrics: &Arc<Metrics>,
+        attempts: &Arc<Recorder>,
+    ) -> Result<Self, TlsError> {
         let upstream = |name, is_ejected_by_status, settings: &relay::UpstreamSettings| {
             let options = Options { name, buffers: Buffers::MANY, host: None, is_ejected_by_status };
             Upstream::new(options, settings, metrics)
@@ -55,6 +62,7 @@ impl ServiceState {
             images: is_proxied.then(|| Images::new(&settings.cache, metrics)).transpose()?,
             tls: settings.tls.as_ref().map(|tls| tls::server(&tls.identity)).transpose()?,
             metrics: Arc::clone(metrics),
+            attempts: Arc::clone(attempts),
             settings: settings.clone(),
             started: Instant::now(),
             scripts: settings.stale_if_error.map(|age_max| Guarded::new(StaleScripts::new(age_max))),

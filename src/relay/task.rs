@@ -17,13 +17,14 @@ use super::listener;
 use super::port::RelayPort;
 use super::service_state::ServiceState;
 use super::tls::TlsError;
+use crate::attempts::Recorder;
 use crate::metrics::Metrics;
 use crate::port_services::{PortRoles, PortService, PortServices, ServiceSocket, StopReason};
 use crate::systemd::Inherited;
+use leafboot_core::attempt::AttemptId;
 use leafboot_core::names::PortName;
 use leafboot_core::port_role::Serving;
 use leafboot_core::relay::identity::IngressIdentity;
-use leafboot_core::session::Session;
 use leafboot_core::settings::{RelaySettings, Settings};
 
 /// How long a process that must end waits for images that are being sent.
@@ -40,6 +41,8 @@ pub struct RelayInputs {
     pub stop: watch::Receiver<bool>,
     /// The sockets that the last process left.
     pub inherited: Inherited,
+    /// Records what machines do.
+    pub attempts: Arc<Recorder>,
 }
 
 /// The relay's sockets on each port.
@@ -55,8 +58,8 @@ pub async fn run(
     metrics: Arc<Metrics>,
     inputs: RelayInputs,
 ) -> Result<(), TlsError> {
-    let RelayInputs { mut roles, mut stop, inherited } = inputs;
-    let state = Arc::new(ServiceState::new(&settings.relay, &metrics)?);
+    let RelayInputs { mut roles, mut stop, inherited, attempts } = inputs;
+    let state = Arc::new(ServiceState::new(&settings.relay, &metrics, &attempts)?);
     let service = RelayService { leaf: settings.leaf.clone(), state: Arc::clone(&state) };
     let mut services = PortServices::new(service, inherited);
     // Until when images may still be sent; none: the process need not end.
@@ -99,7 +102,6 @@ struct RelayService {
 /// The relay on one port.
 #[derive(Clone)]
 struct RelayOnPort {
-    session: Session,
     lifecycle: watch::Sender<Lifecycle>,
     port: Arc<RelayPort>,
 }
@@ -118,24 +120,15 @@ impl PortService for RelayService {
     }
 
     fn start(&self, port: &PortName, serving: &Serving) -> RelayOnPort {
-        let session = Session::begin(serving.carriers, fastrand::u64(..));
         let identity = IngressIdentity {
             leaf: self.leaf.clone(),
             port: port.clone(),
             prefix: serving.prefix,
-            session: session.id(),
+            attempt: AttemptId::new(fastrand::u128(..)),
         };
         let lifecycle = watch::Sender::new(Lifecycle::begin(identity));
         let port = Arc::new(RelayPort::new(&self.state, serving.ifindex, lifecycle.subscribe()));
-        RelayOnPort { session, lifecycle, port }
-    }
-
-    /// Begins another session if the carrier has returned: there may be another machine on the port.
-    fn update(&self, port: &mut RelayOnPort, serving: &Serving) {
-        if port.session.update(serving.carriers, fastrand::u64(..)) {
-            let session = port.session.id();
-            port.lifecycle.send_modify(|lifecycle| lifecycle.begin_session(session));
-        }
+        RelayOnPort { lifecycle, port }
     }
 
     fn stop(&self, port: &RelayOnPort, reason: StopReason) {

@@ -252,6 +252,8 @@ fn seen_as(link: &kernel::Link) -> Link {
         mac: Mac([2, 0, 0, 0, 0, 1]),
         mtu: 9100,
         up: true,
+        admin_up: true,
+        carrier: true,
         carriers: 0,
         vrf: link.master.clone(),
         link_local: Some("fe80::1".parse().unwrap()),

@@ -161,7 +161,7 @@ fn run(
     let _log = tracing::subscriber::set_default(subscriber);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let shared = Arc::new(ServiceState::new(&settings, metrics).unwrap());
+        let shared = Arc::new(ServiceState::new(&settings, metrics, &Arc::default()).unwrap());
         let IngressIdentity { port, prefix, .. } = IngressIdentity::clone(&lifecycle.borrow().identity);
         if let Some(scripts) = &shared.scripts {
             scripts.with(|scripts| scripts.set_ports([(&port, &prefix)]));

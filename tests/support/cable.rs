@@ -99,6 +99,8 @@ impl Cable {
             mac: Mac(mac.try_into().unwrap()),
             mtu: u32::try_from(link[0]["mtu"].as_u64().unwrap()).unwrap(),
             up: true,
+            admin_up: true,
+            carrier: true,
             carriers: 1,
             vrf: Some("Vrfboot".to_owned()),
             link_local: Some(link_local["local"].as_str().unwrap().parse().unwrap()),

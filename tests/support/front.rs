@@ -44,7 +44,8 @@ pub fn relays_on(
             let mut lifecycles = Vec::new();
             for (port, tcp_port, settings) in relays {
                 let settings = Settings::parse(&settings).unwrap().relay;
-                let shared = Arc::new(ServiceState::new(&settings, &Arc::default()).unwrap());
+                let shared =
+                    Arc::new(ServiceState::new(&settings, &Arc::default(), &Arc::default()).unwrap());
                 let lifecycle = lifecycle(port, "2001:db8:b007::/64");
                 let service = relay_port(&shared, lifecycle.subscribe());
                 lifecycles.push(lifecycle);

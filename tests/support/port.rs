@@ -7,8 +7,8 @@ use leafboot::internals::RelayPort;
 use leafboot::internals::ServiceState;
 use leafboot::internals::relay::lifecycle::Lifecycle;
 use leafboot::internals::relay::listener;
+use leafboot_core::attempt::AttemptId;
 use leafboot_core::relay::identity::IngressIdentity;
-use leafboot_core::session::Session;
 use tokio::sync::watch;
 
 /// A port of `leaf01` that begins to serve.
@@ -17,7 +17,7 @@ pub fn lifecycle(port: &str, prefix: &str) -> watch::Sender<Lifecycle> {
         leaf: "leaf01".to_owned(),
         port: port.parse().unwrap(),
         prefix: prefix.parse().unwrap(),
-        session: Session::begin(1, 0xabc).id(),
+        attempt: AttemptId::new(1),
     };
     watch::Sender::new(Lifecycle::begin(identity))
 }

@@ -164,6 +164,8 @@ pub fn links(observed: &Observed) -> Links {
         mac: Mac([2, 0, 0, 0, 0, 1]),
         mtu: 9100,
         up: false,
+        admin_up: false,
+        carrier: false,
         carriers: 1,
         vrf: port.bound.clone(),
         link_local: None,

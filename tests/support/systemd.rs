@@ -51,7 +51,8 @@ pub fn relay_process() {
         let mut left = Inherited::receive();
         let inherited = port_services::take_inherited(&mut left, &task::sockets(&config.relay));
         left.retain(|_| false);
-        let inputs = RelayInputs { roles: roles(&config, desired, links), stop, inherited };
+        let roles = roles(&config, desired, links);
+        let inputs = RelayInputs { roles, stop, inherited, attempts: Default::default() };
         tokio::select! {
             end = task::run(config, Arc::default(), inputs) => end.unwrap(),
             () = in_boot_vrf(links_out) => {}

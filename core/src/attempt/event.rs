@@ -29,8 +29,11 @@ pub enum Event {
         from: Ipv6Addr,
         /// The frame's source.
         mac: Mac,
-        /// After how many microseconds it was answered; none: it was not, or not alone.
-        answered_us: Option<u32>,
+    },
+    /// The last solicitations were answered, the first of them after so many microseconds.
+    SolicitationAnswered {
+        /// Microseconds.
+        us: u32,
     },
     /// The machine has used an address.
     Address {

@@ -79,6 +79,16 @@ impl PortHistory {
         self.limited
     }
 
+    /// Whether the attempt that goes on has an address of its machine.
+    pub fn knows_address(&self) -> bool {
+        self.has_reached(|stage| stage == Stage::Address)
+    }
+
+    /// Whether a carrier's state would change nothing.
+    pub fn knows_link(&self, carrier: bool, carriers: u32) -> bool {
+        self.carriers == Some(carriers) && carrier == self.current().is_some()
+    }
+
     /// Ends the attempt that goes on.
     pub fn end(&mut self, end: AttemptEnd, at: Moment) {
         if let Some(attempt) = self.attempts.back_mut().filter(|attempt| attempt.is_open()) {
@@ -109,7 +119,7 @@ impl PortHistory {
         let mut changes = Changes::default();
         match event {
             Event::Link { carrier, carriers } => self.link(*carrier, *carriers, now, random, &mut changes),
-            Event::Solicitation { from, mac, answered_us } => {
+            Event::Solicitation { from, mac } => {
                 let solicitor = self.solicitor(from.is_unspecified());
                 if self.is_early(solicitor) {
                     self.begin_next(now, random, &mut changes);
@@ -119,9 +129,10 @@ impl PortHistory {
                     attempt.mac = Some(*mac);
                 }
                 let stage = if solicitor == Solicitor::Linux { Stage::Linux } else { Stage::Solicitation };
-                let detail = Detail::Solicitation { solicitor, answered_us: *answered_us };
+                let detail = Detail::Solicitation { solicitor, answered_us: None };
                 self.record(stage, detail, now, &mut changes);
             }
+            Event::SolicitationAnswered { us } => self.answered(*us),
             Event::Address { address, mac } => {
                 self.ensure_open(now, random, &mut changes);
                 if let Some(attempt) = self.attempts.back_mut() {
@@ -163,6 +174,17 @@ impl PortHistory {
         if carrier && self.current().is_none() {
             self.ensure_open(now, random, changes);
             self.record(Stage::Link, Detail::Link, now, changes);
+        }
+    }
+
+    /// Notes when the newest solicitation was answered.
+    fn answered(&mut self, us: u32) {
+        let records = self.attempts.back_mut().into_iter().flat_map(|attempt| &mut attempt.stages);
+        let solicitations = records.filter(|record| matches!(record.detail, Detail::Solicitation { .. }));
+        if let Some(newest) = solicitations.max_by_key(|record| record.last)
+            && let Detail::Solicitation { answered_us, .. } = &mut newest.detail
+        {
+            *answered_us = Some(us);
         }
     }
 

@@ -14,6 +14,8 @@ fn link() -> Link {
         mac: Mac([0x52, 0x54, 0, 0, 0, 1]),
         mtu: 9100,
         up: true,
+        admin_up: true,
+        carrier: true,
         carriers: 1,
         vrf: Some("Vrfboot".to_owned()),
         link_local: Some("fe80::5054:ff:fe00:1".parse().unwrap()),

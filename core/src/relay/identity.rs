@@ -2,8 +2,8 @@
 //!
 //! Must never: be made from anything that a machine sent.
 
+use crate::attempt::AttemptId;
 use crate::names::{BootPrefix, PortName};
-use crate::session::SessionId;
 
 /// Header with the leaf's name.
 pub const LEAF: &str = "leafboot-leaf";
@@ -11,7 +11,7 @@ pub const LEAF: &str = "leafboot-leaf";
 pub const PORT: &str = "leafboot-port";
 /// Header with the port's /64.
 pub const PREFIX: &str = "leafboot-prefix";
-/// Header with the boot session.
+/// Header with the boot attempt: 32 hexadecimal digits.
 pub const SESSION: &str = "leafboot-session";
 /// Header with the Ethernet address that the machine answers neighbour discovery with. Only the machine says so: it may lie.
 pub const MAC: &str = "leafboot-mac";
@@ -24,8 +24,8 @@ pub struct IngressIdentity {
     pub port: PortName,
     /// The port's /64.
     pub prefix: BootPrefix,
-    /// The boot session.
-    pub session: SessionId,
+    /// The boot attempt.
+    pub attempt: AttemptId,
 }
 
 /// A header's name, in lower case, and its value: printable ASCII.
@@ -38,7 +38,7 @@ impl IngressIdentity {
             (LEAF, self.leaf.clone()),
             (PORT, self.port.to_string()),
             (PREFIX, self.prefix.to_string()),
-            (SESSION, self.session.to_string()),
+            (SESSION, self.attempt.to_string()),
         ]
     }
 }
@@ -52,7 +52,7 @@ mod tests {
             leaf: "leaf01".to_owned(),
             port: "Ethernet0".parse().unwrap(),
             prefix: "2001:db8:b007::/64".parse().unwrap(),
-            session: crate::session::Session::begin(1, 0xabc).id(),
+            attempt: AttemptId::new(0xabd),
         }
     }
 
@@ -63,7 +63,7 @@ mod tests {
             (LEAF, "leaf01"),
             (PORT, "Ethernet0"),
             (PREFIX, "2001:db8:b007::/64"),
-            (SESSION, "0000000000000abc"),
+            (SESSION, "00000000000000000000000000000abd"),
         ] {
             assert!(headers.contains(&(name, value.to_owned())), "{name}: {value} in {headers:?}");
         }

@@ -59,6 +59,8 @@ pub struct RelaySettings {
     pub min_rate: Option<u64>,
     /// The time over which the rate is measured; more than 0.
     pub min_rate_window: Duration,
+    /// Whether leafboot sends probes while machines wait.
+    pub probes: bool,
     /// The paths that machines may request.
     pub routes: Routes,
     /// How old the last known good boot script may be that the relay serves while no boot service answers. None: it serves none.
@@ -136,6 +138,7 @@ pub(super) struct RawRelay {
     requests: Option<Spanned<u32>>,
     min_rate: Option<Spanned<String>>,
     min_rate_window: Option<Spanned<String>>,
+    probes: Option<bool>,
     #[serde(default)]
     routes: RawRoutes,
     #[serde(default)]
@@ -222,6 +225,7 @@ impl Checker<'_> {
             min_rate: self.rate("relay.min_rate", Some(or_default(raw.min_rate, DEFAULT_MIN_RATE)))?,
             min_rate_window: self
                 .min_rate_window(or_default(raw.min_rate_window, DEFAULT_MIN_RATE_WINDOW))?,
+            probes: raw.probes.unwrap_or(true),
             routes: self.routes(raw.routes)?,
             stale_if_error: self.time(
                 "relay.script.stale_if_error",

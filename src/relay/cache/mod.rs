@@ -23,6 +23,7 @@ use super::upstream::{Buffers, Options, Upstream, UpstreamError};
 use crate::guarded::Guarded;
 use crate::metrics::{Gauge, Metrics};
 use client::Client;
+use leafboot_core::attempt::UpstreamProblem;
 use leafboot_core::names::PortName;
 use leafboot_core::relay::shaper::LeafShaper;
 use leafboot_core::settings::relay;
@@ -83,12 +84,12 @@ pub enum ImageError {
 }
 
 impl ImageError {
-    /// Whether there was a response that cannot be used (502, RFC 9110 15.6.3), and not just none for now (503).
-    pub fn is_bad_answer(&self) -> bool {
+    /// The kind of problem, as an attempt records it.
+    pub fn problem(&self) -> UpstreamProblem {
         match self {
-            Self::Upstream(error) => error.is_bad_answer(),
-            Self::Unusable(_) | Self::NoLength => true,
-            Self::Transfer(_) => false,
+            Self::Upstream(error) => error.problem(),
+            Self::Unusable(_) | Self::NoLength => UpstreamProblem::Unusable,
+            Self::Transfer(_) => UpstreamProblem::BrokeOff,
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Must never: present a failure as a response of the partition cache.
 
+use leafboot_core::attempt::UpstreamProblem;
 use std::sync::Arc;
 
 use hyper::StatusCode;
@@ -32,7 +33,11 @@ impl Outcome {
     /// The outcome of a request that failed.
     pub fn failed(error: &UpstreamError) -> Self {
         let reason = error.to_string().into();
-        if error.is_bad_answer() { Self::Unusable(reason) } else { Self::Failed(reason) }
+        if error.problem() == UpstreamProblem::Unusable {
+            Self::Unusable(reason)
+        } else {
+            Self::Failed(reason)
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 //!
 //! Must never: keep a stream for a machine that has gone.
 
-use hyper::Response;
 use hyper::body::Incoming;
+use leafboot_core::attempt::UpstreamProblem;
 use leafboot_core::relay::kinds::{Kind, Refusal};
 
 use super::super::body::Body;
@@ -12,14 +12,14 @@ use super::super::monitored::Monitored;
 use super::super::peer::Presence;
 use super::super::upstream::Outgoing;
 use super::super::{responses, upload};
-use super::context::RequestContext;
+use super::context::{Answered, RequestContext};
 use super::forward::remove_hop_by_hop;
 
 /// Responds to a call.
-pub async fn respond(context: &RequestContext<'_>, incoming: Incoming) -> Response<Body> {
+pub async fn respond(context: &RequestContext<'_>, incoming: Incoming) -> Answered {
     let settings = &context.port.state.settings;
     let Some(api) = &context.port.state.api else {
-        return responses::refused(&settings.routes, Refusal::Path);
+        return Answered::refused(responses::refused(&settings.routes, Refusal::Path));
     };
     let most = usize::try_from(Kind::Api.policy().body_max).unwrap_or(usize::MAX);
     let (body, fault) =
@@ -29,15 +29,16 @@ pub async fn respond(context: &RequestContext<'_>, incoming: Incoming) -> Respon
         biased;
         answer = api.send(Outgoing::Once(context.upstream_request(Kind::Api, body)), None) => answer,
         () = presence.gone() => {
-            return responses::closing(context.unavailable(Kind::Api, "the machine has gone"));
+            let answered = context.unavailable(Kind::Api, UpstreamProblem::BrokeOff, "the machine has gone");
+            return Answered { response: responses::closing(answered.response), ..answered };
         }
     };
     match (answer, fault.get()) {
         (Ok(mut answer), _) => {
             remove_hop_by_hop(answer.headers_mut());
-            answer.map(|body| Body::coming(Monitored::new(body, presence)))
+            Answered::with_status(answer.map(|body| Body::coming(Monitored::new(body, presence))))
         }
-        (Err(_), Some(fault)) => responses::invalid(fault),
-        (Err(error), None) => context.failed(Kind::Api, "metal-apiserver", &error, error.is_bad_answer()),
+        (Err(_), Some(fault)) => Answered::refused(responses::invalid(fault)),
+        (Err(error), None) => context.failed(Kind::Api, "metal-apiserver", &error, error.problem()),
     }
 }

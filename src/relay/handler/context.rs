@@ -10,10 +10,11 @@ use std::time::{Instant, SystemTime};
 use hyper::header::{HeaderName, HeaderValue, USER_AGENT};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
+use leafboot_core::attempt::{Event, Outcome, RequestEvent, RequestRecord, Text, UpstreamProblem};
 use leafboot_core::printable::Printable;
 use leafboot_core::relay::forwarded::Machine;
 use leafboot_core::relay::identity::IngressIdentity;
-use leafboot_core::relay::ipxe::{self, Unavailable};
+use leafboot_core::relay::ipxe::{self, ScriptImages, Unavailable};
 use leafboot_core::relay::kinds::Kind;
 use leafboot_core::relay::port_limits::Work;
 use leafboot_core::relay::trace::{self, RequestId};
@@ -29,6 +30,30 @@ use super::super::responses;
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static(trace::REQUEST);
 /// Seconds until a machine asks again. The time is random, so that the machines of a rack do not ask again all at once.
 const RETRY_AFTER: std::ops::RangeInclusive<u64> = 3..=8;
+
+/// A response, and what it means for the machine's boot.
+pub(super) struct Answered {
+    /// The response.
+    pub response: Response<Body>,
+    /// What became of the request.
+    pub outcome: Outcome,
+    /// The images that the response names, if it is a boot script.
+    pub images: Option<ScriptImages>,
+}
+
+impl Answered {
+    /// An upstream's answer, or leafboot's own refusal of a request that cannot be served.
+    pub fn with_status(response: Response<Body>) -> Self {
+        let outcome = Outcome::Answered { status: response.status().as_u16() };
+        Self { response, outcome, images: None }
+    }
+
+    /// leafboot's own refusal.
+    pub fn refused(response: Response<Body>) -> Self {
+        let outcome = Outcome::Refused { status: response.status().as_u16() };
+        Self { response, outcome, images: None }
+    }
+}
 
 /// A request that is being answered.
 pub(super) struct RequestContext<'a> {
@@ -69,6 +94,19 @@ impl<'a> RequestContext<'a> {
         }
     }
 
+    /// Puts the request into the machine's boot attempt, now that its kind is known.
+    pub fn begin(&mut self, kind: Kind) {
+        let (attempt, knows_address) = self.port.attempts.begin_request(kind);
+        if attempt != self.identity.attempt {
+            let identity = IngressIdentity { attempt, ..IngressIdentity::clone(&self.identity) };
+            self.identity = Arc::new(identity);
+        }
+        if !knows_address {
+            let (address, mac) = (self.machine.address, self.port.mac(self.machine));
+            self.port.attempts.record(&Event::Address { address, mac });
+        }
+    }
+
     /// Path and query.
     pub fn target(&self) -> &str {
         self.parts.uri.path_and_query().map_or("/", |target| target.as_str())
@@ -88,37 +126,40 @@ impl<'a> RequestContext<'a> {
     /// Logs that a request failed, if the port's share of the log has room.
     pub fn warn(&self, kind: Kind, reason: &str) {
         if self.port.log.has_room() {
-            let (IngressIdentity { port, session, .. }, request) = (&*self.identity, self.id);
+            let (IngressIdentity { port, attempt, .. }, request) = (&*self.identity, self.id);
             let reason = Printable(reason).to_string();
-            warn!(%port, %session, %request, %kind, reason, "request failed");
+            warn!(%port, %attempt, %request, %kind, reason, "request failed");
         }
     }
 
-    /// The response when a request to a server failed. `is_bad_answer`: the server gave an answer that cannot be used,
-    /// and would most likely give the same again.
+    /// The response when a request to a server failed: 502 if the server gave an answer that cannot be used, and would most
+    /// likely give the same again; else 503.
     pub fn failed(
         &self,
         kind: Kind,
         server: &str,
         error: &dyn Display,
-        is_bad_answer: bool,
-    ) -> Response<Body> {
+        problem: UpstreamProblem,
+    ) -> Answered {
         let reason = format!("the {server}: {error}");
         self.warn(kind, &reason);
-        if is_bad_answer {
-            return responses::text(StatusCode::BAD_GATEWAY, format!("{}\n", self.message(&reason)));
+        if problem != UpstreamProblem::Unusable {
+            return self.unavailable(kind, problem, &reason);
         }
-        self.unavailable(kind, &reason)
+        let response = responses::text(StatusCode::BAD_GATEWAY, format!("{}\n", self.message(&reason)));
+        Answered { response, outcome: Outcome::Failed { problem, reason: Text::new(&reason) }, images: None }
     }
 
     /// The response to a request that cannot be served now. iPXE that asked for a script gets a script that waits and
     /// asks again; all other requests get 503.
-    pub fn unavailable(&self, kind: Kind, reason: &str) -> Response<Body> {
-        if kind == Kind::Script && self.is_ipxe() {
+    pub fn unavailable(&self, kind: Kind, problem: UpstreamProblem, reason: &str) -> Answered {
+        let response = if kind == Kind::Script && self.is_ipxe() {
             let script = self.with_unavailable(reason, |unavailable| ipxe::retry(unavailable, self.target()));
-            return responses::text(StatusCode::OK, script);
-        }
-        responses::unavailable(&self.message(reason), fastrand::u64(RETRY_AFTER))
+            responses::text(StatusCode::OK, script)
+        } else {
+            responses::unavailable(&self.message(reason), fastrand::u64(RETRY_AFTER))
+        };
+        Answered { response, outcome: Outcome::Failed { problem, reason: Text::new(reason) }, images: None }
     }
 
     /// Calls `write`, which makes a text for a machine's console, with the `reason` why there is no answer.
@@ -137,20 +178,29 @@ impl<'a> RequestContext<'a> {
     /// Logs and counts a request that was refused.
     pub fn finish_refused(&self, kind: Option<Kind>, response: Response<Body>) -> Response<Body> {
         if tracing::enabled!(tracing::Level::DEBUG) && self.port.log.has_room() {
-            let (IngressIdentity { port, session, .. }, request) = (&*self.identity, self.id);
-            debug!(%port, %session, %request, status = response.status().as_u16(), "request refused");
+            let (IngressIdentity { port, attempt, .. }, request) = (&*self.identity, self.id);
+            debug!(%port, %attempt, %request, status = response.status().as_u16(), "request refused");
         }
         self.finish(kind, response)
     }
 
-    /// Logs and counts a request that was relayed.
-    pub fn finish_relayed(&self, kind: Kind, response: Response<Body>) -> Response<Body> {
+    /// Logs, counts and records a request that was relayed.
+    pub fn finish_relayed(&self, kind: Kind, answered: Answered) -> Response<Body> {
+        let Answered { response, outcome, images } = answered;
+        let elapsed = self.began.elapsed().as_millis();
         if tracing::enabled!(tracing::Level::INFO) && self.port.log.has_room() {
-            let (IngressIdentity { port, session, .. }, request) = (&*self.identity, self.id);
+            let (IngressIdentity { port, attempt, .. }, request) = (&*self.identity, self.id);
             let (method, path) = (self.parts.method.as_str(), Printable(self.parts.uri.path()).to_string());
-            let (status, ms) = (response.status().as_u16(), self.began.elapsed().as_millis());
-            info!(%port, %session, %request, %kind, method, path, status, ms, "request relayed");
+            let (status, ms) = (response.status().as_u16(), elapsed);
+            info!(%port, %attempt, %request, %kind, method, path, status, ms, "request relayed");
         }
+        let record = RequestRecord {
+            request: Text::new(&self.id.to_string()),
+            path: Text::new(self.parts.uri.path()),
+            ms: u32::try_from(elapsed).unwrap_or(u32::MAX),
+            outcome,
+        };
+        self.port.attempts.record(&Event::Request(RequestEvent { kind, record, images }));
         self.finish(Some(kind), response)
     }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::{Request, Response, Version};
+use leafboot_core::attempt::UpstreamProblem;
 use leafboot_core::relay::forwarded::Machine;
 use leafboot_core::relay::kinds::{self, Kind};
 use leafboot_core::relay::port_limits::Work;
@@ -21,7 +22,7 @@ use super::lifecycle::Stage;
 use super::peer::Peer;
 use super::port::RelayPort;
 use super::responses;
-use context::RequestContext;
+use context::{Answered, RequestContext};
 
 mod api;
 mod context;
@@ -39,21 +40,23 @@ pub(super) async fn handle(
 ) -> Result<Response<Body>, Infallible> {
     port.limiter.delay(Work::Request).await;
     let (parts, incoming) = request.into_parts();
-    let context = RequestContext::new(port, machine, peer, parts);
+    let mut context = RequestContext::new(port, machine, peer, parts);
     let kind = match classify(&context) {
         Ok(kind) => kind,
         Err(response) => return Ok(context.finish_refused(None, *response)),
     };
-    if let Some(response) = not_served(&context, kind) {
-        return Ok(context.finish_refused(Some(kind), response));
+    context.begin(kind);
+    let context = context;
+    if let Some(answered) = not_served(&context, kind) {
+        return Ok(context.finish_refused(Some(kind), answered.response));
     }
-    let response = match kind {
+    let answered = match kind {
         Kind::Script => script::respond(&context).await,
         Kind::Token => token::respond(&context).await,
         Kind::Image => image::respond(&context).await,
         Kind::Api => api::respond(&context, incoming).await,
     };
-    Ok(context.finish_relayed(kind, response))
+    Ok(context.finish_relayed(kind, answered))
 }
 
 /// The kind of a valid request, or the response that refuses it.
@@ -73,14 +76,16 @@ fn classify(context: &RequestContext) -> Result<Kind, Box<Response<Body>>> {
 }
 
 /// The response to a valid request that cannot be served at this stage of the port.
-fn not_served(context: &RequestContext, kind: Kind) -> Option<Response<Body>> {
+fn not_served(context: &RequestContext, kind: Kind) -> Option<Answered> {
+    let unavailable = |reason| context.unavailable(kind, UpstreamProblem::Ending, reason);
     let reason = match context.stage {
         Stage::Released => "this port is not in boot any more",
         Stage::Interrupted => "this port has lost its link or its address since the connection began",
         Stage::Draining if kind == Kind::Image && context.port.images.is_some() => {
-            return Some(context.unavailable(kind, "leafboot is about to be restarted"));
+            return Some(unavailable("leafboot is about to be restarted"));
         }
         Stage::Serving | Stage::Draining | Stage::Stopping => return None,
     };
-    Some(responses::closing(context.unavailable(kind, reason)))
+    let answered = unavailable(reason);
+    Some(Answered { response: responses::closing(answered.response), ..answered })
 }

@@ -8,49 +8,72 @@ use std::time::Duration;
 use hyper::body::Bytes;
 use hyper::header::CONTENT_ENCODING;
 use hyper::{Response, StatusCode};
-use leafboot_core::relay::ipxe;
+use leafboot_core::attempt::UpstreamProblem;
+use leafboot_core::relay::ipxe::{self, ScriptImages};
 use leafboot_core::relay::kinds::Kind;
 use tokio::time::sleep;
 
 use super::super::body::Body;
 use super::super::lifecycle::Lifecycle;
 use super::super::responses;
-use super::context::RequestContext;
+use super::context::{Answered, RequestContext};
 use super::forward::machine_response;
 
 /// How long a request still waits for a script when its connection must end. Less than the connection's grace period.
 const LAST_WAIT: Duration = Duration::from_secs(4);
 
 /// Responds to a request for a script.
-pub async fn respond(context: &RequestContext<'_>) -> Response<Body> {
+pub async fn respond(context: &RequestContext<'_>) -> Answered {
     match fetch(context).await {
         Ok(answer) => {
             store(context, answer.body());
-            machine_response(answer)
+            let images = Some(ScriptImages::of(answer.body()));
+            Answered { images, ..Answered::with_status(machine_response(answer)) }
         }
-        Err(reason) => {
+        Err(Failure { problem, reason }) => {
             context.warn(Kind::Script, &reason);
-            last_good(context, &reason).unwrap_or_else(|| context.unavailable(Kind::Script, &reason))
+            let unavailable = context.unavailable(Kind::Script, problem, &reason);
+            match last_good(context, &reason) {
+                Some(response) => Answered { response, ..unavailable },
+                None => unavailable,
+            }
         }
     }
 }
 
+/// Why there is no script.
+struct Failure {
+    problem: UpstreamProblem,
+    /// In words.
+    reason: String,
+}
+
 /// The boot service's script, or why there is none.
-async fn fetch(context: &RequestContext<'_>) -> Result<Response<Bytes>, String> {
+async fn fetch(context: &RequestContext<'_>) -> Result<Response<Bytes>, Failure> {
     let boot_service = &context.port.state.boot_service;
     let answer = tokio::select! {
         biased;
         answer = context.fetch(boot_service, Kind::Script, |answer| why_unusable(answer).is_none()) => {
-            answer.map_err(|error| format!("the boot service: {error}"))?
+            answer.map_err(|error| Failure {
+                problem: error.problem(),
+                reason: format!("the boot service: {error}"),
+            })?
         }
         // Without a response iPXE would give up.
         () = must_end(context) => {
-            return Err("the boot service: it has not answered, and the relay ends".to_owned());
+            let reason = "the boot service: it has not answered, and the relay ends".to_owned();
+            return Err(Failure { problem: UpstreamProblem::Ending, reason });
         }
     };
     match why_unusable(&answer) {
         None => Ok(answer),
-        Some(flaw) => Err(format!("the boot service {flaw}")),
+        Some(flaw) => {
+            let problem = match answer.status() {
+                StatusCode::OK => UpstreamProblem::Unusable,
+                status => UpstreamProblem::Status(status.as_u16()),
+            };
+            Err(Failure { problem, reason: format!("the boot service {flaw}") })
+        }
     }
 }
 

@@ -2,17 +2,15 @@
 //!
 //! Must never: send one token request twice, or store a token.
 
-use hyper::Response;
 use leafboot_core::relay::kinds::Kind;
 
-use super::super::body::Body;
-use super::context::RequestContext;
+use super::context::{Answered, RequestContext};
 use super::forward::machine_response;
 
 /// Responds to a request for a token.
-pub async fn respond(context: &RequestContext<'_>) -> Response<Body> {
+pub async fn respond(context: &RequestContext<'_>) -> Answered {
     match context.fetch(&context.port.state.boot_service, Kind::Token, |_| true).await {
-        Ok(answer) => machine_response(answer),
-        Err(error) => context.failed(Kind::Token, "boot service", &error, error.is_bad_answer()),
+        Ok(answer) => Answered::with_status(machine_response(answer)),
+        Err(error) => context.failed(Kind::Token, "boot service", &error, error.problem()),
     }
 }

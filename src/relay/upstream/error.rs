@@ -5,6 +5,7 @@
 use std::io;
 use std::time::Duration;
 
+use leafboot_core::attempt::UpstreamProblem;
 use thiserror::Error;
 
 /// Why no origin gave an answer.
@@ -62,9 +63,14 @@ pub enum UpstreamError {
 }
 
 impl UpstreamError {
-    /// Whether there was an answer that cannot be used (502, RFC 9110 15.6.3), rather than no answer for now (503).
-    pub fn is_bad_answer(&self) -> bool {
-        matches!(self, Self::Unusable { .. } | Self::TooLong { .. })
+    /// The kind of problem, as an attempt records it.
+    pub fn problem(&self) -> UpstreamProblem {
+        match self {
+            Self::Connect { .. } => UpstreamProblem::Unreachable,
+            Self::Late { .. } | Self::NoTime => UpstreamProblem::Silent,
+            Self::Broken { .. } | Self::Request { .. } => UpstreamProblem::BrokeOff,
+            Self::Unusable { .. } | Self::TooLong { .. } => UpstreamProblem::Unusable,
+        }
     }
 }
 

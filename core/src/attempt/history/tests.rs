@@ -32,12 +32,18 @@ impl Port {
         self.history.apply(event, now, u128::from(self.seconds) << 64)
     }
 
+    fn last(&self) -> Now {
+        Now { moment: Moment(self.seconds * 1_000_000), unix_ms: self.seconds * 1000 }
+    }
+
     fn carrier(&mut self, carriers: u32) -> Changes {
         self.sees(&Event::Link { carrier: true, carriers })
     }
 
     fn solicits(&mut self, from: Ipv6Addr) -> Changes {
-        self.sees(&Event::Solicitation { from, mac: MAC, answered_us: Some(100) })
+        let changes = self.sees(&Event::Solicitation { from, mac: MAC });
+        self.history.apply(&Event::SolicitationAnswered { us: 100 }, self.last(), 0);
+        changes
     }
 
     fn asks(&mut self, kind: Kind, path: &str, outcome: Outcome) -> Changes {
