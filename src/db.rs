@@ -95,8 +95,8 @@ pub async fn ports(database_config: &Path) -> Result<Option<Rows>, DbError> {
 }
 
 impl Db {
-    /// Connects to the databases that `database_config` names, subscribes to their changes, and scans for the rows that
-    /// leafboot reads. The scan takes seconds on a leaf with full routing tables.
+    /// Connects to the databases that `database_config` names, subscribes to their changes, and finds the rows that
+    /// leafboot reads. That does not depend on the number of routes.
     pub async fn connect(database_config: &Path) -> Result<Self, DbError> {
         Self::connect_at(database_config, Paces::default()).await
     }

@@ -118,6 +118,34 @@ fn a_pass_asks_redis_for_no_more_with_20000_routes_than_with_none() {
 }
 
 #[test]
+fn the_start_looks_at_no_route_when_syncd_has_a_hash_of_all_objects() {
+    let switch = Switch::start();
+    let rows = "redis.call('SELECT', 1)
+        local prefix = 'ASIC_STATE:SAI_OBJECT_TYPE_'
+        for i = 1, 20000 do redis.call('HSET', prefix .. 'ROUTE_ENTRY:' .. i, 'NULL', 'NULL') end
+        for i, row in ipairs({'PORT:oid:0x1000000000002', 'ROUTER_INTERFACE:oid:0x6000000000002',
+            'ACL_ENTRY:oid:0x8000000000002', 'ACL_TABLE_GROUP_MEMBER:oid:0xc000000000002',
+            'BRIDGE_PORT:oid:0x3a000000000002', 'QUEUE:oid:0x15000000000002'}) do
+            redis.call('HSET', prefix .. row, 'NULL', 'NULL')
+            redis.call('HSET', 'VIDTORID', row:match('oid:.*'), 'oid:0x1')
+        end
+        redis.call('HSET', prefix .. 'PORT:oid:0x1000000000003', 'NULL', 'NULL')";
+    switch.cli(CONFIG_DB, &["EVAL", rows, "0"]);
+    switch.cli(CONFIG_DB, &["CONFIG", "RESETSTAT"]);
+    let mut bench = Bench::on(switch, without_slow_scan());
+    assert_eq!(bench.snapshot().asic.len(), 5, "{:?}", bench.snapshot().asic);
+    let info = bench.switch.cli(CONFIG_DB, &["INFO", "commandstats"]);
+    assert!(info.contains("cmdstat_scan:calls=2,") && info.contains("cmdstat_hscan:calls=1,"), "{info}");
+
+    // The slow scan finds the row that the hash lacks.
+    let Bench { switch, .. } = bench;
+    let mut bench = Bench::on(switch, with_fast_scan());
+    assert_eq!(bench.snapshot().asic.len(), 5);
+    assert!(bench.sees_change());
+    assert_eq!(bench.snapshot().asic.len(), 6);
+}
+
+#[test]
 fn a_pass_sees_every_row_that_was_there_when_it_began() {
     let mut bench = Bench::start(without_slow_scan());
     for number in 0..40 {

@@ -1,9 +1,9 @@
 //! The keys of one database's rows that leafboot reads. A pass reads the rows of these keys and of no others.
 //!
-//! The index keeps keys, not rows, so that no pass can see a stale row. Keys come from keyspace events and from scans of the
-//! database: a fast scan at the start, and slow scans after it. The index drops a key when its row reads as empty, whether the
-//! row was deleted, renamed or flushed (FLUSHDB emits no event). An event adds the key again, so a row that comes back is not
-//! missed. A superfluous key costs one read.
+//! The index keeps keys, not rows, so that no pass can see a stale row. At the start keys come from the database's hash of all
+//! objects or, without one, from a fast scan; later they come from keyspace events and slow scans. The index drops a key when
+//! its row reads as empty, whether the row was deleted, renamed or flushed (FLUSHDB emits no event). An event adds the key
+//! again, so a row that comes back is not missed. A superfluous key costs one read.
 //!
 //! Must never: drop a key whose row may exist, or hold keys of other tables.
 
@@ -37,7 +37,7 @@ impl RowIndex {
         }
     }
 
-    /// Adds a key that the first scan has found. Returns whether the key is new.
+    /// Adds a key that the start has found. Returns whether the key is new.
     pub fn add(&mut self, key: &str) -> bool {
         let fields = self.tables.fields(key).filter(|_| !self.keys.contains_key(key));
         fields.is_some_and(|fields| self.keys.insert(key.to_owned(), fields).is_none())

@@ -105,6 +105,22 @@ impl Database {
         Ok((next, keys.into_iter().filter_map(|key| String::from_utf8(key).ok()).collect()))
     }
 
+    /// Does one step of a scan over about `count` fields of a hash. Returns the cursor for the next step, 0 at the end, and
+    /// the names that match.
+    pub(super) async fn scan_field_names(
+        &mut self,
+        cursor: u64,
+        hash: &str,
+        pattern: &str,
+        count: usize,
+    ) -> Result<(u64, Vec<String>), DbError> {
+        let mut command = redis::cmd("HSCAN");
+        command.arg(hash).arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(count);
+        let (next, fields): (u64, Vec<Vec<u8>>) = self.run(command).await?;
+        // Redis returns names and values in turns.
+        Ok((next, fields.into_iter().step_by(2).filter_map(|name| String::from_utf8(name).ok()).collect()))
+    }
+
     /// Writes steps in their order, in one round trip, and returns the writes that Redis refused. One row is one HSET: SONiC's
     /// subscribers would take half a row for a whole one (swss-common 85a39d80, `common/subscriberstatetable.cpp`).
     pub(super) async fn write(&mut self, steps: &[&Step]) -> Result<Vec<RefusedWrite>, DbError> {

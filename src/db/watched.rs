@@ -16,7 +16,7 @@ use super::endpoint::Endpoint;
 use super::events::KeyspaceEvents;
 use leafboot_core::row_index::RowIndex;
 use leafboot_core::rows::Rows;
-use leafboot_core::rows::tables::Tables;
+use leafboot_core::rows::tables::{self, Tables};
 use leafboot_core::scan_pace::{Paces, Scan};
 
 /// A database and the index of its keys.
@@ -46,17 +46,36 @@ impl WatchedDatabase {
         Ok(Self { database, events, tables, index: RowIndex::new(tables), scan })
     }
 
-    /// Fills the index by a scan of the database.
+    /// Fills the index: from the hash of the database's objects, if there is one, or else by a scan of all keys. The scan
+    /// would have to look at each route. After a start from the hash, the slow scan soon looks for rows that the hash lacks.
     pub(super) async fn fill(&mut self) -> Result<(), DbError> {
+        if self.tables.objects.is_some() && self.fill_from(self.tables.objects).await? {
+            self.scan.begin_soon(Instant::now().into_std());
+            return Ok(());
+        }
+        self.fill_from(None).await?;
+        Ok(())
+    }
+
+    /// Adds the keys of the objects in a hash, or all keys of the database. Returns whether there was any.
+    async fn fill_from(&mut self, objects: Option<(&str, &str)>) -> Result<bool, DbError> {
         let pace = self.scan.first_pace();
-        let (mut cursor, mut due) = (0, Instant::now());
+        let (mut cursor, mut due, mut is_any) = (0, Instant::now(), false);
         loop {
-            let (next, keys) = self.database.scan(cursor, self.tables.pattern, pace.keys).await?;
+            let (next, keys): (u64, Vec<String>) = match objects {
+                Some((hash, pattern)) => {
+                    let ids = self.database.scan_field_names(cursor, hash, pattern, pace.keys);
+                    let (next, ids) = ids.await?;
+                    (next, ids.iter().filter_map(|id| tables::object_row(id)).collect())
+                }
+                None => self.database.scan(cursor, self.tables.pattern, pace.keys).await?,
+            };
+            is_any |= !keys.is_empty();
             for key in keys {
                 self.index.add(&key);
             }
             if next == 0 {
-                return Ok(());
+                return Ok(is_any);
             }
             cursor = next;
             // A timer may be a millisecond late: the steps that were due meanwhile follow at once.

@@ -12,6 +12,9 @@ pub struct Tables {
     pub pattern: &'static str,
     /// The key prefix of each table, and the fields that leafboot reads of its rows.
     pub prefixes: &'static [(&'static str, FieldNames)],
+    /// The hash whose field names are the IDs of all objects that have a row in these tables, and a glob pattern for HSCAN,
+    /// which every such ID matches. None if the database has no such hash.
+    pub objects: Option<(&'static str, &'static str)>,
 }
 
 /// Names of fields. An empty list means all fields ([`ALL`]).
@@ -28,7 +31,7 @@ impl Tables {
 }
 
 /// CONFIG_DB, the `PORT` table alone.
-pub static PORTS: Tables = Tables { pattern: "PORT|*", prefixes: &[("PORT|", ALL)] };
+pub static PORTS: Tables = Tables { pattern: "PORT|*", prefixes: &[("PORT|", ALL)], objects: None };
 
 /// CONFIG_DB: the ports, the tables that leafboot writes, and the tables with which other programs configure a port.
 pub static CONFIG: Tables = Tables {
@@ -44,6 +47,7 @@ pub static CONFIG: Tables = Tables {
         ("PORTCHANNEL_MEMBER|", ALL),
         ("VLAN_SUB_INTERFACE|", ALL),
     ],
+    objects: None,
 };
 
 /// STATE_DB: the state that vrfmgrd, intfmgrd, vlanmgrd, portsyncd, orchagent and bgpmon publish.
@@ -60,6 +64,7 @@ pub static STATE: Tables = Tables {
         // This table has a row for each BGP session of the leaf.
         ("NEIGH_STATE_TABLE|", ALL),
     ],
+    objects: None,
 };
 
 /// ASIC_DB: the router interfaces, bridge ports and ACL bindings of the ASIC. The pattern excludes `ROUTE_ENTRY` by the sixth
@@ -74,4 +79,22 @@ pub static ASIC: Tables = Tables {
         ("ASIC_STATE:SAI_OBJECT_TYPE_ACL_TABLE_GROUP_MEMBER:", &[MEMBER_GROUP, MEMBER_TABLE]),
         ("ASIC_STATE:SAI_OBJECT_TYPE_ACL_ENTRY:", &[ENTRY_TABLE, ENTRY_COUNTER]),
     ],
+    // syncd has every object with an ID here. Routes and neighbours have no ID (sairedis `syncd/RedisClient.cpp:
+    // insertVidAndRid`). The pattern is for the types of `object_row`, whose numbers end with these digits.
+    objects: Some(("VIDTORID", "*[168ac]????????????")),
 };
+
+/// The ASIC_DB key of an object's row; none if leafboot does not read its table. Bits 48 to 55 of an object's ID are its type
+/// (sairedis `lib/VirtualObjectIdManager.cpp`; the numbers are SAI's, `inc/saitypes.h: sai_object_type_t`).
+pub fn object_row(id: &str) -> Option<String> {
+    let number = u64::from_str_radix(id.strip_prefix("oid:0x")?, 16).ok()?;
+    let table = match (number >> 48) & 0xff {
+        1 => "PORT",
+        6 => "ROUTER_INTERFACE",
+        8 => "ACL_ENTRY",
+        12 => "ACL_TABLE_GROUP_MEMBER",
+        58 => "BRIDGE_PORT",
+        _ => return None,
+    };
+    Some(format!("ASIC_STATE:SAI_OBJECT_TYPE_{table}:{id}"))
+}

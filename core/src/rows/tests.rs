@@ -3,6 +3,21 @@
 use super::*;
 
 #[test]
+fn an_objects_id_names_its_row() {
+    let row = |id| tables::object_row(id).unwrap_or_default();
+    assert_eq!(row("oid:0x1000000000002"), "ASIC_STATE:SAI_OBJECT_TYPE_PORT:oid:0x1000000000002");
+    assert_eq!(row("oid:0x3a000000000612"), "ASIC_STATE:SAI_OBJECT_TYPE_BRIDGE_PORT:oid:0x3a000000000612");
+    // The second switch of a machine: bits 56 to 63.
+    assert_eq!(
+        row("oid:0x106000000000612"),
+        "ASIC_STATE:SAI_OBJECT_TYPE_ROUTER_INTERFACE:oid:0x106000000000612"
+    );
+    for other in ["oid:0x15000000000002", "oid:0x0", "oid:", "0x1000000000002", "oid:0x1000000000002000000"] {
+        assert_eq!(tables::object_row(other), None, "{other}");
+    }
+}
+
+#[test]
 fn keys_are_spelled_as_sonic_reads_them() {
     let port: PortName = "Ethernet0".parse().unwrap();
     let vrf: VrfName = "Vrfboot".parse().unwrap();

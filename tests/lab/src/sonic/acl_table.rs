@@ -96,7 +96,7 @@ impl Table {
     /// Makes a table, not bound to any port.
     // sonic-swss orchagent/aclorch.cpp: AclTable::create
     pub fn create(switch: &mut Switch, name: &str, row: &TableRow) -> Result<Self, Error> {
-        let oid = switch.asic.new_oid();
+        let oid = switch.asic.new_oid(TABLE);
         let stage = format!("SAI_ACL_STAGE_{}", row.stage);
         switch.asic.set(TABLE, &oid, &fields(&[("SAI_ACL_TABLE_ATTR_ACL_STAGE", &stage)]))?;
         switch.asic.name(&oid, name);
@@ -196,7 +196,7 @@ impl Table {
                 self.rules.remove(name);
             }
             Work::CreateCounter => {
-                let counter = switch.asic.new_oid();
+                let counter = switch.asic.new_oid(COUNTER);
                 let attributes = fields(&[
                     ("SAI_ACL_COUNTER_ATTR_TABLE_ID", &self.oid),
                     ("SAI_ACL_COUNTER_ATTR_ENABLE_PACKET_COUNT", "true"),
@@ -206,7 +206,7 @@ impl Table {
                 rule.counter = Some(counter);
             }
             Work::CreateEntry(row) => {
-                let entry = switch.asic.new_oid();
+                let entry = switch.asic.new_oid(ACL_ENTRY);
                 let mut attributes = row.clone();
                 attributes.extend(fields(&[
                     ("SAI_ACL_ENTRY_ATTR_TABLE_ID", &self.oid),
@@ -245,7 +245,7 @@ fn bind(switch: &mut Switch, table: &str, stage: &str, port: &str) -> Result<Str
     let group = match existing {
         Some(group) => group.to_owned(),
         None => {
-            let group = switch.asic.new_oid();
+            let group = switch.asic.new_oid(GROUP);
             let attributes = fields(&[
                 ("SAI_ACL_TABLE_GROUP_ATTR_ACL_STAGE", &format!("SAI_ACL_STAGE_{stage}")),
                 ("SAI_ACL_TABLE_GROUP_ATTR_TYPE", "SAI_ACL_TABLE_GROUP_TYPE_PARALLEL"),
@@ -255,7 +255,7 @@ fn bind(switch: &mut Switch, table: &str, stage: &str, port: &str) -> Result<Str
             group
         }
     };
-    let member = switch.asic.new_oid();
+    let member = switch.asic.new_oid(ACL_GROUP_MEMBER);
     let attributes = fields(&[
         (GROUP_OF_MEMBER, group.as_str()),
         (TABLE_OF_MEMBER, table),

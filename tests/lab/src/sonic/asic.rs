@@ -23,7 +23,9 @@ pub const BRIDGE_PORT: &str = "SAI_OBJECT_TYPE_BRIDGE_PORT";
 pub const LAG_MEMBER: &str = "SAI_OBJECT_TYPE_LAG_MEMBER";
 
 const TABLE: &str = "ASIC_STATE";
-const FIRST_OID: u64 = 0x7_0000_0000_0001;
+/// The hash of all object ids. syncd maps its own ids to those of the hardware; here both are the same.
+// sonic-sairedis syncd/RedisClient.cpp: RedisClient::insertVidAndRid
+const OBJECT_IDS: &str = "VIDTORID";
 
 /// The ASIC.
 pub struct Asic {
@@ -40,17 +42,34 @@ impl Asic {
         Self { database, objects: BTreeMap::new(), names: BTreeMap::new(), created: 0, calls: 0 }
     }
 
-    /// An object id that was never used before.
-    pub fn new_oid(&mut self) -> String {
+    /// An id for an object of a kind that was never used before. Bits 48 to 55 are the kind's number in SAI.
+    // sonic-sairedis lib/VirtualObjectIdManager.cpp: constructObjectId; SAI inc/saitypes.h: sai_object_type_t
+    pub fn new_oid(&mut self, object: &str) -> String {
         self.created += 1;
-        format!("oid:{:#x}", FIRST_OID + self.created)
+        let kind: u64 = match object.trim_start_matches("SAI_OBJECT_TYPE_") {
+            "ACL_TABLE" => 7,
+            "ACL_ENTRY" => 8,
+            "ACL_COUNTER" => 9,
+            "ACL_TABLE_GROUP" => 11,
+            "ACL_TABLE_GROUP_MEMBER" => 12,
+            "LAG_MEMBER" => 27,
+            "VLAN_MEMBER" => 39,
+            "BRIDGE_PORT" => 58,
+            // SAI_OBJECT_TYPE_NULL.
+            _ => 0,
+        };
+        format!("oid:{:#x}", (kind << 48) + 1 + self.created)
     }
 
     /// Sets attributes of an object, and leaves its others alone.
     pub fn set(&mut self, object: &str, id: &str, attributes: &Fields) -> Result<(), Error> {
         self.calls += 1;
-        let known = self.objects.entry(object.to_owned()).or_default().entry(id.to_owned()).or_default();
-        known.extend(attributes.clone());
+        let known = self.objects.entry(object.to_owned()).or_default();
+        let is_new = !known.contains_key(id);
+        known.entry(id.to_owned()).or_default().extend(attributes.clone());
+        if is_new && id.starts_with("oid:") {
+            self.database.set(OBJECT_IDS, "", &BTreeMap::from([(id.to_owned(), id.to_owned())]))?;
+        }
         self.database.set(TABLE, &format!("{object}:{id}"), attributes)
     }
 
@@ -61,6 +80,7 @@ impl Asic {
             objects.remove(id);
         }
         self.names.remove(id);
+        self.database.delete_field(OBJECT_IDS, "", id)?;
         self.database.delete(TABLE, &format!("{object}:{id}"))
     }
 

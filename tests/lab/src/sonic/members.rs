@@ -68,7 +68,7 @@ fn add_to_vlan(switch: &mut Switch, key: &str, port: &str) -> Result<Verdict, Er
     let bridge_port = match known {
         Some(known) => known,
         None => {
-            let oid = switch.asic.new_oid();
+            let oid = switch.asic.new_oid(BRIDGE_PORT);
             let attributes = fields(&[
                 ("SAI_BRIDGE_PORT_ATTR_TYPE", "SAI_BRIDGE_PORT_TYPE_PORT"),
                 (PORT_OF_BRIDGE_PORT, port),
@@ -79,7 +79,7 @@ fn add_to_vlan(switch: &mut Switch, key: &str, port: &str) -> Result<Verdict, Er
         }
     };
     if switch.asic.named(VLAN_MEMBER, key).is_none() {
-        let oid = switch.asic.new_oid();
+        let oid = switch.asic.new_oid(VLAN_MEMBER);
         switch.asic.set(VLAN_MEMBER, &oid, &fields(&[(BRIDGE_PORT_OF_MEMBER, &bridge_port)]))?;
         switch.asic.name(&oid, key);
     }
@@ -104,7 +104,7 @@ fn remove_from_vlan(switch: &mut Switch, key: &str, port: &str) -> Result<Verdic
 // sonic-swss orchagent/portsorch.cpp: PortsOrch::addLagMember
 fn add_to_lag(switch: &mut Switch, key: &str, port: &str) -> Result<Verdict, Error> {
     if switch.asic.named(LAG_MEMBER, key).is_none() {
-        let oid = switch.asic.new_oid();
+        let oid = switch.asic.new_oid(LAG_MEMBER);
         let attributes: Fields = fields(&[(PORT_OF_LAG_MEMBER, port)]);
         switch.asic.set(LAG_MEMBER, &oid, &attributes)?;
         switch.asic.name(&oid, key);
