@@ -1,15 +1,15 @@
-//! The API's server: HTTP and JSON on a unix socket. metal-core pushes the desired document to it, and operators read the
-//! ports' states from it.
+//! The API's server: HTTP and JSON on a unix socket. metal-core pushes the desired document to it, and operators read
+//! the ports' states from it.
 //!
 //! | request | answer |
 //! |---|---|
-//! | `PUT /v1/ports[?wait=3s]` | takes the desired document; 200 if every port is settled, else 202 |
+//! | `PUT /v1/ports[?wait=3s]` | accepts the desired document; 200 if every port is settled, else 202 |
 //! | `GET /v1/ports` | all ports that leafboot manages or has managed since its start |
 //! | `GET /v1/ports/<name or alias>` | one port |
 //! | `GET /metrics` | the metrics, in OpenMetrics' text format |
 //!
-//! `sonic/openapi.yaml` describes all of it. `ports` handles `/v1/ports`, `scrape` handles `/metrics`, and `answer` has the
-//! answers' shapes.
+//! `sonic/openapi.yaml` describes all of it. `ports` handles `/v1/ports`, `scrape` handles `/metrics`, and `answer` has
+//! the answers' shapes.
 //!
 //! Must never: wait without a bound, or touch SONiC or the kernel.
 
@@ -48,12 +48,12 @@ pub mod scrape;
 
 /// The longest body in bytes. 512 ports with all their fields are about 50 kilobytes.
 const BODY_MAX: usize = 1024 * 1024;
-/// The longest `wait`. metal-core pushes every 10 s, so nobody gains by waiting longer than a few of its cycles.
+/// The longest `wait`. metal-core pushes every 10 s, so a longer wait is of no use.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// A request's body must arrive within this time.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection is closed if no request head arrives within this time. It is much longer than metal-core's cycle of 10 s: Go
-/// does not repeat a PUT on a connection that the server closes in between.
+/// A connection is closed if no request head arrives within this time. It is much longer than metal-core's cycle of 10
+/// s: Go does not repeat a PUT on a connection that the server closes in between.
 const IDLE_MAX: Duration = Duration::from_secs(75);
 /// Open connections. metal-core has one or two, an operator a few.
 const CONNECTIONS_MAX: usize = 64;
@@ -109,7 +109,8 @@ impl Api {
     }
 }
 
-/// Opens the socket. The socket of a dead agent is replaced, that of a running agent is not. Root and its group may use it.
+/// Opens the socket. The socket of a dead agent is replaced, that of a running agent is not. Root and its group may use
+/// it.
 pub fn bind(path: &Path) -> Result<UnixListener, ApiError> {
     let io = |source| ApiError::Io { path: path.to_owned(), source };
     if let Some(directory) = path.parent() {
@@ -142,7 +143,7 @@ pub async fn run(listener: UnixListener, api: Arc<Api>) -> Infallible {
                     drop(permit);
                 });
             }
-            // Waiting for a free place would let one client block all others.
+            // If this waited for a permit, one client could block all others.
             Err(_) => {
                 debug!("api.socket: connection refused: {CONNECTIONS_MAX} are open");
                 let _ = stream.try_write(TOO_MANY_CONNECTIONS);
@@ -175,8 +176,8 @@ async fn respond(api: &Api, request: Request<Incoming>) -> Reply {
     }
     match (request.method().clone(), path.strip_prefix("/v1/ports")) {
         (Method::PUT, Some("" | "/")) => ports::put(api, request).await,
-        (method, Some("" | "/")) if is_read(&method) => ports::all(api),
-        (method, Some(rest)) if is_read(&method) && rest.starts_with('/') => ports::one(api, &rest[1..]),
+        (method, Some("" | "/")) if is_read(&method) => ports::get_all(api),
+        (method, Some(rest)) if is_read(&method) && rest.starts_with('/') => ports::get_one(api, &rest[1..]),
         (_, Some(rest)) if rest.is_empty() || rest.starts_with('/') => {
             not_allowed(&path, if rest.len() > 1 { "GET, HEAD" } else { "GET, HEAD, PUT" })
         }

@@ -1,5 +1,5 @@
-//! Whatever a machine writes in a request's head is judged, and nothing else happens: no path goes on that could mean
-//! another one, no part lies outside of its image, and no header is taken for leafboot's own word.
+//! Fuzzes the checks of a request's head. No input may cause a panic, no path is relayed that a server could read as
+//! another one, no part lies outside of its image, and no header with a name of leafboot's is forwarded.
 #![no_main]
 
 use leafboot_core::relay::forwarded;
@@ -14,13 +14,13 @@ use leafboot_core::relay::{
 };
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    // A line is a field's value.
+    // Each line is the value of a header.
     let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
     let first_two = [lines.first().copied(), lines.get(1).copied()];
     for (hosts, lengths) in [(first_two, [None; 2]), ([Some(&b"leaf"[..]), None], first_two)] {
         let head = Head { is_1_1: true, hosts, lengths, ..Head::default() };
         if validate::check(&head).is_ok() {
-            assert_eq!(lines.len(), 1, "two readers may choose different ones");
+            assert_eq!(lines.len(), 1, "a header that may come once only came twice");
             let _ = validate::check_body(Kind::Api, &head);
         }
     }
@@ -35,7 +35,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         assert!(text.split('/').all(|segment| segment != "." && segment != ".."));
     }
 
-    // What needs luck to begin well is begun well.
+    // These inputs get a valid beginning, which the fuzzer would rarely find.
     let line = |number: usize| lines.get(number).map(|line| (*line).to_owned());
     let (range, if_range, if_none_match) = (Some(format!("bytes={}", lines[0])), line(1), line(2));
     let conditions = Conditions { range, if_range, if_none_match, if_modified_since: line(3) };

@@ -16,56 +16,57 @@ pub(super) type Reply = Response<Full<Bytes>>;
 
 /// The answer that describes all ports.
 #[derive(Serialize)]
-struct Document<'a> {
+struct PortsAnswer<'a> {
     generation: Option<u64>,
     settled: bool,
     error: Option<&'a Condition>,
     anycast: Option<&'a Condition>,
     state_error: Option<Condition>,
-    ports: Ports<'a>,
+    ports: PortMap<'a>,
 }
 
 /// One port. `name` stands beside `alias`, so that a client that knows either of them finds the port.
 #[derive(Serialize)]
-struct Port<'a> {
+struct PortAnswer<'a> {
     name: &'a str,
     #[serde(flatten)]
     status: &'a PortStatus,
 }
 
 #[derive(Serialize)]
-struct Error<'a> {
+struct ErrorAnswer<'a> {
     error: &'a Condition,
 }
 
-struct Ports<'a>(&'a Status);
+/// The ports by name, in their natural order.
+struct PortMap<'a>(&'a Status);
 
-impl Serialize for Ports<'_> {
+impl Serialize for PortMap<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut ports = serializer.serialize_map(None)?;
         for (name, status) in self.0.all() {
-            ports.serialize_entry(name, &Port { name, status })?;
+            ports.serialize_entry(name, &PortAnswer { name, status })?;
         }
         ports.end()
     }
 }
 
 /// The answer that describes all ports. `state_error` says why the document is not saved.
-pub(super) fn document(code: StatusCode, status: &Status, state_error: Option<Condition>) -> Reply {
-    let document = Document {
+pub(super) fn ports(code: StatusCode, status: &Status, state_error: Option<Condition>) -> Reply {
+    let answer = PortsAnswer {
         generation: status.generation,
         settled: status.is_settled(),
         error: status.database_error.as_ref().or(status.write_error.as_ref()),
         anycast: status.anycast.as_ref(),
         state_error,
-        ports: Ports(status),
+        ports: PortMap(status),
     };
-    json(code, &document)
+    json(code, &answer)
 }
 
 /// The answer that describes one port.
 pub(super) fn port(name: &str, status: &PortStatus) -> Reply {
-    json(StatusCode::OK, &Port { name, status })
+    json(StatusCode::OK, &PortAnswer { name, status })
 }
 
 /// The answer that refuses a request.
@@ -76,7 +77,7 @@ pub(super) fn refusal(reason: RequestReason, message: &str) -> Reply {
 
 /// An answer without a result.
 pub(super) fn error(code: StatusCode, error: &Condition) -> Reply {
-    json(code, &Error { error })
+    json(code, &ErrorAnswer { error })
 }
 
 /// An answer with a text of this type.

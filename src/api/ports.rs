@@ -1,6 +1,6 @@
 //! `/v1/ports`: takes the desired document and reports the ports' states.
 //!
-//! Must never: await between judging a document and publishing it: two pushes would cross.
+//! Must never: await between checking a document and publishing it. Two pushes could then overtake each other.
 
 use std::time::{Duration, Instant};
 
@@ -18,9 +18,9 @@ use leafboot_core::plan::Waiting;
 use leafboot_core::printable::Printable;
 use leafboot_core::status::{AgentReason, Condition, PortStatus, RequestReason, Status};
 
-/// Takes a pushed document, and answers when its ports are settled or `wait` is over.
+/// Accepts a pushed document, and answers when its ports are settled or `wait` is over.
 pub(super) async fn put(api: &Api, request: Request<Incoming>) -> Reply {
-    let wait = match wait(request.uri().query()) {
+    let wait = match parse_wait(request.uri().query()) {
         Ok(wait) => wait,
         Err(message) => return refusal(RequestReason::InvalidQuery, &message),
     };
@@ -35,13 +35,13 @@ pub(super) async fn put(api: &Api, request: Request<Incoming>) -> Reply {
 }
 
 /// Reports all ports.
-pub(super) fn all(api: &Api) -> Reply {
+pub(super) fn get_all(api: &Api) -> Reply {
     document(api, StatusCode::OK, &api.status.borrow())
 }
 
 /// Reports one port, by its name or its alias, or a rejected entry by the name that was pushed.
-pub(super) fn one(api: &Api, segment: &str) -> Reply {
-    let name = decoded(segment);
+pub(super) fn get_one(api: &Api, segment: &str) -> Reply {
+    let name = percent_decoded(segment);
     let (status, rows) = (api.status.borrow(), api.ports.borrow());
     let port = match name.parse::<PortName>() {
         Ok(port) if status.ports.contains_key(&port) => Some(port),
@@ -82,15 +82,15 @@ async fn read(api: &Api, request: Request<Incoming>) -> Result<Bytes, Box<Reply>
     Err(Box::new(refusal(reason, &message)))
 }
 
-/// Judges, keeps and publishes a document.
+/// Checks, saves and publishes a document.
 fn accept(api: &Api, body: &[u8]) -> Result<Desired, Box<Reply>> {
-    let document = Document::parse(body).map_err(|error| Box::new(refused(&error)))?;
+    let document = Document::parse(body).map_err(|error| Box::new(document_refusal(&error)))?;
     let before = api.desired.borrow().clone();
-    let judged = match api.ports.borrow().as_ref() {
+    let checked = match api.ports.borrow().as_ref() {
         Some(rows) => desired::check_entries(&document, rows, &api.boot, before.as_ref()),
         None => return Err(Box::new(ports_unknown(api))),
     };
-    let desired = Desired::after(before.as_ref(), judged, Instant::now());
+    let desired = Desired::after(before.as_ref(), checked, Instant::now());
     if before.as_ref().is_none_or(|before| before.generation != desired.generation) {
         api.keeper.keep(&desired);
         let (ports, rejected) = (desired.ports.len(), desired.rejected.iter().count());
@@ -113,10 +113,10 @@ fn warn_of_rejected(before: Option<&Desired>, desired: &Desired) {
     }
 }
 
-/// Waits, at most `wait`, until nothing is left to wait for, and answers with the ports' states.
+/// Answers with the ports' states when the document is settled, or `wait` is over.
 async fn settle(api: &Api, desired: &Desired, wait: Duration) -> Reply {
     let mut status = api.status.clone();
-    // The answer is the same after a timeout: the state as it is now.
+    // After a timeout too, the answer has the current states.
     let _ = timeout(wait, status.wait_for(|status| status.is_done(desired.generation))).await;
     let now = api.status.borrow();
     if now.is_of(desired.generation) {
@@ -130,11 +130,11 @@ async fn settle(api: &Api, desired: &Desired, wait: Duration) -> Reply {
 
 fn document(api: &Api, code: StatusCode, status: &Status) -> Reply {
     let state_error = api.keeper.error().map(|error| Condition::new(AgentReason::StateNotSaved, error));
-    answer::document(code, status, state_error)
+    answer::ports(code, status, state_error)
 }
 
 /// Parses `wait=<duration>`, the only query parameter.
-fn wait(query: Option<&str>) -> Result<Duration, String> {
+fn parse_wait(query: Option<&str>) -> Result<Duration, String> {
     let Some(query) = query.filter(|query| !query.is_empty()) else {
         return Ok(Duration::ZERO);
     };
@@ -151,7 +151,7 @@ fn wait(query: Option<&str>) -> Result<Duration, String> {
 }
 
 /// Decodes a path segment's percent-encoding once (RFC 3986 2.1). A `%` without two hexadecimal digits stays.
-fn decoded(segment: &str) -> String {
+fn percent_decoded(segment: &str) -> String {
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.as_bytes();
     while let Some((first, behind)) = rest.split_first() {
@@ -171,7 +171,7 @@ fn decoded(segment: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn refused(error: &DocumentError) -> Reply {
+fn document_refusal(error: &DocumentError) -> Reply {
     warn!(%error, "document refused");
     let reason = match error {
         DocumentError::Shape(_) => RequestReason::InvalidDocument,

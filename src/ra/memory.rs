@@ -1,5 +1,5 @@
-//! The file with the options that were advertised, in the state directory beside the last document. The next run withdraws
-//! those that its settings no longer have.
+//! Stores the advertised options in a file in the state directory. The next run withdraws those that its settings no
+//! longer have.
 //!
 //! Must never: keep the leaf from advertising because the file cannot be read or written.
 
@@ -14,11 +14,11 @@ use crate::state_file;
 use leafboot_core::ra::variables::RouterVariables;
 use leafboot_core::ra::withdrawn::WithdrawnOptions;
 
-/// Its name in the state directory.
+/// The file's name in the state directory.
 pub const FILE: &str = "advertised.json";
 
-/// Reads what earlier settings advertised, and writes what these advertise, before anything is advertised. An unchanged
-/// file is not written. Returns the options to withdraw.
+/// Reads the options that earlier settings advertised, and writes those of the current settings, before anything is
+/// advertised. An unchanged file is not written. Returns the options to withdraw.
 pub fn load_and_save(directory: &Path, variables: &RouterVariables) -> WithdrawnOptions {
     let path = directory.join(FILE);
     let before = load(&path);
@@ -36,7 +36,8 @@ pub fn load_and_save(directory: &Path, variables: &RouterVariables) -> Withdrawn
     options
 }
 
-/// What earlier settings advertised. A damaged file counts as none: what machines hold ends with its lifetime.
+/// The options that earlier settings advertised; none if the file is missing or damaged. Machines drop options that are
+/// not withdrawn when their lifetime ends.
 fn load(path: &Path) -> Option<WithdrawnOptions> {
     let log = |error: &dyn Display| {
         warn!(path = %path.display(), %error, "cannot read the options that were advertised; none is withdrawn");

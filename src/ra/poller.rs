@@ -53,7 +53,7 @@ impl Poller {
         Ok(self.epoll.add(socket, event(EpollFlags::EPOLLIN, key))?)
     }
 
-    /// Stops waiting for a socket's frames. Its errors still end a wait.
+    /// Stops waiting for a socket's frames. An error of the socket still ends a wait.
     pub fn mute(&self, socket: &RaSocket, key: usize) -> io::Result<()> {
         self.modify(socket, EpollFlags::empty(), key)
     }

@@ -27,7 +27,7 @@ const FRAMES_MAX: usize = 64;
 const RETRY_MIN: Duration = Duration::from_millis(5);
 /// The longest pause.
 const RETRY_MAX: Duration = Duration::from_secs(1);
-/// A device that is down is logged once, when the pause has grown to this: usually its port is released before.
+/// A device that is down is logged once, when the pause has reached this. Usually its port is released earlier.
 const DOWN_LOGGED: Duration = RETRY_MIN.saturating_mul(16);
 
 /// A port that has or had a role.
@@ -192,7 +192,8 @@ impl RaPort {
                     self.send_due(poller, now);
                 }
                 Ok(Some(_)) => {
-                    // The kernel drops what comes to a muted socket, and wakes nobody.
+                    // A muted socket does not wake the thread. The kernel drops the frames that its buffer has no room
+                    // for.
                     self.attempts.record(&Event::RateLimited(Limit::Solicitations));
                     let until = now + self.engine.throttle_time();
                     self.throttled_until = Some(until);
@@ -201,9 +202,9 @@ impl RaPort {
                     }
                 }
                 Err(error) if is_down(&error) => {
-                    // The role is unchanged: either the kernel's view is not updated yet, or the device is up again,
-                    // perhaps as another one with the same index. The next advertisement is retried until it is sent,
-                    // on a new socket if the device is another one.
+                    // The role is unchanged: either leafboot does not know of the change yet, or the device is up
+                    // again, perhaps a new device with the same index. The next advertisement is retried until it is
+                    // sent, on a new socket if the device is new.
                     self.engine.interrupted(now);
                     return self.send_due(poller, now);
                 }

@@ -1,13 +1,13 @@
 //! The packet socket of one port. It receives Router Solicitations and sends Router Advertisements as whole frames.
 //!
-//! It is not a raw ICMPv6 socket. For one of those the kernel looks up the route to ff02::1, one port's route after the
-//! other, and resolves the machine's Ethernet address, which fails in a VRF on some SONiC releases. A frame leaves by the
-//! port that its socket is bound to, for the Ethernet address that the solicitation came from. A VRF makes no difference to
-//! a packet socket.
+//! It is not a raw ICMPv6 socket. With one, the kernel would search the routes to ff02::1 port by port, and would
+//! resolve the machine's Ethernet address, which fails in a VRF on some SONiC releases. A packet socket sends a frame
+//! from the port that it is bound to, to the Ethernet address that the solicitation came from. A VRF makes no
+//! difference to it.
 //!
-//! Each port has a socket of its own, so a flood fills only that port's queue. A socket costs one descriptor, about 2 KiB
-//! of kernel memory, and at most twice `RECEIVE_BUFFER` while frames wait. pnet_datalink's channel is not used: it has a
-//! buffer per port, sets no socket filter, and waits for one socket at a time.
+//! Each port has a socket of its own, so a flood fills only that port's queue. A socket costs one descriptor, about 2
+//! KiB of kernel memory, and at most twice `RECEIVE_BUFFER` while frames wait. pnet_datalink's channel is not used: it
+//! has a buffer per port, sets no socket filter, and waits for one socket at a time.
 //!
 //! On a port that forwards, the kernel itself learns neighbours (RFC 4861 6.2.6) and joins ff02::2 (6.2.2).
 //!
@@ -22,7 +22,7 @@ use socket2::{Domain, SockFilter, Socket, Type};
 
 use leafboot_core::nd::message::{ROUTER_ADVERTISEMENT, ROUTER_SOLICITATION};
 
-/// Bytes: room for some 20 solicitations. The kernel drops what a flood adds, on this port only, and wakes nobody.
+/// Bytes: room for some 20 solicitations. In a flood, the kernel drops further frames of this port only.
 const RECEIVE_BUFFER: usize = 16 * 1024;
 /// The largest frame of a SONiC port in bytes, with its Ethernet header.
 pub const FRAME_MAX: usize = 9216 + 14;
@@ -56,10 +56,10 @@ impl RaSocket {
         self.ifindex
     }
 
-    /// Receives a frame and returns its length. None: no frame waits. An error for which [`is_down`] holds comes once, when
-    /// the device goes down. It may be the socket's last error: when the device is removed afterwards, the kernel detaches
-    /// the socket without an error, and does not attach it to a new device with the same index. Only sending fails then
-    /// (ENXIO).
+    /// Receives a frame and returns its length. None: no frame waits. An error for which [`is_down`] holds comes once,
+    /// when the device goes down. It may be the socket's last error: when the device is removed afterwards, the kernel
+    /// detaches the socket without an error, and does not attach it to a new device with the same index. Only sending
+    /// fails then (ENXIO).
     pub fn receive(&self, frame: &mut [u8; FRAME_MAX]) -> io::Result<Option<usize>> {
         match (&self.socket).read(frame) {
             Ok(length) => Ok(Some(length)),
@@ -80,8 +80,8 @@ impl AsFd for RaSocket {
     }
 }
 
-/// Whether an error means only that the device is down. Unless the device is removed, the socket stays usable: the kernel
-/// attaches it again when the device is up (`af_packet.c: packet_notifier`).
+/// Whether an error means only that the device is down. Unless the device is removed, the socket stays usable: the
+/// kernel attaches it again when the device is up (`af_packet.c: packet_notifier`).
 pub fn is_down(error: &io::Error) -> bool {
     // ENOBUFS: the device has no carrier.
     matches!(error.raw_os_error(), Some(libc::ENETDOWN | libc::ENOBUFS))
@@ -104,9 +104,10 @@ fn bind(socket: &Socket, ifindex: u32) -> io::Result<()> {
     Ok(nix::sys::socket::bind(socket.as_raw_fd(), &address.ok_or(io::ErrorKind::InvalidInput)?)?)
 }
 
-/// The socket filter. It passes Router Solicitations and Router Advertisements to the port's own or a multicast Ethernet
-/// address; nothing else on the port wakes the thread. ICMPv6 must follow the IPv6 header directly. That drops fragments,
-/// even atomic ones (RFC 6980 5), and messages that hide from filters behind extension headers (RFC 7113 2.1).
+/// The socket filter. It passes Router Solicitations and Router Advertisements to the port's own or a multicast
+/// Ethernet address; nothing else on the port wakes the thread. ICMPv6 must follow the IPv6 header directly. That drops
+/// fragments, even atomic ones (RFC 6980 5), and messages that hide from filters behind extension headers (RFC 7113
+/// 2.1).
 fn solicitations_and_advertisements() -> [SockFilter; 10] {
     const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
     const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;

@@ -1,8 +1,9 @@
-//! The thread that sends the Router Advertisements of all ports: an engine and a socket per port, one queue of their
-//! deadlines, one wait. It has its own thread so that neither a large push nor a slow database delays an answer.
+//! The thread that sends the Router Advertisements of all ports. It has an engine and a socket per port, one queue of
+//! deadlines, and one wait for all. It is a thread of its own so that neither a large push nor a slow database delays
+//! an answer.
 //!
-//! Must never: let one port's error reach another port, or publish that a port has ceased before its machine could be
-//! told.
+//! Must never: let one port's error affect another port, or publish that a port has ceased before it has tried to send
+//! the final advertisement.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -27,10 +28,9 @@ use leafboot_core::settings::Settings;
 /// The role of every port. A port that is not in it is silent.
 type Roles = BTreeMap<PortName, PortRole>;
 
-/// Starts the thread, and passes it the ports' roles until the process or the thread ends. `states`: how far the
-/// advertisements of each port are. `withdrawn`: the options that only
-/// earlier settings advertised. Dropped, it ends
-/// the thread.
+/// Starts the thread, and passes it the ports' roles until the process or the thread ends. Publishes in `states`
+/// whether each port advertises. `withdrawn`: the options that only earlier settings advertised. Dropping the future
+/// ends the thread.
 pub async fn run(
     settings: Arc<Settings>,
     withdrawn: Arc<WithdrawnOptions>,
@@ -51,7 +51,7 @@ pub async fn run(
     }
 }
 
-/// The running thread's channel. Dropped, it ends the thread, which withdraws nothing.
+/// The running thread's channel. Dropping it ends the thread, which sends no final advertisements.
 struct Thread {
     /// None: the thread must end.
     roles: Sender<Option<Roles>>,
@@ -72,7 +72,7 @@ impl Thread {
         let (ended_out, ended) = oneshot::channel();
         thread::Builder::new().name("advertisements".to_owned()).spawn(move || {
             let _ended = ended_out;
-            let ports = Ports::new(settings, withdrawn, attempts, poller);
+            let ports = RaPorts::new(settings, withdrawn, attempts, poller);
             if let Err(error) = ports.run(&roles, &states) {
                 error!(%error, "cannot wait for Router Solicitations");
             }
@@ -81,7 +81,7 @@ impl Thread {
     }
 
     fn send(&self, roles: Option<Roles>) {
-        // Nobody receives it when the thread has ended. Its owner learns of that by `ended`.
+        // This fails only if the thread has ended. `run` learns of that from `ended`.
         let _ = self.roles.send(roles);
         self.waker.wake();
     }
@@ -93,7 +93,8 @@ impl Drop for Thread {
     }
 }
 
-struct Ports {
+/// All ports of the thread.
+struct RaPorts {
     settings: Arc<Settings>,
     withdrawn: Arc<WithdrawnOptions>,
     attempts: Arc<Recorder>,
@@ -108,7 +109,7 @@ struct Ports {
     frame: Box<[u8; FRAME_MAX]>,
 }
 
-impl Ports {
+impl RaPorts {
     fn new(
         settings: Arc<Settings>,
         withdrawn: Arc<WithdrawnOptions>,
@@ -134,7 +135,7 @@ impl Ports {
             let received = self.poller.wait(self.deadlines.first().map(|(at, _)| *at))?;
             match roles.try_iter().last() {
                 Some(None) => return Ok(()),
-                // Machines are told before anybody else learns of it. The log comes last: it is slower than a packet.
+                // Machines get their advertisements before the states are published. Logging is last: it is slower.
                 Some(Some(roles)) => {
                     let changed = self.apply(&roles);
                     publish(&roles, states);
@@ -195,11 +196,11 @@ impl Ports {
         }
     }
 
-    /// Calls `doing` with a port, and updates the queue of deadlines.
-    fn with(&mut self, key: usize, doing: impl FnOnce(&mut RaPort, &Poller, &mut [u8; FRAME_MAX])) {
+    /// Calls `action` with a port, and updates the queue of deadlines.
+    fn with(&mut self, key: usize, action: impl FnOnce(&mut RaPort, &Poller, &mut [u8; FRAME_MAX])) {
         let Some(port) = self.ports.get_mut(key) else { return };
         let before = port.deadline();
-        doing(port, &self.poller, &mut self.frame);
+        action(port, &self.poller, &mut self.frame);
         let after = port.deadline();
         if before != after {
             before.map(|at| self.deadlines.remove(&(at, key)));
@@ -208,8 +209,8 @@ impl Ports {
     }
 }
 
-/// Publishes how far each port's advertisements are. A machine that cannot be told that its router goes has lost it
-/// anyway, so the release does not wait for it; the rest is tried.
+/// Publishes whether each port advertises. A port counts as ceased even if its final advertisement cannot be sent: then
+/// the machine has lost its router anyway, and the release must not wait. The thread goes on trying.
 fn publish(roles: &Roles, states: &watch::Sender<RaStates>) {
     let state = |role: &PortRole| match role {
         PortRole::Serve(_) => RaState::Advertising,

@@ -1,4 +1,4 @@
-//! The body of a request or a response: complete in memory, or as it comes.
+//! The body of a request or a response: complete in memory, or streamed.
 //!
 //! Must never: end a broken body as if it were complete. An error of a body ends the connection that it is sent over.
 
@@ -14,9 +14,9 @@ use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 #[derive(Debug)]
 pub enum Body {
     /// Complete, so its length is known.
-    Here(Bytes),
+    Full(Bytes),
     /// Comes frame by frame.
-    Coming(UnsyncBoxBody<Bytes, io::Error>),
+    Stream(UnsyncBoxBody<Bytes, io::Error>),
 }
 
 impl Default for Body {
@@ -28,21 +28,21 @@ impl Default for Body {
 impl Body {
     /// A body without content.
     pub fn empty() -> Self {
-        Self::Here(Bytes::new())
+        Self::Full(Bytes::new())
     }
 
     /// A body that is complete.
-    pub fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self::Here(bytes.into())
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        Self::Full(bytes.into())
     }
 
     /// A body that comes frame by frame.
-    pub fn coming(body: impl HttpBody<Data = Bytes, Error = io::Error> + Send + 'static) -> Self {
-        Self::Coming(body.boxed_unsync())
+    pub fn stream(body: impl HttpBody<Data = Bytes, Error = io::Error> + Send + 'static) -> Self {
+        Self::Stream(body.boxed_unsync())
     }
 }
 
-/// Collects a body of at most `most` bytes; none: it has more. An error is the body's.
+/// Collects a body; none: it is longer than `most` bytes. Fails if the body does.
 pub async fn gather<B>(body: &mut B, most: usize) -> io::Result<Option<Bytes>>
 where
     B: HttpBody<Data = Bytes, Error = io::Error> + Unpin,
@@ -78,25 +78,25 @@ impl HttpBody for Body {
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match &mut *self {
-            Self::Here(bytes) => {
+            Self::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
-            Self::Coming(body) => Pin::new(body).poll_frame(context),
+            Self::Stream(body) => Pin::new(body).poll_frame(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Here(bytes) => bytes.is_empty(),
-            Self::Coming(body) => body.is_end_stream(),
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Stream(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Here(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Coming(body) => body.size_hint(),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Stream(body) => body.size_hint(),
         }
     }
 }
@@ -122,25 +122,25 @@ mod tests {
         }
     }
 
-    fn coming<const N: usize>(pieces: [&'static str; N]) -> Body {
-        Body::coming(Pieces(pieces.into_iter().map(Ok).collect()))
+    fn stream<const N: usize>(pieces: [&'static str; N]) -> Body {
+        Body::stream(Pieces(pieces.into_iter().map(Ok).collect()))
     }
 
     #[tokio::test]
     async fn all_pieces_are_gathered_or_none() {
         for (mut body, all) in [
             (Body::empty(), Some("")),
-            (Body::whole("abcdef"), Some("abcdef")),
-            (Body::whole("abcdefg"), None),
-            (coming(["abcdef"]), Some("abcdef")),
-            (coming(["ab", "", "cd", "ef"]), Some("abcdef")),
-            (coming(["", "abc", "def"]), Some("abcdef")),
-            (coming(["abc", "def", "g"]), None),
+            (Body::full("abcdef"), Some("abcdef")),
+            (Body::full("abcdefg"), None),
+            (stream(["abcdef"]), Some("abcdef")),
+            (stream(["ab", "", "cd", "ef"]), Some("abcdef")),
+            (stream(["", "abc", "def"]), Some("abcdef")),
+            (stream(["abc", "def", "g"]), None),
         ] {
             assert_eq!(gather(&mut body, 6).await.unwrap(), all.map(Bytes::from));
         }
         let broken = [Ok("ab"), Err(io::ErrorKind::BrokenPipe.into())];
-        let mut broken = Body::coming(Pieces(broken.into_iter().collect()));
+        let mut broken = Body::stream(Pieces(broken.into_iter().collect()));
         assert_eq!(gather(&mut broken, 6).await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 }

@@ -23,7 +23,7 @@ use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
 use super::handler;
-use super::lifecycle::{Lifecycle, Stage};
+use super::lifecycle::{Lifecycle, ServiceStage};
 use super::limiter::ChargedReads;
 use super::metered::Meter;
 use super::peer::Peer;
@@ -31,17 +31,17 @@ use super::port::RelayPort;
 use super::tls::server_name::HiddenServerName;
 use super::tls::{HandshakeError, Reloaded};
 
-/// A request's head must be complete in this time, and a TLS handshake too. A silent connection is kept for so long; iPXE
-/// keeps its for 10 s.
+/// The time for a TLS handshake, for a request's head, and for the pause before it. iPXE keeps an idle connection for
+/// 10 s.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest head of a request in bytes.
 const HEAD_MAX: usize = 16 * 1024;
-/// For how long requests that are under way may go on when their port or the process ends: a token's deadline.
+/// How long requests under way may continue when their port or the process ends: the deadline of a token request.
 pub const GRACE: Duration = Duration::from_secs(5);
-/// Of that, for how long a connection may still bring a request when the process ends, and make its handshake before.
+/// The first part of `GRACE`: when the process ends, a connection may still complete its handshake and send a request.
 const LINGER: Duration = Duration::from_millis(300);
 
-/// Serves one machine's connection. `permit`: the port may have a limited number of them.
+/// Serves one machine's connection. `permit` counts it against the port's limit.
 pub(super) async fn run(
     stream: TcpStream,
     machine: Machine,
@@ -49,7 +49,7 @@ pub(super) async fn run(
     permit: OwnedSemaphorePermit,
 ) {
     let open = (port.count_connection(), permit);
-    // Only an API's stream may be silent for long. If the kernel has no room to watch a machine, it is served all the same.
+    // Only an API's stream may be silent for long. A machine that the kernel cannot watch is served, too.
     let peer = port.state.api.as_ref().and_then(|_| Peer::of(&stream).ok());
     let peer = Arc::new(peer.unwrap_or_default());
     let stream = ChargedReads::of(stream, &port.limiter);
@@ -75,7 +75,7 @@ async fn serve_https<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    // One thread makes the handshakes of all ports.
+    // One thread makes the handshakes of all ports, so each port is charged for its own.
     port.limiter.delay(Work::Handshake).await;
     match handshake(tls, HiddenServerName::of(stream), port.lifecycle.clone()).await {
         Ok(stream) => serve_http(stream, machine, port, peer).await,
@@ -124,7 +124,7 @@ where
     let min_rate = settings.min_rate.unwrap_or_default();
     let (sent, disconnects) = (port.sent.clone(), port.slow_client_disconnects.clone());
     let mut meter = Meter::new(min_rate, settings.min_rate_window, sent, disconnects);
-    // Only an API takes a body. Without one, requests with a body are refused whatever their framing.
+    // Only calls of an API have a body. Without an API, requests with a body are refused whatever their framing.
     if port.state.api.is_some() {
         meter = meter.with_heads(peer);
     }
@@ -143,12 +143,13 @@ where
         biased;
         end = http.as_mut() => return end.map_err(|error| error.to_string()),
         lifecycle = lifecycle.wait_for(Lifecycle::must_end) => {
-            lifecycle.is_ok_and(|lifecycle| lifecycle.stage == Stage::Stopping)
+            lifecycle.is_ok_and(|lifecycle| lifecycle.stage == ServiceStage::Stopping)
         }
     };
     let until = Instant::now() + GRACE;
-    // On a port that is no longer served, the next request is told so. A process that ends takes no next request, but
-    // hyper closes a connection at once that has read none yet, and one may be on its way.
+    // On a port that is no longer served, the next request gets a response that says so. A process that ends accepts no
+    // further request. It waits a moment before: hyper closes a connection that has not read a request yet at once, and
+    // a request may be on its way.
     if process_ends {
         if let Ok(end) = timeout(LINGER, http.as_mut()).await {
             return end.map_err(|error| error.to_string());

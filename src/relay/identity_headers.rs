@@ -1,5 +1,5 @@
-//! The headers that say where a machine's requests come in, and from whom. They are kept for a moment: a machine that
-//! boots asks for several things in a row, and its Ethernet address takes a question to the kernel.
+//! Builds the headers that name the port and the machine of a request, and caches them for `AGE_MAX`: a booting machine
+//! sends several requests in a row, and only the kernel knows its Ethernet address.
 //!
 //! Must never: give headers of one machine to another, or of one boot attempt to the next.
 
@@ -11,15 +11,15 @@ use leafboot_core::names::Mac;
 use leafboot_core::relay::forwarded::Machine;
 use leafboot_core::relay::identity::{self, Header, IngressIdentity};
 
-/// For how long the kernel's word about a machine is believed.
+/// How long cached headers are used.
 const AGE_MAX: Duration = Duration::from_secs(1);
 
-/// The identity headers of the machine that has asked last.
+/// The identity headers of the machine that sent the last request.
 #[derive(Debug, Default)]
-pub struct IdentityHeaders(Option<Made>);
+pub struct IdentityHeaders(Option<Cached>);
 
 #[derive(Debug)]
-struct Made {
+struct Cached {
     headers: HeaderMap,
     identity: Arc<IngressIdentity>,
     machine: Machine,
@@ -27,7 +27,8 @@ struct Made {
 }
 
 impl IdentityHeaders {
-    /// The headers for a request of `machine` in this attempt. `mac` asks the kernel for the machine's Ethernet address.
+    /// The headers for a request of `machine` in this attempt. `mac` gets the machine's Ethernet address from the
+    /// kernel.
     pub fn get(
         &mut self,
         identity: &Arc<IngressIdentity>,
@@ -35,28 +36,28 @@ impl IdentityHeaders {
         now: Instant,
         mac: impl FnOnce() -> Option<Mac>,
     ) -> HeaderMap {
-        if let Some(made) = self.0.as_ref().filter(|made| made.holds(identity, machine, now)) {
-            return made.headers.clone();
+        if let Some(cached) = self.0.as_ref().filter(|cached| cached.is_for(identity, machine, now)) {
+            return cached.headers.clone();
         }
         let mac = mac();
         let header = mac.map(|mac| (identity::MAC, mac.to_string()));
         let all = identity.headers().into_iter().chain(machine.headers()).chain(header);
         let headers: HeaderMap = all.filter_map(parsed).collect();
-        // A machine that the kernel does not know yet may be known when the next request comes.
-        let made = Made { headers: headers.clone(), identity: Arc::clone(identity), machine, at: now };
-        self.0 = mac.map(|_| made);
+        // Headers without an Ethernet address are not cached: the kernel may know it at the next request.
+        let cached = Cached { headers: headers.clone(), identity: Arc::clone(identity), machine, at: now };
+        self.0 = mac.map(|_| cached);
         headers
     }
 }
 
-impl Made {
-    fn holds(&self, identity: &Arc<IngressIdentity>, machine: Machine, now: Instant) -> bool {
+impl Cached {
+    fn is_for(&self, identity: &Arc<IngressIdentity>, machine: Machine, now: Instant) -> bool {
         let age = now.saturating_duration_since(self.at);
         self.identity == *identity && self.machine == machine && age < AGE_MAX
     }
 }
 
-/// None: the value cannot stand in a header. The values of an identity are checked types of printable ASCII.
+/// A header; none if its value has characters that a header cannot have. Identities have printable ASCII only.
 fn parsed((name, value): Header) -> Option<(HeaderName, HeaderValue)> {
     Some((HeaderName::from_static(name), HeaderValue::try_from(value).ok()?))
 }
@@ -80,15 +81,15 @@ mod tests {
         let machine = |address: &str| Machine { address: address.parse().unwrap(), tls: false };
         let (first, one, now) = (identity(1), machine("2001:db8:b007::7"), Instant::now());
         let mac = || Some(Mac([0x52, 0x54, 0, 0xb0, 7, 0]));
-        let mut kept = IdentityHeaders::default();
-        assert_eq!(kept.get(&first, one, now, || None).get(identity::MAC), None);
-        let headers = kept.get(&first, one, now, mac);
+        let mut cache = IdentityHeaders::default();
+        assert_eq!(cache.get(&first, one, now, || None).get(identity::MAC), None);
+        let headers = cache.get(&first, one, now, mac);
         assert_eq!(headers[identity::PORT], "Ethernet0");
         assert_eq!(headers["x-forwarded-for"], "2001:db8:b007::7");
         assert_eq!(headers[identity::MAC], "52:54:00:b0:07:00", "an unknown machine is asked for again");
         let mut is_asked = |identity: &Arc<IngressIdentity>, machine, now| {
             let mut is_asked = false;
-            kept.get(identity, machine, now, || {
+            cache.get(identity, machine, now, || {
                 is_asked = true;
                 mac()
             });

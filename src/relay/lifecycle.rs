@@ -1,4 +1,4 @@
-//! How far a port's service is, and the identity under which it forwards requests. Connections follow it.
+//! The stage of a port's service, and the identity under which it forwards requests. The port's connections watch both.
 //!
 //! Must never: be changed by a connection.
 
@@ -8,10 +8,10 @@ use leafboot_core::relay::identity::IngressIdentity;
 
 /// The stage of a port's service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub enum ServiceStage {
     /// The port serves its machine.
     Serving,
-    /// The process must end when the images that are being sent are complete. No new ones are begun.
+    /// The process ends when the images that are being sent are complete. No new image is begun.
     Draining,
     /// The process ends. Each connection ends with the request that is under way.
     Stopping,
@@ -21,23 +21,23 @@ pub enum Stage {
     Released,
 }
 
-/// What a port's connections follow.
+/// What a port's connections watch.
 #[derive(Debug, Clone)]
 pub struct Lifecycle {
-    /// Where requests come in. Its attempt is that of the port's start.
+    /// The identity of the port. Its attempt is that of the port's start.
     pub identity: Arc<IngressIdentity>,
-    /// How far the port's service is.
-    pub stage: Stage,
+    /// The stage of the port's service.
+    pub stage: ServiceStage,
 }
 
 impl Lifecycle {
-    /// The port begins to serve.
+    /// The lifecycle of a port that begins to serve.
     pub fn begin(identity: IngressIdentity) -> Self {
-        Self { identity: Arc::new(identity), stage: Stage::Serving }
+        Self { identity: Arc::new(identity), stage: ServiceStage::Serving }
     }
 
     /// Whether the port's connections must end.
     pub fn must_end(&self) -> bool {
-        matches!(self.stage, Stage::Stopping | Stage::Interrupted | Stage::Released)
+        matches!(self.stage, ServiceStage::Stopping | ServiceStage::Interrupted | ServiceStage::Released)
     }
 }

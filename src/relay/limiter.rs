@@ -1,5 +1,5 @@
-//! A port's rate limiter: charges work for its machines to the port, and delays it until it is due. The only place where
-//! a port's work waits.
+//! A port's rate limiter: charges work for its machines to the port, and delays it until it is due. The only place
+//! where a port's work waits.
 //!
 //! Must never: make one port wait for another, or wait once the port's connections must end.
 
@@ -96,13 +96,13 @@ impl PortLimiter {
     }
 }
 
-/// A machine's connection, not read before its last read is paid.
+/// A machine's connection. A read waits until the charge of the one before is due.
 pub type ChargedStream<S> = Filtered<S, ChargedReads>;
 
 /// Charges the reads of a connection to its port.
 pub struct ChargedReads {
     limiter: Arc<PortLimiter>,
-    /// Ends when the next read is due; none: it is.
+    /// Completes when the next read is due; none: it is due now.
     delay: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
@@ -145,7 +145,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
     use tokio::time::timeout;
 
-    use super::super::lifecycle::Stage;
+    use super::super::lifecycle::ServiceStage;
     use super::*;
 
     fn port(requests: u32) -> (Arc<PortLimiter>, watch::Sender<Lifecycle>) {
@@ -165,9 +165,9 @@ mod tests {
         (Arc::new(limiter), lifecycle)
     }
 
-    async fn seconds(doing: impl Future<Output = ()>) -> f64 {
+    async fn seconds(work: impl Future<Output = ()>) -> f64 {
         let begun = Instant::now();
-        doing.await;
+        work.await;
         begun.elapsed().as_secs_f64()
     }
 
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_port_is_read_no_faster_than_it_pays_and_another_does_not_wait_for_it() {
+    async fn a_port_is_read_no_faster_than_its_limit_and_another_does_not_wait() {
         let ((one, _one), (other, _other)) = (port(100), port(100));
         let took = bytes(&one, 4000).await;
         assert!((9.5..11.0).contains(&took), "four reads cost as much as a request: {took}");
@@ -202,7 +202,7 @@ mod tests {
         let (limiter, lifecycle) = port(1);
         let due = (0..100).fold(None, |_, _| limiter.charge(Work::Request)).unwrap();
         assert!(timeout(Duration::from_secs(60), limiter.wait(due)).await.is_err(), "it waits");
-        lifecycle.send_modify(|lifecycle| lifecycle.stage = Stage::Released);
+        lifecycle.send_modify(|lifecycle| lifecycle.stage = ServiceStage::Released);
         assert_eq!(seconds(limiter.wait(due)).await, 0.0);
     }
 
@@ -212,7 +212,7 @@ mod tests {
         (0..100).for_each(|_| _ = limiter.charge(Work::Request));
         let reading = tokio::spawn(async move { bytes(&limiter, 2).await });
         tokio::time::sleep(Duration::from_secs(10)).await;
-        lifecycle.send_modify(|lifecycle| lifecycle.stage = Stage::Released);
+        lifecycle.send_modify(|lifecycle| lifecycle.stage = ServiceStage::Released);
         assert_eq!(reading.await.unwrap(), 10.0);
     }
 }

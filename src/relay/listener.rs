@@ -1,7 +1,7 @@
 //! The relay's TCP listeners on one boot port. Each is bound to the port's device, so the kernel says where a request
 //! comes in.
 //!
-//! Must never: believe an address or a header.
+//! Must never: take the port of a request from an address or a header.
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -63,7 +63,7 @@ pub async fn serve(listener: std::net::TcpListener, port: Arc<RelayPort>, tls: b
         let SocketAddr::V6(from) = from else { continue };
         let machine = Machine { address: *from.ip(), tls };
         tokio::spawn(connection::run(stream, machine, Arc::clone(&port), permit));
-        // Meanwhile others wait in the kernel's backlog.
+        // Meanwhile further connections wait in the kernel's backlog.
         port.limiter.delay(Work::Connection).await;
     }
 }

@@ -1,5 +1,5 @@
 //! A machine's connection as HTTP uses it: counts the bytes that are sent, disconnects a machine that reads more slowly
-//! than `relay.min_rate`, and looks at the heads of requests for what the HTTP library does not tell.
+//! than `relay.min_rate`, and finds requests with ambiguous framing, which the HTTP library does not report.
 //!
 //! Must never: count time in which there was nothing to send against the machine.
 
@@ -31,7 +31,7 @@ pub struct Meter {
     begun: Instant,
     /// While there is no room to send: ends when the machine may have read too slowly.
     stalled: Option<Pin<Box<Sleep>>>,
-    /// Follows the requests' heads, and tells the peer; none: their framing does not matter.
+    /// Reads the requests' heads, and the peer to mark as ambiguous; none: the framing does not matter.
     heads: Option<(Heads, Arc<Peer>)>,
 }
 
@@ -49,7 +49,7 @@ impl Meter {
         }
     }
 
-    /// Also tells `peer` of requests whose framing is ambiguous.
+    /// Also marks `peer` when the framing of a request is ambiguous.
     pub fn with_heads(self, peer: &Arc<Peer>) -> Self {
         Self { heads: Some((Heads::default(), Arc::clone(peer))), ..self }
     }
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_sent_is_counted() {
+    async fn sent_bytes_are_counted() {
         let (ours, mut theirs) = duplex(100);
         let sent = Counter::default();
         let mut stream = Meter::new(0, Duration::ZERO, sent.clone(), Counter::default()).of(ours);

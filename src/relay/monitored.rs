@@ -1,4 +1,4 @@
-//! One wrapper for bodies that something watches while they come: an idle timeout, a limit, the machine's presence.
+//! Wraps a body with a monitor: an idle timeout, a limit, or a watch for the machine's presence.
 //!
 //! Must never: end a broken body as if it were complete.
 
@@ -13,14 +13,14 @@ use tokio::time::{Sleep, sleep};
 
 use super::body::Body;
 
-/// Watches a body. Without methods of its own it only lives as long as the body.
+/// Watches a body. The default methods do nothing: such a monitor only lives as long as the body.
 pub trait Monitor: Unpin {
     /// The next frame has come.
     fn received(&mut self, frame: &Frame<Bytes>) {
         let _ = frame;
     }
 
-    /// The body has broken. Returns what its reader is told.
+    /// The body has broken. Returns the error for its reader.
     fn broken(&mut self, error: Box<dyn Error + Send + Sync>) -> io::Error {
         io::Error::other(error)
     }
@@ -32,7 +32,7 @@ pub trait Monitor: Unpin {
     }
 }
 
-/// A body and what watches it.
+/// A body and its monitor.
 pub struct Monitored<B, M> {
     body: B,
     monitor: M,
@@ -84,14 +84,14 @@ where
 
 /// Breaks a body whose next frame takes too long.
 pub struct IdleTimeout {
-    /// None: it may take as long as it likes.
+    /// None: there is no limit.
     timeout: Option<Duration>,
-    /// Ends when the next frame is overdue; none: nobody waits for it.
+    /// Completes when the next frame is overdue; none: no frame is waited for.
     overdue: Option<Pin<Box<Sleep>>>,
 }
 
 impl IdleTimeout {
-    /// Each frame must come within `timeout`; none: whenever it likes.
+    /// Each frame must come within `timeout`; none: there is no limit.
     pub fn new(timeout: Option<Duration>) -> Self {
         Self { timeout, overdue: None }
     }
@@ -105,7 +105,10 @@ impl Monitor for IdleTimeout {
     fn poll_overdue(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         let Some(timeout) = self.timeout else { return Poll::Pending };
         let overdue = self.overdue.get_or_insert_with(|| Box::pin(sleep(timeout)));
-        overdue.as_mut().poll(context).map(|()| io::Error::new(io::ErrorKind::TimedOut, "it stood still"))
+        overdue
+            .as_mut()
+            .poll(context)
+            .map(|()| io::Error::new(io::ErrorKind::TimedOut, "no data came within the idle timeout"))
     }
 }
 
@@ -118,7 +121,7 @@ impl<T: Unpin> Monitor for KeepAlive<T> {}
 
 /// `body`, which keeps `value` alive until it is complete or dropped.
 pub fn with_alive<T: Send + Unpin + 'static>(body: Body, value: T) -> Body {
-    Body::coming(Monitored::new(body, KeepAlive { _value: value }))
+    Body::stream(Monitored::new(body, KeepAlive { _value: value }))
 }
 
 #[cfg(test)]
@@ -145,7 +148,7 @@ mod tests {
     #[tokio::test]
     async fn a_value_lives_as_long_as_its_body() {
         let value = std::sync::Arc::new(());
-        let mut body = with_alive(Body::whole("x"), std::sync::Arc::clone(&value));
+        let mut body = with_alive(Body::full("x"), std::sync::Arc::clone(&value));
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "x");
         assert_eq!(std::sync::Arc::strong_count(&value), 2);
         drop(body);

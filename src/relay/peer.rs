@@ -1,7 +1,7 @@
-//! The machine at the other end of a connection, beside what HTTP tells: whether the framing of its requests is ambiguous,
-//! and whether it is still there while neither side sends.
+//! The machine at the other end of a connection: whether the framing of its requests is ambiguous, and whether it is
+//! still there while neither side sends.
 //!
-//! Must never: take a machine that has closed only its sending side for one that is gone, before that has lasted.
+//! Must never: treat a machine that has closed only its sending side as gone before `HALF_CLOSED_MAX` is over.
 
 use std::future::poll_fn;
 use std::io;
@@ -17,17 +17,17 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use super::monitored::Monitor;
 
-/// Between two looks at the connection of a silent machine.
+/// The interval at which the connection of a silent machine is checked.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// A machine that has closed its sending side and is sent nothing for so long is taken for gone. Most that close it have
-/// closed both sides, which looks the same from here.
+/// A machine that has closed its sending side and is sent nothing for this time counts as gone. Most such machines have
+/// closed both sides, which the leaf cannot tell apart.
 const HALF_CLOSED_MAX: Duration = Duration::from_secs(15);
 
 /// The machine at the other end of one connection.
 #[derive(Debug, Default)]
 pub struct Peer {
     is_ambiguous: AtomicBool,
-    /// What the kernel says of the connection's socket; none: the machine is taken to be there.
+    /// The events of the connection's socket; none: the machine counts as present.
     events: Option<Epoll>,
 }
 
@@ -40,7 +40,7 @@ impl Peer {
         Ok(Self { events: Some(events), ..Self::default() })
     }
 
-    /// A request has come whose end two readers could see differently.
+    /// Records that a request has come whose end two readers could see in different places.
     pub fn mark_ambiguous(&self) {
         self.is_ambiguous.store(true, Ordering::Relaxed);
     }
@@ -50,21 +50,21 @@ impl Peer {
         self.is_ambiguous.load(Ordering::Relaxed)
     }
 
-    fn state(&self) -> State {
+    fn state(&self) -> ConnectionState {
         let mut seen = [EpollEvent::empty()];
         match self.events.as_ref().map(|events| events.wait(&mut seen, EpollTimeout::ZERO)) {
             Some(Ok(1..)) if seen[0].events().intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP) => {
-                State::Broken
+                ConnectionState::Broken
             }
-            Some(Ok(1..)) => State::HalfClosed,
-            Some(Ok(0) | Err(_)) | None => State::Open,
+            Some(Ok(1..)) => ConnectionState::HalfClosed,
+            Some(Ok(0) | Err(_)) | None => ConnectionState::Open,
         }
     }
 }
 
-/// What the kernel says of a connection.
+/// The state of a connection, as the kernel has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ConnectionState {
     /// Both sides may send.
     Open,
     /// The machine will send nothing more.
@@ -77,7 +77,7 @@ enum State {
 #[derive(Debug)]
 pub struct Presence {
     peer: Arc<Peer>,
-    looks: Interval,
+    checks: Interval,
     /// Since when its sending side has been closed, and it has been sent nothing.
     half_closed: Option<Instant>,
 }
@@ -85,9 +85,9 @@ pub struct Presence {
 impl Presence {
     /// Begins to watch.
     pub fn watch(peer: &Arc<Peer>) -> Self {
-        let mut looks = interval_at(Instant::now() + INTERVAL, INTERVAL);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { peer: Arc::clone(peer), looks, half_closed: None }
+        let mut checks = interval_at(Instant::now() + INTERVAL, INTERVAL);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { peer: Arc::clone(peer), checks, half_closed: None }
     }
 
     /// Waits until the machine is gone.
@@ -97,17 +97,18 @@ impl Presence {
 
     fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
-            let now = ready!(self.looks.poll_tick(context));
+            let now = ready!(self.checks.poll_tick(context));
             match self.peer.state() {
-                State::Open => self.half_closed = None,
-                State::HalfClosed if now - *self.half_closed.get_or_insert(now) < HALF_CLOSED_MAX => {}
-                State::HalfClosed | State::Broken => return Poll::Ready(()),
+                ConnectionState::Open => self.half_closed = None,
+                ConnectionState::HalfClosed
+                    if now - *self.half_closed.get_or_insert(now) < HALF_CLOSED_MAX => {}
+                ConnectionState::HalfClosed | ConnectionState::Broken => return Poll::Ready(()),
             }
         }
     }
 }
 
-/// As the monitor of a body that is sent to the machine: the body breaks when the machine is gone.
+/// Monitors a body that is sent to the machine: the body breaks when the machine is gone.
 impl Monitor for Presence {
     fn received(&mut self, _: &Frame<Bytes>) {
         self.half_closed = None;

@@ -1,6 +1,6 @@
 //! What the relay has for one boot port: its lifecycle, its limits, its share of the log, its counters.
 //!
-//! Must never: outlive the port's boot with anything that was kept for its machine.
+//! Must never: keep anything of a machine when its port has left boot.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,7 +28,7 @@ pub struct RelayPort {
     pub state: Arc<ServiceState>,
     /// The port's name.
     pub name: PortName,
-    /// How far its service is, and its identity.
+    /// The stage of its service, and its identity.
     pub lifecycle: watch::Receiver<Lifecycle>,
     /// The images for its machines; none: they are redirected to the partition cache.
     pub images: Option<PortImages>,
@@ -89,7 +89,7 @@ impl RelayPort {
         neighbours::mac(self.ifindex, machine.address)
     }
 
-    /// The headers that say where a request of `machine` comes in, and from whom.
+    /// The headers that name the port and `machine` in a request to an upstream.
     pub fn identity_headers(
         &self,
         identity: &Arc<IngressIdentity>,

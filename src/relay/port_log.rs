@@ -1,6 +1,6 @@
 //! A boot port's share of the log: some lines a second, and a line about how many were left out.
 //!
-//! Must never: let one port's machines fill the log. journald would drop everybody's lines.
+//! Must never: let one port's machines fill the log. journald would then drop lines of all ports.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use crate::metrics::Counter;
 
 /// Lines that a port may have at once. A boot has some ten.
 const BURST: u32 = 30;
-/// Then it may have one line per this time. journald takes 10,000 in 30 s (`RateLimitBurst=` of journald.conf) from all
-/// ports together.
+/// After a burst, a port may log one line per period. journald takes 10,000 in 30 s (`RateLimitBurst=` of
+/// journald.conf) from all ports together.
 const PERIOD: Duration = Duration::from_millis(500);
 /// The number of lines that were left out is logged after this time.
 const REPORT_AFTER: Duration = Duration::from_secs(5);
@@ -81,9 +81,9 @@ mod tests {
     async fn a_port_has_some_lines_and_then_some_each_second() {
         let left_out = Counter::default();
         let log = PortLog::new("Ethernet0".parse().unwrap(), left_out.clone());
-        let said = (0..1000).filter(|_| log.has_room()).count();
-        assert!((30..=31).contains(&said), "{said}");
-        assert_eq!(left_out.get(), 1000 - said as u64);
+        let logged = (0..1000).filter(|_| log.has_room()).count();
+        assert!((30..=31).contains(&logged), "{logged}");
+        assert_eq!(left_out.get(), 1000 - logged as u64);
         // Reported once, and then anew.
         let unreported = || log.0.lines.with(|lines| lines.left_out);
         assert_eq!(unreported(), left_out.get());

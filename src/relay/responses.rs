@@ -1,4 +1,4 @@
-//! Responses of the relay's own: redirects, refusals, and what a machine is told while something is wrong.
+//! The relay's own responses: redirects, refusals, and the reason why a request cannot be served now.
 //!
 //! Must never: respond without Content-Length, with 1xx, or with a `Retry-After` of 0, which iPXE takes for "at once".
 
@@ -15,7 +15,7 @@ const RETRY_MAX: u64 = 60;
 
 /// A plain text.
 pub fn text(status: StatusCode, text: impl Into<Vec<u8>>) -> Response<Body> {
-    let mut response = Response::new(Body::whole(text.into()));
+    let mut response = Response::new(Body::full(text.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, PLAIN);
     response
@@ -43,13 +43,14 @@ pub fn refused(routes: &Routes, refusal: Refusal) -> Response<Body> {
     }
 }
 
-/// The response to a request that is not valid HTTP. It closes the connection: where the next request begins is unknown.
+/// The response to a request that is not valid HTTP. It closes the connection: where the next request begins is
+/// unknown.
 pub fn invalid(Fault(status, reason): Fault) -> Response<Body> {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
     closing(text(status, format!("{reason}\n")))
 }
 
-/// Something is wrong for now (RFC 9110 15.6.4). iPXE asks again after `wait` seconds, without end.
+/// The request cannot be served now (RFC 9110 15.6.4). iPXE asks again after `wait` seconds, any number of times.
 pub fn unavailable(reason: &str, wait: u64) -> Response<Body> {
     let mut response = text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}; try again in {wait} s\n"));
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.clamp(1, RETRY_MAX)));

@@ -1,4 +1,4 @@
-//! What the relay has once for all ports: settings, certificates, upstreams, images and stale scripts.
+//! The state that the relay has once for all ports: settings, certificates, upstreams, images and stale scripts.
 //!
 //! Must never: know a port or a connection.
 
@@ -24,7 +24,7 @@ pub struct ServiceState {
     pub settings: RelaySettings,
     /// Answers script and token requests.
     pub boot_service: Upstream,
-    /// metal-apiserver; none: there is none.
+    /// metal-apiserver; none: the settings have no `relay.api`.
     pub api: Option<Upstream>,
     /// The images that go through the relay; none: machines are redirected to the partition cache.
     pub images: Option<Images>,
@@ -32,7 +32,7 @@ pub struct ServiceState {
     pub metrics: Arc<Metrics>,
     /// Records what machines do.
     pub attempts: Arc<Recorder>,
-    /// The certificate of the TLS listeners; none: there are none.
+    /// The certificate of the TLS listeners; none: there are no TLS listeners.
     pub tls: Option<Reloaded<ServerConfig>>,
     /// The last good scripts. None: they are not stored.
     pub scripts: Option<Guarded<StaleScripts>>,
@@ -45,7 +45,7 @@ pub struct ServiceState {
 }
 
 impl ServiceState {
-    /// Everything that the settings name. Connects to nothing yet. Needs a runtime.
+    /// Builds the state from the settings. Connects to nothing yet. Needs a runtime.
     pub fn new(
         settings: &RelaySettings,
         metrics: &Arc<Metrics>,

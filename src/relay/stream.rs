@@ -1,5 +1,4 @@
-//! One wrapper for all that looks at a machine's connection below HTTP: it passes everything through, but for what its
-//! filter changes.
+//! Wraps a machine's connection with a filter below HTTP. It passes through everything that the filter does not change.
 //!
 //! Must never: buffer, or wait for anything but what its filter waits for.
 
@@ -9,7 +8,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What looks at a stream. Without methods of its own it changes nothing.
+/// Filters a stream. The default methods change nothing.
 pub trait Filter: Unpin {
     /// Reads from `stream` (as `AsyncRead::poll_read`).
     fn poll_read<S: AsyncRead + Unpin>(

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::warn;
 
 use super::connection::GRACE;
-use super::lifecycle::{Lifecycle, Stage};
+use super::lifecycle::{Lifecycle, ServiceStage};
 use super::listener;
 use super::port::RelayPort;
 use super::service_state::ServiceState;
@@ -73,7 +73,7 @@ pub async fn run(
             services.apply(&roles);
         }
         if drain_until.is_some() {
-            services.ports().for_each(|port| port.enter(Stage::Draining));
+            services.ports().for_each(|port| port.enter(ServiceStage::Draining));
         }
         tokio::select! {
             changed = roles.changed() => if changed.is_err() { return Ok(()) },
@@ -88,7 +88,7 @@ pub async fn run(
     }
     // No more connections are accepted, and each ends with the request that is under way.
     services.close();
-    services.ports().for_each(|port| port.enter(Stage::Stopping));
+    services.ports().for_each(|port| port.enter(ServiceStage::Stopping));
     let _ = timeout(GRACE, state.connections.closed()).await;
     Ok(())
 }
@@ -107,7 +107,7 @@ struct RelayOnPort {
 }
 
 impl RelayOnPort {
-    fn enter(&self, stage: Stage) {
+    fn enter(&self, stage: ServiceStage) {
         self.lifecycle.send_if_modified(|now| std::mem::replace(&mut now.stage, stage) != stage);
     }
 }
@@ -133,8 +133,8 @@ impl PortService for RelayService {
 
     fn stop(&self, port: &RelayOnPort, reason: StopReason) {
         port.enter(match reason {
-            StopReason::Interrupted => Stage::Interrupted,
-            StopReason::Released => Stage::Released,
+            StopReason::Interrupted => ServiceStage::Interrupted,
+            StopReason::Released => ServiceStage::Released,
         });
     }
 

@@ -1,6 +1,6 @@
-//! Limits of what a machine sends after its request's head: length, time and rate; and why a body broke one.
+//! Limits the body of a machine's request: its length, its time and its rate. Says which limit a body has broken.
 //!
-//! Must never: let a machine hold a connection to a server behind by sending hardly anything.
+//! Must never: let a machine hold a connection to an upstream by sending very slowly.
 
 use std::error::Error;
 use std::io;
@@ -19,12 +19,12 @@ use super::body::Body;
 use super::monitored::{Monitor, Monitored};
 use crate::guarded::Guarded;
 
-/// A machine that sends nothing for so long will send nothing more of its request.
+/// The longest pause. A machine that sends nothing for this time will not complete its request.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 /// A request of some kilobytes, and at most a few megabytes, is complete in this time.
 const TOTAL_MAX: Duration = Duration::from_secs(300);
 
-/// Why a body broke a limit; none: it has not.
+/// Which limit a body has broken; none: it has broken none.
 #[derive(Debug, Clone, Default)]
 pub struct UploadFault(Arc<Guarded<Option<Fault>>>);
 
@@ -35,8 +35,9 @@ impl UploadFault {
     }
 }
 
-/// A machine's body that breaks when it exceeds `most` bytes or takes too long. While it is waited for it must bring
-/// `rate` bytes per second over each `window`; 0: any rate will do. Second: where the reason stands when it has broken.
+/// Limits `body`. It breaks when it exceeds `most` bytes, when it takes too long, or when, while it is waited for, it
+/// brings less than `rate` bytes per second over a `window` (0: any rate will do). The second value has the reason
+/// then.
 pub fn limited<B>(body: B, most: usize, rate: u64, window: Duration) -> (Body, UploadFault)
 where
     B: HttpBody<Data = Bytes> + Unpin + Send + 'static,
@@ -53,7 +54,7 @@ where
         fault: UploadFault::default(),
     };
     let fault = limits.fault.clone();
-    (Body::coming(Monitored::new(Limited::new(body, most), limits)), fault)
+    (Body::stream(Monitored::new(Limited::new(body, most), limits)), fault)
 }
 
 struct UploadLimits {
@@ -61,13 +62,13 @@ struct UploadLimits {
     begun: Instant,
     /// Since when the next frame is waited for.
     waiting: Option<Instant>,
-    /// Ends when that may have lasted too long.
+    /// Completes when that may have lasted too long.
     overdue: Option<Pin<Box<Sleep>>>,
     fault: UploadFault,
 }
 
 impl UploadLimits {
-    /// The first fault stands.
+    /// Sets the fault if there is none yet.
     fn fail(&self, fault: Fault) -> io::Error {
         self.fault.0.with(|first| _ = first.get_or_insert(fault));
         io::Error::other(fault.1)
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_hardly_comes_breaks() {
+    async fn a_body_that_comes_too_slowly_breaks() {
         assert_eq!(received(&[]).await, Ok(0));
         assert_eq!(received(&[(0, 5), (19, 5)]).await, Ok(19));
         assert_eq!(received(&[(1, 2); 25]).await, Err(408), "2 bytes a second");

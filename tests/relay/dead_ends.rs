@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use leafboot::internals::GRACE;
-use leafboot::internals::relay::lifecycle::Stage;
+use leafboot::internals::relay::lifecycle::ServiceStage;
 
 use super::TOKEN;
 use super::partition::{Relayed, Server, boot_service_of, nobody, ok};
@@ -96,8 +96,8 @@ fn what_may_be_half_a_script_is_not_given_out_now_or_later() {
 #[test]
 fn a_kept_connection_on_a_port_that_serves_no_more_is_told_so_and_a_token_under_way_comes_through() {
     let reasons = [
-        (Stage::Released, "this port is not in boot any more"),
-        (Stage::Interrupted, "this port has lost its link or its address"),
+        (ServiceStage::Released, "this port is not in boot any more"),
+        (ServiceStage::Interrupted, "this port has lost its link or its address"),
     ];
     for (stage, reason) in reasons {
         let cable = Cable::plug();
@@ -127,7 +127,7 @@ fn a_kept_connection_on_a_port_that_serves_no_more_is_told_so_and_a_token_under_
 
 #[test]
 fn a_script_under_way_when_all_ends_is_one_that_asks_again() {
-    for stage in [Stage::Interrupted, Stage::Released, Stage::Stopping] {
+    for stage in [ServiceStage::Interrupted, ServiceStage::Released, ServiceStage::Stopping] {
         let cable = Cable::plug();
         let hangs = Server::start(TcpListener::bind("[::]:0").unwrap(), |_stream, _| {
             std::thread::sleep(Duration::from_secs(30));
@@ -182,7 +182,7 @@ fn a_request_that_comes_with_the_stop_is_answered() {
     eventually("the relay has taken the connection", || {
         relayed.metrics.text().contains("leafboot_relay_connections{port=\"Ethernet0\"} 1\n")
     });
-    relayed.enter(Stage::Stopping);
+    relayed.enter(ServiceStage::Stopping);
     stopped_out.send(()).unwrap();
     let answer = asking.join().unwrap().unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("#!ipxe\n"), "{answer}");
@@ -205,7 +205,7 @@ fn an_image_under_way_on_a_released_port_ends_with_its_grace() {
     let image = std::thread::scope(|scope| {
         let asking = scope.spawn(move || cable.machine("curl", &all));
         eventually("the image is asked for", || endless.requests.try_recv().is_ok());
-        relayed.enter(Stage::Released);
+        relayed.enter(ServiceStage::Released);
         asking.join().unwrap()
     });
     let grace = GRACE..GRACE + Duration::from_secs(15);

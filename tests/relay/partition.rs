@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use leafboot::internals::Metrics;
 use leafboot::internals::ServiceState;
-use leafboot::internals::relay::lifecycle::{Lifecycle, Stage};
+use leafboot::internals::relay::lifecycle::{Lifecycle, ServiceStage};
 use leafboot_core::relay::identity::IngressIdentity;
 use leafboot_core::settings::Settings;
 use tokio::sync::watch;
@@ -136,7 +136,7 @@ impl Relayed {
     }
 
     /// How far the port is now.
-    pub fn enter(&self, stage: Stage) {
+    pub fn enter(&self, stage: ServiceStage) {
         self.lifecycle.send_modify(|lifecycle| lifecycle.stage = stage);
     }
 }

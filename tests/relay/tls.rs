@@ -14,7 +14,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
-use leafboot::internals::relay::lifecycle::Stage;
+use leafboot::internals::relay::lifecycle::ServiceStage;
 
 use super::partition::{Relayed, nobody, ok};
 use super::support::cable::Cable;
@@ -262,7 +262,7 @@ fn a_handshake_ends_with_its_port() {
     let connect = || TcpStream::connect("[2001:db8:b007::1]:443").unwrap();
     let silent = relayed.cable.inside(connect).join().unwrap();
     open(1);
-    relayed.enter(Stage::Released);
+    relayed.enter(ServiceStage::Released);
     // Sooner than a silent machine is given up.
     open(0);
     drop(silent);

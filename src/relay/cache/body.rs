@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::client::{Client, UnsharedBody};
 use super::reader::{Next, Reader};
 
-/// So many bytes are sent per turn, rounded up to a whole piece; a piece is not longer.
+/// Bytes that are sent per turn, rounded up to a whole piece. No piece is longer.
 const CHUNK: usize = 128 * 1024;
 
 type Requested = Pin<Box<dyn Future<Output = io::Result<UnsharedBody>> + Send>>;
@@ -25,7 +25,7 @@ type Requested = Pin<Box<dyn Future<Output = io::Result<UnsharedBody>> + Send>>;
 enum Source {
     /// An entry.
     Shared(Reader),
-    /// The rest of an image whose entry does not have it any more was requested.
+    /// A request for the rest of an image that its entry no longer has.
     Requested(Requested),
     /// An unshared transfer.
     Unshared(UnsharedBody),
@@ -40,7 +40,7 @@ pub struct ImageBody {
     left: u64,
     /// A piece that the shaper has accounted for and that was not sent yet.
     piece: Bytes,
-    /// Until the shaper lets the piece be sent.
+    /// Completes when the shaper lets the piece be sent.
     pause: Option<Pin<Box<Sleep>>>,
     /// Bytes that may still be sent in this turn.
     turn: usize,
@@ -49,7 +49,7 @@ pub struct ImageBody {
 }
 
 impl ImageBody {
-    /// `length` bytes of an entry. Should it not have them any more, they are requested from `client` by `path`.
+    /// `length` bytes of an entry. If it no longer has them, they are requested from `client` by `path`.
     pub fn shared(reader: Reader, length: u64, client: &Client, path: &str) -> Self {
         Self::new(Source::Shared(reader), length, client, path)
     }
@@ -126,7 +126,7 @@ impl ImageBody {
 
 impl Drop for ImageBody {
     fn drop(&mut self) {
-        // Otherwise machines that ask and go could use up what others wait for.
+        // Otherwise machines that disconnect early could use up the limit that others share.
         self.client.shaper.refund_send(self.piece.len());
     }
 }

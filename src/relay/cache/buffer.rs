@@ -32,13 +32,13 @@ pub struct Buffer {
     open_length: usize,
     /// Up to which offset waiting readers were woken.
     woken_at: u64,
-    state: State,
+    state: TransferState,
     reservation: Reservation,
 }
 
 /// How far an entry's transfer is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
+pub enum TransferState {
     /// More bytes will come.
     Fetching,
     /// All bytes are there.
@@ -59,7 +59,7 @@ impl Buffer {
             unpublished: Vec::new(),
             open_length: 0,
             woken_at: 0,
-            state: State::Fetching,
+            state: TransferState::Fetching,
             reservation,
         }
     }
@@ -75,7 +75,7 @@ impl Buffer {
     }
 
     /// How far the transfer is.
-    pub fn state(&self) -> &State {
+    pub fn state(&self) -> &TransferState {
         &self.state
     }
 
@@ -107,7 +107,7 @@ impl Buffer {
 
     /// Appends received bytes. Returns whether there is a batch to wake waiting readers for.
     pub fn append(&mut self, mut bytes: &[u8]) -> bool {
-        if self.state != State::Fetching {
+        if self.state != TransferState::Fetching {
             return false;
         }
         while !bytes.is_empty() {
@@ -170,7 +170,7 @@ impl Buffer {
 
     /// Ends a successful transfer: publishes the last bytes as one piece, and frees memory that is not needed.
     pub fn complete(&mut self) {
-        if self.state != State::Fetching {
+        if self.state != TransferState::Fetching {
             return;
         }
         self.publish();
@@ -179,21 +179,21 @@ impl Buffer {
             self.published = vec![Bytes::from(self.published.concat())];
         }
         self.reservation.shrink(self.blocks.len() * BLOCK + self.open_length);
-        self.state = State::Complete;
+        self.state = TransferState::Complete;
     }
 
     /// Ends a failed transfer. Returns whether it was under way.
     pub fn fail(&mut self, reason: &str) -> bool {
-        let was_fetching = self.state == State::Fetching;
+        let was_fetching = self.state == TransferState::Fetching;
         if was_fetching {
-            self.state = State::Failed(reason.into());
+            self.state = TransferState::Failed(reason.into());
         }
         was_fetching
     }
 
     /// Frees all memory. Returns whether there were bytes, or some to come.
     pub fn evict(&mut self) -> bool {
-        let was_there = matches!(self.state, State::Fetching | State::Complete);
+        let was_there = matches!(self.state, TransferState::Fetching | TransferState::Complete);
         if was_there {
             self.start = self.end();
             self.blocks.clear();
@@ -201,7 +201,7 @@ impl Buffer {
             self.unpublished = Vec::new();
             self.open_length = 0;
             self.reservation.shrink(0);
-            self.state = State::Evicted;
+            self.state = TransferState::Evicted;
         }
         was_there
     }

@@ -1,6 +1,7 @@
 //! Requests to the partition cache: for shared and for unshared transfers, of whole images and of parts.
 //!
-//! Must never: send headers of a machine's that it was not given, or take a part of one version for a part of another.
+//! Must never: send a header of a machine that the caller did not pass, or take a part of one version for a part of
+//! another.
 
 use std::io;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ pub struct Client {
 pub struct UnsharedBody {
     /// The body.
     pub body: Body,
-    /// So many of its next bytes the shaper has accounted for.
+    /// How many of its next bytes the shaper has already accounted for.
     pub accounted: usize,
 }
 
@@ -54,7 +55,7 @@ impl Client {
         let request = || {
             let mut request = Box::new(Request::new(Body::empty()));
             *request.method_mut() = method.clone();
-            // A path that was let through has plain characters only.
+            // A path that the routes let through has plain characters only.
             *request.uri_mut() = path.parse().unwrap_or_default();
             *request.headers_mut() = headers.clone();
             request
@@ -62,8 +63,8 @@ impl Client {
         upstream.send(Outgoing::Idempotent(&request), None).await
     }
 
-    /// Sends a request for an unshared transfer. Waits first until the shaper lets it. It accounts for the bytes that come
-    /// whether anybody reads them or not.
+    /// Sends a request for an unshared transfer. Waits first until the shaper lets it. The shaper accounts
+    /// for the bytes that arrive, whether a machine reads them or not.
     pub async fn request_unshared(
         &self,
         method: Method,
@@ -104,7 +105,7 @@ impl Client {
     }
 }
 
-/// A part of one version, requested so that it cannot be a part of another.
+/// A part of one version. Its request has `If-Range`, so that the response cannot have a part of another version.
 struct VersionPart<'a> {
     version: &'a Version,
     validator: &'a str,
@@ -148,17 +149,17 @@ impl<'a> VersionPart<'a> {
 pub enum TransferError {
     /// The connection broke, or there was a temporary error: the rest can be requested.
     Interrupted(io::Error),
-    /// The rest cannot be had.
+    /// The rest cannot be requested.
     Fatal(io::Error),
 }
 
 impl TransferError {
-    /// The rest cannot be had for this reason.
+    /// An error after which the rest cannot be requested.
     fn fatal(reason: &str) -> Self {
         Self::Fatal(io::Error::other(reason))
     }
 
-    /// The reason alone.
+    /// The reason.
     pub fn into_error(self) -> io::Error {
         let (Self::Interrupted(error) | Self::Fatal(error)) = self;
         error

@@ -11,7 +11,7 @@ use hyper::header::HeaderMap;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
-use super::buffer::{Buffer, State};
+use super::buffer::{Buffer, TransferState};
 use super::memory::Reservation;
 use leafboot_core::relay::validators::Version;
 
@@ -63,7 +63,7 @@ impl Entry {
     /// Whether a new reader gets the image from its first byte on.
     pub fn is_joinable(&self) -> bool {
         let buffer = self.buffer.borrow();
-        buffer.start() == 0 && matches!(buffer.state(), State::Fetching | State::Complete)
+        buffer.start() == 0 && matches!(buffer.state(), TransferState::Fetching | TransferState::Complete)
     }
 
     /// Bytes of memory that are reserved for the image's bytes.
@@ -73,16 +73,16 @@ impl Entry {
 
     /// Whether more bytes will come.
     pub fn is_fetching(&self) -> bool {
-        *self.buffer.borrow().state() == State::Fetching
+        *self.buffer.borrow().state() == TransferState::Fetching
     }
 
     /// Whether the bytes from offset `first` on are kept, or are at most `ahead` bytes away.
     pub fn covers(&self, first: u64, ahead: u64) -> bool {
         let buffer = self.buffer.borrow();
         let is_near = match buffer.state() {
-            State::Fetching => first <= buffer.end().saturating_add(ahead),
-            State::Complete => true,
-            State::Failed(_) | State::Evicted => false,
+            TransferState::Fetching => first <= buffer.end().saturating_add(ahead),
+            TransferState::Complete => true,
+            TransferState::Failed(_) | TransferState::Evicted => false,
         };
         is_near && buffer.start() <= first
     }
@@ -93,11 +93,11 @@ impl Entry {
             return Ok(length);
         }
         let mut buffer = self.buffer.subscribe();
-        let ended = buffer.wait_for(|buffer| *buffer.state() != State::Fetching).await;
+        let ended = buffer.wait_for(|buffer| *buffer.state() != TransferState::Fetching).await;
         let buffer = ended.map_err(|_| io::ErrorKind::BrokenPipe)?;
         match buffer.state() {
-            State::Failed(reason) => Err(io::Error::other(reason.to_string())),
-            State::Fetching | State::Complete | State::Evicted => Ok(buffer.end()),
+            TransferState::Failed(reason) => Err(io::Error::other(reason.to_string())),
+            TransferState::Fetching | TransferState::Complete | TransferState::Evicted => Ok(buffer.end()),
         }
     }
 

@@ -21,7 +21,7 @@ pub fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
-/// Headers with these values. A value that is none is left out: values are checked, or came as header values.
+/// Headers with these values. A value that a header cannot have is left out, but all values were checked before.
 pub fn from_pairs<const N: usize>(pairs: [(HeaderName, String); N]) -> HeaderMap {
     pairs.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::from_str(&value).ok()?))).collect()
 }

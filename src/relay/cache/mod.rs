@@ -1,13 +1,13 @@
 //! Images in proxy mode: one transfer from the partition cache serves all machines that ask for the same image.
 //!
-//! `store` has a `slot` per path and evicts (`slots`) when its `memory` is full. An `entry` is one version of an image: its
-//! `writer` appends to its `buffer`, any number of `reader`s read it. `fetch` requests an image (`revalidate`) and has a
-//! `transfer` receive it; `client` sends requests to the partition cache; `outcome` is what they come to. `serve` builds a
-//! machine's response, `body` sends it in turns of the `scheduler` and within the limits of the `shaper`; `headers` reads
-//! and builds headers.
+//! `store` has a `slot` per path and evicts (`slots`) when its `memory` is full. An `entry` is one version of an image:
+//! its `writer` appends to its `buffer`, any number of `reader`s read it. `fetch` requests an image (`revalidate`) and
+//! has a `transfer` receive it; `client` sends requests to the partition cache; `outcome` is their result. `serve`
+//! builds a machine's response, `body` sends it in turns of the `scheduler` and within the limits of the `shaper`;
+//! `headers` reads and builds headers.
 //!
-//! Must never: send anything of a machine's but its conditions to the partition cache (the response is for all machines),
-//! or make a broken transfer look complete.
+//! Must never: send headers of a machine to the partition cache except its conditions (the response is for all
+//! machines), or make a broken transfer look complete.
 
 use std::sync::Arc;
 
@@ -112,8 +112,9 @@ pub struct PortImages {
     client: Client,
     store: Arc<Store>,
     port: PortName,
-    /// A port has one shared transfer under way at most: otherwise a machine that asks and goes, again and again, could
-    /// fill the store and use up the packets from the partition cache with images that no machine wants.
+    /// A port has one shared transfer under way at most: otherwise a machine that requests images and disconnects,
+    /// again and again, could fill the store and use up the packets from the partition cache with images that no
+    /// machine wants.
     fetch_permit: Arc<Semaphore>,
     /// For what is logged of the port's transfers.
     log: PortLog,
@@ -123,7 +124,7 @@ pub struct PortImages {
 }
 
 impl Images {
-    /// Requests nothing yet. Needs a runtime. An error: the files of TLS cannot be used.
+    /// The images by the settings. Requests nothing yet. Needs a runtime. Fails if the TLS files cannot be used.
     pub fn new(settings: &relay::CacheSettings, metrics: &Arc<Metrics>) -> Result<Self, TlsError> {
         let host = HeaderValue::from_str(&settings.name.authority()).ok();
         let upstream = |name, buffers| {
@@ -167,7 +168,7 @@ impl Images {
     }
 }
 
-/// Drops images that no machine asks for any more, as long as the runtime runs.
+/// Drops images that no machine has requested for some time, as long as the runtime runs.
 async fn expire(store: Arc<Store>) {
     loop {
         sleep_until(store.expire(now()).into()).await;

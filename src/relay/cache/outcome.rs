@@ -1,4 +1,4 @@
-//! What a request to the partition cache came to, and the channel on which all machines that wait for it learn that.
+//! The outcome of a request to the partition cache, and the channel that passes it to all machines that wait for it.
 //!
 //! Must never: present a failure as a response of the partition cache.
 
@@ -12,16 +12,16 @@ use tokio::sync::watch;
 use super::entry::Entry;
 use crate::relay::upstream::UpstreamError;
 
-/// What a request to the partition cache came to.
+/// The outcome of a request to the partition cache.
 #[derive(Debug, Clone)]
-pub enum Outcome {
+pub enum FetchOutcome {
     /// An entry that all machines read.
     Shared(Arc<Entry>),
     /// The image can never fit into memory: each machine gets an unshared transfer.
     TooLarge,
-    /// There is no memory for the image now: the same.
+    /// There is no memory for the image now: each machine gets an unshared transfer.
     NoMemory,
-    /// A response that is no image (status, headers): each machine gets the same.
+    /// A response that is no image (status, headers): each machine gets this response.
     NoImage(Arc<(StatusCode, HeaderMap)>),
     /// No response, and why.
     Failed(Arc<str>),
@@ -29,7 +29,7 @@ pub enum Outcome {
     Unusable(Arc<str>),
 }
 
-impl Outcome {
+impl FetchOutcome {
     /// The outcome of a request that failed.
     pub fn failed(error: &UpstreamError) -> Self {
         let reason = error.to_string().into();
@@ -42,6 +42,6 @@ impl Outcome {
 }
 
 /// Sends the outcome of one request; none until it is known.
-pub type ResultSender = watch::Sender<Option<Outcome>>;
+pub type ResultSender = watch::Sender<Option<FetchOutcome>>;
 /// Receives the outcome of one request.
-pub type ResultReceiver = watch::Receiver<Option<Outcome>>;
+pub type ResultReceiver = watch::Receiver<Option<FetchOutcome>>;

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use hyper::body::Bytes;
 use tokio::sync::watch;
 
-use super::buffer::{Buffer, State};
+use super::buffer::{Buffer, TransferState};
 use super::entry::Entry;
 
 type Changed = Pin<Box<dyn Future<Output = watch::Receiver<Buffer>> + Send>>;
@@ -99,15 +99,17 @@ impl Reader {
 
 /// What a buffer has for offset `at`; none: it is still to come.
 fn next(buffer: &Buffer, at: u64) -> Option<io::Result<Next>> {
-    if let State::Failed(reason) = buffer.state() {
+    if let TransferState::Failed(reason) = buffer.state() {
         return Some(Err(io::Error::other(reason.to_string())));
     }
-    if at < buffer.start() || *buffer.state() == State::Evicted {
+    if at < buffer.start() || *buffer.state() == TransferState::Evicted {
         return Some(Ok(Next::Gone { at }));
     }
     match buffer.read(at) {
         Some(bytes) => Some(Ok(Next::Bytes(bytes))),
         // The image's length was unknown, and is less than the reader's `end`.
-        None => (*buffer.state() == State::Complete).then(|| Err(io::ErrorKind::UnexpectedEof.into())),
+        None => {
+            (*buffer.state() == TransferState::Complete).then(|| Err(io::ErrorKind::UnexpectedEof.into()))
+        }
     }
 }

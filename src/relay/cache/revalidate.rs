@@ -11,7 +11,7 @@ use hyper::{Method, Response, StatusCode};
 use super::client::Client;
 use super::entry::Entry;
 use super::headers;
-use super::outcome::Outcome;
+use super::outcome::FetchOutcome;
 use crate::relay::body::Body;
 use leafboot_core::relay::validators::Condition;
 
@@ -20,14 +20,14 @@ pub async fn revalidate(
     client: &Client,
     path: &str,
     known: Option<Arc<Entry>>,
-) -> Result<Response<Body>, Outcome> {
+) -> Result<Response<Body>, FetchOutcome> {
     let condition = known.as_ref().map(|known| condition(known)).unwrap_or_default();
     let mut response = get(client, path, condition).await?;
     // The entry may have failed, or its window moved on, in the meantime.
     let mut known = known.filter(|known| known.is_joinable());
     if response.status() == StatusCode::NOT_MODIFIED {
         match known.take_if(|known| is_confirmed(known, response.headers())) {
-            Some(known) => return Err(Outcome::Shared(known)),
+            Some(known) => return Err(FetchOutcome::Shared(known)),
             None => response = get(client, path, HeaderMap::new()).await?,
         }
     }
@@ -35,21 +35,23 @@ pub async fn revalidate(
         StatusCode::OK => {
             let version = headers::version(response.headers(), response.body().size_hint().exact());
             match known.filter(|known| known.version.has_same_bytes(&version)) {
-                Some(known) => Err(Outcome::Shared(known)),
+                Some(known) => Err(FetchOutcome::Shared(known)),
                 None => Ok(response),
             }
         }
-        StatusCode::NOT_MODIFIED => Err(Outcome::Unusable("it answered 304 to an unconditional GET".into())),
-        status if status.is_redirection() || (status.is_client_error() && !headers::is_temporary(status)) => {
-            Err(Outcome::NoImage(Arc::new((status, headers::copied(response.headers(), &[LOCATION])))))
+        StatusCode::NOT_MODIFIED => {
+            Err(FetchOutcome::Unusable("it answered 304 to an unconditional GET".into()))
         }
-        status => Err(Outcome::Failed(format!("it answered {status}").into())),
+        status if status.is_redirection() || (status.is_client_error() && !headers::is_temporary(status)) => {
+            Err(FetchOutcome::NoImage(Arc::new((status, headers::copied(response.headers(), &[LOCATION])))))
+        }
+        status => Err(FetchOutcome::Failed(format!("it answered {status}").into())),
     }
 }
 
-async fn get(client: &Client, path: &str, condition: HeaderMap) -> Result<Response<Body>, Outcome> {
+async fn get(client: &Client, path: &str, condition: HeaderMap) -> Result<Response<Body>, FetchOutcome> {
     let response = client.request(&client.shared, Method::GET, path, condition).await;
-    response.map_err(|error| Outcome::failed(&error))
+    response.map_err(|error| FetchOutcome::failed(&error))
 }
 
 /// The condition under which the partition cache sends another version only; none without a validator.
@@ -61,8 +63,8 @@ fn condition(known: &Entry) -> HeaderMap {
     }
 }
 
-/// Whether a 304 with these headers is about the known version. To a date a server may answer 304 also when its image is
-/// an older one.
+/// Whether a 304 with these headers is about the known version. A server may also answer 304 to
+/// `If-Modified-Since` when its image is older.
 fn is_confirmed(known: &Entry, headers: &HeaderMap) -> bool {
     known.version.etag.is_some()
         || headers::text(headers, &LAST_MODIFIED).is_none_or(|date| known.version.has_date(&date))

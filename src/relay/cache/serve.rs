@@ -16,7 +16,7 @@ use super::client::UnsharedBody;
 use super::entry::Entry;
 use super::fetch::Fetch;
 use super::headers::{self, copied};
-use super::outcome::Outcome;
+use super::outcome::FetchOutcome;
 use super::reader::Reader;
 use super::store::Lookup;
 use super::{ImageError, ImageRequest, PortImages, UNKNOWN_LENGTH_MAX, now};
@@ -48,18 +48,18 @@ impl PortImages {
             };
         }
         match self.outcome(&request.path).await {
-            Outcome::Shared(entry) => self.shared(&entry, &conditions, &request).await,
-            Outcome::TooLarge | Outcome::NoMemory => self.unshared(request).await,
-            Outcome::NoImage(response) => Ok(no_image(response.0, &response.1)),
-            Outcome::Failed(reason) => Err(ImageError::Transfer(reason.to_string())),
-            Outcome::Unusable(reason) => Err(ImageError::Unusable(reason.to_string())),
+            FetchOutcome::Shared(entry) => self.shared(&entry, &conditions, &request).await,
+            FetchOutcome::TooLarge | FetchOutcome::NoMemory => self.unshared(request).await,
+            FetchOutcome::NoImage(response) => Ok(no_image(response.0, &response.1)),
+            FetchOutcome::Failed(reason) => Err(ImageError::Transfer(reason.to_string())),
+            FetchOutcome::Unusable(reason) => Err(ImageError::Unusable(reason.to_string())),
         }
     }
 
-    /// What the path has now: requests it, or waits for a request that is under way.
-    async fn outcome(&self, path: &str) -> Outcome {
+    /// The current outcome of the path. Requests it, or waits for a request that is under way.
+    async fn outcome(&self, path: &str) -> FetchOutcome {
         if self.store.limit() == 0 {
-            return Outcome::TooLarge;
+            return FetchOutcome::TooLarge;
         }
         let permit = Arc::clone(&self.fetch_permit).try_acquire_owned().ok();
         let mut outcome = match self.store.lookup(path, &self.port, permit.is_some(), now()) {
@@ -75,11 +75,11 @@ impl PortImages {
                 tokio::spawn(fetch.run(known, result, permit));
                 outcome
             }
-            Lookup::Bypass => return Outcome::NoMemory,
+            Lookup::Bypass => return FetchOutcome::NoMemory,
         };
         match outcome.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(outcome)) => outcome.clone(),
-            _ => Outcome::Failed("the request was aborted".into()),
+            _ => FetchOutcome::Failed("the request was aborted".into()),
         }
     }
 
@@ -90,7 +90,7 @@ impl PortImages {
         conditions: &Conditions,
         request: &ImageRequest,
     ) -> Result<Response<Body>, ImageError> {
-        // A reader before the length is known: a transfer without readers ends.
+        // Until the length is known, this reader keeps the transfer alive: a transfer without readers ends.
         let reader = Reader::new(entry, 0, u64::MAX);
         let length = entry.length().await.map_err(|error| ImageError::Transfer(error.to_string()))?;
         drop(reader);
@@ -106,7 +106,7 @@ impl PortImages {
         } else {
             let body =
                 ImageBody::shared(Reader::new(entry, first, end), end - first, &self.client, &request.path);
-            monitored::with_alive(Body::coming(body), OneMore::of(&self.shared_readers))
+            monitored::with_alive(Body::stream(body), OneMore::of(&self.shared_readers))
         };
         let mut headers = headers::of_version(&entry.version);
         if matches!(part, Part::Whole | Part::Slice { .. }) {
@@ -146,18 +146,19 @@ impl PortImages {
         Ok(response(head.status, copied(&head.headers, &names), body))
     }
 
-    /// The body of a response from an unshared transfer. It has a length, for iPXE: if need be it is buffered.
+    /// The body of a response from an unshared transfer. It has a length, which iPXE needs: a body of unknown length is
+    /// buffered.
     async fn unshared_body(&self, mut from: UnsharedBody, path: &str) -> Result<Body, ImageError> {
         match from.body.size_hint().exact() {
             Some(0) => Ok(Body::empty()),
             Some(length) => {
                 let body = ImageBody::unshared(from, length, &self.client, path);
-                Ok(monitored::with_alive(Body::coming(body), OneMore::of(&self.unshared_readers)))
+                Ok(monitored::with_alive(Body::stream(body), OneMore::of(&self.unshared_readers)))
             }
             None => {
                 let gathered = body::gather(&mut from.body, UNKNOWN_LENGTH_MAX).await;
                 let whole = gathered.map_err(|error| ImageError::Transfer(error.to_string()))?;
-                Ok(Body::whole(whole.ok_or(ImageError::NoLength)?))
+                Ok(Body::full(whole.ok_or(ImageError::NoLength)?))
             }
         }
     }
@@ -183,11 +184,11 @@ fn content_range(part: Part, length: u64) -> Option<HeaderValue> {
     HeaderValue::from_str(&range).ok()
 }
 
-/// A response that is no image goes on to the machine: a redirect as it is, an error with a text of leafboot's.
+/// Passes a response that is no image to the machine: a redirect as it is, an error with leafboot's own text.
 fn no_image(status: StatusCode, headers: &HeaderMap) -> Response<Body> {
     let body = match status.is_redirection() {
         true => Body::empty(),
-        false => Body::whole(format!("the partition cache answered {status}\n")),
+        false => Body::full(format!("the partition cache answered {status}\n")),
     };
     response(status, headers.clone(), body)
 }

@@ -1,4 +1,4 @@
-//! What the store knows of one path: the last request to the partition cache, its outcome, and which ports want it.
+//! The store's record of one path: the last request to the partition cache, its outcome, and which ports want it.
 //!
 //! Must never: call an outcome fresh that the partition cache did not confirm within `FRESH`.
 
@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::entry::Entry;
-use super::outcome::{Outcome, ResultReceiver};
+use super::outcome::{FetchOutcome, ResultReceiver};
 use leafboot_core::names::PortName;
 
 /// An outcome is used for this long after the request was sent: the machines of one rack start within it, and a changed
 /// image is seen soon.
 const FRESH: Duration = Duration::from_secs(2);
-/// The same for an image that is too large to be shared: only memory depends on it.
+/// How long the outcome is used for an image that is too large to be shared: only memory depends on it.
 const FRESH_TOO_LARGE: Duration = Duration::from_secs(60);
 
 /// One path.
@@ -50,20 +50,20 @@ impl Slot {
     /// Its entry, if it has one.
     pub fn entry(&self) -> Option<Arc<Entry>> {
         match self.outcome.borrow().as_ref() {
-            Some(Outcome::Shared(entry)) => Some(Arc::clone(entry)),
+            Some(FetchOutcome::Shared(entry)) => Some(Arc::clone(entry)),
             _ => None,
         }
     }
 
     /// Whether its entry is being fetched.
     pub fn is_fetching(&self) -> bool {
-        matches!(self.outcome.borrow().as_ref(), Some(Outcome::Shared(entry)) if entry.is_fetching())
+        matches!(self.outcome.borrow().as_ref(), Some(FetchOutcome::Shared(entry)) if entry.is_fetching())
     }
 
     /// Whether its request and the transfer of its entry have ended.
     pub fn is_done(&self) -> bool {
         match self.outcome.borrow().as_ref() {
-            Some(Outcome::Shared(entry)) => !entry.is_fetching(),
+            Some(FetchOutcome::Shared(entry)) => !entry.is_fetching(),
             Some(_) => true,
             None => false,
         }
@@ -72,7 +72,7 @@ impl Slot {
     /// Whether nothing reads its entry or waits for its outcome.
     pub fn is_idle(&self) -> bool {
         match self.outcome.borrow().as_ref() {
-            Some(Outcome::Shared(entry)) => Arc::strong_count(entry) == 1,
+            Some(FetchOutcome::Shared(entry)) => Arc::strong_count(entry) == 1,
             Some(_) => true,
             None => false,
         }
@@ -94,14 +94,14 @@ impl Slot {
         let age = now.saturating_duration_since(requested);
         match self.outcome.borrow().as_ref() {
             None => self.outcome.has_changed().is_ok(),
-            Some(Outcome::Shared(entry)) => {
+            Some(FetchOutcome::Shared(entry)) => {
                 // Without a validator the partition cache cannot be asked for changes, but one transfer is one version.
                 let is_fresh = age < FRESH || (entry.is_fetching() && entry.version.condition().is_none());
                 is_fresh && entry.is_joinable()
             }
-            Some(Outcome::TooLarge) => age < FRESH_TOO_LARGE,
-            Some(Outcome::NoMemory) => age < FRESH,
-            Some(Outcome::NoImage(_) | Outcome::Failed(_) | Outcome::Unusable(_)) => false,
+            Some(FetchOutcome::TooLarge) => age < FRESH_TOO_LARGE,
+            Some(FetchOutcome::NoMemory) => age < FRESH,
+            Some(FetchOutcome::NoImage(_) | FetchOutcome::Failed(_) | FetchOutcome::Unusable(_)) => false,
         }
     }
 }

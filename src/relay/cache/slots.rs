@@ -11,8 +11,8 @@ use leafboot_core::names::PortName;
 
 /// Images that no machine asked for in this time are dropped: the memory is the switch's.
 pub const UNUSED_MAX: Duration = Duration::from_secs(600);
-/// A leaf serves a handful of images; so many paths are no images. (An entry's memory is counted; this many slots
-/// without one use some 200 KB.)
+/// A leaf serves a handful of images; more paths than this are not images. (An entry's memory is counted; this many
+/// slots without one use some 200 KB.)
 pub const SLOTS_MAX: usize = 256;
 
 /// The slots, by path.
@@ -26,29 +26,29 @@ impl Slots {
         self.0.values().filter(can_go).filter_map(Slot::entry).map(|entry| entry.reserved()).sum()
     }
 
-    /// Frees the memory of one image: the least recently used one that has no reader; else one that a single port reads.
-    /// Returns whether there was one.
+    /// Frees the memory of one image: the least recently used one that has no reader; else one that a single port
+    /// reads. Returns whether there was one.
     pub fn reclaim(&mut self) -> bool {
         self.remove_least_recently_used(Slot::is_idle) || self.evict()
     }
 
-    /// Makes room for a slot for `path`. What is waited for or read stays: it would be fetched twice. Returns whether
-    /// there is room.
+    /// Makes room for a slot for `path`. A slot that is waited for or read stays: its image would be fetched twice.
+    /// Returns whether there is room.
     pub fn make_room_for(&mut self, path: &str) -> bool {
-        // An image is worth more than the knowledge that there is none.
+        // Slots without an entry are removed first.
         self.0.contains_key(path)
             || self.0.len() < SLOTS_MAX
             || self.remove_least_recently_used(|slot| slot.is_idle() && slot.entry().is_none())
             || self.remove_least_recently_used(Slot::is_idle)
     }
 
-    /// Removes what no machine asked for in `UNUSED_MAX`. Returns when to look again.
+    /// Removes slots that no machine asked for in `UNUSED_MAX`. Returns when to call this again.
     pub fn expire(&mut self, now: Instant) -> Instant {
         let expires = |slot: &Slot| slot.last_asked + UNUSED_MAX;
         // A transfer under way ends itself when it has no readers.
         self.0.retain(|_, slot| !slot.is_done() || expires(slot) > now);
         let next = self.0.values().filter(|slot| slot.is_done()).map(expires).min();
-        // What ends or is asked for before then stays for longer.
+        // A slot that ends or is asked for before then stays longer.
         next.unwrap_or(now + UNUSED_MAX)
     }
 

@@ -1,5 +1,5 @@
-//! Images by path, stored or being transferred. The first machine that asks for a path starts a request to the partition
-//! cache; later ones wait for its outcome.
+//! Images by path, stored or being transferred. The first machine that asks for a path starts a request to the
+//! partition cache; later ones wait for its outcome.
 //!
 //! Must never: give out an entry that is not fresh, keep more bytes than its limit, or let one port keep memory that
 //! another port needs with images that no other port wants.
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::entry::Entry;
 use super::memory::{Memory, Reservation};
-use super::outcome::{Outcome, ResultReceiver, ResultSender};
+use super::outcome::{FetchOutcome, ResultReceiver, ResultSender};
 use super::slot::{Demand, Slot};
 use super::slots::Slots;
 use crate::guarded::Guarded;
@@ -81,8 +81,8 @@ impl Store {
         })
     }
 
-    /// Ends a request that brought no entry. The entry from before (`previous`) is put back and will be revalidated. Does
-    /// nothing if another request has replaced the one that `result` belongs to.
+    /// Ends a request that brought no entry. The entry from before (`previous`) is put back and will be revalidated.
+    /// Does nothing if another request has replaced the one that `result` belongs to.
     pub fn restore(&self, path: &str, result: &ResultSender, previous: Option<Arc<Entry>>) {
         self.slots.with(|slots| {
             let receiver = result.subscribe();
@@ -91,7 +91,7 @@ impl Store {
             };
             match previous.filter(|previous| previous.is_joinable()) {
                 Some(previous) => {
-                    slot.outcome = watch::channel(Some(Outcome::Shared(previous))).1;
+                    slot.outcome = watch::channel(Some(FetchOutcome::Shared(previous))).1;
                     slot.requested = None;
                 }
                 None => drop(slots.0.remove(path)),
@@ -123,9 +123,9 @@ impl Store {
         self.slots.with(|slots| slots.expire(now))
     }
 
-    /// Reserves `bytes` bytes of memory. If there is too little, it evicts entries without a reader, the least recently used
-    /// first; then entries that only one port reads, of the port that uses most. None, and nothing is evicted, if that would
-    /// not be enough.
+    /// Reserves `bytes` bytes of memory. If there is too little, it evicts entries without a reader, the least recently
+    /// used first; then entries that only one port reads, of the port that uses most. None, and nothing is evicted, if
+    /// that would not be enough.
     pub fn reserve(&self, bytes: usize) -> Option<Reservation> {
         loop {
             if let Some(reservation) = self.memory.reserve(bytes) {

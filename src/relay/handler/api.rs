@@ -36,7 +36,7 @@ pub async fn respond(context: &RequestContext<'_>, incoming: Incoming) -> Answer
     match (answer, fault.get()) {
         (Ok(mut answer), _) => {
             remove_hop_by_hop(answer.headers_mut());
-            Answered::with_status(answer.map(|body| Body::coming(Monitored::new(body, presence))))
+            Answered::with_status(answer.map(|body| Body::stream(Monitored::new(body, presence))))
         }
         (Err(_), Some(fault)) => Answered::refused(responses::invalid(fault)),
         (Err(error), None) => context.failed(Kind::Api, "metal-apiserver", &error, error.problem()),

@@ -21,7 +21,7 @@ use leafboot_core::relay::trace::{self, RequestId};
 use tracing::{debug, info, warn};
 
 use super::super::body::Body;
-use super::super::lifecycle::Stage;
+use super::super::lifecycle::ServiceStage;
 use super::super::peer::Peer;
 use super::super::port::RelayPort;
 use super::super::responses;
@@ -62,7 +62,7 @@ pub(super) struct RequestContext<'a> {
     /// The port's identity at that moment.
     pub identity: Arc<IngressIdentity>,
     /// The stage of the port's service at that moment.
-    pub stage: Stage,
+    pub stage: ServiceStage,
     /// The machine that sent the request: its source address, and whether it uses TLS.
     pub machine: Machine,
     /// The other end of the connection.
@@ -132,8 +132,8 @@ impl<'a> RequestContext<'a> {
         }
     }
 
-    /// The response when a request to a server failed: 502 if the server gave an answer that cannot be used, and would most
-    /// likely give the same again; else 503.
+    /// The response when a request to a server failed: 502 if the server gave an answer that cannot be used, and would
+    /// most likely give the same again; else 503.
     pub fn failed(
         &self,
         kind: Kind,
@@ -207,7 +207,7 @@ impl<'a> RequestContext<'a> {
     /// Counts the request, charges the response to the port, and adds the request's id to the response.
     fn finish(&self, kind: Option<Kind>, mut response: Response<Body>) -> Response<Body> {
         self.port.requests.answered(kind.map(Kind::as_str), response.status().as_u16());
-        if let Body::Here(bytes) = response.body() {
+        if let Body::Full(bytes) = response.body() {
             // Only the port's next work is delayed by this charge.
             self.port.limiter.charge(Work::Answer(bytes.len()));
         }

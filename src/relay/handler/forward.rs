@@ -81,7 +81,7 @@ impl RequestContext<'_> {
 
 /// The response to the machine: the answer's status and body, and those of its headers that a machine uses.
 pub fn machine_response(answer: Response<Bytes>) -> Response<Body> {
-    let mut response = Response::new(Body::Here(answer.body().clone()));
+    let mut response = Response::new(Body::Full(answer.body().clone()));
     *response.status_mut() = answer.status();
     let answered = answer.headers();
     let used: [(HeaderName, Option<HeaderValue>); 3] = [

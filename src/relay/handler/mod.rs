@@ -18,7 +18,7 @@ use leafboot_core::relay::port_limits::Work;
 use leafboot_core::relay::validate::{self, Head};
 
 use super::body::Body;
-use super::lifecycle::Stage;
+use super::lifecycle::ServiceStage;
 use super::peer::Peer;
 use super::port::RelayPort;
 use super::responses;
@@ -79,12 +79,12 @@ fn classify(context: &RequestContext) -> Result<Kind, Box<Response<Body>>> {
 fn not_served(context: &RequestContext, kind: Kind) -> Option<Answered> {
     let unavailable = |reason| context.unavailable(kind, UpstreamProblem::Ending, reason);
     let reason = match context.stage {
-        Stage::Released => "this port is not in boot any more",
-        Stage::Interrupted => "this port has lost its link or its address since the connection began",
-        Stage::Draining if kind == Kind::Image && context.port.images.is_some() => {
+        ServiceStage::Released => "this port is not in boot any more",
+        ServiceStage::Interrupted => "this port has lost its link or its address since the connection began",
+        ServiceStage::Draining if kind == Kind::Image && context.port.images.is_some() => {
             return Some(unavailable("leafboot is about to be restarted"));
         }
-        Stage::Serving | Stage::Draining | Stage::Stopping => return None,
+        ServiceStage::Serving | ServiceStage::Draining | ServiceStage::Stopping => return None,
     };
     let answered = unavailable(reason);
     Some(Answered { response: responses::closing(answered.response), ..answered })

@@ -1,9 +1,9 @@
-//! Hides the server name of a machine's TLS handshake from rustls. iPXE sends `[2001:db8::1]` as the name when its URL has
-//! an address. That is no DNS name, and rustls ends the handshake. leafboot has one certificate and does not need the name;
-//! RFC 6066 3 lets a server ignore it.
+//! Hides the server name of a machine's TLS handshake from rustls. iPXE sends `[2001:db8::1]` as the name when its URL
+//! has an address. That is no DNS name, and rustls ends the handshake. leafboot has one certificate and does not need
+//! the name; RFC 6066 3 lets a server ignore it.
 //!
-//! rustls gets the `ClientHello` with the extension `server_name` under a number that it does not know. The transcript, by
-//! which both sides see that nobody changed the handshake, is hashed over what the machine sent. A release of rustls with
+//! rustls gets the `ClientHello` with the extension `server_name` under a number that it does not know. The transcript,
+//! by which both sides detect a changed handshake, is hashed over what the machine sent. A release of rustls with
 //! `ServerConfig::invalid_sni_policy` (0.24) makes this file unnecessary.
 //!
 //! Must never: change another byte, or anything after the `ClientHello`.
@@ -36,25 +36,26 @@ const CLIENT_HELLO: u8 = 1;
 /// Bytes before the session id in a `ClientHello`: the message's type and length, version, random.
 const BEFORE_SESSION: usize = 4 + 2 + 32;
 
-/// The index of an extension's number in a `ClientHello` (RFC 8446 4.1.2), which may be cut off.
+/// The index of an extension's number in a `ClientHello` (RFC 8446 4.1.2), which may be incomplete.
 fn find(message: &[u8], number: [u8; 2]) -> Option<usize> {
     if *message.first()? != CLIENT_HELLO {
         return None;
     }
-    let long = |at: usize| Some(usize::from(u16::from_be_bytes([*message.get(at)?, *message.get(at + 1)?])));
-    let short = |at: usize| Some(usize::from(*message.get(at)?));
+    let read_u16 =
+        |at: usize| Some(usize::from(u16::from_be_bytes([*message.get(at)?, *message.get(at + 1)?])));
+    let read_u8 = |at: usize| Some(usize::from(*message.get(at)?));
     let mut at = BEFORE_SESSION;
-    at += 1 + short(at)?;
+    at += 1 + read_u8(at)?;
     // Cipher suites, and compression methods.
-    at += 2 + long(at)?;
-    at += 1 + short(at)?;
-    let end = at + 2 + long(at)?;
+    at += 2 + read_u16(at)?;
+    at += 1 + read_u8(at)?;
+    let end = at + 2 + read_u16(at)?;
     at += 2;
     while at < end {
         if message.get(at..at + 2)? == number {
             return Some(at);
         }
-        at += 4 + long(at + 2)?;
+        at += 4 + read_u16(at + 2)?;
     }
     None
 }
@@ -142,7 +143,7 @@ fn hide(hello: &mut [u8]) {
 }
 
 /// What comes next at the beginning of a handshake. Lengths include the record's header, in bytes.
-enum Next {
+enum NextRecord {
     /// A record whose end has not come yet.
     Incomplete,
     /// A record with a `ClientHello`: the first, or the second after a `HelloRetryRequest`.
@@ -153,7 +154,7 @@ enum Next {
     Other,
 }
 
-impl Next {
+impl NextRecord {
     fn of(bytes: &[u8]) -> Self {
         let (kind, content, length) = match *bytes {
             [kind @ (HANDSHAKE | CHANGE_CIPHER_SPEC), _, _, high, low, ref content @ ..] => {
@@ -177,39 +178,39 @@ pub type HiddenNameStream<S> = Filtered<S, HiddenServerName>;
 
 /// Hides the `server_name` of a connection's `ClientHello`.
 pub struct HiddenServerName {
-    /// What has come of the records up to the last `ClientHello`; none: that has passed.
+    /// Received bytes that were not passed on yet; none: no further `ClientHello` comes.
     pending: Option<Vec<u8>>,
-    /// What is read next, and how much of it was read.
+    /// Bytes to pass on, and how many of them were read.
     ready: (Vec<u8>, usize),
 }
 
 impl HiddenServerName {
-    /// `stream`, but for the name.
+    /// `stream` with its server name hidden.
     pub fn of<S>(stream: S) -> HiddenNameStream<S> {
         Filtered::new(stream, Self { pending: Some(Vec::new()), ready: (Vec::new(), 0) })
     }
 
-    /// Adds what has come, and passes on the records that are complete.
+    /// Adds received bytes, and passes on the records that are complete.
     fn received(&mut self, bytes: &[u8]) {
         let Some(mut pending) = self.pending.take() else { return };
         pending.extend_from_slice(bytes);
         let mut ready = Vec::new();
         loop {
-            match Next::of(&pending) {
-                Next::Incomplete => break self.pending = Some(pending),
-                Next::Between(length) => ready.extend(pending.drain(..length)),
-                Next::Hello(length) => {
+            match NextRecord::of(&pending) {
+                NextRecord::Incomplete => break self.pending = Some(pending),
+                NextRecord::Between(length) => ready.extend(pending.drain(..length)),
+                NextRecord::Hello(length) => {
                     let mut record: Vec<u8> = pending.drain(..length).collect();
                     hide(record.get_mut(RECORD_HEADER..).unwrap_or_default());
                     ready.append(&mut record);
                 }
-                Next::Other => break ready.append(&mut pending),
+                NextRecord::Other => break ready.append(&mut pending),
             }
         }
         self.ready = (ready, 0);
     }
 
-    /// The stream has ended: passes on what has come, complete or not.
+    /// The stream has ended: passes on all received bytes, complete or not.
     fn ended(&mut self) {
         self.ready = (self.pending.take().unwrap_or_default(), 0);
     }

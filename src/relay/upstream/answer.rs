@@ -1,5 +1,5 @@
-//! The body of an origin's answer as it arrives. A complete body makes its connection idle and its origin healthy; a broken
-//! one counts as a failure of the origin.
+//! The body of an origin's answer as it arrives. A complete body makes its connection idle and its origin healthy; a
+//! broken one counts as a failure of the origin.
 //!
 //! Must never: keep a connection whose answer is not complete.
 
@@ -89,7 +89,7 @@ impl Body for AnswerBody {
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        // Nobody polls a body of known length once more after its last byte.
+        // A body of known length is not polled again after its last byte.
         if self.body.is_end_stream() {
             self.complete();
         }

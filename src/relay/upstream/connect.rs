@@ -36,14 +36,15 @@ pub struct Buffers {
     kernel: Option<u32>,
     /// By the process: the most that one read takes. An answer holds up to three of them.
     read: usize,
-    /// The same for `LARGE` connections to an origin: fewer reads and writes cost less CPU.
+    /// The same as `read`, for up to `LARGE` connections to an origin: fewer reads and writes cost less CPU.
     large_read: usize,
 }
 
 impl Buffers {
     /// For answers that wait for their machines: there may be one for each machine.
     pub const MANY: Self = Self { kernel: Some(96 * 1024), read: 16 * 1024, large_read: 64 * 1024 };
-    /// For a transfer that waits for no machine: with a bound in the kernel it would starve when a policer drops packets.
+    /// For a transfer that waits for no machine: with a bound in the kernel it would starve when a policer drops
+    /// packets.
     pub const FAST: Self = Self { kernel: None, read: 128 * 1024, large_read: 128 * 1024 };
 }
 
@@ -143,7 +144,7 @@ impl Connector {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
-        // A connection must not outlive a server that is gone without a word.
+        // A connection must end when its server has vanished without closing it.
         socket.set_keepalive(true)?;
         if let Some(device) = &self.device {
             socket.bind_device(Some(device.as_bytes()))?;

@@ -66,7 +66,8 @@ pub(super) async fn exchange(
 }
 
 /// Sends `HEAD /` (RFC 9110 9.3.2) over a new connection and returns why the origin does not answer. A connection alone
-/// proves nothing: a server that hangs takes connections, too. The answer's status matters only if `is_ejected_by_status`.
+/// proves nothing: a server that hangs takes connections, too. The answer's status matters only if
+/// `is_ejected_by_status`.
 pub(super) async fn probe(
     origin: &Arc<Origin>,
     timeouts: Timeouts,
@@ -101,8 +102,8 @@ fn reason(origin: &Origin, error: &hyper::Error, is_unsent: bool) -> UpstreamErr
     }
 }
 
-/// Why the end of an answer's body is not known, if that is so (RFC 9112 6.1, 6.3). `length` is the body's length if hyper
-/// knows it; hyper knows it of an answer without a body, too.
+/// Why the end of an answer's body is not known, if that is so (RFC 9112 6.1, 6.3). `length` is the body's length if
+/// hyper knows it; hyper knows it of an answer without a body, too.
 fn flaw(headers: &HeaderMap, length: Option<u64>) -> Option<&'static str> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     if headers.contains_key(TRANSFER_ENCODING) {
@@ -127,7 +128,7 @@ mod tests {
     use super::*;
 
     fn request() -> Box<Request<Body>> {
-        let mut request = Box::new(Request::new(Body::whole("body")));
+        let mut request = Box::new(Request::new(Body::full("body")));
         *request.method_mut() = Method::POST;
         request
     }

@@ -1,7 +1,7 @@
-//! The health of an upstream's origins: reports to the pure rules what happens and when, and says in the log and in metrics
-//! when an origin is ejected and why, and when it is restored.
+//! Monitors the health of an upstream's origins: passes events to the rules of `leafboot_core::relay::health`, and logs
+//! and counts when an origin is ejected, with the reason, and when it is restored.
 //!
-//! Must never: decide which origin is asked: `leafboot_core::relay::health` does.
+//! Must never: decide which origin a request is sent to: the rules do.
 
 use std::time::{Duration, Instant};
 
@@ -104,7 +104,8 @@ impl HealthMonitor {
         }
     }
 
-    /// Changes an origin's health, and reports what came of it. Returns whether the origin is ejected by this.
+    /// Changes an origin's health. Logs and publishes an ejection's end. Returns whether the origin was ejected by
+    /// this.
     fn update(&self, index: usize, change: impl FnOnce(&mut Health)) -> bool {
         let (mut before, mut after) = (true, true);
         self.health.send_if_modified(|health| {

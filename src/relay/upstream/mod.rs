@@ -1,8 +1,8 @@
 //! The relay's client side: sends a request to one of an upstream's origins, and to the next one if that fails.
 //!
-//! `queue` bounds requests in flight, `health` orders the origins, `pool` has their idle connections,
-//! `connect` makes new ones to the addresses that `resolver` finds, `driver` runs a connection, `exchange` sends a request
-//! over it, `answer` is what comes back.
+//! `queue` bounds requests in flight, `health` orders the origins, `pool` has their idle connections, `connect` makes
+//! new ones to the addresses that `resolver` finds, `driver` runs a connection, `exchange` sends a request over it,
+//! `answer` is what comes back.
 //!
 //! Must never: send a request twice that may be sent only once, or wait longer than a deadline.
 
@@ -45,11 +45,11 @@ mod resolver;
 
 /// A request, by how often it may be sent. Its target is path and query.
 pub enum Outgoing<'a> {
-    /// A GET or HEAD without a body (RFC 9110 9.2.2). Goes to the next origin after any failure before the answer, and after
-    /// 502, 503 and 504. The closure makes it anew for each origin.
+    /// A GET or HEAD without a body (RFC 9110 9.2.2). Goes to the next origin after any failure before the answer, and
+    /// after 502, 503 and 504. The closure makes it anew for each origin.
     Idempotent(&'a (dyn Fn() -> Box<Request<Body>> + Sync)),
-    /// Goes to the next origin only if no byte of it was sent. Goes over a new connection: an idle one may be closed by its
-    /// server at that very moment.
+    /// Goes to the next origin only if no byte of it was sent. Goes over a new connection: an idle one may be closed by
+    /// its server at that very moment.
     Once(Box<Request<Body>>),
 }
 
@@ -62,8 +62,8 @@ pub struct Options {
     pub buffers: Buffers,
     /// The `Host` of its requests and probes; none: the origin's authority.
     pub host: Option<HeaderValue>,
-    /// Whether 502, 503, 504 and answers that cannot be used count as failures of an origin. Not where machines choose what
-    /// is asked: they could choose these answers, too.
+    /// Whether 502, 503, 504 and answers that cannot be used count as failures of an origin. Not where machines choose
+    /// what is asked: they could choose these answers, too.
     pub is_ejected_by_status: bool,
 }
 
@@ -126,7 +126,7 @@ impl Upstream {
         outgoing: Outgoing<'_>,
         deadline: Option<Instant>,
     ) -> Result<Response<Body>, UpstreamError> {
-        let as_it_comes = |_, _, answer: Response<AnswerBody>| future::ready(Ok(answer.map(Body::coming)));
+        let as_it_comes = |_, _, answer: Response<AnswerBody>| future::ready(Ok(answer.map(Body::stream)));
         self.try_each(outgoing, deadline, as_it_comes, |_| true).await
     }
 
@@ -241,8 +241,8 @@ impl Upstream {
         Err(error)
     }
 
-    /// The head of one origin's answer. Takes a request that may be sent once out of `outgoing` when a connection stands, and
-    /// puts it back if it was not sent.
+    /// The head of one origin's answer. Takes a request that may be sent once out of `outgoing` when a connection
+    /// stands, and puts it back if it was not sent.
     async fn ask(
         &self,
         index: usize,

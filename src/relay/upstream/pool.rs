@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use super::driver::Connection;
 use crate::guarded::Guarded;
 
-/// One for each port of a large leaf: all ports may ask at once.
+/// One for each port of a large leaf: all ports may send a request at once.
 const IDLE_MAX: usize = 512;
 /// Servers close an idle connection after a time of their own; this is shorter than most servers'.
 const IDLE_AGE: Duration = Duration::from_secs(8);
@@ -33,7 +33,7 @@ impl Pool {
     pub(super) fn take(&self) -> Option<Connection> {
         self.0.with(|idle| {
             let open = idle.connections.iter().rposition(|(_, connection)| !connection.is_closed());
-            // The server has closed everything behind it.
+            // All connections behind it are closed.
             idle.connections.truncate(open.map_or(0, |last| last + 1));
             idle.connections.pop_back().map(|(_, connection)| connection)
         })

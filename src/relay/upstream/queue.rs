@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 /// Requests in flight while the server is fast: few, so that their connections stay in the CPU's cache.
 const IN_FLIGHT_MAX: usize = 16;
-/// The longest wait. A server that takes longer is slow, and gets as many requests as there are.
+/// The longest wait. A server that takes longer is slow, and is sent all requests at once.
 const WAIT: Duration = Duration::from_millis(50);
 
 /// One upstream's queue.
@@ -22,8 +22,8 @@ impl Queue {
         Self(Semaphore::new(IN_FLIGHT_MAX))
     }
 
-    /// Waits for a permit, first come first served; none: it took too long, and the request goes on without one. The request
-    /// holds the permit until it is answered.
+    /// Waits for a permit, first come first served; none: it took too long, and the request goes on without one. The
+    /// request holds the permit until it is answered.
     pub(super) async fn wait(&self) -> Option<SemaphorePermit<'_>> {
         timeout(WAIT, self.0.acquire()).await.ok()?.ok()
     }

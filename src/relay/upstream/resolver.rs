@@ -15,7 +15,7 @@ use leafboot_core::relay::addresses::Addresses;
 /// Addresses older than this are resolved again.
 const AGE_MAX: Duration = Duration::from_secs(1);
 
-/// The resolver of one host. A clone shares what it knows.
+/// The resolver of one host. Clones share the known addresses.
 #[derive(Clone)]
 pub(super) struct Resolver {
     host: String,
@@ -42,8 +42,8 @@ impl Resolver {
         Self { host: host.to_owned(), port, known: watch::Sender::default(), lookups }
     }
 
-    /// The addresses to try for the next connection, of those that `fits` accepts, in the order to try them. Waits at most
-    /// `wait` for a lookup.
+    /// The addresses to try for the next connection, of those that `fits` accepts, in the order to try them. Waits at
+    /// most `wait` for a lookup.
     pub(super) async fn addresses(
         &self,
         wait: Duration,
@@ -78,8 +78,8 @@ impl Resolver {
         });
     }
 
-    /// Resolves the name if its addresses are old. The lookup has a task of its own: it may take longer than `wait`. Old
-    /// addresses are better than none.
+    /// Resolves the name if its addresses are old. The lookup has a task of its own: it may take longer than `wait`.
+    /// Old addresses are better than none.
     async fn resolve(&self, wait: Duration) -> io::Result<Addresses> {
         let mut known = self.known.subscribe();
         if let Some(fresh) = known.borrow_and_update().fresh() {
@@ -93,7 +93,7 @@ impl Resolver {
                 resolver.known.send_modify(|known| known.found(found));
             });
         }
-        // Whether it ended in time or not: what is known then is used.
+        // If the lookup does not end in time, the known addresses are used.
         let _ = timeout(wait, known.changed()).await;
         let known = known.borrow();
         match &known.error {

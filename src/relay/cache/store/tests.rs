@@ -1,4 +1,4 @@
-//! What the store keeps, evicts and drops.
+//! Tests which entries the store keeps, evicts and drops.
 
 use super::*;
 use std::time::Duration;
@@ -37,7 +37,7 @@ fn put_for(
     let overhead = store.reserve(0).unwrap();
     let writer = Writer::new(version, HeaderMap::new(), overhead, bytes);
     let entry = Arc::clone(writer.entry());
-    result.send_replace(Some(Outcome::Shared(Arc::clone(&entry))));
+    result.send_replace(Some(FetchOutcome::Shared(Arc::clone(&entry))));
     (entry, writer)
 }
 
@@ -114,7 +114,7 @@ fn slots_in_use_are_not_removed() {
     let result = asked
         .iter()
         .find_map(|lookup| if let Lookup::Fetch(result, _) = lookup { Some(result) } else { None });
-    result.unwrap().send_replace(Some(Outcome::NoMemory));
+    result.unwrap().send_replace(Some(FetchOutcome::NoMemory));
     assert!(matches!(ask("/more"), Lookup::Fetch(..)), "it replaces a slot that nothing needs");
     assert!(store.fresh("/read", begun).is_some());
     let later = begun + START;

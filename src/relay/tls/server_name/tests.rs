@@ -1,4 +1,4 @@
-//! What rustls gets of a handshake, and that both sides still agree on it.
+//! Tests that the server name is hidden from rustls, and that both sides still agree on the handshake.
 
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
@@ -21,13 +21,13 @@ fn hello(extensions: &[([u8; 2], &[u8])]) -> Vec<u8> {
     [&[HANDSHAKE, 3, 1][..], &long(message.len()), &message].concat()
 }
 
-/// The extension with this name.
+/// The body of a `server_name` extension with this name.
 fn named(name: &str) -> Vec<u8> {
     let long = |length: usize| u16::try_from(length).unwrap().to_be_bytes();
     [&long(name.len() + 3)[..], &[0], &long(name.len()), name.as_bytes()].concat()
 }
 
-/// What is read of a machine that sends these pieces and hangs up.
+/// The bytes that rustls reads from a machine that sends these pieces and closes the connection.
 fn read(pieces: &[&[u8]]) -> Vec<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
@@ -37,7 +37,7 @@ fn read(pieces: &[&[u8]]) -> Vec<u8> {
         for piece in pieces {
             theirs.write_all(piece).await.unwrap();
             let mut now = [0; 1 << 17];
-            // What is not whole yet is waited for.
+            // An incomplete record is waited for.
             if let std::task::Poll::Ready(read) = futures_util::poll!(Box::pin(stream.read(&mut now))) {
                 all.extend_from_slice(&now[..read.unwrap()]);
             }
@@ -56,13 +56,13 @@ fn the_name_gets_another_number_and_every_other_byte_stays() {
     let sent = hello(&[(KEY_SHARE, &[1, 2, 3]), (SERVER_NAME, &name), ([0, 16], &[0, 0])]);
     let expected = hello(&[(KEY_SHARE, &[1, 2, 3]), (HIDDEN, &name), ([0, 16], &[0, 0])]);
     assert_eq!(read(&[&sent]), expected);
-    // After a HelloRetryRequest there is a second one; and what is encrypted is nobody's business.
+    // A second ClientHello comes after a HelloRetryRequest. Encrypted records stay as they are.
     let change = [CHANGE_CIPHER_SPEC, 3, 3, 0, 1, 1];
     let application = [&[23, 3, 3, 0, 60][..], &sent[..60]].concat();
     let all = [&sent[..], &change, &sent, &change, &application, &sent].concat();
     let expected = [&expected[..], &change, &expected, &change, &application, &sent].concat();
     assert_eq!(read(&[&all]), expected);
-    // The transcript has what was sent.
+    // The transcript has the bytes that the machine sent.
     let hash = ring::default_provider().cipher_suites[0].tls13().unwrap().common.hash_provider;
     let mut transcript = AsSent(hash).start();
     transcript.update(&hidden(&sent)[RECORD_HEADER..]);
@@ -71,7 +71,7 @@ fn the_name_gets_another_number_and_every_other_byte_stays() {
     assert_eq!(transcript.finish().as_ref(), hash.hash(&whole).as_ref());
 }
 
-/// As it is passed on.
+/// The record as rustls gets it.
 fn hidden(record: &[u8]) -> Vec<u8> {
     let mut record = record.to_vec();
     hide(&mut record[RECORD_HEADER..]);
@@ -79,7 +79,7 @@ fn hidden(record: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_no_handshake_comes_through_as_it_is_and_at_once() {
+fn bytes_that_are_no_handshake_pass_unchanged_and_at_once() {
     for bytes in [
         &b"GET / HTTP/1.1\r\nHost: leaf\r\n\r\n"[..],
         &[HANDSHAKE, 3, 1, 0xff, 0xff, 1, 0, 0],
