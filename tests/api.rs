@@ -3,6 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+#[path = "api/connections.rs"]
+mod connections;
+#[path = "api/databases.rs"]
+mod databases;
+#[path = "api/state_file.rs"]
+mod state_file;
 mod support;
 
 use serde_json::{Value, json};
@@ -260,147 +266,6 @@ fn a_port_that_is_not_ours_is_released() {
 }
 
 #[test]
-fn without_redis_the_agent_runs_says_so_and_comes_back() {
-    let mut switch = Switch::start();
-    switch.stop_redis();
-    let agent = Agent::start(&switch);
-    let (code, answer) = agent.put("/v1/ports", BOOT);
-    assert_eq!(code, 503);
-    assert_eq!(text(&answer, "/error/reason"), "DatabaseUnreachable");
-    let error = text(&answer, "/error/message");
-    assert!(error.starts_with("the leaf's ports are not known, so nothing can be checked: "), "{error}");
-    eventually("the log names database and socket", || {
-        agent.log().contains("cannot connect to CONFIG_DB at") && agent.log().contains("redis.sock")
-    });
-
-    switch.start_redis();
-    eventually("an unloaded CONFIG_DB is said", || {
-        let (_, answer) = agent.put("/v1/ports", BOOT);
-        let message = text(&answer, "/error/message");
-        message.ends_with("CONFIG_DB is not loaded yet")
-            && text(&answer, "/error/reason") == "ConfigDbNotLoaded"
-    });
-    switch.cli(CONFIG_DB, &["HSET", "PORT|Ethernet0", "index", "1"]);
-    switch.cli(CONFIG_DB, &["SET", "CONFIG_DB_INITIALIZED", "1"]);
-    eventually("a push is taken", || agent.put("/v1/ports", BOOT).0 == 202);
-    assert_eq!(switch.dump("6"), "", "STATE_DB is never written");
-}
-
-#[test]
-fn a_missing_or_half_written_database_config_is_named() {
-    let switch = Switch::start();
-    std::fs::remove_file(switch.path("database_config.json")).unwrap();
-    let agent = Agent::start(&switch);
-    eventually("the missing file is named", || agent.log().contains("database_config.json: No such file"));
-    std::fs::write(switch.path("database_config.json"), "{\"INSTANCES\": {").unwrap();
-    eventually("the half-written file is named", || agent.log().contains("not SONiC's database_config.json"));
-}
-
-#[test]
-fn a_restarted_agent_remembers_and_a_repeated_push_changes_no_generation() {
-    let switch = Switch::start();
-    let agent = Agent::start_ready(&switch);
-    let (_, first) = agent.put("/v1/ports", BOOT);
-    let (_, again) = agent.put("/v1/ports", BOOT);
-    assert_eq!((&first["generation"], &again["generation"]), (&json!(1), &json!(1)));
-    agent.kill();
-
-    let agent = Agent::start_ready(&switch);
-    let (_, remembered) = agent.get("/v1/ports/Ethernet0");
-    assert_eq!(text(&remembered, "/state"), "boot");
-    let (_, next) = agent.put("/v1/ports", r#"{"ports": {}}"#);
-    assert_eq!(next["generation"], json!(2));
-    agent.kill();
-
-    // What the port had is still being withdrawn after another restart and another push.
-    let agent = Agent::start_ready(&switch);
-    let (_, other) = agent.put("/v1/ports", r#"{"ports": {"Ethernet4": {"state": "boot"}}}"#);
-    assert_eq!(other["generation"], json!(3));
-    let kept = std::fs::read_to_string(switch.path("state").join("desired.json")).unwrap();
-    let kept: Value = serde_json::from_str(&kept).unwrap();
-    assert_eq!(text(&kept, "/old/Ethernet0/0/prefix"), "2001:db8:b007::/64");
-}
-
-/// A rollback: the file has a later version, and a field that this leafboot does not know.
-#[test]
-fn a_newer_state_file_is_read_as_far_as_it_is_known() {
-    let switch = Switch::start();
-    std::fs::create_dir(switch.path("state")).unwrap();
-    let kept = switch.path("state").join("desired.json");
-    let newer = r#"{"version": 9, "generation": 4, "ports":
-        {"Ethernet0": {"prefix": "2001:db8:b007::/64", "more": 1}, "Ethernet4": {"other": 1}}}"#;
-    support::agent::write(&kept, newer);
-    let agent = Agent::start_ready(&switch);
-    assert_eq!(text(&agent.get("/v1/ports/Ethernet0").1, "/state"), "boot");
-    assert_eq!(agent.get("/v1/ports").1["generation"], json!(4));
-    let said =
-        "it has version 9, and this leafboot knows version 1; skipped: ports.Ethernet0.more, ports.Ethernet4";
-    assert!(agent.log().contains(said), "{}", agent.log());
-    agent.put("/v1/ports", r#"{"ports": {}}"#);
-    eventually("it writes its own version", || {
-        std::fs::read_to_string(&kept).is_ok_and(|text| text.ends_with("\"version\":1}"))
-    });
-}
-
-/// A full or read-only state directory: ports are taken and released, it is said, and tried again until it works.
-#[test]
-fn a_document_that_cannot_be_kept_is_taken_all_the_same() {
-    let switch = Switch::start();
-    let in_the_way = support::agent::write(&switch.path("state"), "a file where the directory should be");
-    let agent = Agent::start_ready(&switch);
-    let counted = |line: &str| agent.get("/metrics").1.as_str().is_some_and(|text| text.contains(line));
-    assert!(counted("leafboot_state_saved 1\n"), "nothing is to be kept yet");
-    let (code, answer) = agent.put("/v1/ports", BOOT);
-    assert_eq!(code, 202, "{answer}");
-    assert_eq!(text(&answer, "/state_error/reason"), "StateNotSaved");
-    assert!(text(&answer, "/state_error/message").contains("/state/desired.json: "), "{answer}");
-    eventually("Ethernet0 is being taken", || switch.dump(CONFIG_DB).contains("VRF|Vrfboot"));
-    let (code, answer) = agent.put("/v1/ports?wait=5s", r#"{"ports": {}}"#);
-    assert_eq!((code, text(&answer, "/ports/Ethernet0/state")), (200, "released"), "{answer}");
-    assert!(counted("leafboot_state_saved 0\n"));
-    assert_eq!(
-        agent.log().matches("state file: cannot be written; trying again").count(),
-        1,
-        "{}",
-        agent.log()
-    );
-
-    std::fs::remove_file(in_the_way).unwrap();
-    let kept = switch.path("state").join("desired.json");
-    eventually("it is kept", || {
-        std::fs::read_to_string(&kept).is_ok_and(|text| text.contains("\"generation\":2"))
-    });
-    eventually("that is said", || agent.get("/v1/ports").1["state_error"].is_null());
-    assert!(counted("leafboot_state_saved 1\n") && agent.log().contains("state file: the document is saved"));
-}
-
-#[test]
-fn a_switch_with_several_namespaces_is_refused_with_their_names() {
-    let switch = Switch::start();
-    let global = r#"{"INCLUDES": [{"include": "database_config.json"}, {"namespace": "asic0", "include": "x"}], "VERSION": "1.0"}"#;
-    support::agent::write(&switch.path("database_global.json"), global);
-    let agent = Agent::start(&switch);
-    let (code, answer) = agent.put("/v1/ports", BOOT);
-    assert_eq!(code, 503);
-    eventually("the log names the namespace", || agent.log().contains("several namespaces (asic0)"));
-    drop(answer);
-    std::fs::remove_file(switch.path("database_global.json")).unwrap();
-    eventually("one namespace is served", || agent.put("/v1/ports", BOOT).0 == 202);
-}
-
-#[test]
-fn redis_is_used_over_tcp_and_with_a_password() {
-    let switch = Switch::start_with_password("s3cret");
-    let agent = Agent::start_ready(&switch);
-    assert_eq!(agent.put("/v1/ports", BOOT).0, 202);
-    assert!(!agent.log().contains("s3cret"), "a secret is never logged");
-    agent.kill();
-    support::agent::write(&switch.path("password"), "wrong\n");
-    let (code, answer) = Agent::start(&switch).put("/v1/ports", BOOT);
-    assert_eq!(code, 503, "{answer}");
-}
-
-#[test]
 fn what_is_counted_is_on_the_socket_and_where_the_settings_say() {
     support::namespace::enter_leaf();
     let switch = Switch::start();
@@ -426,54 +291,4 @@ fn what_is_counted_is_on_the_socket_and_where_the_settings_say() {
     assert!(text.contains("leafboot_relay_upstream_up{") && text.ends_with("# EOF\n"), "{text}");
     let other = get("/v1/ports");
     assert!(other.contains("no /v1/ports here"), "the API is on the socket only: {other}");
-}
-
-/// 500 connections, each with a document under way: most are refused at once, and memory stays bounded.
-#[test]
-fn connections_and_documents_under_way_are_bounded() {
-    use std::io::{Read, Write};
-    use std::os::unix::net::UnixStream;
-    let switch = Switch::start();
-    let agent = Agent::start_ready(&switch);
-    let before = agent.resident();
-    let head = b"PUT /v1/ports HTTP/1.1\r\nHost: leafboot\r\nContent-Length: 1000000\r\n\r\n";
-    let mut kept = Vec::new();
-    let mut refused = 0;
-    for _ in 0..500 {
-        let mut stream = UnixStream::connect(agent.socket()).unwrap();
-        stream.set_nonblocking(true).unwrap();
-        // Whoever is refused cannot write any more.
-        let _ = stream.write(&[&head[..], &vec![b' '; 200_000]].concat());
-        kept.push(stream);
-    }
-    eventually("those beyond the bound are refused", || {
-        for stream in &mut kept {
-            let mut answer = [0; 64];
-            let length = stream.read(&mut answer).unwrap_or_default();
-            refused += usize::from(answer[..length].starts_with(b"HTTP/1.1 503 "));
-        }
-        refused >= 400
-    });
-    let grown = agent.resident().saturating_sub(before);
-    assert!(grown < 32 << 20, "{grown} bytes");
-    drop(kept);
-    eventually("others are served again", || agent.get("/v1/ports").0 == 200);
-}
-
-/// metal-core pushes each 10 s over a connection that it keeps.
-#[test]
-fn a_kept_connection_outlives_metal_cores_tick() {
-    use std::io::{Read, Write};
-    let switch = Switch::start();
-    let agent = Agent::start_ready(&switch);
-    let mut stream = std::os::unix::net::UnixStream::connect(agent.socket()).unwrap();
-    let mut ask = || {
-        stream.write_all(b"HEAD /v1/ports HTTP/1.1\r\nHost: leafboot\r\n\r\n").unwrap();
-        let mut answer = [0; 4096];
-        let length = stream.read(&mut answer).unwrap();
-        assert!(answer[..length].starts_with(b"HTTP/1.1 200 "), "{length}");
-    };
-    ask();
-    std::thread::sleep(std::time::Duration::from_secs(12));
-    ask();
 }

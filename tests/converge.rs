@@ -4,29 +4,34 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+#[path = "converge/event.rs"]
+mod event;
+#[path = "converge/rows.rs"]
+mod rows;
 mod support;
 #[path = "converge/world.rs"]
 mod world;
 
+use event::{Before, Drift, Event, Meddling};
 use leafboot_core::names::PortName;
 use leafboot_core::observed::Links;
 use leafboot_core::port_role;
 use leafboot_lab::sonic::yang::{self, Release};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use world::{Drift, Event, IngressIdentity, Meddling, PORTS, World, own_gaps};
+use world::{PORTS, World, own_gaps};
 
-fn claims() -> impl Strategy<Value = [IngressIdentity; 4]> {
-    let claim = prop_oneof![
-        3 => Just(IngressIdentity::Nothing),
-        1 => Just(IngressIdentity::Tenant),
-        1 => Just(IngressIdentity::TenantAddress),
-        1 => Just(IngressIdentity::AddressOnly),
-        1 => Just(IngressIdentity::PxeVlan),
-        1 => Just(IngressIdentity::OurBaseOnly),
-        1 => Just(IngressIdentity::OursStale),
+fn rows_before() -> impl Strategy<Value = [Before; 4]> {
+    let before = prop_oneof![
+        3 => Just(Before::Nothing),
+        1 => Just(Before::Tenant),
+        1 => Just(Before::TenantAddress),
+        1 => Just(Before::AddressOnly),
+        1 => Just(Before::PxeVlan),
+        1 => Just(Before::OurBaseOnly),
+        1 => Just(Before::OursStale),
     ];
-    [claim.clone(), claim.clone(), claim.clone(), claim]
+    [before.clone(), before.clone(), before.clone(), before]
 }
 
 fn wishes() -> impl Strategy<Value = [Option<u8>; 4]> {
@@ -79,11 +84,11 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 
 /// CI tries the same cases each time. `CONVERGE_CASES=500 cargo test --test converge` tries 500 random ones.
 fn runs() -> ProptestConfig {
-    let asked =
+    let cases =
         std::env::var("CONVERGE_CASES").ok().map(|cases| cases.parse().expect("CONVERGE_CASES is a number"));
     ProptestConfig {
-        cases: asked.unwrap_or(48),
-        rng_seed: if asked.is_some() { RngSeed::Random } else { RngSeed::Fixed(20) },
+        cases: cases.unwrap_or(48),
+        rng_seed: if cases.is_some() { RngSeed::Random } else { RngSeed::Fixed(20) },
         max_shrink_iters: 40,
         failure_persistence: None,
         ..ProptestConfig::default()
@@ -95,11 +100,11 @@ proptest! {
 
     #[test]
     fn the_last_push_is_reached_from_everywhere(
-        claims in claims(),
+        before in rows_before(),
         events in events(),
         last in proptest::option::weighted(0.6, wishes()),
     ) {
-        let mut world = World::new(&claims);
+        let mut world = World::new(&before);
         for event in &events {
             world.happen(event);
         }
@@ -116,10 +121,10 @@ proptest! {
         let links = world.links().ports;
         for port in PORTS {
             let port: PortName = port.parse().unwrap();
-            let in_boot = port_role::is_in(&links[&port], &world.config.boot.vrf);
+            let in_boot = port_role::is_in(&links[&port], &world.settings.boot.vrf);
             prop_assert_eq!(in_boot, desired.ports.contains_key(&port), "{}", port);
         }
-        let own = own_gaps(&world, &claims);
+        let own = own_gaps(&world, &before);
         let in_ms: Vec<_> = own.iter().map(|gap| (gap.duration().as_millis(), gap)).collect();
         prop_assert!(own.is_empty(), "isolation gaps, in milliseconds: {in_ms:?}");
         let deaths = &world.swss.host_firewall().deaths;
@@ -140,7 +145,7 @@ proptest! {
 #[test]
 fn what_the_kernel_has_lost_comes_back_and_no_other_port_notices() {
     for drift in [Drift::NoMaster(0), Drift::NoAddress(0), Drift::VrfDown] {
-        let mut world = World::new(&[IngressIdentity::Nothing; 4]);
+        let mut world = World::new(&[Before::Nothing; 4]);
         world.push(&[Some(1), Some(2), None, None]);
         world.settle();
         let before = world.links();
@@ -152,13 +157,13 @@ fn what_the_kernel_has_lost_comes_back_and_no_other_port_notices() {
             let has = |links: &Links| (links.ports[&port].vrf.clone(), links.ports[&port].assigned.clone());
             assert_eq!(has(&after), has(&before), "{port} after {drift:?}");
         }
-        assert!(after.is_vrf_up(&world.config.boot.vrf), "{drift:?}");
+        assert!(after.is_vrf_up(&world.settings.boot.vrf), "{drift:?}");
     }
 }
 
 #[test]
 fn what_a_reload_without_a_restart_took_away_is_announced_and_comes_back() {
-    let mut world = World::new(&[IngressIdentity::Nothing; 4]);
+    let mut world = World::new(&[Before::Nothing; 4]);
     // The save is older than the first push, so it has none of leafboot's rows.
     world.happen(&Event::Save);
     world.push(&[Some(1), Some(2), None, None]);
@@ -178,7 +183,7 @@ fn what_a_reload_without_a_restart_took_away_is_announced_and_comes_back() {
 
 #[test]
 fn a_port_that_joins_a_lag_leaves_and_holds_nobody_back() {
-    let mut world = World::new(&[IngressIdentity::Nothing; 4]);
+    let mut world = World::new(&[Before::Nothing; 4]);
     world.push(&[Some(1), None, None, None]);
     world.settle();
     world.happen(&Event::AclsWait(false));
@@ -192,7 +197,7 @@ fn a_port_that_joins_a_lag_leaves_and_holds_nobody_back() {
         if plan.unchanged.contains(&other) && plan.steps.is_empty() {
             assert_eq!(plan.waiting.keys().collect::<Vec<_>>(), [&lag], "{plan}");
             let links = world.links();
-            assert!(!port_role::is_in(&links.ports[&lag], &world.config.boot.vrf));
+            assert!(!port_role::is_in(&links.ports[&lag], &world.settings.boot.vrf));
             return;
         }
         world.happen(&Event::Sonic);
@@ -202,7 +207,7 @@ fn a_port_that_joins_a_lag_leaves_and_holds_nobody_back() {
 
 #[test]
 fn a_vrf_whose_row_was_deleted_is_left_and_made_again() {
-    let mut world = World::new(&[IngressIdentity::Nothing; 4]);
+    let mut world = World::new(&[Before::Nothing; 4]);
     world.push(&[Some(1), None, None, None]);
     world.settle();
     world.happen(&Event::DeleteVrf);

@@ -1,6 +1,6 @@
-//! A switch that anything happens to: real redis, the model of SONiC, and leafboot's pass between them.
+//! A switch on which the events of the property test happen: a real redis-server, the model of SONiC, and leafboot's passes.
 //!
-//! Owns: what can stand and happen, and which isolation gaps are leafboot's. Must never: wait for time.
+//! Must never: wait for time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -20,6 +20,8 @@ use leafboot_lab::sonic::kernel;
 use leafboot_lab::sonic::{Args, Swss, WhichKernel};
 use tokio::runtime::Runtime;
 
+use super::event::{Before, Drift, Event, Meddling};
+use super::rows::{config_save, write_before};
 use super::support::{
     self,
     switch::{CONFIG_DB, Switch},
@@ -28,91 +30,11 @@ use super::support::{
 /// The ports that may boot.
 pub const PORTS: [&str; 4] = ["Ethernet0", "Ethernet4", "Ethernet8", "Ethernet12"];
 
-/// How far apart two passes are, as the agent counts time.
+/// The time between two passes on the agent's clock.
 const PASS: Duration = Duration::from_secs(1);
 
-/// More than any way in or out has waits: a plan that is not done by then never is.
+/// The most passes until a plan is done: more than any port waits on its way in or out.
 const PASSES: usize = 120;
-
-/// What stands on a port before leafboot comes.
-#[derive(Debug, Clone, Copy)]
-pub enum IngressIdentity {
-    Nothing,
-    Tenant,
-    TenantAddress,
-    AddressOnly,
-    PxeVlan,
-    OurBaseOnly,
-    OursStale,
-}
-
-/// What happens.
-#[derive(Debug, Clone)]
-pub enum Event {
-    /// metal-core pushes: for each port the number of its /64, or nothing.
-    Push([Option<u8>; 4]),
-    /// The agent looks once, and writes.
-    Pass,
-    /// The agent is killed and started again.
-    Kill,
-    /// SONiC does what it can.
-    Sonic,
-    /// SONiC does one thing.
-    SonicStep,
-    /// orchagent comes to its ACLs later than to all else, or no longer.
-    AclsWait(bool),
-    RestartSwss,
-    /// `config save`.
-    Save,
-    /// `config reload` of what was saved last, or of what there is.
-    Reload,
-    /// Somebody deletes the base row, or the address rows, of a port or of the loopback.
-    Delete(usize, bool),
-    /// Somebody deletes the boot VRF's row.
-    DeleteVrf,
-    /// Somebody changes the boot ACL's rows, and SONiC follows.
-    Meddle(Meddling),
-    /// Somebody changes the kernel behind SONiC's back.
-    Drift(Drift),
-    /// `config reload -n` of what was saved last: no daemon hears of the rows that are not in it.
-    ReloadWithoutRestart,
-    /// Somebody makes a port a member of a LAG, or takes it out.
-    Lag(usize, bool),
-    /// The agent looks once, and Redis refuses some of its writes: those whose bit is set, of eight in turn.
-    RefusedPass(u8),
-}
-
-/// What somebody does to the kernel.
-#[derive(Debug, Clone, Copy)]
-pub enum Drift {
-    /// `ip link set PORT nomaster`.
-    NoMaster(usize),
-    /// `ip address del` of all that a port has.
-    NoAddress(usize),
-    /// `ip link set Vrfboot down`.
-    VrfDown,
-}
-
-/// What somebody does to the boot ACL.
-#[derive(Debug, Clone, Copy)]
-pub enum Meddling {
-    /// Changes the table's stage and changes it back.
-    StageAndBack,
-    /// Changes the table's type.
-    OtherType,
-    /// Puts a field into the table's row that it does not have.
-    StrangeField,
-    /// Deletes the table's row.
-    TableGone,
-    /// `acl-loader update full`: deletes every rule.
-    RulesGone,
-    /// Adds a match to the last rule.
-    RuleNarrowed,
-    /// Deletes half of a rule's row.
-    RuleHalved,
-    /// Writes a field that means nothing new into a rule's row: orchagent removes the rule and creates it again.
-    RuleExtended,
-}
 
 /// The switch, and leafboot beside it.
 pub struct World {
@@ -120,24 +42,24 @@ pub struct World {
     pub swss: Swss,
     runtime: Runtime,
     db: Db,
-    pub config: Settings,
+    pub settings: Settings,
     pub desired: Option<Desired>,
     ra: RaStates,
     repairs: Repairs,
-    /// Time goes on with each pass, and with nothing else.
+    /// The agent's clock. Only a pass advances it.
     now: Instant,
     saved: String,
     pushed: BTreeSet<&'static str>,
-    /// The isolation gaps that somebody's meddling has made.
+    /// The numbers of the isolation gaps that another program has made.
     forgiven: BTreeSet<usize>,
-    /// Ports that were open when somebody meddled: whoever mends their ACL leaves it open for a moment.
+    /// The ports in the boot VRF when another program changed their ACL. Repairing it leaves a gap for a moment.
     meddled: BTreeSet<String>,
-    /// Somebody has deleted the table under its rules, so caclmgrd may die of them.
+    /// Another program has deleted the ACL's table and left its rules, so caclmgrd may die of them.
     pub is_orphaned: bool,
 }
 
 impl World {
-    pub fn new(claims: &[IngressIdentity; 4]) -> Self {
+    pub fn new(before: &[Before; 4]) -> Self {
         let switch = Switch::start_unloaded();
         for (index, port) in PORTS.iter().chain(&["Ethernet120"]).enumerate() {
             switch.cli(CONFIG_DB, &["HSET", &format!("PORT|{port}"), "index", &index.to_string()]);
@@ -149,8 +71,8 @@ impl World {
             CONFIG_DB,
             &["HSET", "ACL_TABLE|DATA", "type", "L3", "stage", "ingress", "ports@", "Ethernet120"],
         );
-        for (port, claim) in PORTS.iter().zip(claims) {
-            stand(&switch, port, *claim);
+        for (port, before) in PORTS.iter().zip(before) {
+            write_before(&switch, port, *before);
         }
         switch.cli(CONFIG_DB, &["SET", "CONFIG_DB_INITIALIZED", "1"]);
         let database_config = switch.path("database_config.json");
@@ -158,14 +80,14 @@ impl World {
             Args { database_config: database_config.clone(), kernel: WhichKernel::Paper, ..Args::default() };
         let mut swss = Swss::start(&args).unwrap();
         swss.run_until_idle().unwrap();
-        let settings = std::fs::read_to_string(support::agent::settings(&switch)).unwrap();
+        let text = std::fs::read_to_string(support::agent::settings(&switch)).unwrap();
         let anycast = "anycast = \"2001:db8:ffff:1::1/127\"\nprotected";
-        let config = Settings::parse(&settings.replace("protected", anycast)).unwrap();
+        let settings = Settings::parse(&text.replace("protected", anycast)).unwrap();
         let denies = |rule: &acl::Rule| rule.action == acl::Action::Drop;
-        let rules = acl::rules(&config).into_iter().filter(denies).map(|rule| rule.name).collect();
+        let rules = acl::rules(&settings).into_iter().filter(denies).map(|rule| rule.name).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let db = runtime.block_on(Db::connect(&database_config)).unwrap();
-        let saved = saved(&switch);
+        let saved = config_save(&switch);
         swss.watch_isolation(Watch { vrf: "Vrfboot".to_owned(), acl_table: "LEAFBOOT".to_owned(), rules });
         let (desired, ra, pushed) = (None, RaStates::new(), BTreeSet::new());
         let (repairs, now) = (Repairs::default(), Instant::now());
@@ -175,7 +97,7 @@ impl World {
             swss,
             runtime,
             db,
-            config,
+            settings,
             desired,
             ra,
             repairs,
@@ -197,12 +119,12 @@ impl World {
             Event::SonicStep => self.swss.run_once(std::time::Duration::ZERO).unwrap(),
             Event::AclsWait(wait) => self.swss.let_acls_wait(*wait),
             Event::RestartSwss => self.swss.restart().unwrap(),
-            Event::Save => self.saved = saved(&self.switch),
+            Event::Save => self.saved = config_save(&self.switch),
             Event::Reload => {
                 self.swss.empty_config().unwrap();
                 self.pass();
                 self.swss.reload(&self.saved.clone()).unwrap();
-                // It may have been saved with what somebody has made of the ACL.
+                // The save may contain another program's changes to the ACL.
                 if !self.meddled.is_empty() {
                     self.meddled.extend(PORTS.map(str::to_owned));
                 }
@@ -221,7 +143,7 @@ impl World {
     }
 
     fn drift(&mut self, drift: Drift) {
-        let vrf = self.config.boot.vrf.to_string();
+        let vrf = self.settings.boot.vrf.to_string();
         let commands: Vec<ByHand> = match drift {
             Drift::NoMaster(port) => vec![ByHand::no_master(PORTS[port])],
             Drift::NoAddress(port) => {
@@ -265,7 +187,7 @@ impl World {
         self.meddled.insert(port.to_owned());
     }
 
-    /// The last push of all: something else, or what was pushed before.
+    /// The last push: `wishes`, or the document that was pushed before.
     pub fn push_again(&mut self, wishes: Option<&[Option<u8>; 4]>) {
         PORTS.iter().for_each(|port| self.set_lag(port, false));
         match (wishes, &mut self.desired) {
@@ -303,7 +225,7 @@ impl World {
         if let Some(desired) = &mut self.desired {
             desired.provenance = Provenance::Restored;
         }
-        self.db = self.runtime.block_on(Db::connect(&self.config.database_config)).unwrap();
+        self.db = self.runtime.block_on(Db::connect(&self.settings.database_config)).unwrap();
     }
 
     fn delete(&self, row: &str, base: bool) {
@@ -323,7 +245,7 @@ impl World {
             return;
         }
         let links = self.links();
-        let open = links.ports.iter().filter(|(_, link)| port_role::is_in(link, &self.config.boot.vrf));
+        let open = links.ports.iter().filter(|(_, link)| port_role::is_in(link, &self.settings.boot.vrf));
         self.meddled.extend(open.map(|(port, _)| port.to_string()));
         let before = self.swss.isolation_gaps().len();
         let rules = rows.keys().filter(|key| key.starts_with(&rule(""))).map(String::as_str);
@@ -358,11 +280,11 @@ impl World {
         self.pass_refused(0)
     }
 
-    /// One pass, of which Redis refuses the writes whose bit is set, of eight in turn.
+    /// One pass. Redis refuses its write number n if bit n % 8 is set in `mask`.
     fn pass_refused(&mut self, mask: u8) -> Plan {
         let links = self.links();
         let snapshot = self.runtime.block_on(self.db.snapshot()).unwrap();
-        let observed = Observed::new(&snapshot, &self.config);
+        let observed = Observed::new(&snapshot, &self.settings);
         self.now += PASS;
         let remedies = self.repairs.remedies(self.now, true);
         let facts = Facts {
@@ -372,7 +294,7 @@ impl World {
             ra: &self.ra,
             remedies: &remedies,
         };
-        let plan = Plan::new(facts, &self.config);
+        let plan = Plan::new(facts, &self.settings);
         self.repairs.record(&plan, &remedies, self.now);
         let is_refused = |number: usize| mask & (1 << (number % 8)) != 0;
         let (refused, taken): (Vec<_>, Vec<_>) =
@@ -383,13 +305,13 @@ impl World {
         };
         let taken: Vec<Step> = taken.into_iter().map(|(_, step)| step).filter(|step| !lacks(step)).collect();
         self.runtime.block_on(self.db.apply(&taken)).unwrap();
-        let orders =
-            port_role::port_roles(self.desired.as_ref(), &links, &BTreeSet::new(), &self.config.boot.vrf);
-        let state = |order: &PortRole| match order {
+        let roles =
+            port_role::port_roles(self.desired.as_ref(), &links, &BTreeSet::new(), &self.settings.boot.vrf);
+        let state = |role: &PortRole| match role {
             PortRole::Serve(_) => RaState::Advertising,
             PortRole::Cease(_) => RaState::Ceased,
         };
-        self.ra = orders.iter().map(|(port, order)| (port.clone(), state(order))).collect();
+        self.ra = roles.iter().map(|(port, role)| (port.clone(), state(role))).collect();
         plan
     }
 
@@ -435,14 +357,14 @@ impl World {
             if last.steps.is_empty() && last.waiting.is_empty() && last.anycast.is_none() {
                 return;
             }
-            // Two times of three the interfaces come before the ACLs that were to guard them.
+            // In two of three passes orchagent makes the interfaces before their ACLs.
             self.swss.let_acls_wait(number % 3 != 0);
             self.swss.run_until_idle().unwrap();
         }
         panic!("not settled after {PASSES} passes: {last}\n{}", self.switch.dump(CONFIG_DB));
     }
 
-    /// Every row that is nobody's on a pushed port and not leafboot's own.
+    /// Every row that is neither leafboot's nor on a pushed port.
     pub fn unmanaged(&self) -> BTreeSet<String> {
         let dump = self.switch.dump(CONFIG_DB);
         let is_ours = |row: &str| {
@@ -466,13 +388,13 @@ impl World {
     }
 }
 
-/// The isolation gaps that leafboot answers for: not those that it found when it came, not those of SONiC's own replay of
-/// CONFIG_DB, in which the order is SONiC's, and not those of somebody's meddling and of its mending, as long as no port
-/// is opened.
-pub fn own_gaps<'a>(world: &'a World, claims: &[IngressIdentity; 4]) -> Vec<&'a Gap> {
+/// The isolation gaps that leafboot has made. These are not its own: gaps from before its start, gaps while SONiC replays
+/// CONFIG_DB in its own order, and gaps from another program's change to the ACL and from its repair, as long as the change
+/// opens no port.
+pub fn own_gaps<'a>(world: &'a World, before: &[Before; 4]) -> Vec<&'a Gap> {
     let mut found = BTreeSet::new();
-    for (port, claim) in PORTS.iter().zip(claims) {
-        if matches!(claim, IngressIdentity::OurBaseOnly | IngressIdentity::OursStale) {
+    for (port, before) in PORTS.iter().zip(before) {
+        if matches!(before, Before::OurBaseOnly | Before::OursStale) {
             found.extend([(*port, Opening::KernelAddress), (*port, Opening::RouterInterface)]);
         }
     }
@@ -482,51 +404,4 @@ pub fn own_gaps<'a>(world: &'a World, claims: &[IngressIdentity; 4]) -> Vec<&'a 
     let mut own = gaps.filter(|gap| !gap.in_replay && !of_mending(gap)).collect::<Vec<_>>();
     own.retain(|gap| !found.remove(&(gap.port.as_str(), gap.opening)));
     own
-}
-
-/// Puts a claim's rows on a port.
-fn stand(switch: &Switch, port: &str, claim: IngressIdentity) {
-    let base = format!("INTERFACE|{port}");
-    let address = |text: &str| format!("INTERFACE|{port}|{text}");
-    let stale = address("2001:db8:b007:7f::1/64");
-    match claim {
-        IngressIdentity::Nothing => {}
-        IngressIdentity::Tenant => drop(switch.cli(CONFIG_DB, &["HSET", &base, "vrf_name", "VrfTenant"])),
-        IngressIdentity::TenantAddress => {
-            switch.cli(CONFIG_DB, &["HSET", &base, "vrf_name", "VrfTenant"]);
-            let number = port.trim_start_matches("Ethernet");
-            switch.cli(CONFIG_DB, &["HSET", &address(&format!("10.0.{number}.1/31")), "NULL", "NULL"]);
-        }
-        IngressIdentity::AddressOnly => {
-            drop(switch.cli(CONFIG_DB, &["HSET", &address("10.9.9.1/31"), "NULL", "NULL"]))
-        }
-        IngressIdentity::PxeVlan => {
-            switch.cli(CONFIG_DB, &["HSET", "VLAN|Vlan4000", "vlanid", "4000"]);
-            switch.cli(
-                CONFIG_DB,
-                &["HSET", &format!("VLAN_MEMBER|Vlan4000|{port}"), "tagging_mode", "untagged"],
-            );
-        }
-        IngressIdentity::OurBaseOnly => drop(switch.cli(CONFIG_DB, &["HSET", &base, "vrf_name", "Vrfboot"])),
-        IngressIdentity::OursStale => {
-            switch.cli(CONFIG_DB, &["HSET", "VRF|Vrfboot", "NULL", "NULL"]);
-            switch.cli(CONFIG_DB, &["HSET", &base, "vrf_name", "Vrfboot"]);
-            switch.cli(CONFIG_DB, &["HSET", &stale, "NULL", "NULL"]);
-        }
-    }
-}
-
-/// CONFIG_DB as `config save` writes it.
-fn saved(switch: &Switch) -> String {
-    let mut tables: BTreeMap<String, BTreeMap<String, serde_json::Value>> = BTreeMap::new();
-    for (key, fields) in switch.config_rows() {
-        let (table, name) = key.split_once('|').unwrap();
-        let field = |(name, value): (String, String)| match name.strip_suffix('@') {
-            Some(list) => (list.to_owned(), value.split(',').collect::<Vec<_>>().into()),
-            None => (name, serde_json::Value::from(value)),
-        };
-        let fields: serde_json::Map<_, _> = fields.into_iter().map(field).collect();
-        tables.entry(table.to_owned()).or_default().insert(name.to_owned(), fields.into());
-    }
-    serde_json::to_string(&tables).unwrap()
 }
