@@ -4,11 +4,13 @@
 _list:
     @just --list --unsorted
 
-# Formatting, lints and the core's tests: without root, in under a minute once the dependencies are built.
+# Formatting, lints, core's tests, the layers and the documentation: without root, in under a minute once the dependencies are
+# built.
 check:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
     cargo test --package leafboot-core --locked
+    cargo test --locked --test layers --test docs --test settings_doc
 
 # What CI runs: everything. Needs Debian 12 and root, and installs the packages that are missing.
 test:
