@@ -15,6 +15,8 @@ use crate::attempts::file::AttemptsFile;
 use crate::attempts::task::AttemptInputs;
 use crate::attempts::{self, Recorder};
 use crate::cli::{Cli, Command, VERSION};
+use crate::diagnosis::{self, DiagnosisInputs};
+use crate::evidence::{self, EvidenceOutputs};
 use crate::keeper::Keeper;
 use crate::kernel::links;
 use crate::metrics::Metrics;
@@ -27,6 +29,7 @@ use clap::Parser;
 use leafboot_core::acl;
 use leafboot_core::desired::{Desired, KeptDocument};
 use leafboot_core::settings::Settings;
+use leafboot_core::verdict::LeafFacts;
 use leafboot_core::warnings::warnings;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
@@ -100,6 +103,10 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
     let attempts_file = AttemptsFile::new(&config.state_directory);
     let attempts = Arc::new(Recorder::new(attempts_file.restore()));
     let keeper = Arc::new(Keeper::new(store, Arc::clone(&metrics)));
+    let (probed, probes) = watch::channel(Default::default());
+    let (counters_out, counters) = watch::channel(Default::default());
+    let diagnosis_inputs = DiagnosisInputs { status: status.clone(), links: links.clone(), counters, probes };
+    let diagnosis = watch::Sender::new(Arc::default());
     let api = Api {
         boot: config.boot.clone(),
         desired: desired_out,
@@ -129,11 +136,15 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
     let relay_sockets = port_services::take_inherited(&mut inherited, &relay::task::sockets(&config.relay));
     // The last process may have had other settings, or other services.
     inherited.retain(|_| false);
+    let (wanted_out, wanted) = watch::channel(Default::default());
+    let evidence = EvidenceOutputs { counters: counters_out, wanted: wanted_out };
     let relay_inputs = relay::task::RelayInputs {
         roles: roles.clone(),
         stop,
         inherited: relay_sockets,
         attempts: Arc::clone(&attempts),
+        wanted,
+        probed,
     };
     let mut relay = relay_thread(&config, &metrics, relay_inputs)?;
     let stopping = async {
@@ -161,6 +172,10 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
             Err("the Router Advertisement thread ended".into())
         }
         never = attempts::task::run(Arc::clone(&attempts), attempts_file, attempt_inputs) => match never {},
+        never = diagnosis::run(LeafFacts::of(&config), Arc::clone(&attempts), diagnosis_inputs, diagnosis) => {
+            match never {}
+        }
+        never = evidence::run(Arc::clone(&config), Arc::clone(&attempts), evidence) => match never {},
         never = scraping => match never {},
         never = keeper.run(desired_now) => match never {},
         never = api::run(socket, Arc::new(api)) => match never {},

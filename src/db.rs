@@ -22,6 +22,7 @@ use leafboot_core::rows::{self, RowKey, Rows, tables};
 pub use leafboot_core::scan_pace::Paces;
 use watched::WatchedDatabase;
 
+pub mod counters;
 mod database;
 mod endpoint;
 mod events;

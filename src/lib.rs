@@ -30,6 +30,8 @@ mod check;
 mod cli;
 mod command;
 mod db;
+mod diagnosis;
+mod evidence;
 mod guarded;
 mod keeper;
 mod kernel;
@@ -63,12 +65,6 @@ pub mod internals {
     pub use crate::relay::service_state::ServiceState;
     pub use crate::state_file::StateFile;
     pub use crate::systemd::Inherited;
-    /// The recorder's task and file.
-    pub mod attempts {
-        pub use crate::attempts::file::AttemptsFile;
-        pub use crate::attempts::task::{AttemptInputs, run};
-    }
-
     /// What each port must do.
     pub mod port_services {
         pub use crate::port_services::*;

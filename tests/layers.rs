@@ -16,6 +16,8 @@ use imports::{Imports, Module};
 const TASKS: &[&str] = &[
     "attempts::task",
     "check",
+    "diagnosis",
+    "evidence",
     "port_services",
     "preview",
     "ra::port",
@@ -113,9 +115,9 @@ fn each_edges_library_has_one_home() {
         ("netlink_sys::", "netlink.rs"),
         ("netlink_packet", "netlink.rs links.rs neighbours.rs routes.rs"),
         ("prometheus_client::", "mod.rs ports.rs relay.rs images.rs upstream.rs"),
-        ("rustls::", "tls.rs server_name.rs service_state.rs connection.rs origin.rs connect.rs"),
+        ("rustls::", "tls.rs server_name.rs service_state.rs connection.rs"),
         ("sd_notify::", "systemd.rs"),
-        ("std::fs", "state_file.rs memory.rs api.rs command.rs endpoint.rs preview.rs tls.rs"),
+        ("std::fs", "state_file.rs memory.rs api.rs command.rs endpoint.rs preview.rs tls.rs certificate.rs"),
         ("use nix::", "socket.rs poller.rs process_limits.rs netlink.rs peer.rs routes.rs clock.rs"),
     ];
     for path in all_files() {

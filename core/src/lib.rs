@@ -12,7 +12,8 @@
 //! | [`observed`], [`uplinks`] | the state that SONiC's databases and the kernel show |
 //! | [`acl`], [`plan`], [`refused_writes`] | the boot ACL; the next writes to CONFIG_DB, and the reasons to wait |
 //! | [`port_role`], [`status`] | the role of each port; the reported status |
-//! | [`attempt`], [`probe`] | boot attempts and their stages; the requests that the leaf sends by itself |
+//! | [`attempt`], [`counters`], [`probe`] | boot attempts and their stages; what SONiC counts; the requests that the leaf sends by itself |
+//! | [`verdict`] | what a port's machine waits for, or what is wrong |
 //! | [`nd`], [`ra`] | the wire format of neighbour discovery; Router Advertisements, and when they are sent |
 //! | [`rate_limit`], [`relay`] | the rate limiter; the relay's policy |
 //!
@@ -27,6 +28,7 @@
 
 pub mod acl;
 pub mod attempt;
+pub mod counters;
 pub mod desired;
 pub mod names;
 pub mod nd;
@@ -45,4 +47,5 @@ pub mod scan_pace;
 pub mod settings;
 pub mod status;
 pub mod uplinks;
+pub mod verdict;
 pub mod warnings;

@@ -58,11 +58,20 @@ pub struct Probed {
     pub result: Result<Duration, ProbeProblem>,
     /// How long ago the probe ended, counted from the agent's start.
     pub at: Duration,
+    /// The length of the image, in bytes, if the cache has said it.
+    pub size: Option<u64>,
 }
 
 /// The last result of each probe.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProbeResults(pub BTreeMap<Probe, Probed>);
+
+impl ProbeResults {
+    /// The length of the image at this path, if the cache has said it.
+    pub fn size(&self, path: &str) -> Option<u64> {
+        self.0.get(&Probe::Image(path.to_owned()))?.size
+    }
+}
 
 /// The longest text that a problem holds, in characters.
 pub const TEXT_MAX: usize = 120;

@@ -45,6 +45,25 @@ impl Database {
         Ok(row(ALL, self.run(redis::Cmd::hgetall(key)).await?).unwrap_or_default())
     }
 
+    /// One field of each key's row, in the keys' order. None: there is no such row, or it has no such field.
+    pub(super) async fn field(
+        &mut self,
+        keys: &[String],
+        name: &str,
+    ) -> Result<Vec<Option<String>>, DbError> {
+        let mut fields = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(ROWS_AT_ONCE) {
+            let mut pipeline = redis::pipe();
+            for key in keys {
+                pipeline.hget(key, name);
+            }
+            for answer in self.run_all::<Option<Vec<u8>>>(pipeline).await? {
+                fields.push(answer.map_err(|error| self.failed(&error))?.map(text));
+            }
+        }
+        Ok(fields)
+    }
+
     /// Reads the value of each key, in the keys' order. Each round trip has only [`ROWS_AT_ONCE`] rows, so that no daemon of
     /// the switch waits long for Redis.
     pub(super) async fn rows(&mut self, keys: &[(&str, FieldNames)]) -> Result<Vec<Value>, DbError> {

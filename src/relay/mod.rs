@@ -25,6 +25,7 @@ mod monitored;
 mod peer;
 pub mod port;
 mod port_log;
+pub mod probes;
 mod responses;
 pub mod service_state;
 mod stream;

@@ -2,6 +2,7 @@
 //!
 //! Must never: abort an image because the process ends while it may still be complete within `DRAIN`.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use super::connection::GRACE;
 use super::lifecycle::{Lifecycle, ServiceStage};
 use super::listener;
 use super::port::RelayPort;
+use super::probes::Prober;
 use super::service_state::ServiceState;
 use super::tls::TlsError;
 use crate::attempts::Recorder;
@@ -24,6 +26,7 @@ use crate::systemd::Inherited;
 use leafboot_core::attempt::AttemptId;
 use leafboot_core::names::PortName;
 use leafboot_core::port_role::Serving;
+use leafboot_core::probe::{Probe, ProbeResults};
 use leafboot_core::relay::identity::IngressIdentity;
 use leafboot_core::settings::{RelaySettings, Settings};
 
@@ -43,6 +46,10 @@ pub struct RelayInputs {
     pub inherited: Inherited,
     /// Records what machines do.
     pub attempts: Arc<Recorder>,
+    /// What is to be probed.
+    pub wanted: watch::Receiver<BTreeSet<Probe>>,
+    /// What came of it.
+    pub probed: watch::Sender<Arc<ProbeResults>>,
 }
 
 /// The relay's sockets on each port.
@@ -58,8 +65,9 @@ pub async fn run(
     metrics: Arc<Metrics>,
     inputs: RelayInputs,
 ) -> Result<(), TlsError> {
-    let RelayInputs { mut roles, mut stop, inherited, attempts } = inputs;
+    let RelayInputs { mut roles, mut stop, inherited, attempts, wanted, probed } = inputs;
     let state = Arc::new(ServiceState::new(&settings.relay, &metrics, &attempts)?);
+    tokio::spawn(Prober::new(&settings, &state)?.run(wanted, probed));
     let service = RelayService { leaf: settings.leaf.clone(), state: Arc::clone(&state) };
     let mut services = PortServices::new(service, inherited);
     // Until when images may still be sent; none: the process need not end.

@@ -9,10 +9,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
 use tracing::{info, warn};
 
@@ -74,6 +77,14 @@ impl HandshakeError {
     }
 }
 
+/// Whether TLS refused a connection, and not the network.
+pub fn is_tls_error(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+/// What a client connection is made with.
+pub type TlsClient = Reloaded<ClientConfig>;
+
 /// A value that is made from files, and made anew when they change.
 pub struct Reloaded<T> {
     files: Vec<PathBuf>,
@@ -114,6 +125,17 @@ impl<T> Reloaded<T> {
             }
         });
         Arc::clone(&self.current.borrow().1)
+    }
+}
+
+impl TlsClient {
+    /// Makes a handshake with the server `host` over `stream`.
+    pub async fn connect<T>(&self, host: &str, stream: T) -> io::Result<TlsStream<T>>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        TlsConnector::from(self.get()).connect(name, stream).await
     }
 }
 

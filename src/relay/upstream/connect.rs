@@ -14,13 +14,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::driver::Connection;
 use super::resolver::Resolver;
-use crate::relay::tls::Reloaded;
+use crate::relay::tls::TlsClient;
 use leafboot_core::names::HttpOrigin;
 use leafboot_core::relay::addresses::stagger;
 use leafboot_core::settings::relay;
@@ -57,7 +54,7 @@ pub(super) struct Connector {
     buffers: Buffers,
     /// Permits for large buffers.
     large: Arc<Semaphore>,
-    tls: Option<Arc<Reloaded<ClientConfig>>>,
+    tls: Option<Arc<TlsClient>>,
     resolver: Resolver,
 }
 
@@ -66,7 +63,7 @@ impl Connector {
     pub(super) fn new(
         at: &HttpOrigin,
         settings: &relay::UpstreamSettings,
-        tls: Option<&Arc<Reloaded<ClientConfig>>>,
+        tls: Option<&Arc<TlsClient>>,
         buffers: Buffers,
     ) -> Self {
         Self {
@@ -95,10 +92,7 @@ impl Connector {
         let (stream, address) = self.tcp().await?;
         let connection = match &self.tls {
             None => self.http(stream).await?,
-            Some(tls) => {
-                let name = ServerName::try_from(self.at.host().to_owned()).map_err(io::Error::other)?;
-                self.http(TlsConnector::from(tls.get()).connect(name, stream).await?).await?
-            }
+            Some(tls) => self.http(tls.connect(self.at.host(), stream).await?).await?,
         };
         Ok((connection, address))
     }

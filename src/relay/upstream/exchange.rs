@@ -19,7 +19,8 @@ use crate::relay::body::Body;
 /// The deadline of a probe. No machine waits for it, and an origin that needs longer does not answer a token request in
 /// time either.
 const PROBE: Duration = Duration::from_secs(10);
-const PROBE_AGENT: HeaderValue = HeaderValue::from_static(concat!("leafboot/", env!("CARGO_PKG_VERSION")));
+/// The `User-Agent` of the requests that leafboot sends by itself.
+pub const AGENT: HeaderValue = HeaderValue::from_static(concat!("leafboot/", env!("CARGO_PKG_VERSION")));
 
 /// Why a request got no answer.
 pub(super) struct Unanswered {
@@ -77,7 +78,7 @@ pub(super) async fn probe(
     let connection = origin.connector.connect().await.map_err(|error| error.to_string())?;
     let mut request = Box::new(Request::new(Body::empty()));
     *request.method_mut() = Method::HEAD;
-    request.headers_mut().insert(USER_AGENT, PROBE_AGENT);
+    request.headers_mut().insert(USER_AGENT, AGENT);
     let answer = exchange(origin, connection, request, timeouts, Some(deadline)).await;
     let status = answer.map_err(|unanswered| unanswered.error.to_string())?.status();
     if is_ejected_by_status && is_gateway_failure(status) {

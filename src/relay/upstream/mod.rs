@@ -31,6 +31,7 @@ use queue::Queue;
 
 pub use connect::Buffers;
 pub use error::UpstreamError;
+pub use exchange::AGENT;
 
 mod answer;
 mod connect;
@@ -112,6 +113,13 @@ impl Upstream {
                 }
             }
         });
+    }
+
+    /// Connects to the origin of this name, TLS handshake included, and closes the connection.
+    pub async fn connect_to(&self, origin: &str) -> io::Result<()> {
+        let origin = self.origins.iter().find(|at| at.name == origin);
+        let origin = origin.ok_or(io::ErrorKind::NotFound)?;
+        origin.connector.connect().await.map(drop)
     }
 
     fn is_failure(&self, status: StatusCode) -> bool {

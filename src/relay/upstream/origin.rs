@@ -5,12 +5,11 @@
 use std::sync::Arc;
 
 use hyper::header::HeaderValue;
-use tokio_rustls::rustls::ClientConfig;
 
 use super::Options;
 use super::connect::Connector;
 use super::pool::Pool;
-use crate::relay::tls::Reloaded;
+use crate::relay::tls::TlsClient;
 use leafboot_core::names::HttpOrigin;
 use leafboot_core::settings::relay;
 
@@ -31,7 +30,7 @@ impl Origin {
     pub(super) fn new(
         at: &HttpOrigin,
         settings: &relay::UpstreamSettings,
-        tls: Option<&Arc<Reloaded<ClientConfig>>>,
+        tls: Option<&Arc<TlsClient>>,
         options: &Options,
     ) -> Self {
         // An origin's authority is checked, so it is a header value.
