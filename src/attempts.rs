@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use leafboot_core::attempt::{AttemptId, Changes, Event, PortHistory};
+use leafboot_core::attempt::{Attempt, AttemptId, Changes, Event, PortHistory};
 use leafboot_core::names::PortName;
 use leafboot_core::relay::kinds::Kind;
 use tokio::sync::watch;
@@ -62,10 +62,12 @@ impl Recorder {
 
     /// A copy of every port's attempts, as they are now. Each port is locked for its own copy only.
     pub fn histories(&self) -> BTreeMap<PortName, PortHistory> {
-        let ports: Vec<_> = self
-            .ports
-            .with(|ports| ports.iter().map(|(name, port)| (name.clone(), Arc::clone(port))).collect());
-        ports.into_iter().map(|(name, port)| (name, port.history())).collect()
+        self.ports().into_iter().map(|(name, port)| (name, port.history())).collect()
+    }
+
+    /// The recorders of all ports that have one.
+    pub fn ports(&self) -> Vec<(PortName, Arc<PortRecorder>)> {
+        self.ports.with(|ports| ports.iter().map(|(name, port)| (name.clone(), Arc::clone(port))).collect())
     }
 
     /// Changes with every event. The value means nothing.
@@ -78,6 +80,12 @@ impl PortRecorder {
     /// A copy of the port's attempts.
     pub fn history(&self) -> PortHistory {
         self.state.with(|state| state.history.clone())
+    }
+
+    /// Copies of the attempts that have ended and have a higher number than `number`, the newest last.
+    pub fn ended_after(&self, number: u64) -> Vec<Attempt> {
+        let is_later = |attempt: &&Attempt| attempt.number > number && !attempt.is_open();
+        self.state.with(|state| state.history.attempts().filter(is_later).cloned().collect())
     }
 
     /// The port begins or goes on to boot: from now on events are recorded.

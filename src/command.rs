@@ -24,7 +24,7 @@ use crate::port_services::{self, PortRoles, RoleInputs};
 use crate::reconcile::{self, ReconcilerInputs, ReconcilerOutputs};
 use crate::state_file::StateFile;
 use crate::systemd::{self, Inherited};
-use crate::{log, preview, process_limits, ra, relay, reload};
+use crate::{log, preview, process_limits, ra, relay, reload, trace_export};
 use clap::Parser;
 use leafboot_core::acl;
 use leafboot_core::desired::{Desired, KeptDocument};
@@ -128,6 +128,7 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let hangup = signal(SignalKind::hangup())?;
     let scraping = metrics_server(config.metrics, Arc::clone(&metrics))?;
+    let trace_export = trace_export(&config, &attempts);
     let (stop_out, stop) = watch::channel(false);
     let (roles_out, roles) = watch::channel(PortRoles::default());
     let attempt_inputs = AttemptInputs { roles: roles.clone(), links: links.clone() };
@@ -177,6 +178,7 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
         }
         never = evidence::run(Arc::clone(&config), Arc::clone(&attempts), evidence) => match never {},
         never = scraping => match never {},
+        never = trace_export => match never {},
         never = keeper.run(desired_now) => match never {},
         never = api::run(socket, Arc::new(api)) => match never {},
     }
@@ -196,6 +198,17 @@ fn metrics_server(
             None => std::future::pending().await,
         }
     })
+}
+
+/// Sends boot attempts to the collector; without one, never ends.
+fn trace_export(config: &Settings, attempts: &Arc<Recorder>) -> impl Future<Output = Infallible> + use<> {
+    let (collector, leaf, attempts) = (config.otlp.clone(), config.leaf.clone(), Arc::clone(attempts));
+    async {
+        match collector {
+            Some(collector) => trace_export::run(collector, leaf, attempts).await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// Starts the relay on a thread of its own, so that no image delays an advertisement. What comes out is why it ended.

@@ -47,6 +47,7 @@ mod reload;
 mod retire;
 mod state_file;
 mod systemd;
+mod trace_export;
 
 pub use command::main;
 
@@ -78,6 +79,11 @@ pub mod internals {
     /// The advertisements' task.
     pub mod ra {
         pub use crate::ra::{memory, thread};
+    }
+
+    /// The export of attempts.
+    pub mod trace_export {
+        pub use crate::trace_export::run;
     }
 
     /// The relay's task.

@@ -26,6 +26,7 @@ const TASKS: &[&str] = &[
     "relay::task",
     "reload",
     "retire",
+    "trace_export",
 ];
 
 /// Modules that wire everything. Nobody imports them.

@@ -1,7 +1,7 @@
 //! Boot attempts. An attempt is one machine's try to boot on one port: its stages, when each was reached, and how.
 //!
 //! `history` has the rules that begin and end an attempt. `event` is what the agent sees, `stage` what is recorded of it,
-//! `kept` the file that survives a restart. Time is an argument.
+//! `kept` the file that survives a restart, `spans` an attempt as a trace. Time is an argument.
 //!
 //! Must never: let two machines share an attempt, or hold more of what a machine sends than [`text::TEXT_MAX`] characters of a
 //! text.
@@ -14,6 +14,7 @@ pub use event::{Event, Limit, RequestEvent};
 pub use history::{Changes, PortHistory};
 pub use id::AttemptId;
 pub use kept::{KeptAttempts, KeptAttemptsError};
+pub use spans::spans;
 pub use stage::{Detail, Outcome, RequestRecord, Solicitor, Stage, StageRecord, UpstreamProblem};
 pub use text::Text;
 
@@ -21,6 +22,7 @@ mod event;
 mod history;
 mod id;
 mod kept;
+mod spans;
 mod stage;
 mod text;
 

@@ -15,6 +15,7 @@
 //! | [`attempt`], [`counters`], [`probe`] | boot attempts and their stages; what SONiC counts; the requests that the leaf sends by itself |
 //! | [`verdict`] | what a port's machine waits for, or what is wrong |
 //! | [`nd`], [`ra`] | the wire format of neighbour discovery; Router Advertisements, and when they are sent |
+//! | [`otlp`] | the format in which OpenTelemetry collectors take traces |
 //! | [`rate_limit`], [`relay`] | the rate limiter; the relay's policy |
 //!
 //! Must never: do I/O, read a clock, draw a random number, or log.
@@ -33,6 +34,7 @@ pub mod desired;
 pub mod names;
 pub mod nd;
 pub mod observed;
+pub mod otlp;
 pub mod plan;
 pub mod port_role;
 pub mod printable;

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use toml::Spanned;
 
-use crate::names::{AnycastNet, LeafPrefix, LoopbackName, PrefixError, VrfName};
+use crate::names::{AnycastNet, HttpOrigin, LeafPrefix, LoopbackName, OriginError, PrefixError, VrfName};
 use crate::ra::variables::RouterVariables;
 use acl::RawAcl;
 use ra::RawRa;
@@ -101,6 +101,8 @@ pub struct Settings {
     pub socket: PathBuf,
     /// The TCP address that serves metrics. The socket serves them, too.
     pub metrics: Option<SocketAddr>,
+    /// The OpenTelemetry collector that gets a trace of each boot attempt.
+    pub otlp: Option<HttpOrigin>,
     /// The directory that keeps the last accepted document.
     pub state_directory: PathBuf,
     /// The boot VRF and its addresses.
@@ -133,13 +135,15 @@ pub struct Boot {
 impl Settings {
     /// The keys whose values differ between two settings. `[acl]`, `[ra]` and `[relay]` are compared as whole tables.
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
-        let Self { leaf, database_config, socket, metrics, state_directory, boot, acl, ra, relay } = self;
+        let Self { leaf, database_config, socket, metrics, otlp, state_directory, boot, acl, ra, relay } =
+            self;
         let Boot { vrf, prefix, supernet, protected, anycast, loopback } = boot;
         let differs = [
             ("leaf", *leaf != other.leaf),
             ("sonic.database_config", *database_config != other.database_config),
             ("api.socket", *socket != other.socket),
             ("metrics.listen", *metrics != other.metrics),
+            ("trace.otlp", *otlp != other.otlp),
             ("state.directory", *state_directory != other.state_directory),
             ("boot.vrf", *vrf != other.boot.vrf),
             ("boot.prefix", *prefix != other.boot.prefix),
@@ -172,6 +176,8 @@ struct RawSettings {
     #[serde(default)]
     metrics: RawMetrics,
     #[serde(default)]
+    trace: RawTrace,
+    #[serde(default)]
     state: RawState,
     #[serde(default)]
     boot: RawBoot,
@@ -199,6 +205,12 @@ struct RawApi {
 #[serde(deny_unknown_fields)]
 struct RawMetrics {
     listen: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawTrace {
+    otlp: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -242,6 +254,11 @@ impl Checker<'_> {
                         text.parse().map_err(|_| format!("{text:?} is not an address such as [::1]:9110"))
                     })
                 })
+                .transpose()?,
+            otlp: raw
+                .trace
+                .otlp
+                .map(|raw| self.value("trace.otlp", &raw, |text| collector(text)))
                 .transpose()?,
             state_directory: self.path("state.directory", raw.state.directory, DEFAULT_STATE_DIRECTORY)?,
             boot: self.boot(raw.boot)?,
@@ -390,6 +407,17 @@ fn leaf_name(name: &str) -> Result<String, String> {
     } else {
         Err(format!("{name:?} is not 1 to 63 printable ASCII characters without spaces"))
     }
+}
+
+/// Checks a collector's origin.
+fn collector(text: &str) -> Result<HttpOrigin, String> {
+    let origin: HttpOrigin = text.parse().map_err(|error: OriginError| error.to_string())?;
+    if origin.is_tls() {
+        return Err(format!(
+            "{text}: traces are sent without TLS; name a collector with http://, such as one on the leaf"
+        ));
+    }
+    Ok(origin)
 }
 
 fn absolute(path: &str) -> Result<PathBuf, String> {

@@ -16,6 +16,11 @@ impl AttemptId {
     pub fn new(random: u128) -> Self {
         Self(random | 1)
     }
+
+    /// The trace id of OpenTelemetry.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
 }
 
 impl fmt::Display for AttemptId {

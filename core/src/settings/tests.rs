@@ -417,3 +417,15 @@ origins = ["https://api.example"]
     let api = relay.api.unwrap();
     assert_eq!((api.first_byte_timeout, api.idle_timeout), (None, None));
 }
+
+#[test]
+fn a_collector_is_an_origin_without_tls() {
+    let with = |value: &str| Settings::parse(&format!("{LEAST}[trace]\notlp = \"{value}\"\n"));
+    assert_eq!(with("http://[::1]:4318").unwrap().otlp.unwrap().to_string(), "http://[::1]:4318");
+    for (value, reason) in
+        [("https://collector:4318", "without TLS"), ("http://collector:4318/v1/traces", "")]
+    {
+        let error = with(value).unwrap_err().to_string();
+        assert!(error.starts_with("line 9: trace.otlp: ") && error.contains(reason), "{error}");
+    }
+}
