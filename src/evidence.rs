@@ -85,10 +85,12 @@ fn is_active(history: &PortHistory, now: Moment) -> bool {
     last.is_some_and(|last| now.since(last) < SILENCE_MAX)
 }
 
-/// The paths that machines were last redirected to.
+/// The paths that machines were last redirected to, in the attempt that goes on or in the one before: a machine that resets
+/// again and again is seldom at its kernel.
 fn paths(histories: &BTreeMap<PortName, PortHistory>) -> BTreeSet<String> {
-    let redirected = histories.values().filter_map(|history| {
-        let record = history.current()?.last_stage()?;
+    let last = histories.values().flat_map(|history| history.attempts().rev().take(2));
+    let redirected = last.filter_map(|attempt| {
+        let record = attempt.last_stage()?;
         let request = record.detail.request()?;
         let is_image = matches!(record.stage, Stage::Kernel | Stage::Initrd | Stage::Image);
         let is_redirected = is_image && request.outcome == Outcome::Redirected;

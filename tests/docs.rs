@@ -1,5 +1,5 @@
 //! The documentation holds: every link leads somewhere, every file that a page names exists, every function of SONiC that a
-//! comment cites is in the table of citations, and every metric is explained.
+//! comment cites is in the table of citations, and every metric and verdict is explained.
 //!
 //! Must never: ask the network.
 
@@ -8,6 +8,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use leafboot_core::verdict::VerdictReason;
+use strum::VariantNames;
 
 /// Folders that a page may name files of.
 const FOLDERS: [&str; 9] = ["benches", "core", "docs", "fuzz", "sonic", "src", "systemd", "tests", ".github"];
@@ -195,4 +198,20 @@ fn every_metric_is_documented_and_there() {
         (documented.collect(), counted.collect());
     assert!(counted.len() > 20, "{counted:?}");
     assert_eq!(documented, counted);
+}
+
+#[test]
+fn every_verdict_has_its_paragraph() {
+    let text = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let section = text.split("\n## ").find(|section| section.starts_with("Verdicts\n")).unwrap();
+    let paragraphs: Vec<(&str, &str)> =
+        section.split("\n### ").skip(1).map(|paragraph| paragraph.split_once('\n').unwrap()).collect();
+    let named: BTreeSet<&str> = paragraphs.iter().map(|(name, _)| *name).collect();
+    let all: BTreeSet<&str> = VerdictReason::VARIANTS.iter().copied().collect();
+    assert_eq!(named, all);
+    assert_eq!(paragraphs.len(), all.len(), "a verdict has two paragraphs");
+    for (name, paragraph) in paragraphs {
+        assert!(paragraph.trim().len() > 60, "{name}: {paragraph}");
+        assert!(section.contains(&format!("| `{name}` |")), "{name} is not in the table");
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! `reason` names the verdicts, `evidence` is what they follow from. The rules are in the order of a boot: `port` for the port
 //! itself, `script` up to the boot script, `image` for what comes from the partition cache, `linux` for the rest. A machine
-//! that begins anew again and again is judged by the attempt before (`attempts`).
+//! that begins anew again and again keeps the fault of the attempt before until it is as far (`attempts`).
 //!
 //! Must never: blame what is not shown. A verdict that is a guess says which guesses there are.
 
@@ -18,6 +18,8 @@ mod linux;
 mod port;
 mod reason;
 mod script;
+#[cfg(test)]
+mod tests;
 
 /// One attempt, and all that is known beside.
 struct Case<'a> {
@@ -37,11 +39,22 @@ pub fn verdict(evidence: &Evidence<'_>) -> Verdict {
     if let Some(verdict) = port::verdict(evidence) {
         return verdict;
     }
-    let Some(attempt) = attempts::subject(evidence.history) else {
+    let Some(attempt) = evidence.history.current() else {
         return port::no_solicitation(evidence, None);
     };
     let verdict = stage_verdict(&Case { evidence, attempt });
-    attempts::with_loop(verdict, evidence.history)
+    let earlier = attempts::before(evidence.history, evidence.now)
+        .filter(|_| verdict.level != Level::Fault)
+        .and_then(|before| fault_at_end(evidence, before));
+    attempts::with_loop(earlier.unwrap_or(verdict), evidence.history)
+}
+
+/// The fault that an attempt had when it ended.
+fn fault_at_end(evidence: &Evidence<'_>, attempt: &Attempt) -> Option<Verdict> {
+    let (now, _) = attempt.end?;
+    // The counters are those of the attempt that goes on.
+    let evidence = &Evidence { now, counters: None, ..*evidence };
+    Some(stage_verdict(&Case { evidence, attempt })).filter(|verdict| verdict.level == Level::Fault)
 }
 
 fn stage_verdict(case: &Case<'_>) -> Verdict {

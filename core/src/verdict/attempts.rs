@@ -3,19 +3,21 @@
 //! Must never: let a verdict come and go with each new attempt of the same machine.
 
 use super::{Level, Verdict, VerdictReason};
-use crate::attempt::{Attempt, AttemptEnd, PortHistory, Stage};
+use crate::attempt::{Attempt, AttemptEnd, Moment, PortHistory, Stage};
 
 /// So many attempts in a row with the same end are a loop.
 const LOOP_MIN: usize = 3;
+/// After this time, in microseconds, an attempt is judged by itself. iPXE is back within seconds, firmware within a minute.
+const YOUNG_MAX: u64 = 60_000_000;
 
-/// The attempt that is judged: the one that goes on; or the one before, until the new one is as far.
-pub fn subject(history: &PortHistory) -> Option<&Attempt> {
+/// The attempt before, while the one that goes on is young and not as far: its fault still holds. A machine with another
+/// address is another machine.
+pub fn before(history: &PortHistory, now: Moment) -> Option<&Attempt> {
     let current = history.current()?;
-    let before = history.attempts().rev().nth(1).filter(|before| is_reset(before));
-    match before {
-        Some(before) if last(current) < last(before) => Some(before),
-        _ => Some(current),
-    }
+    let before = history.attempts().rev().nth(1).filter(|before| is_reset(before))?;
+    let is_other = current.mac.zip(before.mac).is_some_and(|(now, then)| now != then);
+    let is_young = now.since(current.began) < YOUNG_MAX;
+    (is_young && !is_other && last(current) < last(before)).then_some(before)
 }
 
 /// Turns a verdict that awaits something into one about the loop, if the machine is in one. A fault keeps its reason, and

@@ -10,6 +10,8 @@ use crate::probe::{Probe, ProbeProblem};
 const LINUX_START: u64 = 60;
 /// Before this time, in seconds, no bytes are no fault: SONiC counts them once a second.
 const FIRST_BYTES: u64 = 4;
+/// After this time, in seconds, an image of which nothing comes has come or stands still: rates are over the last seconds.
+const STOPPED: u64 = 10;
 /// Bytes per second that are a transfer.
 const FLOWING: f64 = 100_000.0;
 /// A machine that receives its image so many times more slowly than the others has a problem of its own.
@@ -38,11 +40,11 @@ pub fn boot_image(case: &Case<'_>, last: &StageRecord) -> Verdict {
     if age < LINUX_START {
         return Verdict::waiting(
             VerdictReason::Booting,
-            format!("{} fetched, Linux starts", last.stage.as_str()),
+            format!("{} requested {age} s ago, Linux starts", last.stage.as_str()),
         );
     }
     let message = format!(
-        "{} fetched {age} s ago, and Linux is silent: it crashed, or has no driver for the NIC",
+        "{} requested {age} s ago, and Linux is silent: it crashed, or has no driver for the NIC",
         last.stage.as_str()
     );
     Verdict::fault(VerdictReason::LinuxSilent, message)
@@ -65,6 +67,19 @@ pub fn os_image(case: &Case<'_>, last: &StageRecord) -> Verdict {
         && let Some(verdict) = not_fetched(case, last, request)
     {
         return verdict;
+    }
+    if let Some(share) = share.filter(|share| *share < WHOLE) {
+        let percent = format!("{:.0} %", share * 100.0);
+        return if case.age(last) < STOPPED {
+            Verdict::waiting(VerdictReason::ImageTransfer, format!("image requested, {percent}"))
+        } else {
+            let message = format!("the image stopped at {percent}: {}", self::rate(rate));
+            Verdict::fault(VerdictReason::SlowImage, message)
+        };
+    }
+    if case.age(last) < STOPPED {
+        let message = format!("image requested {} s ago", case.age(last));
+        return Verdict::waiting(VerdictReason::ImageTransfer, message);
     }
     let message = match came {
         Some(bytes) => format!("{} came; installed, waiting for release", self::bytes(bytes)),
@@ -126,10 +141,10 @@ fn not_given(case: &Case<'_>, request: &RequestRecord) -> Option<Verdict> {
     }
 }
 
-/// Whether more than a connection's packets came since the request. Without counters: as far as is known, yes.
+/// Whether more than a connection's packets are known to have come since the request.
 fn has_come(case: &Case<'_>) -> bool {
     const CONNECTION: u64 = 100_000;
-    case.evidence.since_image().is_none_or(|bytes| bytes > CONNECTION)
+    case.evidence.since_image().is_some_and(|bytes| bytes > CONNECTION)
 }
 
 /// Why a redirected machine does not fetch, if it shows.

@@ -4,6 +4,7 @@
 
 use super::{Evidence, Verdict, VerdictReason};
 use crate::attempt::{Attempt, Limit, Stage};
+use crate::probe::Probe;
 use crate::status::PortState;
 
 /// A machine's power-on self-test takes some minutes. Silence that lasts longer, in seconds, is a fault.
@@ -59,10 +60,10 @@ fn recent_refusal(evidence: &Evidence<'_>) -> Option<Verdict> {
             .filter(|record| record.stage > Stage::Address)
             .all(|record| record.last < *at);
         if is_newest && seconds(*at) < HANDSHAKE_FOR {
-            return Some(Verdict::fault(
-                VerdictReason::TlsHandshake,
-                format!("TLS handshake fails: {reason}"),
-            ));
+            let message = format!("TLS handshake fails: {reason}");
+            let is_cause = |probe: &Probe| matches!(probe, Probe::Certificate(_) | Probe::Clock);
+            let cause = evidence.failed(is_cause).map(|(probe, problem)| format!("{probe}: {problem}"));
+            return Some(Verdict::fault(VerdictReason::TlsHandshake, message).with_all(cause));
         }
     }
     let (at, limit) = evidence.history.limited()?;

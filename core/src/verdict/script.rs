@@ -8,6 +8,8 @@ use crate::probe::Probe;
 
 /// iPXE asks for the boot script, and then for the kernel, within this time, in seconds.
 const NEXT_REQUEST: u64 = 8;
+/// Firmware that has solicited starts the CD within this time, in seconds.
+const FIRMWARE: u64 = 60;
 /// Bytes per second that are more than the boot script and Router Advertisements.
 const FLOWING: f64 = 100_000.0;
 
@@ -16,15 +18,23 @@ pub fn before(case: &Case<'_>, last: &StageRecord) -> Verdict {
     if let Some(verdict) = stale_address(case) {
         return verdict;
     }
-    if case.age(last) < NEXT_REQUEST && last.count < 4 {
-        return Verdict::waiting(VerdictReason::Booting, "the machine gets its address");
+    let solicitation = case.attempt.stage(Stage::Solicitation);
+    let is_firmware = solicitation.is_some_and(|record| {
+        matches!(record.detail, Detail::Solicitation { solicitor: Solicitor::Firmware, .. })
+    });
+    if case.age(last) < if is_firmware { FIRMWARE } else { NEXT_REQUEST } && last.count < 4 {
+        let message = if is_firmware { "the firmware is at work" } else { "the machine gets its address" };
+        return Verdict::waiting(VerdictReason::Booting, message);
     }
     let resolvers = &case.evidence.leaf.resolvers;
     let names = case.evidence.failed(|probe| matches!(probe, Probe::Name { .. }));
     let names = names.map(|(probe, problem)| case.evidence.asked(probe, problem));
-    let likely = match case.attempt.stage(Stage::Solicitation) {
-        Some(StageRecord { detail: Detail::Solicitation { solicitor: Solicitor::Firmware, .. }, .. }) => {
+    let likely = match solicitation {
+        Some(_) if is_firmware => {
             "the firmware solicited, not the CD: boot order, or the CD is not connected"
+        }
+        Some(StageRecord { detail: Detail::Solicitation { answered_us: None, .. }, .. }) => {
+            "no Router Advertisement was sent to it"
         }
         Some(record) if record.count > 2 => {
             "it solicits again and again: it does not accept the advertisement, or its address is a duplicate"
