@@ -56,7 +56,8 @@ pub async fn run(recorder: Arc<Recorder>, file: AttemptsFile, mut inputs: Attemp
         tokio::select! {
             _ = inputs.roles.changed() => {}
             _ = inputs.links.changed() => {}
-            _ = changes.changed() => {}
+            // Seen by `has_changed`, together with what comes within the pause.
+            _ = changes.changed() => changes.mark_changed(),
             () = sleep_until(saver.due.unwrap_or_else(Instant::now)), if saver.due.is_some() => {}
         }
         sleep(PAUSE).await;
@@ -170,3 +171,6 @@ impl PortLog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
