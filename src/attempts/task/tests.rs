@@ -1,7 +1,6 @@
 //! A machine that resets all the time: what it costs in lines, writes and memory, and that it delays nobody.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use leafboot_core::attempt::{Event, Outcome, RequestEvent, RequestRecord, Text};
@@ -11,6 +10,7 @@ use tracing::subscriber::DefaultGuard;
 
 use super::*;
 use crate::attempts::PortRecorder;
+use crate::state_file;
 
 /// Attempts in the minute.
 const RESETS: u32 = 1000;
@@ -79,7 +79,7 @@ async fn a_thousand_attempts_a_minute_write_little() {
         boot(&port);
         slowest = slowest.max(began.elapsed());
         sleep(Duration::from_secs(60) / RESETS).await;
-        let found = std::fs::metadata(&path).ok().map(|file| (file.ino(), file.mtime_nsec()));
+        let found = state_file::read(&path).unwrap();
         writes += u32::from(found != file);
         file = found;
     }
@@ -89,7 +89,7 @@ async fn a_thousand_attempts_a_minute_write_little() {
     );
     assert!((10..=31).contains(&writes), "the file is written {writes} times");
     sleep(SAVE_PERIOD * 2).await;
-    let length = std::fs::metadata(&path).unwrap().len();
+    let length = state_file::read(&path).unwrap().unwrap().len();
     assert!(length < 32 * 1024, "a port has {length} bytes in the file");
 
     let history = port.history();
