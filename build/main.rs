@@ -2,13 +2,17 @@
 //!
 //! `LEAFBOOT_REVISION` in the environment names the revision of a build without git. A debug build asks no git: or each
 //! commit would compile everything anew.
-//! Must never: fail a build.
+//!
+//! Also makes the shells' completions and the manual pages, which `leafboot completions` and `leafboot man` print.
+//!
+//! Must never: fail a build because there is no git.
 
+mod pages;
 mod revision;
 
 use std::path::Path;
 
-fn main() {
+fn main() -> std::io::Result<()> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-env-changed=LEAFBOOT_REVISION");
@@ -22,6 +26,8 @@ fn main() {
     let version = variable("CARGO_PKG_VERSION").unwrap_or_default();
     let version = what.map_or(version.clone(), |what| format!("{version} ({what})"));
     println!("cargo::rustc-env=LEAFBOOT_VERSION={version}");
+    println!("cargo::rerun-if-changed=src/cli.rs");
+    pages::write(Path::new(&variable("OUT_DIR").unwrap_or_default()))
 }
 
 /// The revision, asked again when there is another one, or what is compiled differs from it.

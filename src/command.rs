@@ -17,14 +17,17 @@ use crate::attempts::{self, Recorder};
 use crate::cli::{Cli, Command, VERSION};
 use crate::diagnosis::{self, DiagnosisInputs};
 use crate::evidence::{self, EvidenceOutputs};
+use crate::console::push::Wish;
+use crate::console::{self, ConsoleError, Outcome};
 use crate::keeper::Keeper;
 use crate::kernel::links;
 use crate::metrics::Metrics;
 use crate::port_services::{self, PortRoles, RoleInputs};
 use crate::reconcile::{self, ReconcilerInputs, ReconcilerOutputs};
+use crate::screens::explain;
 use crate::state_file::StateFile;
 use crate::systemd::{self, Inherited};
-use crate::{log, preview, process_limits, ra, relay, reload, trace_export};
+use crate::{log, pages, preview, process_limits, ra, relay, reload, trace_export};
 use clap::Parser;
 use leafboot_core::acl;
 use leafboot_core::desired::{Desired, KeptDocument};
@@ -49,27 +52,79 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
-    let done = match cli.command {
-        Command::Run { config } => read(&config).and_then(|settings| run(&config, settings)),
-        Command::Retire { config, wait } => read(&config).and_then(|config| retire(&config, wait)),
-        Command::Plan { config, desired, json } => {
-            match read(&config).and_then(|c| preview(&c, desired, json)) {
-                Ok(true) => return ExitCode::from(2),
-                other => other.map(drop),
-            }
-        }
-        Command::Acl { config } => read(&config).map(|config| print!("{}", acl::table(&acl::rules(&config)))),
-        Command::Check { config, strict } => {
-            read(&config).and_then(|checked| check(&config, &checked, strict))
-        }
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    match carry_out(cli.command) {
+        Ok(code) => ExitCode::from(code),
+        // A reader such as `head` has seen enough.
+        Err(error) if error.downcast_ref().is_some_and(ConsoleError::is_closed_pipe) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("leafboot: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Returns the exit code: 0, or what the command's help says.
+fn carry_out(command: Command) -> Result<u8, Box<dyn Error>> {
+    match command {
+        Command::Run { config } => run(&config, read(&config)?)?,
+        Command::Retire { config, wait } => retire(&read(&config)?, wait)?,
+        Command::Plan { config, desired, json } => {
+            if preview(&read(&config)?, desired, json)? {
+                return Ok(2);
+            }
+        }
+        Command::Acl { config } => print!("{}", acl::table(&acl::rules(&read(&config)?))),
+        Command::Check { config, strict } => check(&config, &read(&config)?, strict)?,
+        Command::Status { ports, watch, json, config } => {
+            let options = console::status::Options { ports, watch, json };
+            return ask(async { Ok(exit_code(console::status::run(&socket(&config)?, &options).await?)) });
+        }
+        Command::Timeline { port, follow, attempt, json, config } => {
+            let options = console::timeline::Options { port, attempt, follow, json };
+            ask(async { Ok(console::timeline::run(&socket(&config)?, &options).await?) })?;
+        }
+        Command::Boot { ports, config } => return push(&config, Wish::Boot, &ports),
+        Command::Release { ports, config } => return push(&config, Wish::Release, &ports),
+        Command::Explain { reason } => print!("{}", explain::explained(&reason)?),
+        Command::Completions { shell } => print!("{}", pages::completions(shell)),
+        Command::Man { directory: None } => print!("{}", pages::manual()),
+        Command::Man { directory: Some(directory) } => write_manuals(&directory)?,
+    }
+    Ok(0)
+}
+
+fn push(config: &Path, wish: Wish, ports: &[String]) -> Result<u8, Box<dyn Error>> {
+    ask(async { Ok(exit_code(console::push::run(&socket(config)?, wish, ports).await?)) })
+}
+
+/// Waits for what a running agent is asked.
+#[tokio::main(flavor = "current_thread")]
+async fn ask<T>(asking: impl Future<Output = Result<T, Box<dyn Error>>>) -> Result<T, Box<dyn Error>> {
+    asking.await
+}
+
+fn exit_code(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::Well => 0,
+        Outcome::NotYet => 2,
+        Outcome::Rejected => 1,
+    }
+}
+
+/// The socket of the agent that has this settings file.
+fn socket(path: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    let at = |error: &dyn Error| format!("{}: {error}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| at(&error))?;
+    Ok(Settings::socket_of(&text).map_err(|error| at(&error))?)
+}
+
+/// Writes the manual pages into a directory, which must exist.
+fn write_manuals(directory: &Path) -> Result<(), Box<dyn Error>> {
+    for (name, text) in pages::manuals() {
+        let path = directory.join(name);
+        std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<Settings, Box<dyn Error>> {

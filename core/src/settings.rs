@@ -163,6 +163,13 @@ impl Settings {
         let raw: RawSettings = toml::from_str(text).map_err(|error| parse_error(text, &error))?;
         Checker { text }.settings(raw)
     }
+
+    /// The API's socket in a file that may be wrong in anything else: a running agent can be asked while somebody edits its
+    /// file.
+    pub fn socket_of(text: &str) -> Result<PathBuf, SettingsError> {
+        let raw: RawSocket = toml::from_str(text).map_err(|error| parse_error(text, &error))?;
+        Checker { text }.socket(raw.api.socket)
+    }
 }
 
 #[derive(Deserialize)]
@@ -199,6 +206,13 @@ struct RawSonic {
 #[serde(deny_unknown_fields)]
 struct RawApi {
     socket: Option<Spanned<String>>,
+}
+
+/// The part of the file that commands need which ask a running agent.
+#[derive(Deserialize)]
+struct RawSocket {
+    #[serde(default)]
+    api: RawApi,
 }
 
 #[derive(Deserialize, Default)]

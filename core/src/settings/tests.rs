@@ -265,6 +265,14 @@ fn a_socket_path_must_fit_its_address() {
 }
 
 #[test]
+fn the_socket_is_found_in_a_file_that_is_wrong_elsewhere() {
+    let socket = |text: &str| Settings::socket_of(text).map(|path| path.display().to_string());
+    assert_eq!(socket("leaf = 1\n[boots]\n"), Ok("/run/leafboot/leafboot.sock".to_owned()));
+    assert_eq!(socket("port = 1\n[api]\nsocket = \"/run/x\"\n"), Ok("/run/x".to_owned()));
+    assert!(socket("[api]\nsocket = 1\n").unwrap_err().to_string().contains("line 2"));
+}
+
+#[test]
 fn an_advertisement_that_does_not_fit_one_packet_is_refused() {
     let names: Vec<String> = (0..20).map(|i| format!("\"{}.example\"", "x".repeat(40 + i))).collect();
     let error = refused(&format!("[ra]\nsearch = [{}]\n", names.join(", ")));
