@@ -6,6 +6,9 @@
 //! | `PUT /v1/ports[?wait=3s]` | accepts the desired document; 200 if every port is settled, else 202 |
 //! | `GET /v1/ports` | all ports that leafboot manages or has managed since its start |
 //! | `GET /v1/ports/<name or alias>` | one port |
+//! | `GET /v1/ports/<name or alias>/attempts` | the last attempts to boot on one port |
+//! | `GET /v1/leaf` | the leaf, its servers and SONiC |
+//! | `GET /v1/events` | what happens on ports, as it happens (server-sent events) |
 //! | `GET /metrics` | the metrics, in OpenMetrics' text format |
 //!
 //! `sonic/openapi.yaml` describes all of it. `ports` handles `/v1/ports`, `scrape` handles `/metrics`, and `answer` has
@@ -19,7 +22,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
@@ -30,21 +33,31 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tracing::debug;
 
 use crate::accept;
+use crate::attempts::Recorder;
+use crate::events::Events;
+use crate::guarded::Guarded;
 use crate::keeper::Keeper;
 use crate::metrics::Metrics;
 use answer::{Reply, refusal};
 use leafboot_core::desired::{Desired, PortRows};
+use leafboot_core::observed::Links;
 use leafboot_core::printable::Printable;
 use leafboot_core::settings::Boot;
 use leafboot_core::status::{RequestReason, Status};
+use leafboot_core::verdict::Diagnosis;
 
 mod answer;
+mod attempts;
+mod events;
+mod leaf;
 mod ports;
 pub mod scrape;
+
+pub use events::Readers;
 
 /// The longest body in bytes. 512 ports with all their fields are about 50 kilobytes.
 const BODY_MAX: usize = 1024 * 1024;
@@ -100,6 +113,24 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     /// Permits to read a document.
     pub bodies: Semaphore,
+    /// The leaf's name.
+    pub leaf: String,
+    /// The agent's version.
+    pub version: &'static str,
+    /// When the agent has started.
+    pub started: Instant,
+    /// When a document was last accepted.
+    pub pushed: Guarded<Option<Instant>>,
+    /// The kernel's links.
+    pub links: watch::Receiver<Links>,
+    /// The machines' attempts to boot.
+    pub attempts: Arc<Recorder>,
+    /// What is known of each port's machine.
+    pub diagnosis: watch::Receiver<Arc<Diagnosis>>,
+    /// What happens on ports.
+    pub events: Arc<Events>,
+    /// Permits to follow the events.
+    pub readers: Readers,
 }
 
 impl Api {
@@ -139,7 +170,11 @@ pub async fn run(listener: UnixListener, api: Arc<Api>) -> Infallible {
             Ok(permit) => {
                 let api = Arc::clone(&api);
                 tokio::spawn(async move {
-                    serve(stream, |request| respond(&api, request)).await;
+                    let close = Arc::new(Notify::new());
+                    tokio::select! {
+                        () = serve(stream, |request| respond(&api, &close, request)) => {}
+                        () = close.notified() => {}
+                    }
                     drop(permit);
                 });
             }
@@ -169,21 +204,32 @@ where
     }
 }
 
-async fn respond(api: &Api, request: Request<Incoming>) -> Reply {
-    let path = request.uri().path().to_owned();
-    if path == "/metrics" {
-        return scrape::scrape(&api.metrics, &request);
-    }
-    match (request.method().clone(), path.strip_prefix("/v1/ports")) {
-        (Method::PUT, Some("" | "/")) => ports::put(api, request).await,
-        (method, Some("" | "/")) if is_read(&method) => ports::get_all(api),
-        (method, Some(rest)) if is_read(&method) && rest.starts_with('/') => ports::get_one(api, &rest[1..]),
-        (_, Some(rest)) if rest.is_empty() || rest.starts_with('/') => {
-            not_allowed(&path, if rest.len() > 1 { "GET, HEAD" } else { "GET, HEAD, PUT" })
-        }
-        _ => {
-            let path = Printable(&path);
-            let message = format!("no {path} here: there are /v1/ports, /v1/ports/<name> and /metrics");
+/// Answers a request. `close` closes the connection while the answer goes on.
+async fn respond(api: &Api, close: &Arc<Notify>, request: Request<Incoming>) -> Reply {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let read_only = |answer: &dyn Fn() -> Reply| match is_read(&method) {
+        true => answer(),
+        false => not_allowed(&path, "GET, HEAD"),
+    };
+    match path.as_str() {
+        "/metrics" => scrape::scrape(&api.metrics, &request),
+        "/v1/leaf" => read_only(&|| leaf::leaf(api)),
+        "/v1/events" => read_only(&|| events::follow(&api.events, &api.readers, close)),
+        "/v1/ports" | "/v1/ports/" => match method {
+            Method::PUT => ports::put(api, request).await,
+            _ if is_read(&method) => ports::get_all(api),
+            _ => not_allowed(&path, "GET, HEAD, PUT"),
+        },
+        path if let Some(port) = path.strip_prefix("/v1/ports/") => match port.strip_suffix("/attempts") {
+            Some(port) if !port.is_empty() => read_only(&|| ports::get_attempts(api, port)),
+            _ => read_only(&|| ports::get_one(api, port)),
+        },
+        path => {
+            let path = Printable(path);
+            let message = format!(
+                "no {path} here: there are /v1/ports, /v1/ports/<name>, /v1/ports/<name>/attempts, /v1/leaf, \
+                 /v1/events and /metrics"
+            );
             refusal(RequestReason::UnknownPath, &message)
         }
     }

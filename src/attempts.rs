@@ -15,6 +15,7 @@ use crate::guarded::Guarded;
 use crate::kernel::clock;
 
 pub mod file;
+mod publisher;
 pub mod task;
 
 /// The attempts of all ports.
@@ -60,6 +61,11 @@ impl Recorder {
         })
     }
 
+    /// The recorder of one port, if anything was asked of it yet.
+    pub fn get(&self, name: &PortName) -> Option<Arc<PortRecorder>> {
+        self.ports.with(|ports| ports.get(name).cloned())
+    }
+
     /// A copy of every port's attempts, as they are now. Each port is locked for its own copy only.
     pub fn histories(&self) -> BTreeMap<PortName, PortHistory> {
         self.ports().into_iter().map(|(name, port)| (name, port.history())).collect()
@@ -86,6 +92,11 @@ impl PortRecorder {
     pub fn ended_after(&self, number: u64) -> Vec<Attempt> {
         let is_later = |attempt: &&Attempt| attempt.number > number && !attempt.is_open();
         self.state.with(|state| state.history.attempts().filter(is_later).cloned().collect())
+    }
+
+    /// Reads the port's attempts without a copy. `read` must be short: the port's events wait for it.
+    pub fn read<R>(&self, read: impl FnOnce(&PortHistory) -> R) -> R {
+        self.state.with(|state| read(&state.history))
     }
 
     /// The port begins or goes on to boot: from now on events are recorded.

@@ -8,17 +8,19 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::api::{self, Api};
+use crate::api::{self, Api, Readers};
 use crate::attempts::file::AttemptsFile;
 use crate::attempts::task::AttemptInputs;
 use crate::attempts::{self, Recorder};
 use crate::cli::{Cli, Command, VERSION};
-use crate::diagnosis::{self, DiagnosisInputs};
-use crate::evidence::{self, EvidenceOutputs};
 use crate::console::push::Wish;
 use crate::console::{self, ConsoleError, Outcome};
+use crate::diagnosis::{self, DiagnosisInputs};
+use crate::events::Events;
+use crate::evidence::{self, EvidenceOutputs};
+use crate::guarded::Guarded;
 use crate::keeper::Keeper;
 use crate::kernel::links;
 use crate::metrics::Metrics;
@@ -157,10 +159,17 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
     let metrics = Arc::new(Metrics::default());
     let attempts_file = AttemptsFile::new(&config.state_directory);
     let attempts = Arc::new(Recorder::new(attempts_file.restore()));
+    let events = Arc::new(Events::default());
     let keeper = Arc::new(Keeper::new(store, Arc::clone(&metrics)));
     let (probed, probes) = watch::channel(Default::default());
     let (counters_out, counters) = watch::channel(Default::default());
-    let diagnosis_inputs = DiagnosisInputs { status: status.clone(), links: links.clone(), counters, probes };
+    let diagnosis_inputs = DiagnosisInputs {
+        status: status.clone(),
+        links: links.clone(),
+        counters,
+        probes,
+        events: Arc::clone(&events),
+    };
     let diagnosis = watch::Sender::new(Arc::default());
     let api = Api {
         boot: config.boot.clone(),
@@ -170,6 +179,15 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
         ports,
         metrics: Arc::clone(&metrics),
         bodies: Api::bodies(),
+        leaf: config.leaf.clone(),
+        version: VERSION,
+        started: Instant::now(),
+        pushed: Guarded::default(),
+        links: links.clone(),
+        attempts: Arc::clone(&attempts),
+        diagnosis: diagnosis.subscribe(),
+        events: Arc::clone(&events),
+        readers: Readers::default(),
     };
     let desired_now = desired.clone();
     let inputs = ReconcilerInputs { desired: desired.clone(), links: links.clone(), ra };
@@ -186,7 +204,8 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
     let trace_export = trace_export(&config, &attempts);
     let (stop_out, stop) = watch::channel(false);
     let (roles_out, roles) = watch::channel(PortRoles::default());
-    let attempt_inputs = AttemptInputs { roles: roles.clone(), links: links.clone() };
+    let attempt_inputs =
+        AttemptInputs { roles: roles.clone(), links: links.clone(), events: Arc::clone(&events) };
     let role_inputs = RoleInputs { desired, links, unrouted };
     let mut inherited = Inherited::receive();
     let relay_sockets = port_services::take_inherited(&mut inherited, &relay::task::sockets(&config.relay));

@@ -8,18 +8,21 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leafboot_core::attempt::{AttemptId, PortHistory, Stage};
+use leafboot_core::attempt::{PortHistory, Stage};
 use leafboot_core::counters::PortCounters;
-use leafboot_core::names::{Mac, PortName};
+use leafboot_core::names::PortName;
 use leafboot_core::observed::Links;
 use leafboot_core::probe::ProbeResults;
 use leafboot_core::status::{PortState, Status};
-use leafboot_core::verdict::{Evidence, LeafFacts, Level, Verdict, VerdictReason, verdict};
+use leafboot_core::verdict::{
+    Diagnosis, Evidence, LeafFacts, Level, PortDiagnosis, Verdict, VerdictReason, verdict,
+};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::attempts::Recorder;
+use crate::events::{EventKind, Events, PortEvent, time};
 use crate::kernel::clock;
 
 /// Changes that come within this time are handled together.
@@ -28,24 +31,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 const PERIOD: Duration = Duration::from_secs(1);
 /// A port's verdict is logged at most once in this time, unless it is the first.
 const LOG_PERIOD: Duration = Duration::from_secs(10);
-
-/// What is known of every port that leafboot manages.
-pub type Diagnosis = BTreeMap<PortName, PortDiagnosis>;
-
-/// What is known of one port's machine.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PortDiagnosis {
-    /// The attempt that goes on.
-    pub attempt: Option<AttemptId>,
-    /// The attempt's number.
-    pub number: u64,
-    /// The machine's Ethernet address: its own word.
-    pub machine: Option<Mac>,
-    /// The last stage that was reached.
-    pub stage: Option<Stage>,
-    /// The verdict.
-    pub verdict: Verdict,
-}
 
 /// What the diagnosis follows.
 pub struct DiagnosisInputs {
@@ -57,6 +42,8 @@ pub struct DiagnosisInputs {
     pub counters: watch::Receiver<Arc<BTreeMap<PortName, PortCounters>>>,
     /// What probes found.
     pub probes: watch::Receiver<Arc<ProbeResults>>,
+    /// Where changed verdicts are published.
+    pub events: Arc<Events>,
 }
 
 /// Runs until the process ends.
@@ -76,6 +63,7 @@ pub async fn run(
             logs.entry(port.clone()).or_default().log(port, port_diagnosis);
         }
         let is_booting = now.values().any(|port| port.verdict.reason != VerdictReason::NotBooting);
+        publish_changes(&diagnosis.borrow(), &now, &inputs.events);
         diagnosis.send_if_modified(|before| {
             let is_changed = **before != now;
             if is_changed {
@@ -136,6 +124,25 @@ fn diagnose(
         (name.clone(), diagnosis)
     });
     ports.collect()
+}
+
+/// Publishes the verdicts that have another reason than before.
+fn publish_changes(before: &Diagnosis, now: &Diagnosis, events: &Events) {
+    for (port, diagnosis) in now {
+        let verdict = &diagnosis.verdict;
+        if before.get(port).map(|before| before.verdict.reason) != Some(verdict.reason) {
+            let event = PortEvent {
+                port,
+                attempt: diagnosis.attempt.map(|attempt| attempt.to_string()),
+                number: diagnosis.attempt.map(|_| diagnosis.number),
+                stage: diagnosis.stage.map(Stage::as_str),
+                at: time(clock::now().unix_ms),
+                message: None,
+                verdict: Some(verdict),
+            };
+            events.publish(EventKind::Verdict, &event);
+        }
+    }
 }
 
 /// The rates at which machines receive their OS images.

@@ -33,6 +33,7 @@ mod command;
 mod console;
 mod db;
 mod diagnosis;
+mod events;
 mod evidence;
 mod guarded;
 mod keeper;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
+use leafboot_core::attempt::Stage;
 use leafboot_core::desired::Reason;
 use leafboot_core::plan::Waiting;
 use leafboot_core::status::{AgentReason, RequestReason};
@@ -58,7 +59,7 @@ fn table(section: &str) -> BTreeSet<String> {
     let section = section.split("\n## ").next().unwrap();
     let cells = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
     let names = cells.flat_map(|(names, _)| names.split("`, `"));
-    names.filter(|name| *name != "reason").map(str::to_owned).collect()
+    names.filter(|name| !["reason", "stage"].contains(name)).map(str::to_owned).collect()
 }
 
 fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
@@ -78,6 +79,8 @@ fn every_reason_is_described() {
     assert_eq!(described("RejectReason"), reject);
     assert_eq!(table("Reasons"), [&waiting, &agent, &request].into_iter().flatten().cloned().collect());
     assert_eq!(table("Rejected ports"), reject);
+    let stages = names(Stage::ALL.map(Stage::as_str));
+    assert_eq!((described("StageName"), table("Attempts")), (stages.clone(), stages));
     let operations = read("docs/operations.md");
     for reason in waiting.union(&agent) {
         assert!(
@@ -133,6 +136,8 @@ fn the_running_binary_answers_as_described() {
             "none",
         ])
         .args(["--phases", "examples,coverage,fuzzing", "--no-color"])
+        // Its answer has no end.
+        .args(["--exclude-path", "/v1/events"])
         .env("SCHEMATHESIS_HOOKS", "tests.contract.hooks")
         .env("PYTHONPATH", env!("CARGO_MANIFEST_DIR"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
@@ -183,6 +188,9 @@ fn answers_match_their_schemas() {
     for name in ["Ethernet0", "Ethernet120", "Eth9%2F9", "Ethernet4"] {
         answers.push(("Port", agent.get(&format!("/v1/ports/{name}")).1));
     }
+    answers.push(("Leaf", agent.get("/v1/leaf").1));
+    answers.push(("Attempts", agent.get("/v1/ports/Eth1%2F1/attempts").1));
+    answers.push(("Refusal", agent.get("/v1/ports/Ethernet9/attempts").1));
     for body in ["", "[]"] {
         answers.push(("Refusal", agent.put("/v1/ports", body).1));
     }
@@ -198,6 +206,7 @@ fn answers_match_their_schemas() {
     switch.stop_redis();
     let is_away = |agent: &Agent| agent.get("/v1/ports").1["error"]["reason"] == "DatabaseUnreachable";
     eventually("Redis is away", || is_away(&agent));
+    answers.push(("Leaf", agent.get("/v1/leaf").1));
     answers.push(("Ports", agent.get("/v1/ports").1));
     answers.push(("Refusal", agent.put("/v1/ports", push).1));
     validate(&answers);

@@ -16,6 +16,10 @@ use imports::{Imports, Module};
 const TASKS: &[&str] = &[
     "attempts::task",
     "check",
+    "console",
+    "console::push",
+    "console::status",
+    "console::timeline",
     "diagnosis",
     "evidence",
     "port_services",
@@ -118,7 +122,11 @@ fn each_edges_library_has_one_home() {
         ("prometheus_client::", "mod.rs ports.rs relay.rs images.rs upstream.rs"),
         ("rustls::", "tls.rs server_name.rs service_state.rs connection.rs"),
         ("sd_notify::", "systemd.rs"),
-        ("std::fs", "state_file.rs memory.rs api.rs command.rs endpoint.rs preview.rs tls.rs certificate.rs"),
+        (
+            "std::fs",
+            "state_file.rs memory.rs api.rs command.rs endpoint.rs preview.rs tls.rs certificate.rs tests.rs",
+        ),
+        ("rustix::", "console.rs"),
         ("use nix::", "socket.rs poller.rs process_limits.rs netlink.rs peer.rs routes.rs clock.rs"),
     ];
     for path in all_files() {

@@ -6,12 +6,14 @@
 //!
 //! Must never: blame what is not shown. A verdict that is a guess says which guesses there are.
 
+pub use diagnosis::{Diagnosis, PortDiagnosis};
 pub use evidence::{Evidence, LeafFacts};
 pub use reason::{Level, Verdict, VerdictReason};
 
 use crate::attempt::{Attempt, Stage, StageRecord};
 
 mod attempts;
+mod diagnosis;
 mod evidence;
 mod image;
 mod linux;

@@ -10,7 +10,8 @@ use hyper::{Request, StatusCode};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::answer::{self, Reply, refusal};
+use super::answer::{self, Machines, Reply, refusal};
+use super::attempts;
 use super::{Api, BODY_MAX, BODY_TIMEOUT, WAIT_MAX};
 use leafboot_core::desired::{self, Desired, Document, DocumentError, PortRows};
 use leafboot_core::names::PortName;
@@ -42,22 +43,41 @@ pub(super) fn get_all(api: &Api) -> Reply {
 /// Reports one port, by its name or its alias, or a rejected entry by the name that was pushed.
 pub(super) fn get_one(api: &Api, segment: &str) -> Reply {
     let name = percent_decoded(segment);
-    let (status, rows) = (api.status.borrow(), api.ports.borrow());
-    let port = match name.parse::<PortName>() {
-        Ok(port) if status.ports.contains_key(&port) => Some(port),
-        _ => rows.as_ref().and_then(|rows| desired::resolve(&name, rows)).map(|(port, _)| port.clone()),
-    };
-    match (port, rows.as_ref()) {
-        (Some(port), rows) => {
-            let alias = rows.and_then(|rows| rows.get(&port)?.alias.clone());
+    let status = api.status.borrow();
+    let (links, diagnosis) = (api.links.borrow(), api.diagnosis.borrow());
+    let machines = Machines { links: &links, attempts: &api.attempts, diagnosis: &diagnosis };
+    match (resolve(api, &name, &status), status.names.get(&name)) {
+        (Ok(port), _) => {
+            let alias = api.ports.borrow().as_ref().and_then(|rows| rows.get(&port)?.alias.clone());
             let released = PortStatus { alias, ..PortStatus::RELEASED };
-            answer::port(port.as_str(), status.ports.get(&port).unwrap_or(&released))
+            answer::port(port.as_str(), status.ports.get(&port).unwrap_or(&released), &machines)
         }
-        (None, _) if let Some(rejected) = status.names.get(&name) => answer::port(&name, rejected),
-        (None, Some(rows)) => {
-            refusal(RequestReason::UnknownPort, &desired::unknown_port_message(&name, rows))
+        (Err(_), Some(rejected)) => answer::port(&name, rejected, &machines),
+        (Err(refusal), None) => *refusal,
+    }
+}
+
+/// Reports the last attempts to boot on one port, by its name or its alias.
+pub(super) fn get_attempts(api: &Api, segment: &str) -> Reply {
+    match resolve(api, &percent_decoded(segment), &api.status.borrow()) {
+        Ok(port) => attempts::of_port(&port, &api.attempts, &api.diagnosis.borrow()),
+        Err(refusal) => *refusal,
+    }
+}
+
+/// The port of a name or an alias. A port that leafboot has or had is known while CONFIG_DB cannot be read.
+fn resolve(api: &Api, name: &str, status: &Status) -> Result<PortName, Box<Reply>> {
+    if let Some(port) = name.parse().ok().filter(|port| status.ports.contains_key(port)) {
+        return Ok(port);
+    }
+    let rows = api.ports.borrow();
+    let Some(rows) = rows.as_ref() else { return Err(Box::new(ports_unknown(status))) };
+    match desired::resolve(name, rows) {
+        Some((port, _)) => Ok(port.clone()),
+        None => {
+            let message = desired::unknown_port_message(name, rows);
+            Err(Box::new(refusal(RequestReason::UnknownPort, &message)))
         }
-        (None, None) => ports_unknown(api),
     }
 }
 
@@ -88,9 +108,11 @@ fn accept(api: &Api, body: &[u8]) -> Result<Desired, Box<Reply>> {
     let before = api.desired.borrow().clone();
     let checked = match api.ports.borrow().as_ref() {
         Some(rows) => desired::check_entries(&document, rows, &api.boot, before.as_ref()),
-        None => return Err(Box::new(ports_unknown(api))),
+        None => return Err(Box::new(ports_unknown(&api.status.borrow()))),
     };
-    let desired = Desired::after(before.as_ref(), checked, Instant::now());
+    let now = Instant::now();
+    api.pushed.with(|pushed| *pushed = Some(now));
+    let desired = Desired::after(before.as_ref(), checked, now);
     if before.as_ref().is_none_or(|before| before.generation != desired.generation) {
         api.keeper.keep(&desired);
         let (ports, rejected) = (desired.ports.len(), desired.rejected.iter().count());
@@ -130,7 +152,9 @@ async fn settle(api: &Api, desired: &Desired, wait: Duration) -> Reply {
 
 fn document(api: &Api, code: StatusCode, status: &Status) -> Reply {
     let state_error = api.keeper.error().map(|error| Condition::new(AgentReason::StateNotSaved, error));
-    answer::ports(code, status, state_error)
+    let (links, diagnosis) = (api.links.borrow(), api.diagnosis.borrow());
+    let machines = Machines { links: &links, attempts: &api.attempts, diagnosis: &diagnosis };
+    answer::ports(code, status, &machines, state_error)
 }
 
 /// Parses `wait=<duration>`, the only query parameter.
@@ -182,12 +206,14 @@ fn document_refusal(error: &DocumentError) -> Reply {
 }
 
 /// Answers 503 while CONFIG_DB's ports cannot be read.
-fn ports_unknown(api: &Api) -> Reply {
-    let status = api.status.borrow();
-    let (reason, cause) = match &status.database_error {
-        Some(error) => (error.reason, error.message.as_str()),
-        None => (Waiting::ConfigDbNotLoaded.reason(), "CONFIG_DB is not loaded yet"),
-    };
-    let message = format!("the leaf's ports are not known, so nothing can be checked: {cause}");
+fn ports_unknown(status: &Status) -> Reply {
+    let Condition { reason, message, .. } = unknown(status);
+    let message = format!("the leaf's ports are not known, so nothing can be checked: {message}");
     answer::error(StatusCode::SERVICE_UNAVAILABLE, &Condition::new(reason, message))
+}
+
+/// Why the leaf's ports are not known.
+pub(super) fn unknown(status: &Status) -> Condition {
+    let not_loaded = || Condition::new(Waiting::ConfigDbNotLoaded.reason(), "CONFIG_DB is not loaded yet");
+    status.database_error.clone().unwrap_or_else(not_loaded)
 }

@@ -18,6 +18,8 @@ use tracing::{info, warn};
 
 use super::Recorder;
 use super::file::AttemptsFile;
+use super::publisher::Publisher;
+use crate::events::Events;
 use crate::port_services::PortRoles;
 
 /// Between two writes of the file.
@@ -35,12 +37,15 @@ pub struct AttemptInputs {
     pub roles: watch::Receiver<PortRoles>,
     /// Their carriers.
     pub links: watch::Receiver<Links>,
+    /// Where what is new is published.
+    pub events: Arc<Events>,
 }
 
 /// Runs until the process ends.
 pub async fn run(recorder: Arc<Recorder>, file: AttemptsFile, mut inputs: AttemptInputs) -> Infallible {
     let (mut changes, mut booting) = (recorder.changes(), BTreeSet::new());
     let (mut logs, mut saver) = (BTreeMap::new(), Saver::new(file));
+    let mut publisher = Publisher::knowing(&recorder.histories());
     loop {
         follow(&recorder, &mut booting, &inputs.roles.borrow_and_update(), &inputs.links.borrow_and_update());
         let has_changed = changes.has_changed().unwrap_or_default();
@@ -48,6 +53,7 @@ pub async fn run(recorder: Arc<Recorder>, file: AttemptsFile, mut inputs: Attemp
         if has_changed {
             let histories = recorder.histories();
             for (port, history) in &histories {
+                publisher.publish(port, history, &inputs.events);
                 logs.entry(port.clone()).or_insert_with(PortLog::default).log(port, history);
             }
             saver.changed();

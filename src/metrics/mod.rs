@@ -19,7 +19,7 @@ mod upstream;
 
 pub use images::CacheState;
 pub use relay::Requests;
-pub use upstream::OriginMetrics;
+pub use upstream::{OriginMetrics, OriginState};
 
 /// Counts time, in seconds.
 pub type Seconds = Counter<f64, AtomicU64>;
@@ -110,7 +110,7 @@ mod tests {
         metrics.sent("Ethernet0").inc_by(7);
         metrics.rate_limited("Ethernet0").inc_by(1.5);
         metrics.slow_client_disconnects("Ethernet0").inc();
-        metrics.origin("boot_service", "http://a").requested(Some(Duration::from_millis(20)));
+        metrics.origin("boot_service", "http://a").requested(Ok(Duration::from_millis(20)));
         let text = metrics.text();
         for line in [
             "leafboot_relay_requests_total{port=\"Ethernet0\",kind=\"script\",status=\"2xx\"} 2",

@@ -62,6 +62,8 @@ pub enum RequestReason {
     TooManyPorts,
     /// 413: an entry's name is longer than SONiC's.
     PortNameTooLong,
+    /// 503: too many readers follow the events.
+    TooManyReaders,
     /// 503: too many connections are open.
     TooManyConnections,
 }
@@ -88,7 +90,7 @@ impl RequestReason {
             Self::MethodNotAllowed => 405,
             Self::DocumentTimeout => 408,
             Self::DocumentTooLarge | Self::TooManyPorts | Self::PortNameTooLong => 413,
-            Self::TooManyConnections => 503,
+            Self::TooManyReaders | Self::TooManyConnections => 503,
         }
     }
 }

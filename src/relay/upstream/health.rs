@@ -64,7 +64,7 @@ impl HealthMonitor {
 
     /// The head of an origin's answer came after `first_byte`. Its body is not complete yet.
     pub fn begins(&self, index: usize, first_byte: Duration) {
-        self.count(index, Some(first_byte));
+        self.count(index, Ok(first_byte));
     }
 
     /// An origin's answer is complete.
@@ -74,7 +74,7 @@ impl HealthMonitor {
 
     /// An origin gave no answer, a broken one, or one that says that it does not work. `reason` says which.
     pub fn failed(&self, index: usize, reason: &str) {
-        self.count(index, None);
+        self.count(index, Err(reason));
         let now = self.started.elapsed();
         if self.update(index, |health| health.failed(index, now)) {
             warn!(
@@ -92,15 +92,15 @@ impl HealthMonitor {
         let is_reached = outcome.is_ok();
         if let Err(reason) = outcome {
             debug!(upstream = self.upstream, origin, reason, "upstream origin stays ejected");
-            self.count(index, None);
+            self.count(index, Err(&reason));
         }
         let now = self.started.elapsed();
         self.update(index, |health| health.probed(index, is_reached, now));
     }
 
-    fn count(&self, index: usize, first_byte: Option<Duration>) {
+    fn count(&self, index: usize, result: Result<Duration, &str>) {
         if let Some(metrics) = self.metrics.get(index) {
-            metrics.requested(first_byte);
+            metrics.requested(result);
         }
     }
 
