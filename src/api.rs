@@ -52,6 +52,7 @@ use leafboot_core::verdict::Diagnosis;
 
 mod answer;
 mod attempts;
+mod event_body;
 mod events;
 mod leaf;
 mod ports;

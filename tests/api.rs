@@ -198,7 +198,15 @@ fn what_cannot_be_understood_is_refused_whole_and_changes_nothing() {
     let (code, answer) = agent.put("/v1/ports", &json!({ "ports": many }).to_string());
     assert_eq!((code, text(&answer, "/error/reason")), (413, "TooManyPorts"), "{answer}");
     assert_eq!(switch.dump(CONFIG_DB), rows);
-    assert_eq!(agent.get("/v1/ports"), ports);
+    assert_eq!(without_verdicts(agent.get("/v1/ports")), without_verdicts(ports));
+}
+
+/// An answer without what also depends on the time.
+fn without_verdicts((code, mut answer): (u16, Value)) -> (u16, Value) {
+    for port in answer["ports"].as_object_mut().unwrap().values_mut() {
+        port["verdict"] = Value::Null;
+    }
+    (code, answer)
 }
 
 #[test]

@@ -34,7 +34,7 @@ const TASKS: &[&str] = &[
 ];
 
 /// Modules that wire everything. Nobody imports them.
-const ROOT: &[&str] = &["", "main", "command", "cli"];
+const ROOT: &[&str] = &["", "main", "command", "cli", "pages"];
 
 /// What `core` may depend on: nothing that does I/O, logs, waits or draws random numbers.
 const CORE_DEPENDENCIES: &[&str] = &[

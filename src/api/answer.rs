@@ -9,7 +9,7 @@ use hyper::{Response, StatusCode};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::events::EventBody;
+use super::event_body::EventBody;
 use crate::attempts::Recorder;
 use crate::events::time;
 use leafboot_core::attempt::{Attempt, StageRecord};

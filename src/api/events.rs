@@ -2,19 +2,18 @@
 //!
 //! Must never: keep a reader that does not read. Its connection is closed.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::body::{Body as HttpBody, Bytes, Frame};
+use hyper::body::Bytes;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, mpsc};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc};
 use tokio::time::sleep;
 use tracing::debug;
 
 use super::answer::{Body, Reply, refusal};
+use super::event_body::EventBody;
 use crate::events::{Events, QUEUE_MAX};
 use leafboot_core::status::RequestReason;
 
@@ -33,12 +32,6 @@ impl Default for Readers {
     }
 }
 
-/// An answer that goes on until its reader goes, or is too slow.
-pub(super) struct EventBody {
-    queue: mpsc::Receiver<Bytes>,
-    _permit: OwnedSemaphorePermit,
-}
-
 /// Lets a reader follow. `close` closes its connection when it is too slow.
 pub(super) fn follow(events: &Events, readers: &Readers, close: &Arc<Notify>) -> Reply {
     let Ok(permit) = Arc::clone(&readers.0).try_acquire_owned() else {
@@ -47,7 +40,7 @@ pub(super) fn follow(events: &Events, readers: &Readers, close: &Arc<Notify>) ->
     };
     let (sender, queue) = mpsc::channel(QUEUE_MAX);
     tokio::spawn(pass_on(events.subscribe(), sender, Arc::clone(close)));
-    let mut response = Response::new(Body::Right(EventBody { queue, _permit: permit }));
+    let mut response = Response::new(Body::Right(EventBody::new(queue, permit)));
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -72,17 +65,5 @@ async fn pass_on(mut events: broadcast::Receiver<Bytes>, queue: mpsc::Sender<Byt
                 Err(broadcast::error::RecvError::Closed) => return,
             },
         };
-    }
-}
-
-impl HttpBody for EventBody {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.queue.poll_recv(context).map(|frame| frame.map(|bytes| Ok(Frame::data(bytes))))
     }
 }

@@ -66,7 +66,7 @@ async fn a_thousand_attempts_a_minute_write_little() {
     let roles = PortRoles { desired: desired.into(), is_pushed: true, ..PortRoles::default() };
     let (_roles_out, roles) = watch::channel(roles);
     let (_links_out, links) = watch::channel(Links::default());
-    let inputs = AttemptInputs { roles, links };
+    let inputs = AttemptInputs { roles, links, events: Default::default() };
     let task = tokio::spawn(run(Arc::clone(&recorder), AttemptsFile::new(directory.path()), inputs));
     // The task follows the roles first.
     sleep(PAUSE).await;
