@@ -71,6 +71,12 @@ pub mod internals {
     pub use crate::relay::service_state::ServiceState;
     pub use crate::state_file::StateFile;
     pub use crate::systemd::Inherited;
+    /// The recorder's task and file.
+    pub mod attempts {
+        pub use crate::attempts::file::AttemptsFile;
+        pub use crate::attempts::task::{AttemptInputs, run};
+    }
+
     /// What each port must do.
     pub mod port_services {
         pub use crate::port_services::*;

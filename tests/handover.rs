@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use support::cable::Cable;
@@ -65,6 +66,25 @@ fn slow_cache() -> String {
         }
     });
     origin
+}
+
+/// A boot service that gives every machine a script, and tells of each request's head.
+fn telling_boot_service() -> (String, Receiver<String>) {
+    let (heads_out, heads) = channel();
+    let listener = TcpListener::bind("[::1]:0").unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, heads_out, mut buffer) = (stream.unwrap(), heads_out.clone(), [0; 4096]);
+            std::thread::spawn(move || {
+                while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                    let _ = heads_out.send(String::from_utf8_lossy(&buffer[..length]).to_lowercase());
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n#!ipxe\n");
+                }
+            });
+        }
+    });
+    (origin, heads)
 }
 
 fn settings(origin: &str) -> String {
@@ -255,4 +275,39 @@ fn an_image_comes_through_before_the_process_ends_and_tokens_do_not_wait_for_it(
         assert_eq!(image.join().unwrap(), "200 2000", "the image comes through");
     });
     eventually("the process ends", || relay.0.try_wait().unwrap().is_some());
+}
+
+#[test]
+fn a_boot_attempt_outlives_a_killed_process_and_ends_with_a_reset() {
+    let cable = Cable::plug();
+    let (origin, heads) = telling_boot_service();
+    let mut systemd = Systemd::new(&settings(&origin));
+    let mut first = systemd.start();
+    cable.boot();
+    systemd.hear_of("http-80-Ethernet0");
+    cable.machine("ip", &["address", "add", "2001:db8:b007::7/64", "dev", "eth0", "nodad"]);
+    let get = |path: &str| {
+        let url = format!("http://[2001:db8:b007::1]{path}");
+        cable.machine("curl", &["-sg", "-m", "10", "--retry", "5", "--retry-all-errors", &url])
+    };
+    // The attempt of a request for the boot script, and its trace.
+    let attempt = || {
+        assert_eq!(get("/boot.ipxe"), "#!ipxe\n");
+        let head = heads.recv_timeout(Duration::from_secs(5)).unwrap();
+        let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
+        let attempt = header("leafboot-session: ");
+        let trace = format!("00-{attempt}-{}-01", header("leafboot-request: "));
+        assert_eq!(header("traceparent: "), trace);
+        attempt
+    };
+    let before = attempt();
+    let kept = || std::fs::read_to_string(systemd.path("attempts.json")).unwrap_or_default();
+    eventually("the attempt is in the file", || kept().contains(&before));
+    first.terminate("-KILL");
+    let _second = systemd.start();
+    assert_eq!(attempt(), before, "another process, and the same attempt");
+    // A machine that asks for the boot script after the kernel has begun anew.
+    get("/metal-stack/kernel/vmlinuz");
+    assert_ne!(attempt(), before);
+    eventually("its stages are in the file", || kept().contains("/metal-stack/kernel/vmlinuz"));
 }

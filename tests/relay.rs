@@ -31,6 +31,12 @@ fn start(answer: &[u8]) -> (Relayed, Server) {
     (relayed, server)
 }
 
+/// The value of a header in a request that the server has received.
+fn header<'a>(request: &'a str, name: &str) -> &'a str {
+    let value = |line: &'a str| line.strip_prefix(name)?.strip_prefix(": ");
+    request.lines().find_map(value).unwrap_or_else(|| panic!("no {name} in {request}"))
+}
+
 const SCRIPT: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 7\r\nX-Secret: 1\r\n\r\n#!ipxe\n";
 
@@ -42,7 +48,7 @@ fn a_script_comes_through_with_the_ports_claim() {
     assert!(answer.contains("Content-Length: 7") && !answer.contains("secret"), "{answer}");
     let request = server.asked();
     assert!(request.starts_with("get /boot.ipxe?mac=1 http/1.1\r\n"), "{request}");
-    let session = request.lines().find_map(|line| line.strip_prefix("leafboot-session: ")).unwrap();
+    let session = header(&request, "leafboot-session");
     assert!(session.len() == 32 && session.bytes().all(|digit| digit.is_ascii_hexdigit()), "{session}");
     let link = relayed.cable.machine("ip", &["-br", "link", "show", "dev", "eth0"]);
     let mac = link.split_whitespace().nth(2).unwrap();
@@ -153,23 +159,25 @@ fn a_request_can_be_followed_and_its_secrets_are_in_no_log() {
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let traced = format!("traceparent: {parent}");
     let query = format!("{TOKEN}?key=s3cret-query");
-    let answer = relayed.curl(&["-H", &traced, "-H", "Authorization: s3cret-header", &query]);
+    let own = ["-H", &traced, "-H", "tracestate: a=1", "-H", "Authorization: s3cret-header", &query];
+    let answer = relayed.curl(&own);
     assert!(answer.contains("s3cret-answer"), "{answer}");
     let request = server.asked();
-    assert!(request.contains(&format!("traceparent: {parent}\r\n")), "{request}");
+    let attempt = header(&request, "leafboot-session");
+    assert!(!request.contains("4bf92f35") && !request.contains("tracestate"), "a machine's trace: {request}");
     let id_of = |answer: &str| {
         let id = answer.split_once("Leafboot-Request: ").and_then(|(_, rest)| rest.split_once("\r\n"));
         id.unwrap().0.to_owned()
     };
     let id = id_of(&answer);
-    assert!(request.contains(&format!("leafboot-request: {id}")), "{request}");
+    assert_eq!(header(&request, "leafboot-request"), id);
+    assert_eq!(header(&request, "traceparent"), format!("00-{attempt}-{id}-01"));
     let answer = relayed.curl(&["/boot.ipxe?s3cret-query"]);
     assert!(answer.starts_with("200"), "{answer}");
-    let (request, span) = (server.asked(), format!("-{}-00\r\n", id_of(&answer)));
-    assert!(
-        request.contains("traceparent: 00-") && request.contains(&span),
-        "{request} starts no trace at {span}"
-    );
+    let (request, id_again) = (server.asked(), id_of(&answer));
+    let next = header(&request, "leafboot-session");
+    assert_ne!(next, attempt, "a machine that asks for the boot script after its token has begun anew");
+    assert_eq!(header(&request, "traceparent"), format!("00-{next}-{id_again}-01"));
     relayed.curl(&["-H", "Host: a b", "-d", "s3cret-body", "/boot.ipxe?s3cret-query"]);
     let log = relayed.log();
     assert!(log.contains(&format!("request={id} kind=token")), "{log}");

@@ -5,7 +5,6 @@
 use leafboot_core::relay::forwarded;
 use leafboot_core::relay::ipxe;
 use leafboot_core::relay::ranges::{self, Conditions, Part};
-use leafboot_core::relay::trace::{self, RequestId};
 use leafboot_core::relay::validate::{self, Head};
 use leafboot_core::relay::validators::Version;
 use leafboot_core::relay::{
@@ -47,9 +46,6 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
     let _ = ranges::starts_late(&conditions);
 
-    let parent = format!("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01{}", lines[0]);
-    let (parent, state) = trace::trace(&[&parent], || lines[1..].to_vec(), &RequestId::new(1), 2);
-    assert!(parent.len() <= 256 && state.is_none_or(|state| state.len() <= 512));
     for kind in [Kind::Script, Kind::Token, Kind::Image, Kind::Api] {
         let connection = line(1).unwrap_or_default();
         let _ = forwarded::passes(kind, lines[0], &connection);

@@ -4,14 +4,15 @@
 use std::io::{IoSliceMut, Read};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use leafboot::internals::Inherited;
+use leafboot::internals::attempts::{self, AttemptInputs, AttemptsFile};
 use leafboot::internals::port_services;
 use leafboot::internals::relay::task::{self, RelayInputs};
+use leafboot::internals::{Inherited, Recorder};
 use leafboot_core::observed::Links;
 use leafboot_core::settings::Settings;
 use nix::cmsg_space;
@@ -31,7 +32,8 @@ pub fn relay_process() {
     let Ok(settings) = std::env::var(SETTINGS) else {
         return;
     };
-    let config = Arc::new(Settings::parse(&std::fs::read_to_string(settings).unwrap()).unwrap());
+    let config = Arc::new(Settings::parse(&std::fs::read_to_string(&settings).unwrap()).unwrap());
+    let attempts_file = AttemptsFile::new(Path::new(&settings).parent().unwrap());
     let (desired_out, desired) = watch::channel(wish([(0, "2001:db8:b007::/64".to_owned())].into_iter()));
     let (stop_out, stop) = watch::channel(false);
     let (links_out, links) = watch::channel(Links::default());
@@ -51,13 +53,16 @@ pub fn relay_process() {
         let mut left = Inherited::receive();
         let inherited = port_services::take_inherited(&mut left, &task::sockets(&config.relay));
         left.retain(|_| false);
-        let roles = roles(&config, desired, links);
+        let attempts = Arc::new(Recorder::new(attempts_file.restore()));
+        let roles = roles(&config, desired, links.clone());
+        let attempt_inputs = AttemptInputs { roles: roles.clone(), links, events: Default::default() };
         let (_, wanted) = watch::channel(Default::default());
         let (probed, _) = watch::channel(Default::default());
-        let inputs = RelayInputs { roles, stop, inherited, attempts: Default::default(), wanted, probed };
+        let inputs = RelayInputs { roles, stop, inherited, attempts: Arc::clone(&attempts), wanted, probed };
         tokio::select! {
             end = task::run(config, Arc::default(), inputs) => end.unwrap(),
             () = in_boot_vrf(links_out) => {}
+            never = attempts::run(attempts, attempts_file, attempt_inputs) => match never {},
             () = stopping => {}
         }
     });

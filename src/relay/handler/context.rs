@@ -69,8 +69,6 @@ pub(super) struct RequestContext<'a> {
     pub peer: &'a Arc<Peer>,
     /// The request's id.
     pub id: RequestId,
-    /// The random part of a trace that starts here. Every attempt to send the request has the same.
-    pub trace_seed: u64,
     /// The request's head.
     pub parts: Parts,
     /// When the request came.
@@ -88,7 +86,6 @@ impl<'a> RequestContext<'a> {
             machine,
             peer,
             id: RequestId::new(fastrand::u64(..)),
-            trace_seed: fastrand::u64(..),
             parts,
             began: Instant::now(),
         }

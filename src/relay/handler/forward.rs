@@ -19,7 +19,6 @@ use super::super::upstream::{Outgoing, Upstream, UpstreamError};
 use super::context::{REQUEST_ID, RequestContext};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static(trace::TRACEPARENT);
-const TRACESTATE: HeaderName = HeaderName::from_static(trace::TRACESTATE);
 /// The longest answer in bytes. Scripts and configurations have a few kilobytes.
 const ANSWER_MAX: usize = 256 * 1024;
 /// The deadline of a whole answer, for kinds whose row has none.
@@ -53,16 +52,9 @@ impl RequestContext<'_> {
         let headers = request.headers_mut();
         *headers = self.port.identity_headers(&self.identity, self.machine, self.began);
         headers.extend(self.forwarded_headers(kind));
-        let texts = |name| -> Vec<&str> {
-            self.parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
-        };
-        let (parent, state) =
-            trace::trace(&texts(TRACEPARENT), || texts(TRACESTATE), &self.id, self.trace_seed);
-        let fields = [(TRACEPARENT, Some(parent)), (TRACESTATE, state)];
-        let fields = fields.into_iter().filter_map(|(name, text)| Some((name, text?.try_into().ok()?)));
-        for (name, value) in fields.chain(self.id_value().map(|id| (REQUEST_ID, id))) {
-            headers.insert(name, value);
-        }
+        let parent = HeaderValue::try_from(trace::traceparent(self.identity.attempt, self.id)).ok();
+        let fields = [(TRACEPARENT, parent), (REQUEST_ID, self.id_value())];
+        headers.extend(fields.into_iter().filter_map(|(name, value)| Some((name, value?))));
         request
     }
 
