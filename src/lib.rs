@@ -92,6 +92,14 @@ pub mod internals {
         pub use crate::ra::{memory, thread};
     }
 
+    /// What is recorded of machines, what is collected beside, and the verdicts.
+    pub mod diagnosis {
+        pub use crate::attempts::file::AttemptsFile;
+        pub use crate::attempts::task::{AttemptInputs, run as follow_ports};
+        pub use crate::diagnosis::*;
+        pub use crate::evidence::{EvidenceOutputs, run as collect};
+    }
+
     /// The export of attempts.
     pub mod trace_export {
         pub use crate::trace_export::run;

@@ -4,7 +4,7 @@
 //!
 //! Must never: delay a machine's request, or ask anybody for a body.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
@@ -16,7 +16,7 @@ use leafboot_core::names::HttpOrigin;
 use leafboot_core::probe::{Probe, ProbeProblem, ProbeResults, Probed, TEXT_MAX};
 use leafboot_core::settings::Settings;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 use super::service_state::ServiceState;
 use super::tls::{self, TlsClient, TlsError, is_tls_error};
@@ -28,7 +28,7 @@ mod image;
 
 /// Between two probes of the same kind and target.
 const PERIOD: Duration = Duration::from_secs(10);
-/// The most probes of one round.
+/// The most probes within that time.
 const PROBES_MAX: usize = 64;
 /// A certificate that is valid for less time than this is a problem.
 const VALID_MIN: i64 = 7 * 24 * 3600;
@@ -52,24 +52,39 @@ impl Prober {
         Ok(Self { settings: Arc::clone(settings), state: Arc::clone(state), tls, started: Instant::now() })
     }
 
-    /// Probes what is wanted, until `wanted` or `results` ends.
+    /// Probes what is wanted, at once and then every [`PERIOD`], until `wanted` or `results` ends.
     pub async fn run(
         self,
         mut wanted: watch::Receiver<BTreeSet<Probe>>,
         results: watch::Sender<Arc<ProbeResults>>,
     ) {
+        // What was probed within the period, wanted or not.
+        let mut last: BTreeMap<Probe, Instant> = BTreeMap::new();
         loop {
             if wanted.wait_for(|wanted| !wanted.is_empty()).await.is_err() || results.is_closed() {
                 return;
             }
-            let probes: Vec<Probe> = wanted.borrow_and_update().iter().take(PROBES_MAX).cloned().collect();
-            let probed = join_all(probes.into_iter().map(|probe| self.probe(probe))).await;
+            let now = wanted.borrow_and_update().clone();
+            last.retain(|_, at| at.elapsed() < PERIOD);
+            let due = now.iter().filter(|probe| !last.contains_key(probe));
+            let due: Vec<Probe> = due.take(PROBES_MAX.saturating_sub(last.len())).cloned().collect();
+            let begun = Instant::now();
+            let probed = join_all(due.iter().cloned().map(|probe| self.probe(probe))).await;
+            last.extend(due.into_iter().map(|probe| (probe, begun)));
             results.send_modify(|results| {
-                let last = probed.into_iter().flatten();
                 // What is no longer wanted is forgotten.
-                *results = Arc::new(ProbeResults(last.collect()));
+                let kept =
+                    results.0.iter().filter(|(probe, _)| now.contains(probe) || **probe == Probe::Clock);
+                let mut all =
+                    ProbeResults(kept.map(|(probe, probed)| (probe.clone(), probed.clone())).collect());
+                all.0.extend(probed.into_iter().flatten());
+                *results = Arc::new(all);
             });
-            sleep(PERIOD).await;
+            let next = last.values().min().map_or(begun, |at| *at) + PERIOD;
+            tokio::select! {
+                _ = wanted.changed() => {}
+                () = sleep_until(next) => {}
+            }
         }
     }
 

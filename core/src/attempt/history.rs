@@ -26,6 +26,9 @@ pub const ATTEMPTS_MAX: usize = 16;
 /// A solicitation that is older when the boot script is asked for belongs to the attempt before: iPXE asks for the script
 /// within seconds.
 const SOLICITATION_AGE_MAX: u64 = 30_000_000;
+/// The kernel's event of a new carrier comes up to a second late, in microseconds (Linux `net/core/link_watch.c`). A
+/// solicitation that came just before it came over the new carrier.
+const LINK_DELAY: u64 = 1_000_000;
 
 /// The last attempts on one port.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,7 +104,8 @@ impl PortHistory {
     pub fn begin_request(&mut self, kind: Kind, now: Now, random: u128) -> (AttemptId, Changes) {
         let mut changes = Changes::default();
         if kind == Kind::Script && self.has_reached(|stage| stage > Stage::Script) {
-            let solicitation = self.take_last_solicitation(now.moment);
+            let is_linux = |stage| stage == Stage::Linux;
+            let solicitation = self.take_last_solicitation(now.moment, SOLICITATION_AGE_MAX, is_linux);
             self.begin_next(now, random, &mut changes);
             if let (Some(record), Some(attempt)) = (solicitation, self.attempts.back_mut()) {
                 attempt.began = record.first;
@@ -168,13 +172,37 @@ impl PortHistory {
     fn link(&mut self, carrier: bool, carriers: u32, now: Now, random: u128, changes: &mut Changes) {
         let is_another = self.carriers.is_some_and(|before| before != carriers);
         self.carriers = Some(carriers);
+        let is_new = carrier && is_another;
+        if is_new && self.has_begun_early(now.moment) {
+            return self.record(Stage::Link, Detail::Link, now, changes);
+        }
+        let is_solicitation = |stage| matches!(stage, Stage::Solicitation | Stage::Linux);
+        let early = is_new.then(|| self.take_last_solicitation(now.moment, LINK_DELAY, is_solicitation));
+        let mac = self.current().and_then(|attempt| attempt.mac);
         if (!carrier || is_another) && self.current().is_some() {
             self.end_with(AttemptEnd::Carrier, now.moment, changes);
         }
         if carrier && self.current().is_none() {
             self.ensure_open(now, random, changes);
             self.record(Stage::Link, Detail::Link, now, changes);
+            if let (Some(Some(record)), Some(attempt)) = (early, self.attempts.back_mut()) {
+                attempt.mac = mac;
+                attempt.stages.push(record);
+            }
         }
+    }
+
+    /// Whether the attempt began without a carrier just now: the machine was faster than the kernel's event of its carrier.
+    fn has_begun_early(&self, now: Moment) -> bool {
+        self.current().is_some_and(|attempt| {
+            let is_next = self
+                .attempts
+                .iter()
+                .rev()
+                .nth(1)
+                .is_some_and(|before| before.end == Some((attempt.began, AttemptEnd::Next)));
+            !is_next && attempt.stage(Stage::Link).is_none() && now.since(attempt.began) < LINK_DELAY
+        })
     }
 
     /// Notes when the newest solicitation was answered.
@@ -248,24 +276,31 @@ impl PortHistory {
         self.current().is_some_and(|attempt| attempt.stages.iter().any(|record| is(record.stage)))
     }
 
-    /// Takes a solicitation that was taken for Linux's out of the current attempt, if it is the last thing that was seen.
-    fn take_last_solicitation(&mut self, at: Moment) -> Option<StageRecord> {
-        let attempt = self.attempts.back_mut()?;
+    /// Takes a solicitation that belongs to the next attempt out of the current one, if it is the last thing that was seen,
+    /// and not older than `age`.
+    fn take_last_solicitation(
+        &mut self,
+        at: Moment,
+        age: u64,
+        is: impl Fn(Stage) -> bool,
+    ) -> Option<StageRecord> {
+        let attempt = self.attempts.back_mut().filter(|attempt| attempt.is_open())?;
         let newest = attempt.stages.iter().map(|record| record.last).max()?;
-        let index = attempt.stages.iter().position(|record| record.stage == Stage::Linux)?;
-        let record = &attempt.stages[index];
-        if record.last != newest || at.since(newest) > SOLICITATION_AGE_MAX {
+        let index = attempt.stages.iter().position(|record| record.last == newest && is(record.stage))?;
+        if at.since(newest) >= age {
             return None;
         }
-        let mut taken = if record.count == 1 {
+        let mut taken = if attempt.stages[index].count == 1 {
             attempt.stages.remove(index)
         } else {
-            // Linux has solicited before.
+            // There was one before.
             attempt.stages[index].count -= 1;
             attempt.stages[index].clone()
         };
         (taken.stage, taken.first, taken.count) = (Stage::Solicitation, taken.last, 1);
-        if let Detail::Solicitation { solicitor, .. } = &mut taken.detail {
+        if let Detail::Solicitation { solicitor, .. } = &mut taken.detail
+            && *solicitor == Solicitor::Linux
+        {
             *solicitor = Solicitor::Ipxe;
         }
         Some(taken)

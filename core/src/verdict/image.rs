@@ -193,7 +193,7 @@ fn not_fetched(case: &Case<'_>, last: &StageRecord, request: &RequestRecord) -> 
         );
     }
     // The leaf reaches the cache, and the machine does not.
-    (evidence.leaf.is_redirected && evidence.counters.is_some()).then(|| {
+    (evidence.leaf.is_redirected && evidence.since_image().is_some()).then(|| {
         let message = format!(
             "redirected {} s ago, and no {} came: the machine does not reach the cache; see acl.cache and its route",
             case.age(last),

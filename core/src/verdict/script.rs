@@ -8,6 +8,10 @@ use crate::probe::Probe;
 
 /// iPXE asks for the boot script, and then for the kernel, within this time, in seconds.
 const NEXT_REQUEST: u64 = 8;
+/// The same for a machine that has asked for the boot script before.
+const NEXT_REQUEST_AGAIN: u64 = 2;
+/// A machine that asks for the boot script more often does not get past it.
+const REQUESTS_MAX: u32 = 30;
 /// Firmware that has solicited starts the CD within this time, in seconds.
 const FIRMWARE: u64 = 60;
 /// Bytes per second that are more than the boot script and Router Advertisements.
@@ -92,7 +96,9 @@ fn no_kernel(case: &Case<'_>, last: &StageRecord, request: &RequestRecord) -> Ve
         let message = format!("receives {}, past the relay", image::rate(case.evidence.rate()));
         return Verdict::waiting(VerdictReason::ImageTransfer, message);
     }
-    if age < NEXT_REQUEST && last.count < 4 {
+    // Requests that got an error script are counted, too.
+    let next_request = if last.count < 4 { NEXT_REQUEST } else { NEXT_REQUEST_AGAIN };
+    if age < next_request && last.count < REQUESTS_MAX {
         return Verdict::waiting(VerdictReason::Booting, "the machine has its boot script");
     }
     if let Some((probe, problem)) = case.evidence.failed(|probe| matches!(probe, Probe::Name { .. })) {

@@ -359,6 +359,26 @@ fn a_machine_that_was_further_before_is_judged_by_what_it_does_now() {
 }
 
 #[test]
+fn a_machine_that_has_waited_for_its_script_boots_like_any_other() {
+    let down = failed(UpstreamProblem::Unreachable, "the boot service: refused");
+    let ask = |world: World, outcome: &Outcome| world.asks(Kind::Script, "/boot.ipxe", outcome.clone());
+    let waiting = (0..8).fold(port().solicits(), |world, _| ask(world, &down));
+    let world = ask(waiting, &Outcome::Answered { status: 200 });
+    assert_eq!(world.after(1).reason, VerdictReason::Booting);
+    assert_eq!(world.after(3).reason, VerdictReason::KernelNotFetched);
+    let ok = Outcome::Answered { status: 200 };
+    let asking = (0..40).fold(port().solicits(), |world, _| ask(world, &ok));
+    assert_eq!(asking.after(0).reason, VerdictReason::KernelNotFetched);
+}
+
+#[test]
+fn a_cache_is_not_blamed_where_sonic_counts_nothing() {
+    let mut world = port().kernel();
+    world.counters = Some(PortCounters::default());
+    assert_eq!(world.after(6).reason, VerdictReason::Booting);
+}
+
+#[test]
 fn two_resets_are_no_loop() {
     assert_eq!(resets(port(), 2).after(1).level, Level::Waiting);
 }

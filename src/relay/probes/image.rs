@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use hyper::client::conn::http1;
@@ -79,10 +80,16 @@ where
         .body(Body::empty())
         .map_err(io::Error::other)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let mut answer = pin!(sender.send_request(request));
     let answer = tokio::select! {
-        answer = sender.send_request(request) => answer.map_err(io::Error::other)?,
-        ended = connection => return Err(ended.map_or_else(io::Error::other, |()| io::ErrorKind::UnexpectedEof.into())),
+        answer = &mut answer => answer,
+        // A server may close with its answer.
+        ended = connection => match ended {
+            Ok(()) => answer.await,
+            Err(error) => Err(error),
+        },
     };
+    let answer = answer.map_err(io::Error::other)?;
     let size = answer.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     Ok(Answer { status: answer.status(), date: date(answer.headers()), size })
 }

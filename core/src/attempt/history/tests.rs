@@ -114,6 +114,31 @@ fn a_lost_carrier_ends_the_attempt() {
 }
 
 #[test]
+fn a_machine_may_be_faster_than_the_event_of_its_carrier() {
+    let at = |ms: u64| Now { moment: Moment(ms * 1000), unix_ms: ms };
+    let link = |carrier, carriers| Event::Link { carrier, carriers };
+    let solicitation = Event::Solicitation { from: LINK_LOCAL, mac: MAC };
+    for sees_loss in [true, false] {
+        let mut history = PortHistory::default();
+        history.apply(&link(true, 1), at(0), 1);
+        if sees_loss {
+            history.apply(&link(false, 1), at(5000), 2);
+        }
+        history.apply(&solicitation, at(8000), 3);
+        history.apply(&link(true, 2), at(8050), 4);
+        let stages: Vec<Vec<Stage>> = history
+            .attempts()
+            .map(|attempt| attempt.stages.iter().map(|record| record.stage).collect())
+            .collect();
+        assert_eq!(stages, [vec![Stage::Link], vec![Stage::Link, Stage::Solicitation]], "{sees_loss}");
+        assert_eq!(history.current().unwrap().mac, Some(MAC));
+        // One that is older came over the carrier before.
+        history.apply(&link(true, 3), at(9100), 5);
+        assert_eq!(history.current().unwrap().stages.len(), 1);
+    }
+}
+
+#[test]
 fn three_warm_resets_are_three_more_attempts() {
     for firmware in [true, false] {
         let mut port = Port::default();
