@@ -36,6 +36,8 @@ pub struct PortRecorder {
 #[derive(Debug, Default)]
 struct PortState {
     history: PortHistory,
+    /// Counts what has changed in the history.
+    version: u64,
     /// Nothing is recorded while the port does not boot.
     is_in_boot: bool,
 }
@@ -69,6 +71,20 @@ impl Recorder {
     /// A copy of every port's attempts, as they are now. Each port is locked for its own copy only.
     pub fn histories(&self) -> BTreeMap<PortName, PortHistory> {
         self.ports().into_iter().map(|(name, port)| (name, port.history())).collect()
+    }
+
+    /// Copies of the attempts of the ports where something has changed since the last call. `seen` is the caller's: it begins
+    /// empty.
+    pub fn changed_since(&self, seen: &mut BTreeMap<PortName, u64>) -> BTreeMap<PortName, PortHistory> {
+        let changed = |(name, port): (PortName, Arc<PortRecorder>)| {
+            let before = seen.get(&name).copied().unwrap_or_default();
+            let (history, version) = port
+                .state
+                .with(|state| (state.version != before).then(|| (state.history.clone(), state.version)))?;
+            seen.insert(name.clone(), version);
+            Some((name, history))
+        };
+        self.ports().into_iter().filter_map(changed).collect()
     }
 
     /// The recorders of all ports that have one.
@@ -124,6 +140,7 @@ impl PortRecorder {
         let is_recorded = self.state.with(|state| {
             if state.is_in_boot {
                 state.history.apply(event, now, random);
+                state.version += 1;
             }
             state.is_in_boot
         });
@@ -141,6 +158,7 @@ impl PortRecorder {
                 return (AttemptId::new(random), true, Changes::default());
             }
             let (id, changes) = state.history.begin_request(kind, now, random);
+            state.version += u64::from(changes != Changes::default());
             (id, state.history.knows_address(), changes)
         });
         if changes != Changes::default() {

@@ -78,6 +78,27 @@ pub fn read(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
+/// The files of a directory whose names end with `.` and `extension`. A directory that does not exist has none.
+pub fn list(directory: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    Ok(paths.into_iter().filter(|path| path.extension().is_some_and(|found| found == extension)).collect())
+}
+
+/// Writes a file as [`replace`] does, and leaves it to the kernel when the text comes to the disk: the file survives the
+/// process, and not the leaf's loss of power.
+pub fn replace_unsynced(path: &Path, text: &[u8]) -> io::Result<()> {
+    let directory = path.parent().ok_or(ErrorKind::InvalidInput)?;
+    fs::create_dir_all(directory)?;
+    let aside = path.with_added_extension("new");
+    fs::write(&aside, text)
+        .and_then(|()| fs::rename(&aside, path))
+        .inspect_err(|_| drop(fs::remove_file(&aside)))
+}
+
 /// Writes a file of the state directory, and creates the directory. The text is written to a second file, synced and renamed,
 /// so that a crash leaves the old text or the new one. `path` is absolute.
 pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {

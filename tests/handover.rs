@@ -301,7 +301,7 @@ fn a_boot_attempt_outlives_a_killed_process_and_ends_with_a_reset() {
         attempt
     };
     let before = attempt();
-    let kept = || std::fs::read_to_string(systemd.path("attempts.json")).unwrap_or_default();
+    let kept = || std::fs::read_to_string(systemd.path("attempts/Ethernet0.json")).unwrap_or_default();
     eventually("the attempt is in the file", || kept().contains(&before));
     first.terminate("-KILL");
     let _second = systemd.start();

@@ -1,7 +1,7 @@
 //! Boot attempts. An attempt is one machine's try to boot on one port: its stages, when each was reached, and how.
 //!
 //! `history` has the rules that begin and end an attempt. `event` is what the agent sees, `stage` what is recorded of it,
-//! `kept` the file that survives a restart, `spans` an attempt as a trace. Time is an argument.
+//! `kept` the files that survive a restart, `spans` an attempt as a trace. Time is an argument.
 //!
 //! Must never: let two machines share an attempt, or hold more of what a machine sends than [`text::TEXT_MAX`] characters of a
 //! text.

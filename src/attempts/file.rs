@@ -1,4 +1,6 @@
-//! `attempts.json` in the state directory: the attempts survive a restart of leafboot, and `kill -9`.
+//! `attempts/` in the state directory, with a file for each port: the attempts survive a restart of leafboot, and `kill -9`.
+//!
+//! A machine that boots has its own port's file written, some 20 KB, and not all 8 MB of a leaf of 512 ports.
 //!
 //! Must never: keep leafboot from starting.
 
@@ -15,41 +17,46 @@ use crate::state_file;
 /// The kernel's name for the time since the leaf was booted.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// The file of the attempts.
+/// The files of the attempts.
 #[derive(Debug)]
 pub struct AttemptsFile {
-    path: PathBuf,
+    directory: PathBuf,
     boot_id: String,
 }
 
 impl AttemptsFile {
-    /// The file in `directory`, which is created when the file is first written.
-    pub fn new(directory: &Path) -> Self {
+    /// The files in the state directory. A file is created when it is first written.
+    pub fn new(state_directory: &Path) -> Self {
         let boot_id =
             state_file::read(Path::new(BOOT_ID)).ok().flatten().unwrap_or_default().trim().to_owned();
-        Self { path: directory.join("attempts.json"), boot_id }
+        Self { directory: state_directory.join("attempts"), boot_id }
     }
 
-    /// The attempts of the run before. A file that cannot be used is logged: then the ports begin without any.
+    /// The attempts of the run before. A file that cannot be used is logged: then its port begins without any.
     pub fn restore(&self) -> BTreeMap<PortName, PortHistory> {
-        let path = self.path.display();
-        let text = match state_file::read(&self.path) {
-            Ok(Some(text)) => text,
-            Ok(None) => return BTreeMap::new(),
-            Err(error) => {
-                warn!(%path, %error, "boot attempts: the file cannot be read; starting without it");
-                return BTreeMap::new();
-            }
-        };
-        KeptAttempts::from_json(&text, &self.boot_id).unwrap_or_else(|error| {
-            warn!(%path, %error, "boot attempts: the file cannot be used; starting without it");
-            BTreeMap::new()
-        })
+        let paths = state_file::list(&self.directory, "json").unwrap_or_else(|error| {
+            warn!(path = %self.directory.display(), %error, "boot attempts: no file can be read; starting without them");
+            Vec::new()
+        });
+        paths.iter().filter_map(|path| self.read(path)).collect()
     }
 
-    /// Writes all attempts. A crash leaves the old file or the new one.
-    pub fn save(&self, ports: BTreeMap<PortName, PortHistory>) -> io::Result<()> {
-        state_file::replace(&self.path, KeptAttempts::to_json(&self.boot_id, ports).as_bytes())
+    fn read(&self, path: &Path) -> Option<(PortName, PortHistory)> {
+        let reason = match state_file::read(path) {
+            Ok(text) => match KeptAttempts::from_json(&text?, &self.boot_id) {
+                Ok(kept) => return Some(kept),
+                Err(error) => error.to_string(),
+            },
+            Err(error) => error.to_string(),
+        };
+        warn!(path = %path.display(), reason, "boot attempts: the file cannot be used; starting without it");
+        None
+    }
+
+    /// Writes a port's attempts. The process may be killed at any time; when the leaf loses its power, the attempts may be lost.
+    pub fn save(&self, port: &PortName, history: PortHistory) -> io::Result<()> {
+        let text = KeptAttempts::to_json(&self.boot_id, port, history);
+        state_file::replace_unsynced(&self.directory.join(format!("{port}.json")), text.as_bytes())
     }
 }
 
@@ -65,15 +72,19 @@ mod tests {
         let file = AttemptsFile::new(directory.path());
         assert!(file.restore().is_empty());
         let recorder = Recorder::default();
-        let port = recorder.port(&"Ethernet0".parse().unwrap());
-        port.enter_boot();
-        port.record(&Event::Link { carrier: true, carriers: 1 });
-        file.save(recorder.histories()).unwrap();
+        for name in ["Ethernet0", "Ethernet4"] {
+            let name = name.parse().unwrap();
+            let port = recorder.port(&name);
+            port.enter_boot();
+            port.record(&Event::Link { carrier: true, carriers: 1 });
+            file.save(&name, port.history()).unwrap();
+        }
         assert_eq!(file.restore(), recorder.histories());
         let later = AttemptsFile { boot_id: "another".to_owned(), ..AttemptsFile::new(directory.path()) };
         let restored = later.restore();
         assert!(restored.values().all(|history| history.total() == 1 && history.current().is_none()));
-        state_file::replace(&directory.path().join("attempts.json"), b"{\"version\":1,").unwrap();
-        assert!(file.restore().is_empty());
+        state_file::replace_unsynced(&directory.path().join("attempts/Ethernet0.json"), b"{\"version\":1,")
+            .unwrap();
+        assert_eq!(file.restore().len(), 1, "the other port's file is used");
     }
 }

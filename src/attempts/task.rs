@@ -2,7 +2,7 @@
 //!
 //! A machine that begins anew again and again is logged as a summary. The stages of every attempt are in the API all the same.
 //!
-//! Must never: write the file more than once in two seconds, or log more than some lines a minute about one port.
+//! Must never: write a port's file more than once in two seconds, or log more than some lines a minute about one port.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -22,7 +22,7 @@ use super::publisher::Publisher;
 use crate::events::Events;
 use crate::port_services::PortRoles;
 
-/// Between two writes of the file.
+/// Between two writes of a file.
 const SAVE_PERIOD: Duration = Duration::from_secs(2);
 /// Events that come within this time are handled together.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -46,17 +46,18 @@ pub async fn run(recorder: Arc<Recorder>, file: AttemptsFile, mut inputs: Attemp
     let (mut changes, mut booting) = (recorder.changes(), BTreeSet::new());
     let (mut logs, mut saver) = (BTreeMap::new(), Saver::new(file));
     let mut publisher = Publisher::knowing(&recorder.histories());
+    let mut seen = BTreeMap::new();
     loop {
         follow(&recorder, &mut booting, &inputs.roles.borrow_and_update(), &inputs.links.borrow_and_update());
         let has_changed = changes.has_changed().unwrap_or_default();
         changes.mark_unchanged();
         if has_changed {
-            let histories = recorder.histories();
+            let histories = recorder.changed_since(&mut seen);
             for (port, history) in &histories {
                 publisher.publish(port, history, &inputs.events);
                 logs.entry(port.clone()).or_insert_with(PortLog::default).log(port, history);
             }
-            saver.changed();
+            saver.changed(histories.into_keys());
         }
         saver.save_if_due(&recorder);
         tokio::select! {
@@ -92,19 +93,22 @@ fn follow(recorder: &Recorder, booting: &mut BTreeSet<PortName>, roles: &PortRol
     }
 }
 
-/// Saves the attempts some time after they have changed.
+/// Saves the attempts of a port some time after they have changed.
 struct Saver {
     file: AttemptsFile,
+    /// The ports whose files are older than their attempts.
+    unsaved: BTreeSet<PortName>,
     due: Option<Instant>,
     is_failing: bool,
 }
 
 impl Saver {
     fn new(file: AttemptsFile) -> Self {
-        Self { file, due: None, is_failing: false }
+        Self { file, unsaved: BTreeSet::new(), due: None, is_failing: false }
     }
 
-    fn changed(&mut self) {
+    fn changed(&mut self, ports: impl Iterator<Item = PortName>) {
+        self.unsaved.extend(ports);
         self.due.get_or_insert_with(|| Instant::now() + SAVE_PERIOD);
     }
 
@@ -113,19 +117,20 @@ impl Saver {
             return;
         }
         self.due = None;
-        match self.file.save(recorder.histories()) {
-            Ok(()) if self.is_failing => {
-                self.is_failing = false;
-                info!("boot attempts: the file is saved again");
-            }
-            Ok(()) => {}
-            Err(error) => {
+        while let Some(port) = self.unsaved.pop_first() {
+            if let Err(error) = self.file.save(&port, recorder.port(&port).history()) {
                 if !self.is_failing {
-                    warn!(%error, "boot attempts: the file cannot be written; trying again");
+                    warn!(%port, %error, "boot attempts: a file cannot be written; trying again");
                 }
                 self.is_failing = true;
+                self.unsaved.insert(port);
                 self.due = Some(Instant::now() + SUMMARY_PERIOD);
+                return;
             }
+        }
+        if self.is_failing {
+            self.is_failing = false;
+            info!("boot attempts: the files are saved again");
         }
     }
 }

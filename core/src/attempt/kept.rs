@@ -1,8 +1,6 @@
-//! The file that keeps the attempts over a restart of leafboot.
+//! The text of a file that keeps one port's attempts over a restart of leafboot.
 //!
 //! Must never: take an attempt of before the leaf's restart for one that goes on.
-
-use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -14,13 +12,14 @@ use crate::names::PortName;
 /// The file's version. An older leafboot does not read a newer file: attempts are no more than a help.
 const VERSION: u32 = 1;
 
-/// All ports' attempts, as the file has them.
+/// One port's attempts, as the file has them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptAttempts {
     version: u32,
     /// The kernel's `random/boot_id`: another one means that the leaf was restarted, and its clock began anew.
     boot_id: String,
-    ports: BTreeMap<PortName, PortHistory>,
+    port: PortName,
+    history: PortHistory,
 }
 
 /// Why a file cannot be used.
@@ -35,26 +34,23 @@ pub enum KeptAttemptsError {
 }
 
 impl KeptAttempts {
-    /// The file's content for these attempts.
-    pub fn to_json(boot_id: &str, ports: BTreeMap<PortName, PortHistory>) -> String {
-        let kept = Self { version: VERSION, boot_id: boot_id.to_owned(), ports };
-        // A map with text keys can always be written.
+    /// The file's content for the attempts on `port`.
+    pub fn to_json(boot_id: &str, port: &PortName, history: PortHistory) -> String {
+        let kept = Self { version: VERSION, boot_id: boot_id.to_owned(), port: port.clone(), history };
+        // It has text keys only, so it can always be written.
         serde_json::to_string(&kept).unwrap_or_default()
     }
 
-    /// The attempts in a file's content. Those of before the leaf's restart have ended. `boot_id`: the kernel's now.
-    pub fn from_json(
-        text: &str,
-        boot_id: &str,
-    ) -> Result<BTreeMap<PortName, PortHistory>, KeptAttemptsError> {
-        let kept: Self = serde_json::from_str(text)?;
+    /// The port and its attempts in a file's content. Those of before the leaf's restart have ended. `boot_id`: the kernel's
+    /// now.
+    pub fn from_json(text: &str, boot_id: &str) -> Result<(PortName, PortHistory), KeptAttemptsError> {
+        let mut kept: Self = serde_json::from_str(text)?;
         if kept.version != VERSION {
             return Err(KeptAttemptsError::Version(kept.version));
         }
-        let mut ports = kept.ports;
         if kept.boot_id != boot_id {
-            ports.values_mut().for_each(|history| history.end(AttemptEnd::LeafRestarted, Moment(0)));
+            kept.history.end(AttemptEnd::LeafRestarted, Moment(0));
         }
-        Ok(ports)
+        Ok((kept.port, kept.history))
     }
 }

@@ -60,7 +60,7 @@ fn boot(port: &PortRecorder) {
 async fn a_thousand_attempts_a_minute_write_little() {
     let (lines, _guard) = logged();
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("attempts.json");
+    let path = directory.path().join("attempts/Ethernet0.json");
     let recorder = Arc::new(Recorder::default());
     let desired = [("Ethernet0".parse().unwrap(), "2001:db8:b007::/64".parse().unwrap())];
     let roles = PortRoles { desired: desired.into(), is_pushed: true, ..PortRoles::default() };
