@@ -108,8 +108,11 @@ fn table(ports: &[Port], now: SystemTime, style: Style) -> String {
         cells.iter().zip(columns).map(|(cell, columns)| padded(cell, columns) + GAP).collect()
     };
     let headings = line(HEADINGS);
-    // Where it has no room, neither have verdicts: they stand in lines of their own.
-    let last = if width(&headings) + VERDICT.len() <= WIDTH { VERDICT } else { "" };
+    // Where no verdict has room beside its port, verdicts stand in lines of their own.
+    let begin = width(&headings);
+    let has_room = |columns: usize| begin + columns <= WIDTH;
+    let is_beside = ports.iter().any(|port| has_room(width(verdict(port).1)) && !verdict(port).1.is_empty());
+    let last = if is_beside && has_room(VERDICT.len()) { VERDICT } else { "" };
     let mut text = format!("{}\n", style.paint(Tone::Heading, (headings + last).trim_end()));
     for (row, port) in rows.iter().zip(ports) {
         let (tone, said) = verdict(port);

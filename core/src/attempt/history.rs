@@ -129,7 +129,9 @@ impl PortHistory {
                     self.begin_next(now, random, &mut changes);
                 }
                 self.ensure_open(now, random, &mut changes);
-                if let Some(attempt) = self.attempts.back_mut() {
+                // Another station on the link may solicit, too. The one that has used an address is the machine.
+                let has_address = self.has_reached(|stage| stage == Stage::Address);
+                if let Some(attempt) = self.attempts.back_mut().filter(|_| !has_address) {
                     attempt.mac = Some(*mac);
                 }
                 let stage = if solicitor == Solicitor::Linux { Stage::Linux } else { Stage::Solicitation };

@@ -256,3 +256,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_machine_is_the_station_that_has_used_an_address() {
+    let (mut port, other) = (Port::default(), Mac([0xba, 0x80, 0x24, 0xa1, 0x45, 0x10]));
+    let machine = |port: &Port| port.history.current().and_then(|attempt| attempt.mac);
+    port.carrier(1);
+    port.sees(&Event::Solicitation { from: LINK_LOCAL, mac: other });
+    assert_eq!(machine(&port), Some(other), "nobody else has shown itself");
+    port.sees(&Event::Address { address: LINK_LOCAL, mac: Some(MAC) });
+    assert_eq!(machine(&port), Some(MAC));
+    port.sees(&Event::Solicitation { from: LINK_LOCAL, mac: other });
+    assert_eq!(machine(&port), Some(MAC), "another station solicits as well");
+}
