@@ -36,6 +36,10 @@ fn tell(lab: &mut Lab, port: Port) -> Result<String, Error> {
     boot.reach(lab, last, &mut |mark| say(&line(mark.at, mark.stage.title(), &mark.what)))?;
     proof::boots(lab, port)?;
 
+    for arguments in [vec!["status"], vec!["timeline", port.name()]] {
+        say(&format!("\n$ leafboot {}\n{}", arguments.join(" "), lab.leafboot(&arguments)?.trim_end()));
+    }
+
     say(&format!("\nnow the push: {port} is not to boot"));
     let released = lab.push(&[])?.at;
     lab.settled(port, "released")?;

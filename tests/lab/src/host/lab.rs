@@ -164,8 +164,14 @@ impl Lab {
 
     /// `leafboot retire`: removes the empty boot VRF.
     pub fn retire(&self) -> Result<String, Error> {
+        self.leafboot(&["retire"])
+    }
+
+    /// A leafboot command in the leaf: what it prints. An exit code other than 0 is an error.
+    pub fn leafboot(&self, arguments: &[&str]) -> Result<String, Error> {
         let (program, config) = (self.leafboot.display().to_string(), self.directory.join("leafboot.toml"));
-        self.leaf.run(&[&program, "retire", "--config", &config.display().to_string()])
+        let config = config.display().to_string();
+        self.leaf.run(&[&[program.as_str()], arguments, &["--config", &config]].concat())
     }
 
     /// Changes a text of leafboot's settings, for its next start.

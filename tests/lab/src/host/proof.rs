@@ -38,7 +38,8 @@ impl Rows {
         for (name, id) in DATABASES {
             let dump = lab.leaf.run(&["redis-cli", "-s", site::REDIS_SOCKET, "-n", id, "EVAL", DUMP, "0"])?;
             let dump: BTreeMap<String, Value> = serde_json::from_str(&dump).map_err(std::io::Error::from)?;
-            for (key, fields) in dump {
+            // syncd's list of the ASIC's objects. Each object has a row of its own.
+            for (key, fields) in dump.into_iter().filter(|(key, _)| key != "VIDTORID") {
                 let words: Vec<&str> =
                     fields.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
                 let fields = words.chunks(2).filter_map(|pair| Some((pair.first()?, pair.get(1)?)));
