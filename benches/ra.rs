@@ -1,6 +1,8 @@
-//! How fast, how cheap: leafboot's Router Advertisements beside those of Debian's daemons, in the same run and namespaces.
+//! The benchmark of Router Advertisements: speed and cost of leafboot and of Debian's daemons, in the same run and
+//! namespaces.
 //!
-//! `tests/bench/ra` runs it. Prints the tables of `docs/benchmarks.md`. Judges nothing: a computer is noisy.
+//! `tests/bench/ra` runs it. It prints the tables of `docs/benchmarks.md`. A missed goal is no failure: a computer is
+//! noisy.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench that cannot go on ends")]
 
@@ -25,7 +27,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use support::advertiser::{Daemon, Interval, leafboot, leafboot_settings, wish};
 use support::panel::prefix;
 
-/// What stands on the leaf's side.
+/// The program that advertises on the leaf's side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
     /// leafboot's tasks: the kernel's view and the advertisements.
@@ -38,12 +40,12 @@ pub enum Peer {
     Frr,
     /// Debian's dnsmasq.
     Dnsmasq,
-    /// Raw ICMPv6 sockets and a loop, nothing else: what the kernel takes for an advertisement that goes its way.
+    /// Raw ICMPv6 sockets and a loop, nothing else: the kernel's share of an advertisement's cost.
     Bare,
 }
 
 impl Peer {
-    /// As the tables have them.
+    /// In the order of the tables' columns.
     pub const ALL: [Self; 6] =
         [Self::Leafboot, Self::Radvd, Self::Bird, Self::Frr, Self::Dnsmasq, Self::Bare];
 
@@ -91,7 +93,8 @@ fn serve(ports: usize, interval: (u32, u32)) {
     });
 }
 
-/// 200 bytes of advertisement: to each port in turn, as often as a daemon would, and to who solicits.
+/// Sends 200 bytes of advertisement to each port in turn, as often as a daemon would, and to each machine that
+/// solicits.
 fn bare(ports: usize, (min, max): (u32, u32)) {
     let socket = || {
         let socket =

@@ -1,8 +1,9 @@
-//! What the relay costs and how fast it is: beside nginx, HAProxy and Varnish, with the same upstream, in the same run.
+//! The benchmark of the relay: cost and speed beside nginx, HAProxy and Varnish, with the same upstream, in the same
+//! run.
 //!
-//! `tests/bench/relay` runs it; it needs root and Debian's nginx-light, haproxy, varnish, nftables and ethtool. The relay that is
-//! measured has CPU 0 to itself; upstream and clients, which are this process, have CPU 1. Prints Markdown. Judges by
-//! the goals, and ends well whether they are met or not: a computer is noisy.
+//! `tests/bench/relay` runs it; it needs root and Debian's nginx-light, haproxy, varnish, nftables and ethtool. The
+//! measured relay has CPU 0 to itself; upstream and clients, which are this process, have CPU 1. It prints Markdown
+//! with the goals. A missed goal is no failure: a computer is noisy.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench that cannot go on ends")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "most peers are set up alike")]
@@ -24,7 +25,7 @@ use leafboot::internals::ServiceState;
 use leafboot_core::settings::Settings;
 use support::port;
 
-/// leafboot's relay on these ports, with the settings in `file`, until it is killed. Without a log.
+/// Runs leafboot's relay on these ports, with the settings in `file` and without a log, until the process is killed.
 fn serve(file: &str, devices: &[&str]) {
     leafboot::internals::raise_descriptor_limit();
     let settings = Settings::parse(&std::fs::read_to_string(file).unwrap()).unwrap().relay;

@@ -1,5 +1,5 @@
-//! How many round trips, how long: leafboot takes ports from nothing to settled, beside the same rows written and the same
-//! facts asked for one command at a time and port by port, as metal-core's applier does it (`redis/applier.go`).
+//! The benchmark of CONFIG_DB writes: round trips and time until leafboot has settled its ports, beside the same rows
+//! and facts one command at a time and port by port, as metal-core's applier works (`redis/applier.go`).
 //!
 //! `tests/bench/sonic` runs it. Prints Markdown. SONiC is the laboratory's model on a paper kernel; it answers at once, and
 //! its own time is not counted. What leafboot costs a leaf with full routing tables is in `sonic/full_leaf.rs`, beside its
@@ -39,10 +39,10 @@ origins = ["http://[2001:db8:ffff::80]:8080"]
 name = "http://images.metal-stack.io"
 "#;
 
-/// What it took.
+/// The cost of a run.
 #[derive(Default)]
 struct Cost {
-    /// One after the other: each waits for the answer of the one before.
+    /// Round trips: each waits for the answer of the one before.
     round_trips: u64,
     commands: u64,
     time: Duration,
@@ -53,7 +53,7 @@ struct Cost {
 struct World {
     switch: Switch,
     swss: Swss,
-    config: Settings,
+    settings: Settings,
     desired: Desired,
     rebuilds: u64,
 }
@@ -72,7 +72,7 @@ impl World {
         let mut swss = Swss::start(&args).unwrap();
         swss.run_until_idle().unwrap();
         let text = format!("[sonic]\ndatabase_config = {database_config:?}\n");
-        let config = Settings::parse(&format!("{SETTINGS}{text}")).unwrap();
+        let settings = Settings::parse(&format!("{SETTINGS}{text}")).unwrap();
         let wish = |port: u16| {
             let prefix: BootPrefix = format!("2001:db8:b007:{port:x}::/64").parse().unwrap();
             (format!("Ethernet{}", port * 4).parse::<PortName>().unwrap(), prefix.into())
@@ -86,7 +86,7 @@ impl World {
             rejected: Default::default(),
         };
         let rebuilds = swss.host_firewall().rebuilds;
-        Self { switch, swss, config, desired, rebuilds }
+        Self { switch, swss, settings, desired, rebuilds }
     }
 
     /// How many commands Redis has done since it started.
@@ -96,7 +96,7 @@ impl World {
         line.trim().parse().unwrap()
     }
 
-    /// Does something, and adds what it took. The question after it costs two commands of its own.
+    /// Does some work and adds its cost. Counting the commands takes two commands itself.
     fn measure<T>(&mut self, cost: &mut Cost, work: impl FnOnce(&mut Self) -> (u64, T)) -> T {
         let before = self.commands();
         let start = Instant::now();
@@ -118,7 +118,7 @@ impl World {
 fn leafboot(ports: u16) -> Cost {
     let mut world = World::new(ports);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut db = runtime.block_on(Db::connect(&world.config.database_config)).unwrap();
+    let mut db = runtime.block_on(Db::connect(&world.settings.database_config)).unwrap();
     let mut cost = Cost::default();
     for _pass in 0..50 {
         let plan = world.measure(&mut cost, |world| {
@@ -126,7 +126,7 @@ fn leafboot(ports: u16) -> Cost {
             // STATE_DB then ASIC_DB: the events until now, and the rows, 64 at a time; everything else meanwhile.
             let reads: usize =
                 [&snapshot.state, &snapshot.asic].map(|rows| 1 + rows.len().div_ceil(64)).iter().sum();
-            let observed = Observed::new(&snapshot, &world.config);
+            let observed = Observed::new(&snapshot, &world.settings);
             let (links, ra) = (links(&observed), RaStates::new());
             let remedies = Remedies::default();
             let facts = Facts {
@@ -136,7 +136,7 @@ fn leafboot(ports: u16) -> Cost {
                 ra: &ra,
                 remedies: &remedies,
             };
-            let plan = Plan::new(facts, &world.config);
+            let plan = Plan::new(facts, &world.settings);
             runtime.block_on(db.apply(&plan.steps)).unwrap();
             // Then the rows that others need, and the others.
             let writes = if plan.steps.is_empty() { 0 } else { 2 };
@@ -165,14 +165,14 @@ struct OneByOne {
 
 impl OneByOne {
     fn take(&mut self, world: &mut World, cost: &mut Cost, port: &PortName, prefix: BootPrefix) {
-        let settings = world.config.clone();
+        let settings = world.settings.clone();
         let table = settings.acl.table.to_string();
         let name = port.as_str();
         let address = format!("{name}|{}", prefix.gateway_net());
         let vrf = as_map(rows::interface_fields(&settings.boot.vrf));
         let rules = acl::gateway_rules(&settings, port, prefix);
         let rule = rules.first().expect("the relay has a port");
-        // Nobody else may have the port; then it comes under the ACL.
+        // The port must have no other owner; then it comes under the ACL.
         world.measure(cost, |_| {
             assert!(self.config.row("INTERFACE", name).unwrap().is_none());
             assert!(self.config.keys("VLAN_MEMBER").unwrap().is_empty());
@@ -211,12 +211,12 @@ impl OneByOne {
 
 fn one_by_one(ports: u16) -> Cost {
     let mut world = World::new(ports);
-    let databases = Databases::read(&world.config.database_config).unwrap();
+    let databases = Databases::read(&world.settings.database_config).unwrap();
     let open = |name| databases.open(name).unwrap();
     let [config, state, asic, counters] = ["CONFIG_DB", "STATE_DB", "ASIC_DB", "COUNTERS_DB"].map(open);
     let mut client = OneByOne { config, state, asic, counters };
     let mut cost = Cost::default();
-    let settings = world.config.clone();
+    let settings = world.settings.clone();
     let table = settings.acl.table.to_string();
     world.measure(&mut cost, |_| {
         client.config.set("ACL_TABLE", &table, &as_map(rows::acl_table_fields(&BTreeSet::new()))).unwrap();

@@ -38,7 +38,7 @@ fn one_strange_field_on_the_default_rule_costs_one_write_and_one_short_gap() {
         assert_eq!(
             written,
             ["hset ACL_RULE|LEAFBOOT|DEFAULT_RULE", "hdel ACL_RULE|LEAFBOOT|DEFAULT_RULE"],
-            "{release:?}: somebody's write and one repair"
+            "{release:?}: the test's write and one repair"
         );
         let gaps = leaf.gaps_since(&mark);
         assert!(!gaps.is_empty(), "{release:?}: orchagent makes a rule again by removing it");

@@ -1,4 +1,4 @@
-//! The command line as an operator meets it: the example file is good, and every start that cannot be says why.
+//! Tests of the command line: the example settings are valid, and a start that fails names the reason.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -28,7 +28,7 @@ boot_service = { origins = ["http://[2001:db8:ffff::80]:8080"] }
 cache = { name = "http://images.metal-stack.io" }
 "#;
 
-/// Runs the binary with a settings file; returns its exit code and what it said.
+/// Runs the binary with a settings file; returns its exit code and its output.
 fn start(command: &str, file: &std::path::Path) -> (i32, String) {
     let output = leafboot(&[command, "--config", file.to_str().unwrap()]);
     let said = [output.stdout, output.stderr].concat();
@@ -85,7 +85,7 @@ fn check_warns_of_settings_with_which_no_machine_boots() {
     assert_eq!((code, lines), (0, vec![acl.as_str(), &dns, ""]), "{said}");
 }
 
-/// Warnings are errors with `--strict`; on another computer than the leaf, where no port is known, that is no warning.
+/// With `--strict`, warnings are errors. A computer that is not the leaf knows no ports; that is no warning.
 #[test]
 fn a_strict_check_fails_over_a_warning() {
     let switch = Switch::start();
@@ -103,7 +103,7 @@ fn a_strict_check_fails_over_a_warning() {
 }
 
 #[test]
-fn wrong_usage_is_no_plan_with_steps() {
+fn wrong_usage_does_not_exit_like_a_plan_with_steps() {
     assert_eq!(leafboot(&["plan"]).status.code(), Some(1));
     assert_eq!(leafboot(&["--help"]).status.code(), Some(0));
 }
@@ -137,7 +137,7 @@ fn run_refuses_a_bad_file_before_it_does_anything() {
 
 /// A misspelt name protects nothing.
 #[test]
-fn check_says_on_the_leaf_which_protected_names_nobody_has() {
+fn check_names_protected_names_that_no_port_of_the_leaf_has() {
     let mut switch = Switch::start();
     let file = settings(&switch);
     let (code, said) = start("check", &file);
@@ -191,7 +191,8 @@ fn a_dead_agents_socket_is_taken_over_and_a_file_is_not() {
     assert_eq!(std::fs::read_to_string(switch.path("leafboot.sock")).unwrap(), "a file");
 }
 
-/// The state directory remembers what `[ra]` advertised; a file that cannot be read is said, and keeps nothing from working.
+/// The state directory keeps the options that `[ra]` advertised. A file that cannot be read is logged, and leafboot
+/// works on.
 #[test]
 fn a_restart_withdraws_what_earlier_settings_advertised() {
     let switch = Switch::start();
@@ -244,7 +245,7 @@ fn on_sighup_the_settings_are_checked_and_the_agent_goes_on() {
     assert_eq!(agent.get("/v1/ports/Ethernet0").0, 200, "it goes on");
 }
 
-/// Of each boot port, as `leafboot acl --help` says it.
+/// `leafboot acl --help` names the number of rules of each boot port.
 #[test]
 fn the_help_counts_the_rules_that_a_port_takes() {
     let help = String::from_utf8(leafboot(&["acl", "--help"]).stdout).unwrap();

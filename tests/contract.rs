@@ -113,8 +113,8 @@ fn forward<W: Write>(mut from: impl std::io::Read, mut to: W, end: impl FnOnce(&
     let _ = end(&to);
 }
 
-/// Requests of every kind, valid and not: no answer that `sonic/openapi.yaml` does not have, and none that says that the
-/// server is at fault.
+/// Sends requests of every kind, valid and invalid. `sonic/openapi.yaml` describes each answer, and none is a server
+/// error.
 #[test]
 fn the_running_binary_answers_as_described() {
     let switch = Switch::start();
@@ -141,7 +141,7 @@ fn the_running_binary_answers_as_described() {
         .env("SCHEMATHESIS_HOOKS", "tests.contract.hooks")
         .env("PYTHONPATH", env!("CARGO_MANIFEST_DIR"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
-        // It leaves files behind.
+        // schemathesis leaves files behind.
         .current_dir(switch.directory.path())
         .output()
         .unwrap();
@@ -199,7 +199,7 @@ fn answers_match_their_schemas() {
     for path in ["/", "/v1/ports/Ethernet9"] {
         answers.push(("Refusal", agent.get(path).1));
     }
-    // The state directory is away, and then Redis is gone.
+    // The state directory cannot be used, and then Redis is stopped.
     std::fs::remove_dir_all(switch.path("state")).unwrap();
     agent::write(&switch.path("state"), "a file where the directory should be");
     answers.push(("Ports", agent.put("/v1/ports", r#"{"ports": {"Ethernet4": {"state": "boot"}}}"#).1));

@@ -1,4 +1,4 @@
-//! The documentation holds: every link leads somewhere, every file that a page names exists, every function of SONiC that a
+//! Checks the documentation: every link leads somewhere, every file that a page names exists, every function of SONiC that a
 //! comment cites is in the table of citations, and every metric and verdict is explained.
 //!
 //! Must never: ask the network.
@@ -14,14 +14,14 @@ use strum::VariantNames;
 
 /// Folders that a page may name files of.
 const FOLDERS: [&str; 9] = ["benches", "core", "docs", "fuzz", "sonic", "src", "systemd", "tests", ".github"];
-/// The longest README that is still read.
+/// The most lines of README.md.
 const README_MAX: usize = 150;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every file below a folder but what is built.
+/// Every file below a folder, without build output.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -186,7 +186,7 @@ fn registered(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_metric_is_documented_and_there() {
+fn every_metric_is_documented_and_every_documented_one_exists() {
     let sources = files(&root().join("src/metrics"));
     let counted = sources.iter().flat_map(|path| registered(&fs::read_to_string(path).unwrap()));
     let words = code(&root().join("docs/operations.md"));

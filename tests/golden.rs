@@ -21,7 +21,7 @@ use leafboot_core::uplinks::{KernelRoute, Uplinks};
 use serde::Deserialize;
 
 /// leafboot's settings, with an anycast address or without.
-fn config(anycast: Option<&str>) -> Settings {
+fn settings(anycast: Option<&str>) -> Settings {
     let anycast = anycast.map(|anycast| format!("anycast = {anycast:?}\n")).unwrap_or_default();
     let text = r#"leaf = "leaf01"
 [boot]
@@ -170,7 +170,7 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> T {
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-fn desired(case: &Path, rows: &PortRows, config: &Settings) -> Option<Desired> {
+fn desired(case: &Path, rows: &PortRows, settings: &Settings) -> Option<Desired> {
     let case: DesiredCase = read::<Option<_>>(&case.join("desired.json"))?;
     let provenance = match case.provenance.as_str() {
         "pushed" => Provenance::Pushed,
@@ -181,7 +181,7 @@ fn desired(case: &Path, rows: &PortRows, config: &Settings) -> Option<Desired> {
         Some(body) => {
             let document = Document::parse(body.to_string().as_bytes()).unwrap();
             let before = Desired::after(None, case.ports, Instant::now());
-            desired::check_entries(&document, rows, &config.boot, Some(&before))
+            desired::check_entries(&document, rows, &settings.boot, Some(&before))
         }
         None => case.ports.into(),
     };
@@ -231,7 +231,7 @@ fn snapshot(case: &ObservedCase) -> Snapshot {
         snapshot.asic.insert(format!("ASIC_STATE:SAI_OBJECT_TYPE_PORT:{}", object(port)), Fields::new());
     }
     if let Some(acl) = &case.acl {
-        add_acl(&mut snapshot, acl, &config(case.anycast.as_deref()));
+        add_acl(&mut snapshot, acl, &settings(case.anycast.as_deref()));
     }
     if case.asic_flushed {
         snapshot.asic.clear();
@@ -346,20 +346,20 @@ fn every_case_has_its_plan() {
     let mut wrong = String::new();
     for case in cases() {
         let observed: ObservedCase = read(&case.join("observed.json"));
-        let config = config(observed.anycast.as_deref());
-        let seen = Observed::new(&snapshot(&observed), &config);
+        let settings = settings(observed.anycast.as_deref());
+        let seen = Observed::new(&snapshot(&observed), &settings);
         let route = |address: IpAddr, _: Option<&str>| Ok::<_, String>(observed.route(address));
-        let uplinks = Uplinks::default().update(&config, &seen, route, Instant::now());
+        let uplinks = Uplinks::default().update(&settings, &seen, route, Instant::now());
         let is_managed = |port: &PortName| {
-            seen.ports.get(port).is_some_and(|port| plan::is_managed(port, &config.boot.vrf))
+            seen.ports.get(port).is_some_and(|port| plan::is_managed(port, &settings.boot.vrf))
         };
-        let desired = desired(&case, &seen.port_rows(), &config)
+        let desired = desired(&case, &seen.port_rows(), &settings)
             .map(|desired| desired.reject_uplinks(&uplinks, is_managed));
         let (links, ra) = (links(&observed), advertisements(&observed));
         let remedies = remedies(&observed.remedies);
         let facts =
             Facts { desired: desired.as_ref(), observed: &seen, links: &links, ra: &ra, remedies: &remedies };
-        let plan = Plan::new(facts, &config);
+        let plan = Plan::new(facts, &settings);
         let rejected = desired.map(|desired| desired.rejected).unwrap_or_default();
         let said = format!("{plan}{rejected}");
         for step in &plan.steps {
@@ -377,7 +377,7 @@ fn every_case_has_its_plan() {
         if said != expected {
             wrong += &format!("{}\nexpected:\n{expected}got:\n{said}\n", case.display());
         }
-        assert!(case.join("about.md").exists(), "{} says nothing about itself", case.display());
+        assert!(case.join("about.md").exists(), "{} has no about.md", case.display());
     }
     assert!(wrong.is_empty(), "{wrong}");
 }

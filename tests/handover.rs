@@ -1,5 +1,6 @@
-//! A restart that no machine notices: the test plays systemd, keeps the relay's listeners in its store and hands them to
-//! the next process (sd_notify(3) FDSTORE, sd_listen_fds(3)). And what a port's device and carrier that go and come leave.
+//! Tests of a restart without a failed request: the test plays systemd, keeps the relay's listeners in its store and
+//! hands them to the next process (sd_notify(3) FDSTORE, sd_listen_fds(3)). Other tests replace a port's device or take
+//! its carrier away.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -18,7 +19,7 @@ use support::cable::Cable;
 use support::eventually;
 use support::systemd::{Process, Systemd};
 
-/// Not a test of its own: the relay process of the tests below.
+/// This is no test: it is the relay process of the tests below.
 #[test]
 fn relay() {
     support::systemd::relay_process();
@@ -36,7 +37,7 @@ fn boot_service() -> (String, Arc<AtomicUsize>) {
             std::thread::spawn(move || {
                 if stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {
                     counted.fetch_add(1, Ordering::Relaxed);
-                    // A token takes its time to be minted.
+                    // The boot service takes some time to mint a token.
                     std::thread::sleep(Duration::from_millis(20));
                     let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\ntoken");
                 }
@@ -94,7 +95,7 @@ fn settings(origin: &str) -> String {
     )
 }
 
-/// Asks for `count` tokens one after the other, each over a connection of its own; the statuses.
+/// Asks for `count` tokens one after the other, each over a new connection. curl writes the statuses to `log`.
 fn tokens(cable: &Cable, count: usize, log: &Path) -> Process {
     let url = format!("http://\\[2001:db8:b007::1\\]/certs?[1-{count}]");
     let file = std::fs::File::create(log).unwrap();
@@ -108,7 +109,7 @@ fn tokens(cable: &Cable, count: usize, log: &Path) -> Process {
 }
 
 #[test]
-fn no_request_fails_over_a_restart_and_a_released_port_is_kept_no_longer() {
+fn no_request_fails_over_a_restart_and_a_released_ports_listener_is_not_kept() {
     let cable = Cable::plug();
     let (origin, requests) = boot_service();
     let mut systemd = Systemd::new(&settings(&origin));
@@ -148,7 +149,7 @@ fn no_request_fails_over_a_restart_and_a_released_port_is_kept_no_longer() {
 }
 
 #[test]
-fn a_listener_on_another_tcp_port_than_the_settings_is_kept_no_longer() {
+fn a_listener_on_another_tcp_port_than_the_settings_is_not_kept() {
     let cable = Cable::plug();
     let (origin, _) = boot_service();
     let mut systemd = Systemd::new(&settings(&origin));
@@ -164,7 +165,7 @@ fn a_listener_on_another_tcp_port_than_the_settings_is_kept_no_longer() {
     while kept(&systemd) != ["http-8080-Ethernet0"] {
         systemd.hear();
     }
-    // What the other tests start at the same moment may have it too.
+    // Programs that other tests start at the same moment may have inherited it.
     let holders = [second.0.id(), std::process::id()].map(|pid| format!("pid={pid},"));
     let listeners = support::run("ss", &["-Hltnp"]);
     let held = |tcp_port: &str| {
@@ -183,7 +184,7 @@ fn a_listener_of_a_device_that_is_gone_is_replaced() {
     cable.boot();
     systemd.hear_of("http-80-Ethernet0");
     first.terminate("-TERM");
-    // As swss does it when it restarts.
+    // swss does this when it restarts.
     support::run("ip", &["link", "delete", "Ethernet0"]);
     cable.plug_port();
     let mut second = systemd.start();

@@ -25,7 +25,7 @@ use support::{port, run};
 const MB: u64 = 1_000_000;
 const PATH: &str = "/metal-os/stable/debian/12/img.tar.lz4";
 const GATEWAY: &str = "[2001:db8:b007::1]:80";
-/// Another port's.
+/// The gateway of another port.
 const OTHER_GATEWAY: &str = "[2001:db8:b007:4::1]:80";
 const UNLIMITED: &str = "[relay.cache.budget]\npackets = 0\nport_packets = 0\n";
 
@@ -42,7 +42,7 @@ impl Site {
         Self::start_with("", cache)
     }
 
-    /// The same with these further keys of `[relay]`.
+    /// Like [`Self::start`], with further keys of `[relay]`.
     fn start_with(relay_keys: &str, cache: &str) -> Self {
         let cable = Cable::plug();
         let machines = cable.pid();
@@ -222,7 +222,7 @@ fn dates_serve_as_well_as_entity_tags() {
 }
 
 #[test]
-fn a_failing_cache_costs_no_kept_image() {
+fn a_failing_cache_evicts_no_image() {
     let site = Site::start(UNLIMITED);
     assert_whole(&site.get(PATH, ""), 1, 64 * MB);
     site.origin.sent();

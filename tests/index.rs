@@ -1,4 +1,5 @@
-//! What a pass reads from a real redis-server: leafboot's rows and no others, as they are now, also after lost events.
+//! Tests of a pass's reads from a real redis-server: the current rows of leafboot and no others, also after lost
+//! events.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -111,7 +112,7 @@ fn a_pass_asks_redis_for_no_more_with_20000_routes_than_with_none() {
     assert!(!before.0.contains_key("scan") && !before.0.contains_key("keys"), "{:?}", before.0);
     assert_eq!(before.1.asic.len(), 2);
 
-    // The same holds for a connection that finds the routes at its start.
+    // This also holds for a connection that finds the routes at its start.
     let Bench { switch, .. } = bench;
     let mut bench = Bench::on(switch, without_slow_scan());
     assert_eq!((bench.commands_of_a_pass(), bench.snapshot()), before);
@@ -162,7 +163,7 @@ fn a_pass_sees_every_row_that_was_there_when_it_began() {
 }
 
 #[test]
-fn an_emptied_database_is_seen_by_the_next_pass_and_so_is_what_is_loaded_into_it() {
+fn the_next_pass_sees_an_emptied_database_and_the_rows_that_are_loaded_into_it() {
     let mut bench = Bench::start(without_slow_scan());
     assert_eq!(bench.snapshot().config.len(), 3);
     bench.config(&["FLUSHDB"]);
@@ -208,7 +209,7 @@ fn a_lost_event_makes_the_slow_scan_begin_at_once() {
 }
 
 #[test]
-fn what_is_no_row_no_text_or_has_no_field_of_interest_is_no_news_to_the_slow_scan() {
+fn the_slow_scan_ignores_keys_that_are_no_rows_no_text_or_have_no_field_of_interest() {
     let switch = Switch::start();
     let odd = "redis.call('SET', 'VRF|text', 'no row')
         redis.call('HSET', 'VRF|' .. string.char(0xe4), 'NULL', 'NULL')

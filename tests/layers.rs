@@ -1,5 +1,5 @@
 //! Keeps the layers of `docs/architecture.md`. The compiler keeps `core` pure: its `Cargo.toml` and `clippy.toml` say how.
-//! What the compiler cannot say is said here: edges know no tasks, nobody imports in a circle, each library has one home,
+//! The tests check the rest: edges import no tasks, modules do not import each other in a circle, each library has one home,
 //! and every file says what it owns and what it must never do.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
@@ -33,7 +33,7 @@ const TASKS: &[&str] = &[
     "trace_export",
 ];
 
-/// Modules that wire everything. Nobody imports them.
+/// Modules that wire everything. No other module imports them.
 const ROOT: &[&str] = &["", "main", "command", "cli", "pages"];
 
 /// What `core` may depend on: nothing that does I/O, logs, waits or draws random numbers.
@@ -91,7 +91,7 @@ fn the_core_depends_on_nothing_that_does_io() {
 }
 
 #[test]
-fn edges_know_no_tasks_and_nobody_knows_the_root() {
+fn edges_import_no_tasks_and_no_module_imports_the_root() {
     let imports = Imports::of(&root().join("src"));
     for name in TASKS.iter().chain(ROOT) {
         assert!(imports.has(name), "there is no module {name:?}: mend the list");
@@ -106,7 +106,7 @@ fn edges_know_no_tasks_and_nobody_knows_the_root() {
 }
 
 #[test]
-fn nobody_imports_in_a_circle() {
+fn no_modules_import_each_other_in_a_circle() {
     for folder in sources() {
         let circles = Imports::of(&folder).circles();
         assert!(circles.is_empty(), "{}: these import each other: {circles:?}", folder.display());

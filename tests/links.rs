@@ -1,4 +1,4 @@
-//! The kernel's view of a port, from a real kernel: as it comes, and after more came than was taken.
+//! Tests of the view of a port from a real kernel: its events, and a new list after lost events.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -22,17 +22,17 @@ async fn shows(links: &mut watch::Receiver<Links>, what: &str, fact: impl Fn(&Li
 }
 
 #[tokio::test]
-async fn what_is_lost_on_the_way_is_looked_up() {
+async fn a_new_list_replaces_lost_events() {
     let cable = Cable::plug();
     cable.boot();
     let (published, mut links) = watch::channel(Links::default());
     let story = async {
         shows(&mut links, "the port is up", |link| link.up && link.link_local.is_some()).await;
-        // Nobody takes events while the thread that would is here. A socket holds some hundred of them.
+        // The thread that reads the events is busy here. A socket holds some hundred of them.
         let mtus: String = (0..1000).map(|i| format!("link set lo mtu {}\n", 60_000 + i)).collect();
         namespace::batch(&format!("{mtus}link set Ethernet0 mtu 1400\n"));
         shows(&mut links, "the last change", |link| link.mtu == 1400).await;
-        // What follows is heard too.
+        // Later events arrive too.
         run("ip", &["link", "set", "Ethernet0", "mtu", "1300"]);
         shows(&mut links, "another MTU", |link| link.mtu == 1300).await;
     };
@@ -42,9 +42,9 @@ async fn what_is_lost_on_the_way_is_looked_up() {
     }
 }
 
-/// What has been told in events and what a new list says are the same, whatever was done to the port.
+/// Events and a new list show the same, whatever was done to the port.
 #[tokio::test]
-async fn a_list_shows_what_the_events_have_told() {
+async fn a_list_shows_the_same_as_the_events() {
     let cable = Cable::plug();
     cable.boot();
     run("sysctl", &["-qw", "net.ipv6.conf.Ethernet0.keep_addr_on_down=1"]);
@@ -105,9 +105,9 @@ fn the_kernel_is_asked_who_has_an_address() {
     cable.boot();
     let ifindex = cable.link().ifindex;
     let address: std::net::Ipv6Addr = "2001:db8:b007::7".parse().unwrap();
-    assert_eq!(neighbours::mac(ifindex, address), None, "nobody has it");
+    assert_eq!(neighbours::mac(ifindex, address), None, "no machine has it");
     cable.machine("ip", &["address", "add", "2001:db8:b007::7/64", "dev", "eth0", "nodad"]);
-    // Whatever is to go there has the kernel ask for it first.
+    // A packet to the address makes the kernel resolve it.
     std::net::UdpSocket::bind("[::]:0").unwrap().send_to(b"", (address, 9)).unwrap();
     let shown = cable.machine("ip", &["-o", "link", "show", "eth0"]);
     eventually("the machine's Ethernet address is known", || {

@@ -1,5 +1,5 @@
-//! `docs/metal-core.md` on the real binary and a real redis-server: what a metal-core pushes that follows the page, from the lists
-//! that its `buildSwitcherConfig` makes of its API's answer, and what one does that does not.
+//! Tests `docs/metal-core.md` on the real binary and a real redis-server: the pushes of a metal-core that follows the
+//! page, from the lists of its `buildSwitcherConfig`, and the push of one that does not.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -25,7 +25,7 @@ fn unprovisioned(nics: &[Nic]) -> Vec<&'static str> {
     nics.iter().filter(|nic| nic.name != UPLINK && nic.vrf.is_empty()).map(|nic| nic.name).collect()
 }
 
-/// What the page calls a port that leafboot already has.
+/// Whether leafboot already has a port, as the page defines that.
 fn already_has(answer: &Value, name: &str) -> bool {
     let port = &answer["ports"][name];
     match port["state"].as_str() {
@@ -41,7 +41,7 @@ fn push(agent: &Agent, ports: &[&str]) -> (u16, Value) {
     agent.put("/v1/ports", &json!({"ports": ports}).to_string())
 }
 
-/// The first push of a cycle, and what it was.
+/// Makes the first push of a cycle; returns the pushed ports and the answer.
 fn first_push(agent: &Agent, nics: &[Nic]) -> (Vec<&'static str>, Value) {
     let (_, had) = agent.get("/v1/ports");
     let ports: Vec<&str> = unprovisioned(nics).into_iter().filter(|port| already_has(&had, port)).collect();
@@ -95,7 +95,7 @@ fn a_port_goes_from_a_tenant_to_booting_and_back_in_the_pages_order() {
 }
 
 #[test]
-fn every_port_whose_vrf_is_empty_is_not_what_to_push() {
+fn a_push_of_every_port_with_an_empty_vrf_is_wrong() {
     let switch = Switch::start();
     let agent = Agent::start_ready(&switch);
     let nics = nics("");

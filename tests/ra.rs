@@ -74,7 +74,7 @@ impl Port {
         Self::serve(cable, settings, WithdrawnOptions::default(), links)
     }
 
-    /// Starts on a cable that is there, after what its machine was told before.
+    /// Starts on an existing cable, whose machine has received earlier advertisements.
     fn serve(
         cable: Cable,
         settings: &str,
@@ -185,10 +185,10 @@ async fn a_released_port_tells_its_machine_and_is_silent() {
 
 /// RFC 4861 4.2, RFC 4191 3.1: a leaf that is no default router, and yet the way to what it names.
 #[tokio::test]
-async fn a_machine_goes_by_routes_where_the_leaf_is_no_default_router() {
+async fn a_machine_uses_routes_where_the_leaf_is_no_default_router() {
     let settings = "[ra]\nrouter_lifetime = \"0s\"\nroutes = [\"2001:db8:ffff::/48\"]";
     let port = Port::start_with(&SETTINGS.replace("[ra]", settings), only);
-    // A Linux takes no routes unless it is told to, and it has heard the first advertisement already.
+    // Linux takes no routes by default, and it has received the first advertisement already.
     let machine = |arguments: &[&str]| port.cable.machine("ip", arguments);
     port.cable.machine("sysctl", &["-qw", "net.ipv6.conf.eth0.accept_ra_rt_info_max_plen=128"]);
     machine(&["link", "set", "eth0", "down"]);
@@ -218,7 +218,7 @@ async fn a_stopped_agent_sends_no_final_advertisement() {
     assert!(default().contains("proto ra"), "the machine keeps its router");
 }
 
-/// What the kernel says when the port is not what it was: an error of this port, tried again, and never the end.
+/// The kernel's error after a change of a port concerns this port: the task tries again and never ends.
 #[tokio::test]
 async fn an_error_of_the_socket_is_tried_again() {
     let port = Port::start(only);
@@ -260,7 +260,7 @@ async fn an_error_of_the_socket_is_tried_again() {
 /// a new one has the same number, and the events of both were lost or came as one, the kernel's view is what it was: no
 /// order changes, and the port finds out by itself.
 #[tokio::test]
-async fn a_device_that_was_made_again_while_nobody_told_is_heard_at_once() {
+async fn a_device_that_is_recreated_without_an_event_is_heard_at_once() {
     let settings = "[ra]\ninterval_min = \"600s\"\ninterval_max = \"1800s\"";
     let port = Port::start_with(&SETTINGS.replace("[ra]", settings), only);
     let default = || port.cable.machine("ip", &["-6", "route", "show", "default"]);

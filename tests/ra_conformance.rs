@@ -1,5 +1,5 @@
-//! Router Advertisements to the letter: a case per requirement, over veth, with whole frames. Any daemon can be on the
-//! other end, so that the suite itself is judged too. Each test prints its table (`cargo test -- --nocapture`).
+//! Conformance of Router Advertisements: a case per requirement, over veth, with whole frames. Other daemons run
+//! against the same cases, which tests the suite itself. Each test prints its table (`cargo test -- --nocapture`).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -20,7 +20,7 @@ use support::advertiser::{Daemon, Interval, Leafboot, leafboot_settings};
 use support::panel::Panel;
 use support::solicitor::Solicitor;
 
-/// Silent after the initial advertisements.
+/// A daemon with this interval is silent after the initial advertisements.
 const LONG: Interval = Interval { interval: (600, 1800) };
 /// As short as RFC 4861 6.2.1 allows.
 const SHORT: Interval = Interval { interval: (3, 4) };

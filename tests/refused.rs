@@ -51,7 +51,7 @@ fn count(text: &str, what: &str) -> usize {
 }
 
 #[test]
-fn a_full_redis_is_said_once_and_briefly_with_512_ports_and_tried_again_with_pauses() {
+fn a_full_redis_is_logged_once_and_briefly_with_512_ports_and_tried_again_with_pauses() {
     let switch = Switch::start();
     let document = ports(&switch, 512);
     let file = agent::write(&switch.path("push.json"), &document);

@@ -1,4 +1,4 @@
-//! The relay over a real cable: curl on the machine's side, servers behind it that write down what they got.
+//! The relay over a real cable: curl on the machine's side, and servers behind the relay that record their requests.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -41,7 +41,7 @@ const SCRIPT: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 7\r\nX-Secret: 1\r\n\r\n#!ipxe\n";
 
 #[test]
-fn a_script_comes_through_with_the_ports_claim() {
+fn a_script_comes_through_with_the_ports_identity_headers() {
     let (relayed, server) = start(SCRIPT);
     let answer = relayed.curl(&["/boot.ipxe?mac=1"]);
     assert!(answer.starts_with("200") && answer.ends_with("\r\n\r\n#!ipxe\n"), "{answer}");
@@ -64,7 +64,7 @@ fn a_script_comes_through_with_the_ports_claim() {
 }
 
 #[test]
-fn what_a_machine_says_of_itself_does_not_come_through() {
+fn headers_in_which_a_machine_describes_itself_are_not_passed_on() {
     let (relayed, server) = start(SCRIPT);
     let forged = [
         "-H",
@@ -154,7 +154,7 @@ fn a_machine_on_another_port_does_not_reach_this_ports_relay() {
 }
 
 #[test]
-fn a_request_can_be_followed_and_its_secrets_are_in_no_log() {
+fn a_request_can_be_traced_and_its_secrets_are_in_no_log() {
     let (relayed, server) = start(&partition::ok("#!ipxe\n# s3cret-answer\n"));
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let traced = format!("traceparent: {parent}");

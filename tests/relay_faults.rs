@@ -23,7 +23,7 @@ use support::scripted::Scripted;
 use support::systemd::Systemd;
 use support::{eventually, run};
 
-/// Names the TCP port and the log of the upstream that this program is to be.
+/// The environment variable with the TCP port and the log of the upstream that this process is to be.
 const UPSTREAM: &str = "LEAFBOOT_TEST_UPSTREAM";
 
 /// An upstream's process: this program again, which then runs nothing but [`upstream_process`].
@@ -119,7 +119,7 @@ fn ask(cable: &Cable, gateway: &str, paths: impl IntoIterator<Item = String>, at
         &file,
     ];
     let printed = cable.machine("curl", &options);
-    // What is no such line is curl's progress.
+    // Other lines are curl's progress.
     let got = printed.lines().filter_map(|line| {
         let (status, url) = line.split_once(' ')?;
         Some((url.strip_prefix(&origin)?.to_owned(), status.to_owned()))
@@ -127,7 +127,7 @@ fn ask(cable: &Cable, gateway: &str, paths: impl IntoIterator<Item = String>, at
     got.collect()
 }
 
-/// What did not get a status.
+/// The paths that did not get a status.
 fn without(status: &str, got: &[Got]) -> BTreeSet<String> {
     got.iter().filter(|(_, code)| code != status).map(|(path, _)| path.clone()).collect()
 }
@@ -158,7 +158,7 @@ fn plugged(cable: &Cable) {
 }
 
 #[test]
-fn a_killed_upstream_costs_only_what_it_had_been_sent() {
+fn a_killed_upstream_loses_only_requests_that_it_had_been_sent() {
     let directory = tempfile::tempdir().unwrap();
     let cable = Cable::plug();
     let (mut first, second) = (Upstream::start(directory.path(), 0), Upstream::start(directory.path(), 0));
@@ -178,11 +178,11 @@ fn a_killed_upstream_costs_only_what_it_had_been_sent() {
     let twice: Vec<String> = first.asked().intersection(&second.asked()).cloned().collect();
     assert_eq!(twice, Vec::<String>::new(), "what was sent is not sent again: it mints a token");
     assert!(second.asked().len() + lost.len() + first.asked().len() >= 600, "the second took over");
-    assert_eq!((images.len(), without("307", &images)), (600, BTreeSet::new()), "redirects ask nobody");
+    assert_eq!((images.len(), without("307", &images)), (600, BTreeSet::new()), "redirects need no upstream");
 }
 
 #[test]
-fn an_upstream_that_died_before_it_was_asked_costs_nothing() {
+fn an_upstream_that_died_before_a_request_loses_none() {
     let directory = tempfile::tempdir().unwrap();
     let cable = Cable::plug();
     let (mut first, second) = (Upstream::start(directory.path(), 0), Upstream::start(directory.path(), 0));
@@ -259,7 +259,7 @@ fn flood(number: usize, ends: Instant) {
 }
 
 #[test]
-fn a_machine_whose_cable_is_gone_gives_its_place_back() {
+fn a_connection_ends_when_its_machines_cable_is_gone() {
     let cable = Cable::plug();
     let origin = Origin::start(8080);
     origin.put("/metal-os/img", Image::new(1, 64_000_000));
@@ -277,13 +277,13 @@ fn a_machine_whose_cable_is_gone_gives_its_place_back() {
     eventually("the image is under way", || origin.answers.load(Ordering::Relaxed) == 1);
     let curl = ["-sg", "-m", "2", &format!("http://[{GATEWAY}]/")];
     assert_eq!(cable.machine("curl", &curl), "", "its place is taken");
-    assert!(has_connection(), "who reads is waited for");
+    assert!(has_connection(), "a machine that reads is waited for");
     cable.machine("ip", &["link", "set", "eth0", "down"]);
     let begun = Instant::now();
     eventually("the kernel has given the connection up", || !has_connection());
     assert!(begun.elapsed() > Duration::from_millis(500), "the link alone ends nothing");
     plugged(&cable);
-    // Whether the machine ever learns of it is not our concern.
+    // The test does not check whether the machine notices.
     drop(download);
 }
 

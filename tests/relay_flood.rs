@@ -1,5 +1,5 @@
-//! Machines that make the relay work for nothing, on some ports, and a machine that boots on another one: what a port makes
-//! leafboot do is paid by that port, and so is what the log says of it.
+//! Machines that flood the relay on some ports, and a machine that boots on another one: each port's limits bound the
+//! work and the log lines that its machines cause.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -42,7 +42,7 @@ impl Leaf {
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let boot_service = Scripted::play(&listener, |conversation| {
             while let Some(request) = conversation.request() {
-                // To a token there is no answer that HTTP knows: the relay says 503.
+                // A token request gets no valid HTTP answer, so the relay answers 503.
                 let is_script = request.contains("/boot.ipxe");
                 let script: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n#!ipxe\n";
                 conversation.send(if is_script { script } else { b"what?\r\n\r\n" });
@@ -65,7 +65,7 @@ impl Leaf {
         Self { ports, metrics, log, _boot_service: boot_service }
     }
 
-    /// Floods a port over all connections until then. What comes out is how many answers they got.
+    /// Floods a port over all connections until `ends`. Each thread returns the number of its answers.
     fn flood(&self, port: usize, kind: Kind, ends: Instant) -> Vec<JoinHandle<u64>> {
         let to = gateway(port, if kind == Kind::Handshake { 443 } else { 80 });
         (0..CONNECTIONS).map(|_| self.ports.inside(move || flood(kind, to, ends))).collect()
@@ -98,7 +98,7 @@ impl Leaf {
         text.lines().find_map(|line| line.strip_prefix(&start)?.parse().ok()).unwrap_or(0.0)
     }
 
-    /// The lines that the log has about a port since this was asked last.
+    /// The new lines of the log since the last call.
     fn said(&self) -> Vec<String> {
         self.log.try_iter().collect()
     }
@@ -156,7 +156,7 @@ impl Write for Log {
 }
 
 #[test]
-fn floods_of_every_kind_are_paid_by_their_ports_and_leave_another_alone() {
+fn floods_of_every_kind_are_limited_on_their_ports_and_leave_another_alone() {
     let leaf = Leaf::start(Kind::ALL.len() + 1, "", "redirect");
     let honest = Kind::ALL.len();
     let idle = leaf.scripts(honest, Instant::now() + Duration::from_secs(1));
@@ -180,7 +180,7 @@ fn floods_of_every_kind_are_paid_by_their_ports_and_leave_another_alone() {
 }
 
 #[test]
-fn who_goes_on_is_muted_and_a_machine_boots_soon_after() {
+fn a_port_that_goes_on_flooding_is_muted_and_its_machine_boots_soon_after() {
     let leaf = Leaf::start(1, "", "redirect");
     let ends = Instant::now() + Duration::from_secs(9);
     let answers: u64 = leaf.flood(0, Kind::NotFound, ends).into_iter().map(|one| one.join().unwrap()).sum();

@@ -11,7 +11,7 @@ use leafboot_core::settings::Settings;
 
 const PAGE: &str = include_str!("../docs/settings.md");
 const EXAMPLE: &str = include_str!("../sonic/leafboot.toml");
-/// What has no default, and what some keys need beside them.
+/// The keys without a default, and the keys that some other keys need.
 const BASE: [(&str, &str); 5] = [
     ("leaf", "\"leaf01\""),
     ("boot.prefix", "\"2001:db8:b007::/57\""),
@@ -153,7 +153,7 @@ fn each_default_is_the_one_that_is_used() {
     }
 }
 
-/// What leafboot says of an unknown key names all that it knows.
+/// leafboot's error for an unknown key names all keys that it knows.
 #[test]
 fn every_key_that_leafboot_knows_is_documented() {
     let documented = documented();

@@ -1,5 +1,6 @@
-//! The whole agent's memory: the real binary with a real redis-server and the laboratory's SONiC, 256 ports pushed, all of
-//! which serve. This computer's kernel may have no VRF: a bridge of its name stands for it, for nothing is sent here.
+//! The memory of the whole agent: the real binary with a real redis-server and the laboratory's SONiC, and 256 pushed
+//! ports that all advertise. This computer's kernel may have no VRF, so a bridge has the VRF's name; the ports carry no
+//! traffic.
 
 use std::path::Path;
 use std::process::Command;
@@ -41,7 +42,7 @@ pub fn memory() -> u64 {
     eventually("the push is taken", || push(&socket, &document));
     let rows = || switch.cli(CONFIG_DB, &["KEYS", "INTERFACE|Ethernet*|*"]);
     wait("have their address row", ports.len(), || rows().lines().count());
-    // What intfmgrd does with the rows.
+    // intfmgrd would do this with the rows.
     let address = |row: &str| {
         let (port, address) = row.strip_prefix("INTERFACE|")?.split_once('|')?;
         Some(format!("link set {port} master Vrfboot\naddress replace {address} dev {port} nodad\n"))
@@ -53,7 +54,7 @@ pub fn memory() -> u64 {
     rss(agent.0.id())
 }
 
-/// Waits until as many ports as were pushed are so far, at most 30 s; says how many are.
+/// Waits at most 30 s until `count` returns `all`, and prints the last count.
 fn wait(what: &str, all: usize, count: impl Fn() -> usize) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while count() < all && Instant::now() < deadline {
@@ -62,7 +63,7 @@ fn wait(what: &str, all: usize, count: impl Fn() -> usize) {
     eprintln!("whole agent: {} of {all} ports {what}", count());
 }
 
-/// How many ports the agent says advertise.
+/// The number of ports that advertise, from the agent's API.
 fn advertising(socket: &Path) -> usize {
     let curl = ["-sS", "--unix-socket", socket.to_str().unwrap(), "http://leafboot/v1/ports"];
     let said = String::from_utf8(output("curl", &curl).stdout).unwrap();
@@ -70,7 +71,7 @@ fn advertising(socket: &Path) -> usize {
     ports.as_object().unwrap().values().filter(|port| port["advertising"] == true).count()
 }
 
-/// The laboratory's SONiC, until it is killed.
+/// Runs the laboratory's SONiC until the process is killed.
 pub fn sonic(database_config: &str) {
     let kernel = sonic::WhichKernel::Paper;
     let database_config = database_config.into();

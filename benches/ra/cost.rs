@@ -1,4 +1,4 @@
-//! What it costs: in a flood, over time, and in memory.
+//! Measures the cost of the advertisements: in a flood, over time, and in memory.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ struct Flooded {
     answers: usize,
 }
 
-/// 20,000 solicitations/s for 5 s on one port of 64; 32 others are asked meanwhile.
+/// Sends 20,000 solicitations/s to one of 64 ports for 5 s, and meanwhile solicits on 32 other ports.
 fn flood() {
     let all: Vec<(Peer, Flooded)> =
         Peer::ALL.into_iter().take(5).map(|peer| (peer, apart(move || flooded(peer)))).collect();
@@ -46,7 +46,7 @@ fn flooded(peer: Peer) -> Flooded {
     let daemon = settled(peer, &panel, &machines, LONG);
     let pid = daemon.0.id();
     let (flooding, others) = machines.split_first().unwrap();
-    // What a first answer needs is there before the flood.
+    // One answer before the flood sets up all that later answers need.
     for machine in others {
         ask(machine, Duration::from_secs(1));
     }

@@ -1,4 +1,4 @@
-//! What the measurements share: their namespaces, quantiles, and the tables.
+//! Shared parts of the measurements: namespaces, quantiles and tables.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
@@ -10,14 +10,14 @@ use crate::support::solicitor::{Seen, Solicitor};
 
 /// A measurement and its name.
 pub type Measurement = (&'static str, fn());
-/// Silent after the initial advertisements.
+/// An interval in seconds that keeps a daemon silent after its initial advertisements.
 pub const LONG: (u32, u32) = (600, 1800);
 
-/// The kernel's limit of neighbour entries is one for all namespaces; SONiC's is 4096.
+/// The kernel's raised limit of neighbour entries. It is one for all namespaces; SONiC's is 4096.
 pub struct Neighbours(Vec<(String, String)>);
 
 impl Neighbours {
-    /// Until it is dropped.
+    /// Raises the limit until the value is dropped.
     pub fn raise() -> Self {
         let set = |i: u32, value: &str| {
             let path = format!("/proc/sys/net/ipv6/neigh/default/gc_thresh{i}");
@@ -37,7 +37,7 @@ impl Drop for Neighbours {
     }
 }
 
-/// Runs in a thread whose namespaces go with it.
+/// Runs a measurement in its own thread, whose namespaces end with the thread.
 pub fn apart<T: Send>(measurement: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(measurement).join().unwrap())
 }
@@ -52,11 +52,11 @@ pub fn ms(begun: SystemTime, seen: &Seen) -> f64 {
     seen.at.duration_since(begun).unwrap_or_default().as_secs_f64() * 1000.0
 }
 
-/// Sends a solicitation; milliseconds until the next advertisement, if one comes in time.
+/// Sends a solicitation and returns the milliseconds until the next advertisement, if one comes in time.
 pub fn ask(machine: &Solicitor, within: Duration) -> Option<f64> {
     machine.drain();
     let sent = machine.send(&machine.good());
-    // One that was on its way already is no answer.
+    // An advertisement that was already on its way is no answer.
     let later = |seen: &Seen| seen.at >= sent;
     let deadline = Instant::now() + within;
     let next = || machine.advertisement(deadline.saturating_duration_since(Instant::now()));
@@ -77,7 +77,7 @@ pub fn first_on_all(machines: &[Solicitor], begun: SystemTime, wanted: impl Fn(&
     machines.iter().filter_map(first).collect()
 }
 
-/// A peer that has sent its first advertisements, and may send the next multicast one.
+/// Starts a peer and waits until it has sent its first advertisements and may send the next multicast one.
 pub fn settled(peer: Peer, panel: &Panel, machines: &[Solicitor], interval: (u32, u32)) -> Daemon {
     let daemon = peer.start(panel.ports, interval);
     if peer == Peer::Bare {
@@ -97,31 +97,31 @@ pub fn quantile(figures: &[f64], part: f64) -> f64 {
     figures.get((last as f64 * part).round() as usize).copied().unwrap_or(f64::NAN)
 }
 
-/// A table whose columns are the peers.
+/// Prints the head of a table whose columns are the peers.
 pub fn table(title: &str) {
     println!("\n| {title} | leafboot | radvd | BIRD | FRR | dnsmasq | bare | goal | met |");
     println!("|---|---|---|---|---|---|---|---|---|");
 }
 
-/// One of its rows: a cell per peer, none where there is nothing to measure.
+/// Prints a row of the table: a cell per peer, empty where there is nothing to measure.
 pub fn row(what: &str, cells: impl Fn(Peer) -> Option<String>, goal: &str, met: bool) {
     let cells: Vec<String> =
         Peer::ALL.into_iter().map(|peer| cells(peer).unwrap_or("—".to_owned())).collect();
     println!("| {what} | {} | {goal} | {} |", cells.join(" | "), if met { "yes" } else { "no" });
 }
 
-/// A peer's figures: those that are there of those that were wanted.
+/// A peer's figures, and how many were expected.
 pub struct Figures {
-    /// Whose.
+    /// The peer.
     pub peer: Peer,
     /// Milliseconds.
     pub seen: Vec<f64>,
-    /// How many there should be.
+    /// The expected number of figures.
     pub wanted: usize,
 }
 
 impl Figures {
-    /// As `median / p99 (or worst)`, and what is missing.
+    /// Formats `median / p99 (or worst)`, and the number of missing figures.
     pub fn cell(&self, part: f64) -> String {
         if self.seen.is_empty() {
             return "never".to_owned();

@@ -1,4 +1,4 @@
-//! How long a machine waits: for an answer, for the first advertisement, for the last one.
+//! Measures how long a machine waits for an answer, for the first advertisement and for the last one.
 
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
@@ -21,10 +21,10 @@ use crate::support::solicitor::{Seen, Solicitor};
 pub const ALL: [Measurement; 4] =
     [("latency", latency), ("link", link), ("start", start), ("release", release)];
 
-/// Those that advertise by themselves.
+/// The peers that advertise by themselves.
 const DAEMONS: [Peer; 5] = [Peer::Leafboot, Peer::Radvd, Peer::Bird, Peer::Frr, Peer::Dnsmasq];
 
-/// From the solicitation's way into the cable to the answer's arrival; 10 answers/s at most on one port.
+/// Measures from a solicitation's sending to its answer's arrival. One port gets at most 10 answers/s.
 fn latency() {
     table("ms: median / p99 (or worst)");
     for (ports, probes, pace) in [(1, 50, 100), (256, 512, 5), (512, 512, 5)] {
@@ -58,12 +58,12 @@ fn latency() {
     }
 }
 
-/// ip(8) that waits for commands: what it does begins when it is told, not when a process has started.
+/// A running ip(8) that reads commands from a pipe: a measured command does not include a process's start.
 struct Ip(Child);
 
 impl Ip {
-    /// In the namespace of the process `pid`, or in one's own.
-    fn wait(pid: Option<&str>) -> Self {
+    /// Starts it in the namespace of the process `pid`, or in the caller's.
+    fn start(pid: Option<&str>) -> Self {
         let mut command = Command::new("nsenter");
         if let Some(pid) = pid {
             command.args(["--net", "--target", pid]);
@@ -73,7 +73,7 @@ impl Ip {
         Self(child)
     }
 
-    fn tell(&mut self, line: &str) {
+    fn run(&mut self, line: &str) {
         let input = self.0.stdin.as_mut().unwrap();
         input.write_all(line.as_bytes()).unwrap();
         input.write_all(b"\n").unwrap();
@@ -87,7 +87,8 @@ impl Drop for Ip {
     }
 }
 
-/// A port whose other end waits already comes up on the leaf, and gets its gateway address; and a carrier that returns.
+/// Measures three events: a port comes up on the leaf while its machine waits, and gets its gateway address; a carrier
+/// returns; a device is recreated.
 fn link() {
     const TIMES: usize = 5;
     let measured = DAEMONS.into_iter().map(|peer| apart(move || link_of(peer, TIMES)));
@@ -119,18 +120,19 @@ fn first(machine: &Solicitor, begun: SystemTime) -> Option<f64> {
 fn link_of(peer: Peer, times: usize) -> [Figures; 3] {
     let panel = Panel::plug(times);
     let machines = machines(&panel);
-    let (mut leaf, mut far) = (Ip::wait(None), Ip::wait(Some(&panel.pid())));
+    let (mut leaf, mut far) = (Ip::start(None), Ip::start(Some(&panel.pid())));
     let carrier = {
         let _daemon = settled(peer, &panel, &machines, LONG);
-        // For a minute it advertises every 5 to 20 s, whatever happens: one by chance is no answer to a carrier.
+        // For a minute this peer advertises every 5 to 20 s whatever happens. An advertisement by chance is no answer
+        // to a carrier.
         if peer == Peer::Dnsmasq {
             sleep(Duration::from_secs(80));
         }
         let returned = |(port, machine): (usize, &Solicitor)| {
-            far.tell(&format!("link set eth{port} down"));
+            far.run(&format!("link set eth{port} down"));
             sleep(Duration::from_millis(1200));
             let begun = SystemTime::now();
-            far.tell(&format!("link set eth{port} up"));
+            far.run(&format!("link set eth{port} up"));
             first(machine, begun)
         };
         machines.iter().enumerate().filter_map(returned).collect()
@@ -140,15 +142,15 @@ fn link_of(peer: Peer, times: usize) -> [Figures; 3] {
     sleep(Duration::from_secs(1));
     let mut turn = || -> Vec<f64> {
         let appear = |port: usize| {
-            leaf.tell(&panel.cable(port).replace(&format!("\nlink set Ethernet{port} up\n"), ""));
+            leaf.run(&panel.cable(port).replace(&format!("\nlink set Ethernet{port} up\n"), ""));
             sleep(Duration::from_millis(50));
             panel.carrier(port, true);
             let machine = Solicitor::open(&panel, port);
             let begun = SystemTime::now();
             let gateway = prefix(port).replace("::/64", "::1/64");
-            leaf.tell(&format!("link set Ethernet{port} up\naddress add {gateway} dev Ethernet{port} nodad"));
+            leaf.run(&format!("link set Ethernet{port} up\naddress add {gateway} dev Ethernet{port} nodad"));
             let seen = first(&machine, begun);
-            leaf.tell(&format!("link delete Ethernet{port}"));
+            leaf.run(&format!("link delete Ethernet{port}"));
             sleep(Duration::from_millis(100));
             seen
         };

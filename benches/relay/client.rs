@@ -1,4 +1,4 @@
-//! Clients that cost as little as they can: what they get is counted and not looked at.
+//! Clients that use as little CPU as possible: they count the bytes of an answer and do not look at them.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -14,11 +14,11 @@ use nix::sys::socket::{MsgFlags, recv};
 pub struct Got {
     /// Bytes of the body.
     pub bytes: u64,
-    /// Whether these were all.
+    /// Whether the body was complete.
     pub whole: bool,
-    /// Until the body's first byte, in seconds.
+    /// Seconds until the body's first byte.
     pub first: f64,
-    /// Until its last; for ever, where there was no answer, or the connection broke.
+    /// Seconds until the body's last byte; infinite if there was no answer or the connection broke.
     pub took: f64,
 }
 
@@ -63,13 +63,13 @@ impl Client {
         Some((status, length, (self.head.len() - end) as u64))
     }
 
-    /// One small request, its answer whole; its status.
+    /// Sends a small request, reads the whole answer and returns its status.
     pub fn small(&mut self, path: &str) -> Option<u16> {
         self.ask(path)?;
         self.answer()
     }
 
-    /// A small answer, whole; its status.
+    /// Reads a small answer and returns its status.
     pub fn answer(&mut self) -> Option<u16> {
         let (status, length, mut came) = self.head()?;
         let mut buffer = [0; 4096];
@@ -79,8 +79,9 @@ impl Client {
         Some(status)
     }
 
-    /// Downloads until everything is there, `stop` is set, or the connection breaks; `rate`: bytes per second, 0: any.
-    /// Adds what comes to `total`. `buffer` is made beforehand: its memory must not come between question and first byte.
+    /// Downloads until the body is complete, `stop` is set, or the connection breaks. `rate`: bytes per second, 0:
+    /// unlimited. Adds the bytes to `total`. The caller makes `buffer`: its allocation must not add to the time until
+    /// the first byte.
     pub fn download(
         &mut self,
         path: &str,

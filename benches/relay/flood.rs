@@ -1,5 +1,5 @@
-//! What another port's machine notices while machines on eight ports flood theirs, over 16 connections each. Prints a table
-//! of its own.
+//! Measures how much the machine of another port is slowed while machines on eight ports flood the relay, over 16
+//! connections each. It prints its own table.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,11 +14,11 @@ use crate::support::run;
 
 /// Ports that are flooded.
 const FLOODED: usize = 8;
-/// Connections that flood each.
+/// Connections that flood each port.
 const CONNECTIONS: usize = 16;
 /// Ports whose machines boot, in turn, so that none of them comes to its limit.
 const QUIET: usize = 4;
-/// How long each is measured.
+/// How long each flood is measured.
 const TIME: Duration = Duration::from_secs(6);
 const PAUSE: Duration = Duration::from_millis(4);
 
@@ -41,9 +41,9 @@ pub fn all() {
     for peer in [Peer::Limited, Peer::Unlimited] {
         let limits = if peer == Peer::Limited { "" } else { ", without limits" };
         for kind in Kind::ALL {
-            // Nobody is muted yet.
+            // No port is muted yet.
             let running = start(peer, &ports);
-            // The computer is never as quiet as it was a moment ago.
+            // The computer's load changes, so the quiet ports are measured right before.
             let idle = boot(&ports, Instant::now() + TIME / 2);
             let (before, ends) = (running.cpu(), Instant::now() + TIME);
             let floods: Vec<_> = (0..FLOODED)
@@ -68,7 +68,7 @@ pub fn all() {
     }
 }
 
-/// The relay on all ports, which no other program keeps from its CPU.
+/// Starts the relay on all ports, with priority over other programs on its CPU.
 fn start(peer: Peer, ports: &Ports) -> Running {
     let running = peer.start(None, "[::1]", &ports.names().join(" "));
     running.prefer();
@@ -80,7 +80,7 @@ fn to(port: usize, kind: Kind) -> SocketAddr {
     gateway(port, if kind == Kind::Handshake { TLS_PORT } else { PORT })
 }
 
-/// Machines on the quiet ports ask for their scripts in turn, until then.
+/// Asks for scripts from the machines on the quiet ports in turn, until `ends`.
 fn boot(ports: &Ports, ends: Instant) -> Seen {
     let asking = ports.inside(move || {
         // The machine itself does not wait for a CPU.

@@ -21,14 +21,14 @@ const LARGE: &str = "/metal-os/large";
 const TOKEN: &str = "/config/00000000-0000-0000-0000-525400fea501";
 const SCRIPT: &str = "/boot.ipxe";
 const MACHINES: usize = 48;
-/// What a request costs differs from round to round by a third, and by more than it does from peer to peer: many short
-/// rounds, after a moment in which everything gets warm.
+/// The cost of a request differs between rounds by a third, which is more than between peers. So there are many short
+/// rounds, after a warm-up.
 const ROUNDS: usize = 40;
 const ROUND: Duration = Duration::from_millis(600);
 const WARM_UP: Duration = Duration::from_millis(100);
 /// The CPU that a small request may cost, × nginx's. A boot has ten of them: simple code is worth more than microseconds.
 const SMALL_MAX: f64 = 1.6;
-/// Connections that one thread asks over: the relay is what is waited for, and never the clients.
+/// Connections per client thread, so that the relay is the bottleneck and never the clients.
 const TOGETHER: usize = 8;
 
 /// Gives this process the second CPU, and as many descriptors as it may have.
@@ -84,8 +84,8 @@ fn median(figures: impl Iterator<Item = f64>) -> f64 {
     quantile(&mut figures.collect::<Vec<_>>(), 0.5)
 }
 
-/// Measures each peer so many times, one after the other: what changes on the computer meets all of them. The medians of
-/// both figures.
+/// Measures each peer `rounds` times in turn, so that a change of the computer's load affects all. Returns both
+/// medians.
 fn in_turn<const N: usize>(
     rounds: usize,
     peers: [Peer; N],
@@ -102,12 +102,12 @@ fn in_turn<const N: usize>(
     })
 }
 
-/// A namespace of the thread's own, with an upstream in it.
+/// Gives the thread its own namespace with an upstream in it.
 fn site() -> Arc<Origin> {
     site_with(None)
 }
 
-/// The same, with this congestion control at the upstream.
+/// Like [`site`], with this congestion control at the upstream.
 fn site_with(congestion: Option<&str>) -> Arc<Origin> {
     unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
     // The loopback device has a port's name: the relay listens on ports.
@@ -129,14 +129,14 @@ fn here() -> String {
     format!("[::1]:{PORT}")
 }
 
-/// `count` machines ask for `path` at the same moment; until all have it, or `time` is over.
+/// `count` machines ask for `path` at the same moment. Ends when all have it, or after `time`.
 fn rush(to: &str, count: usize, path: &str, rate: u64, time: Option<Duration>) -> (Vec<Got>, f64) {
     let (stop, total) = (AtomicBool::new(false), AtomicU64::new(0));
     let (together, buffer) = (Barrier::new(count + 1), if rate > 0 { 64 * 1024 } else { 0 });
     scope(|scope| {
         let machines: Vec<_> = (0..count)
             .map(|_| {
-                // One after the other: a port's listener has no room for hundreds at the same moment.
+                // They connect one after the other: a port's listener has no room for hundreds at the same moment.
                 let mut client = Client::connect(to, buffer);
                 let (together, stop, total) = (&together, &stop, &total);
                 scope.spawn(move || {
@@ -198,8 +198,8 @@ fn flight(rate: u64, rounds: usize) {
     row(&what, [show(own), show(nginx), none(), show(varnish)], goal, met);
 }
 
-/// A leaf's namespace behind a cable of 1500 bytes without offloads, whose CPU gets 6000 packets per second. As on a
-/// switch's CPU port, the kernel itself makes packets of what TCP hands down.
+/// A leaf's namespace behind a cable with MTU 1500 and no offloads, whose CPU gets 6000 packets per second. As on a
+/// switch's CPU port, the kernel segments TCP's data itself.
 struct Leaf(Child);
 
 impl Leaf {
@@ -299,7 +299,7 @@ fn bulk() {
     row(what, [show(own), show(nginx), show(haproxy), none()], "≤ 0.85 × HAProxy", own.0 <= 0.85 * haproxy.0);
 }
 
-/// Asks for a token again and again until `stop`; how long each took, in ms.
+/// Asks for a token again and again until `stop`. Returns the milliseconds that each took.
 fn ask(mut client: Client, stop: &AtomicBool) -> Vec<f64> {
     let mut times = Vec::new();
     while !stop.load(Ordering::Relaxed) {
@@ -346,7 +346,7 @@ fn readers() {
             sleep(Duration::from_secs(6));
             let (resident, buffers) = running.memory();
             let (got, _) = reading.join().unwrap();
-            // In its own time: with a thousand threads on one CPU some begin seconds later.
+            // Measured from this reader's start: with a thousand threads on one CPU, some begin seconds later.
             let least = got.iter().map(|got| got.bytes as f64 / MB / got.took).fold(f64::MAX, f64::min);
             (resident, buffers, running.files(), least)
         })
@@ -363,8 +363,8 @@ fn readers() {
     );
 }
 
-/// Asks for a small answer over all of a thread's connections at once, again and again until `stop`; each time over the
-/// same connections or over new ones. Counts the answers.
+/// Asks for a small answer over all of a thread's connections at once, again and again until `stop`, over the same
+/// connections or each time over new ones. Counts the answers.
 fn ask_together(clients: &mut [Client], (path, status, fresh): Small, stop: &AtomicBool, count: &AtomicU64) {
     while !stop.load(Ordering::Relaxed) {
         for client in clients.iter_mut() {
@@ -383,7 +383,7 @@ fn ask_together(clients: &mut [Client], (path, status, fresh): Small, stop: &Ato
     }
 }
 
-/// What is asked for, what its answer's status is, and whether each time over a new connection.
+/// The requested path, the expected status, and whether each request uses a new connection.
 type Small = (&'static str, u16, bool);
 
 /// CPU microseconds per request, and requests per second.

@@ -1,4 +1,4 @@
-//! What is measured: leafboot's relay and its peers, each in processes of its own on CPU 0.
+//! The measured relays: leafboot and its peers, each in its own processes on CPU 0.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// Where the relay under test listens.
 pub const PORT: u16 = 8000;
-/// And over TLS.
+/// Where the relay under test listens for TLS.
 pub const TLS_PORT: u16 = 8443;
 /// Where the upstream listens.
 pub const UPSTREAM: u16 = 8080;
@@ -15,17 +15,17 @@ pub const UPSTREAM: u16 = 8080;
 /// A relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
-    /// leafboot, one transfer for all.
+    /// leafboot, with one transfer that all machines share.
     Shared,
-    /// leafboot, a transfer for each.
+    /// leafboot, with a transfer for each machine.
     Plain,
-    /// leafboot as a site has it: one transfer for all, the default budget.
+    /// leafboot with a site's settings: one shared transfer, the default budget.
     Budgeted,
     /// leafboot with the default `mode`: images are redirected.
     Redirect,
-    /// The same with the default limits of a port, and TLS.
+    /// leafboot with redirects, the default limits of a port, and TLS.
     Limited,
-    /// The same without limits.
+    /// leafboot with redirects and TLS, without limits of a port.
     Unlimited,
     /// nginx with `proxy_cache_lock` and its default timeouts.
     NginxCache,
@@ -33,11 +33,11 @@ pub enum Peer {
     NginxTuned,
     /// nginx, `proxy_buffering off`.
     NginxUnbuffered,
-    /// The same, and it says of requests what leafboot says.
+    /// nginx, `proxy_buffering off`, with identity headers like leafboot's.
     NginxVouching,
     /// nginx, `return 307`.
     NginxRedirect,
-    /// The same, and its answers have an id as leafboot's have.
+    /// nginx, `return 307`, with a request id in its answers like leafboot's.
     NginxRedirectWithId,
     /// HAProxy, splice-auto.
     Haproxy,
@@ -45,8 +45,8 @@ pub enum Peer {
     Varnish,
 }
 
-/// What leafboot says of a request to the server behind, as nginx can say it.
-const NGINX_VOUCHES: &str = "proxy_set_header Host $proxy_host; proxy_set_header Leafboot-Leaf leaf01; \
+/// leafboot's identity headers, as far as nginx can add them.
+const NGINX_IDENTITY: &str = "proxy_set_header Host $proxy_host; proxy_set_header Leafboot-Leaf leaf01; \
     proxy_set_header Leafboot-Port Ethernet0; proxy_set_header Leafboot-Prefix 2001:db8:b007::/64; \
     proxy_set_header Leafboot-Session 0123456789abcdef; proxy_set_header X-Forwarded-For $remote_addr; \
     proxy_set_header X-Forwarded-Proto $scheme; \
@@ -56,7 +56,7 @@ const NGINX_VOUCHES: &str = "proxy_set_header Host $proxy_host; proxy_set_header
 /// A request's id in its answer.
 const NGINX_ID: &str = "add_header Leafboot-Request $request_id always;";
 
-/// A running one; ends when it is dropped.
+/// A running relay; it ends when it is dropped.
 pub struct Running {
     child: Child,
     directory: PathBuf,
@@ -80,8 +80,8 @@ impl Peer {
         }
     }
 
-    /// Starts it with nothing cached, and waits until it listens. `namespace`: the process whose network it uses, or
-    /// one's own; `upstream`: the address of the upstream; `device`: the ports, with spaces between them.
+    /// Starts it with an empty cache, and waits until it listens. `namespace`: the process whose network it uses, or
+    /// the caller's; `upstream`: the address of the upstream; `device`: the ports, with spaces between them.
     pub fn start(self, namespace: Option<u32>, upstream: &str, device: &str) -> Running {
         let directory = std::env::temp_dir().join(format!("leafboot-bench-{}", std::process::id()));
         let _ = fs::remove_dir_all(&directory);
@@ -147,7 +147,7 @@ impl Peer {
         }
     }
 
-    /// Budgets are off where machines are to be as fast as the CPU lets them.
+    /// Budgets are off where the CPU is to be the only limit.
     fn leafboot(self, upstream: &str) -> String {
         let memory = if self == Self::Plain { "0B" } else { "256MiB" };
         let is_redirect = matches!(self, Self::Redirect | Self::Limited | Self::Unlimited);
@@ -177,7 +177,7 @@ impl Peer {
         let answer = match self {
             Self::NginxCache => [proxy, cached].concat(),
             Self::NginxUnbuffered => [proxy, unbuffered].concat(),
-            Self::NginxVouching => [proxy, unbuffered, NGINX_VOUCHES, NGINX_ID].concat(),
+            Self::NginxVouching => [proxy, unbuffered, NGINX_IDENTITY, NGINX_ID].concat(),
             Self::NginxRedirect => redirect.to_owned(),
             Self::NginxRedirectWithId => [redirect, NGINX_ID].concat(),
             _ => [proxy, tuned].concat(),
@@ -202,7 +202,7 @@ fn haproxy(upstream: &str) -> String {
 }
 
 impl Running {
-    /// Waits until somebody listens, or nobody any more.
+    /// Waits until the relay's port accepts connections if `listens`, else until it does not.
     fn wait(&self, listens: bool) {
         let deadline = Instant::now() + Duration::from_secs(10);
         let hex = format!(":{PORT:04X} ");
@@ -231,7 +231,7 @@ impl Running {
         pids
     }
 
-    /// Nothing else on this computer takes its CPU away.
+    /// Gives its processes priority over all other programs.
     pub fn prefer(&self) {
         for pid in self.pids() {
             crate::support::run("chrt", &["--fifo", "--all-tasks", "--pid", "50", &pid.to_string()]);

@@ -1,5 +1,5 @@
-//! What leafboot costs a leaf whose ASIC_DB has hundreds of thousands of routes: its Redis, whoever else asks that, and the
-//! time until a port is taken. Prints a table with the goals.
+//! Measures leafboot's cost on a leaf whose ASIC_DB has hundreds of thousands of routes: for Redis, for other clients
+//! of Redis, and in time until a port is taken. Prints a table with the goals.
 //!
 //! SONiC is the laboratory's model, driven by hand, so that Redis is quiet in between; its own time is in push and release.
 
@@ -25,7 +25,7 @@ const PORTS: u16 = 32;
 const ROUTES: [u32; 3] = [0, 100_000, 400_000];
 /// The objects of a leaf that leafboot does not read: queues, priority groups, schedulers, next hops.
 const OTHER_OBJECTS: u32 = 10_000;
-/// How long a start may take, which is how long another client is watched from its beginning on.
+/// The longest that a start may take, and how long another client is watched from the start on.
 const START: Duration = Duration::from_secs(5);
 /// How long the agent is watched when it has nothing to do.
 const IDLE: Duration = Duration::from_secs(60);
@@ -46,7 +46,7 @@ struct Measured {
     /// Percent of a core: what the agent adds to Redis and costs itself, and what the slow scan adds to it.
     idle: f64,
     scan: f64,
-    /// Percent of a core: Redis, when nobody asks it anything.
+    /// Percent of a core: Redis without a client's request.
     redis_alone: f64,
 }
 
@@ -80,7 +80,7 @@ pub fn report() {
     row("the slow scan alone, over a whole round and its pause", &|m| m.scan, 3, "", f64::MAX);
 }
 
-/// A leaf with SONiC, and what asks its Redis.
+/// A leaf with SONiC, and the clients of its Redis.
 struct Leaf {
     world: World,
     runtime: Runtime,
@@ -170,7 +170,7 @@ impl Leaf {
     }
 
     fn connect(&self, paces: Paces) -> Db {
-        self.runtime.block_on(Db::connect_at(&self.world.config.database_config, paces)).unwrap()
+        self.runtime.block_on(Db::connect_at(&self.world.settings.database_config, paces)).unwrap()
     }
 
     fn start(&self) -> f64 {
@@ -198,11 +198,12 @@ impl Leaf {
         (self.redis_cpu() - before) / f64::from(PASSES)
     }
 
-    /// Passes, with SONiC's turn after each, until nothing is left to do or to wait for.
+    /// Runs passes, and SONiC after each, until nothing is left to do or to wait for.
     fn settle(&mut self, db: &mut Db, desired: &Desired) -> f64 {
         let start = Instant::now();
         for _ in 0..100 {
-            let observed = Observed::new(&self.runtime.block_on(db.snapshot()).unwrap(), &self.world.config);
+            let observed =
+                Observed::new(&self.runtime.block_on(db.snapshot()).unwrap(), &self.world.settings);
             let (links, ra) = (links(&observed), RaStates::new());
             let remedies = Remedies::default();
             let facts = Facts {
@@ -212,7 +213,7 @@ impl Leaf {
                 ra: &ra,
                 remedies: &remedies,
             };
-            let plan = Plan::new(facts, &self.world.config);
+            let plan = Plan::new(facts, &self.world.settings);
             self.runtime.block_on(db.apply(&plan.steps)).unwrap();
             if plan.steps.is_empty() && plan.waiting.is_empty() {
                 return ms(start.elapsed());
@@ -316,7 +317,7 @@ impl Leaf {
     /// What the slow scan costs Redis and the agent, in percent of a core.
     fn scan(&mut self, routes: u32) -> f64 {
         let usual = Paces::default();
-        // The small databases are through at once, and then rest.
+        // The scan of the small databases ends at once, and then pauses.
         let mut paces = Paces { rest: Duration::from_millis(100), ..usual };
         paces.later.pause = Duration::from_millis(1);
         let mut db = self.connect(paces);

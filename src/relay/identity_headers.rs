@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_are_kept_for_one_machine_in_one_attempt_for_a_moment() {
+    fn cached_headers_hold_for_one_machine_in_one_attempt_and_expire_soon() {
         let identity = |random| {
             Arc::new(IngressIdentity {
                 leaf: "leaf01".to_owned(),

@@ -1,14 +1,14 @@
 //! The relay: answers the HTTP requests of the machines, port by port.
 //!
-//! A request's way: `task` runs the relay on each port that is served; `listener` accepts a connection, `connection` serves
+//! A request's path: `task` runs the relay on each port that is served; `listener` accepts a connection, `connection` serves
 //! it (over `stream`s that `metered` and `limiter` watch, with `tls` where that is configured), and `handler` responds to
-//! each request. `responses` are the relay's own; `body` and `monitored` are the bodies of all, `upload` that of a
+//! each request. `responses` makes the relay's own; `body` and `monitored` are the bodies of responses, `upload` that of a
 //! machine's request.
 //!
-//! What they share: `service_state` for all ports, `port` for one, which has a `lifecycle`, a `limiter`, a `port_log` and
-//! `identity_headers`. `peer` is what is known of a connection's machine beside its requests.
+//! Shared state: `service_state` for all ports, `port` for one port, which has a `lifecycle`, a `limiter`, a `port_log` and
+//! `identity_headers`. `peer` has the facts of a connection's machine that are not in its requests.
 //!
-//! Behind it: `upstream` sends requests to servers, `cache` has images in proxy mode. The policy is `leafboot_core::relay`.
+//! The servers' side: `upstream` sends requests to servers, `cache` has images in proxy mode. The policy is `leafboot_core::relay`.
 //!
 //! Must never: forward a request that the policy table does not allow.
 

@@ -31,7 +31,7 @@ pub enum TlsError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// Certificate and key do not belong together, or rustls refuses them.
@@ -39,7 +39,7 @@ pub enum TlsError {
     Refused {
         /// The certificate's file.
         path: PathBuf,
-        /// What rustls says.
+        /// rustls's message.
         reason: rustls::Error,
     },
 }
@@ -51,10 +51,10 @@ pub enum HandshakeError {
     #[error("{0}")]
     Failed(io::Error),
     /// The machine took too long.
-    #[error("it was not made in time")]
+    #[error("the handshake was not complete in time")]
     Late,
-    /// The port ended before.
-    #[error("its port ended before it was made")]
+    /// The port ended before the handshake was complete.
+    #[error("the port ended before the handshake was complete")]
     PortEnded,
 }
 
@@ -92,7 +92,7 @@ pub struct Reloaded<T> {
     current: watch::Sender<(Stamps, Arc<T>)>,
 }
 
-/// Each file's time of change and size, by which a change is seen; none: it cannot be read.
+/// Each file's modification time and size, which show a change; none: the file cannot be read.
 type Stamps = Vec<Option<(SystemTime, u64)>>;
 
 impl<T> Reloaded<T> {

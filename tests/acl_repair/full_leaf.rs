@@ -30,7 +30,7 @@ use super::support::switch::{CONFIG_DB, Switch};
 pub const PORTS: u32 = 63;
 /// How long a SAI call takes.
 pub const SAI_CALL: Duration = Duration::from_millis(5);
-/// All of it is made call by call, on a computer that may be busy.
+/// The limit of one wait: the model makes each SAI call one by one, on a computer that may be busy.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The leaf.
@@ -45,7 +45,7 @@ pub struct FullLeaf {
     _ra: watch::Sender<RaStates>,
 }
 
-/// A denying rule was away while a port was open, as the model's observer has seen it.
+/// A time in which a port was open without a denying rule, as the model's observer saw it.
 #[derive(Debug, Clone)]
 pub struct Absence {
     at: Instant,
@@ -56,7 +56,7 @@ pub struct Absence {
     pub milliseconds: u128,
 }
 
-/// What had happened when a test began.
+/// A moment of a test: the events and gaps before it.
 pub struct Mark<'a> {
     at: Instant,
     events: usize,
@@ -110,7 +110,7 @@ impl FullLeaf {
                 metrics: Arc::new(Metrics::default()),
             };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            // It goes on until the process ends.
+            // The thread runs until the process ends.
             runtime.block_on(reconcile::run(&config, inputs, outputs));
         });
         let leaf = Self {
@@ -154,17 +154,17 @@ impl FullLeaf {
         is_whole && status.ports.len() == PORTS as usize && status.is_settled()
     }
 
-    /// Waits until they have.
+    /// Waits until [`Self::is_settled`] holds.
     pub fn settles(&self) {
         self.until("all ports have settled", || self.is_settled());
     }
 
-    /// Now.
+    /// Marks this moment.
     pub fn mark(&self) -> Mark<'_> {
         Mark { at: Instant::now(), events: self.events_so_far().len(), leaf: self }
     }
 
-    /// Each time that a denying rule was away since.
+    /// Each absence of a denying rule since the mark.
     pub fn gaps_since(&self, mark: &Mark<'_>) -> Vec<Absence> {
         self.gaps.borrow().iter().filter(|gap| gap.at >= mark.at).cloned().collect()
     }
@@ -186,7 +186,7 @@ impl FullLeaf {
 }
 
 impl Mark<'_> {
-    /// What was written to CONFIG_DB since, in order.
+    /// The writes to CONFIG_DB since the mark, in order.
     pub fn written(&self) -> Vec<String> {
         self.leaf.events_so_far().split_off(self.events)
     }
@@ -201,7 +201,7 @@ impl Drop for FullLeaf {
     }
 }
 
-/// How often a rule was away: the ports see one absence together.
+/// The number of absences: all ports see one absence together.
 pub fn times(gaps: &[Absence]) -> usize {
     gaps.iter().map(|gap| gap.at).collect::<BTreeSet<Instant>>().len()
 }

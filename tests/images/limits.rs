@@ -143,7 +143,7 @@ fn an_unshared_transfer_that_is_given_up_counts_against_its_port() {
         site.begin(PATH, Habit { leaves: 1, ..EAGER }).join().unwrap();
         asked += 1;
     }
-    // The cache sends 96 KiB, 69 packets, before it learns that nobody reads them.
+    // The cache sends 96 KiB, 69 packets, before it notices that the connection is closed.
     assert!(asked <= 3 * 200 / 69 + 3, "{asked} times");
 }
 

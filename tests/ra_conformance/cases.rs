@@ -27,7 +27,8 @@ pub struct Case {
     pub check: fn(&Solicitor, usize) -> Verdict,
 }
 
-/// In which a solicited answer must come, and a daemon that discards must stay silent (MAX_RA_DELAY_TIME and a margin).
+/// A solicited answer comes in this time, and a daemon that discards stays silent for it (MAX_RA_DELAY_TIME and a
+/// margin).
 const SOON: Duration = Duration::from_millis(700);
 /// MIN_DELAY_BETWEEN_RAS, less what two clocks may differ.
 const APART: Duration = Duration::from_millis(2990);

@@ -18,7 +18,7 @@ use crate::support::namespace::batch;
 use crate::support::panel::{Panel, prefix};
 use crate::support::solicitor::{Seen, Solicitor};
 
-/// More than any of it takes on a busy machine; the bench has the figures.
+/// More time than any step takes on a busy machine; the bench has the figures.
 const SOON: Duration = Duration::from_secs(2);
 
 fn decoded(seen: &Seen) -> Advertisement {
@@ -66,8 +66,8 @@ fn a_released_port_sends_three_final_ones_and_is_silent() {
     assert!(kept.advertisement(SOON).is_some(), "the other port goes on");
 }
 
-/// RFC 4861 4.2, 6.2.1: a leaf that is no default router has not ceased. It answers, and what else it says holds until it
-/// really ceases.
+/// RFC 4861 4.2, 6.2.1: a leaf that is no default router has not ceased. It answers, and its other options hold until
+/// it ceases.
 #[test]
 fn a_leaf_that_is_no_default_router_answers_and_ceases_as_any() {
     let panel = Panel::plug(1);
@@ -129,9 +129,9 @@ fn a_renumbered_port_withdraws_its_old_prefix() {
     );
 }
 
-/// RFC 8106 5.1 and 5.2, RFC 4191 4, RFC 8781 4: what changed settings tell no more is advertised with lifetime 0 beside
-/// the rest, multicast and in answers, over a second restart, too; and a leaf that is no default router any more says so
-/// (RFC 4861 6.2.5).
+/// RFC 8106 5.1 and 5.2, RFC 4191 4, RFC 8781 4: options that changed settings have dropped are advertised with
+/// lifetime 0 beside the rest, multicast and in answers, over a second restart, too. A leaf that is no default router
+/// any more advertises that (RFC 4861 6.2.5).
 #[test]
 fn what_earlier_settings_advertised_is_withdrawn() {
     let panel = Panel::plug(1);
@@ -208,10 +208,10 @@ fn a_new_link_local_address_ends_the_old_router() {
     assert!(!of("fe80::7").is_empty() && of("fe80::7").iter().all(|lifetime| *lifetime == 1800));
 }
 
-/// The kernel shows a loss of less than a second late or, but for its count of carriers, not at all; and it may show a
-/// carrier before the other end takes packets. What a machine asks on it is answered.
+/// The kernel shows a loss of less than a second late or, but for its count of carriers, not at all. It may show a
+/// carrier before the other end takes packets. A solicitation on the new carrier is answered.
 #[test]
-fn a_carrier_that_returns_is_told_at_once() {
+fn a_carrier_that_returns_gets_an_advertisement_at_once() {
     let (panel, _leafboot, solicitors) = started(1);
     for pause in [1200, 100, 20, 5, 0, 1200, 20, 100] {
         panel.carrier(0, false);
@@ -227,7 +227,8 @@ fn a_carrier_that_returns_is_told_at_once() {
     }
 }
 
-/// Whatever of 1,000 losses the kernel shows, the answer stays right, and each carrier that stays is told.
+/// However many of 1,000 losses the kernel shows, the answer stays right, and each carrier that stays gets an
+/// advertisement.
 #[test]
 fn a_thousand_flaps_leave_the_answer_right() {
     let (panel, _leafboot, solicitors) = started(1);
@@ -290,7 +291,7 @@ fn a_rogue_advertisement_is_an_event_and_no_more() {
     let log = tempfile::NamedTempFile::new().unwrap();
     let writer = log.reopen().unwrap();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
-    // The tasks' thread is not this one: the process's default it is; no other test of this file reads a log.
+    // The tasks run in another thread, so this log is the process's default. No other test of this file reads a log.
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let (_panel, _leafboot, solicitors) = started(1);
     let mut rogue = solicitors[0].good();

@@ -1,5 +1,5 @@
-//! The leaf's neighbour cache after a solicitation (RFC 4861 6.2.6, v6LC 2.2.10): the kernel keeps it, and leafboot, which
-//! sends past it, must not be in the way; whatever it holds, the machine is answered.
+//! The leaf's neighbour cache after a solicitation (RFC 4861 6.2.6, v6LC 2.2.10): the kernel keeps it, and leafboot,
+//! which does not use it, must not disturb it. The machine is answered in every state of the cache.
 
 use std::net::{SocketAddrV6, UdpSocket};
 use std::time::Duration;
@@ -62,7 +62,7 @@ fn a_solicitation_updates_the_kernels_neighbour_and_is_answered() {
     // What waited for the address was sent at once: then the entry is on its way to be checked.
     assert!(found.contains(mac) && (found.contains("STALE") || found.contains("DELAY")), "{found}");
 
-    // 2.2.10 B: without an address in the message nobody learns one, and the answer needs none.
+    // 2.2.10 B: without an address in the message the kernel learns none, and the answer needs none.
     batch("neighbour flush dev Ethernet0\n");
     machine.drain();
     let mut without = machine.good();

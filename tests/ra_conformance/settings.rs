@@ -1,4 +1,4 @@
-//! What a leaf's settings become on the wire: the least, the most, and every option that only some partitions use.
+//! Settings on the wire: the smallest values, the largest values, and the options that only some partitions use.
 
 use leafboot_core::nd::frame::Envelope;
 use leafboot_core::nd::message::Advertisement;

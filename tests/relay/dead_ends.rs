@@ -1,4 +1,4 @@
-//! A machine in iPXE never comes to a dead end, and whoever is not iPXE is told when to come back.
+//! iPXE always gets a script that asks again, and other clients get an error with Retry-After.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -8,11 +8,11 @@ use leafboot::internals::GRACE;
 use leafboot::internals::relay::lifecycle::ServiceStage;
 
 use super::TOKEN;
-use super::partition::{Relayed, Server, boot_service_of, nobody, ok};
+use super::partition::{Relayed, Server, boot_service_of, closed_origin, ok};
 use super::support::cable::Cable;
 use super::support::eventually;
 
-/// The script in an answer: what is wrong, and how it goes on.
+/// Checks that the script in an answer names the reason and asks again.
 fn retries(answer: &str, reason: &str) {
     assert!(answer.starts_with("200") && answer.contains("Content-Length: "), "{answer}");
     let script = answer.split_once("\r\n\r\n").unwrap().1;
@@ -26,7 +26,7 @@ fn retries(answer: &str, reason: &str) {
 }
 
 #[test]
-fn whatever_the_boot_service_does_ipxe_gets_a_script_that_asks_again() {
+fn ipxe_gets_a_script_that_asks_again_after_every_failure_of_the_boot_service() {
     for (answer, reason) in [
         (&b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n#!ipxe\n"[..], "broke off"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "gives an empty script"),
@@ -79,7 +79,7 @@ fn a_remembered_script_says_its_age() {
 }
 
 #[test]
-fn what_may_be_half_a_script_is_not_given_out_now_or_later() {
+fn a_script_that_may_be_incomplete_is_not_served_now_or_later() {
     let cable = Cable::plug();
     let is_first = std::sync::atomic::AtomicBool::new(true);
     let server = Server::start(TcpListener::bind("[::]:0").unwrap(), move |mut stream, _| {
@@ -94,7 +94,7 @@ fn what_may_be_half_a_script_is_not_given_out_now_or_later() {
 }
 
 #[test]
-fn a_kept_connection_on_a_port_that_serves_no_more_is_told_so_and_a_token_under_way_comes_through() {
+fn a_kept_connection_is_refused_when_its_port_stops_and_a_token_under_way_comes_through() {
     let reasons = [
         (ServiceStage::Released, "this port is not in boot any more"),
         (ServiceStage::Interrupted, "this port has lost its link or its address"),
@@ -126,7 +126,7 @@ fn a_kept_connection_on_a_port_that_serves_no_more_is_told_so_and_a_token_under_
 }
 
 #[test]
-fn a_script_under_way_when_all_ends_is_one_that_asks_again() {
+fn a_script_request_under_way_at_the_end_gets_a_script_that_asks_again() {
     for stage in [ServiceStage::Interrupted, ServiceStage::Released, ServiceStage::Stopping] {
         let cable = Cable::plug();
         let hangs = Server::start(TcpListener::bind("[::]:0").unwrap(), |_stream, _| {
@@ -146,7 +146,7 @@ fn a_script_under_way_when_all_ends_is_one_that_asks_again() {
 }
 
 #[test]
-fn a_machine_that_sends_nothing_more_gets_its_answer() {
+fn a_machine_that_has_shut_down_its_side_gets_its_answer() {
     let cable = Cable::plug();
     let slow = Server::start(TcpListener::bind("[::]:0").unwrap(), |mut stream, _| {
         std::thread::sleep(Duration::from_millis(500));
@@ -165,7 +165,7 @@ fn a_machine_that_sends_nothing_more_gets_its_answer() {
 }
 
 #[test]
-fn a_request_that_comes_with_the_stop_is_answered() {
+fn a_request_that_arrives_during_the_stop_is_answered() {
     let cable = Cable::plug();
     let server = Server::says(&ok("#!ipxe\n"));
     let relayed = Relayed::with(cable, &boot_service_of(&[&server.origin]));
@@ -173,7 +173,7 @@ fn a_request_that_comes_with_the_stop_is_answered() {
     let asking = relayed.cable.inside(move || {
         let mut stream = TcpStream::connect("[2001:db8:b007::1]:80").unwrap();
         stopped.recv().unwrap();
-        // On its way while the relay looks at its connections.
+        // The request is on its way while the relay looks at its connections.
         std::thread::sleep(Duration::from_millis(50));
         let _ = stream.write_all(b"GET /boot.ipxe HTTP/1.1\r\nHost: leaf\r\n\r\n");
         let mut answer = String::new();
@@ -236,8 +236,8 @@ fn a_port_that_asks_too_often_waits_and_is_answered() {
 }
 
 #[test]
-fn a_boot_service_that_is_away_is_said_too() {
-    let relayed = Relayed::by(&nobody());
+fn other_clients_also_learn_that_the_boot_service_is_away() {
+    let relayed = Relayed::by(&closed_origin());
     let answer = relayed.curl(&[TOKEN]);
     assert!(answer.starts_with("503") && answer.contains("cannot be reached"), "{answer}");
 }

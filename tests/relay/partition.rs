@@ -1,4 +1,4 @@
-//! Servers behind a relay that say what the test wants, and the relay in front of them with the test's settings.
+//! Servers behind a relay with answers of the test's choice, and the relay in front of them with the test's settings.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -76,8 +76,8 @@ pub fn ok(body: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// An origin that nobody listens at.
-pub fn nobody() -> String {
+/// An origin whose TCP port is closed.
+pub fn closed_origin() -> String {
     let listener = TcpListener::bind("[::1]:0").unwrap();
     format!("http://[::1]:{}", listener.local_addr().unwrap().port())
 }
@@ -135,7 +135,7 @@ impl Relayed {
         self.log.try_iter().collect()
     }
 
-    /// How far the port is now.
+    /// Sets the port's stage.
     pub fn enter(&self, stage: ServiceStage) {
         self.lifecycle.send_modify(|lifecycle| lifecycle.stage = stage);
     }

@@ -16,7 +16,7 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig, ServerConnection, Stream
 
 use leafboot::internals::relay::lifecycle::ServiceStage;
 
-use super::partition::{Relayed, nobody, ok};
+use super::partition::{Relayed, closed_origin, ok};
 use super::support::cable::Cable;
 use super::support::eventually;
 
@@ -114,7 +114,7 @@ fn the_boot_service_knows_the_leaf_by_its_certificate() {
 }
 
 #[test]
-fn a_leaf_without_its_certificate_is_not_served_nor_a_server_that_nobody_vouches_for() {
+fn a_leaf_without_its_certificate_is_refused_and_so_is_a_server_without_a_trusted_one() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     let authority = Authority::new(directory);
@@ -140,12 +140,12 @@ fn relayed(directory: &Path, further: &str) -> Relayed {
     let settings = format!(
         "[relay]\ntls = {{ certificate = \"{display}/relay.crt\", key = \"{display}/relay.key\" }}\n{further}\
          [relay.boot_service]\norigins = [\"{}\"]\n",
-        nobody(),
+        closed_origin(),
     );
     Relayed::with(Cable::plug(), &settings)
 }
 
-/// What a machine gets that asks a relay of this name for an image.
+/// The answer to a machine's image request to a relay of this name.
 fn image(relayed: &Relayed, directory: &Path, name: &str) -> String {
     let ca = directory.join("ca.crt");
     let to = format!("{name}:443:[2001:db8:b007::1]");
@@ -211,7 +211,7 @@ fn a_machine_may_ask_for_an_address_as_ipxe_does() {
             assert!(answer.contains("HTTP/1.1 307 "), "{name} {further:?}: {answer}");
         }
     }
-    // iPXE may know nothing of the root but its fingerprint: what is appended is sent.
+    // iPXE may know only the root's fingerprint, so the relay sends an appended root.
     let certificate = directory.path().join("relay.crt");
     let chain = [std::fs::read(&certificate).unwrap(), std::fs::read(&ca).unwrap()].concat();
     std::fs::write(&certificate, chain).unwrap();
@@ -225,12 +225,12 @@ fn a_machine_may_ask_for_an_address_as_ipxe_does() {
 }
 
 #[test]
-fn a_handshake_that_fails_is_said_and_counted_by_its_reason() {
+fn a_failed_handshake_is_logged_and_counted_by_its_reason() {
     let directory = tempfile::tempdir().unwrap();
     let authority = Authority::new(directory.path());
     authority.issue(directory.path(), "relay", "leaf.example");
     let relayed = relayed(directory.path(), "");
-    // A machine that trusts somebody else, one that speaks HTTP, and one that hangs up.
+    // A machine that trusts another authority, one that speaks HTTP, and one that hangs up.
     let other = tempfile::tempdir().unwrap();
     Authority::new(other.path());
     assert!(image(&relayed, other.path(), "leaf.example").contains("curl: (60)"));

@@ -1,4 +1,4 @@
-//! Several origins: who is asked, who is asked next, and who is not.
+//! Several origins: which one gets a request, which one gets it next, and which one does not.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,15 +10,15 @@ use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Socket, Type};
 
 use super::TOKEN;
-use super::partition::{Relayed, Server, boot_service_of, nobody, ok};
+use super::partition::{Relayed, Server, boot_service_of, closed_origin, ok};
 use super::support::cable::Cable;
 use super::support::{eventually, run};
 
 #[test]
-fn a_dead_origin_costs_nothing_but_a_look() {
+fn requests_go_to_the_second_origin_while_the_first_is_dead() {
     let cable = Cable::plug();
     let second = Server::says(&ok("#!ipxe\n"));
-    let relayed = Relayed::with(cable, &boot_service_of(&[&nobody(), &second.origin]));
+    let relayed = Relayed::with(cable, &boot_service_of(&[&closed_origin(), &second.origin]));
     for path in ["/boot.ipxe", TOKEN] {
         assert!(relayed.curl(&[path]).starts_with("200"), "{path}");
     }
@@ -42,7 +42,7 @@ fn an_origin_that_comes_back_is_restored() {
     let _first = Server::start(TcpListener::bind(address).unwrap(), |mut stream, _| {
         let _ = stream.write_all(&ok("#!ipxe\n# first\n"));
     });
-    eventually("it is probed while nobody asks for anything", || up(address.port(), 1));
+    eventually("it is probed without a request", || up(address.port(), 1));
     assert!(relayed.curl(&["/boot.ipxe"]).contains("# first"));
     let log = relayed.log();
     assert!(log.contains("upstream origin ejected") && log.contains("Connection refused"), "{log}");
@@ -64,7 +64,7 @@ fn a_token_that_may_have_been_minted_is_not_asked_for_twice() {
 #[test]
 fn an_origin_that_takes_connections_and_hangs_gets_no_second_token() {
     let cable = Cable::plug();
-    // Its kernel takes connections, and nobody reads them.
+    // Its kernel takes connections, and no program reads them.
     let hangs = TcpListener::bind("[::1]:0").unwrap();
     let origin = format!("http://[::1]:{}", hangs.local_addr().unwrap().port());
     let second = Server::says(&ok("{}"));
@@ -94,7 +94,7 @@ fn breaking_cache(most: usize) -> Server {
 }
 
 fn proxying(origins: &[&str]) -> String {
-    format!("mode = \"proxy\"\norigins = {origins:?}\n{}", boot_service_of(&[&nobody()]))
+    format!("mode = \"proxy\"\norigins = {origins:?}\n{}", boot_service_of(&[&closed_origin()]))
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_cache_that_breaks_off_again_and_again_is_not_asked_without_end() {
 /// A relay with an API at this port of the test's own address.
 fn with_api(cable: Cable, port: u16) -> Relayed {
     let api = format!("[relay.routes]\napi = [\"/api\"]\n[relay.api]\norigins = [\"http://[::1]:{port}\"]\n");
-    Relayed::with(cable, &format!("{api}{}", boot_service_of(&[&nobody()])))
+    Relayed::with(cable, &format!("{api}{}", boot_service_of(&[&closed_origin()])))
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn an_api_that_says_it_is_busy_is_asked_as_before() {
         let labels = format!("upstream=\"api\",origin=\"http://[::1]:{}\"", address.port());
         relayed.metrics.text().contains(&format!("leafboot_relay_upstream_up{{{labels}}} {is_up}\n"))
     };
-    assert!(relayed.curl(&["/api"]).starts_with("503") && is_up(0), "nobody is there");
+    assert!(relayed.curl(&["/api"]).starts_with("503") && is_up(0), "its TCP port is closed");
     let listener = TcpListener::bind(address).unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
@@ -153,7 +153,7 @@ fn an_api_that_says_it_is_busy_is_asked_as_before() {
 }
 
 #[test]
-fn a_kept_connection_serves_again_and_is_closed_when_nobody_has_used_it_for_long() {
+fn a_kept_connection_serves_again_and_is_closed_when_it_has_been_idle_for_long() {
     let cable = Cable::plug();
     let listener = TcpListener::bind("[::1]:0").unwrap();
     let origin = format!("http://[::1]:{}", listener.local_addr().unwrap().port());
@@ -177,7 +177,7 @@ fn a_kept_connection_serves_again_and_is_closed_when_nobody_has_used_it_for_long
 }
 
 #[test]
-fn a_machine_that_breaks_off_its_call_says_nothing_of_the_origin() {
+fn a_machine_that_breaks_off_its_call_does_not_count_against_the_origin() {
     let cable = Cable::plug();
     let api = Server::start(TcpListener::bind("[::]:0").unwrap(), |mut stream, _| {
         let _ = stream.read_to_end(&mut Vec::new());
@@ -185,7 +185,7 @@ fn a_machine_that_breaks_off_its_call_says_nothing_of_the_origin() {
     let settings = format!(
         "[relay.routes]\napi = [\"/api\"]\n[relay.api]\norigins = [{:?}]\n{}",
         api.origin,
-        boot_service_of(&[&nobody()]),
+        boot_service_of(&[&closed_origin()]),
     );
     let relayed = Relayed::with(cable, &settings);
     let half = "printf 'POST /api HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf' > /dev/tcp/2001:db8:b007::1/80";
@@ -198,7 +198,7 @@ fn a_machine_that_breaks_off_its_call_says_nothing_of_the_origin() {
 }
 
 #[test]
-fn a_script_is_asked_for_elsewhere_whatever_went_wrong() {
+fn a_script_request_goes_to_the_next_origin_after_every_failure() {
     for broken in [
         &b""[..],
         b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n#!ipxe\n",
@@ -235,12 +235,12 @@ fn a_boot_service_that_takes_4_s_is_waited_for_and_one_that_hangs_is_not() {
 }
 
 #[test]
-fn many_scripts_at_once_wait_in_a_queue_but_a_slow_boot_service_holds_nobody_up() {
+fn many_scripts_at_once_wait_in_a_queue_but_a_slow_boot_service_delays_none() {
     const MACHINES: usize = 96;
     let cable = Cable::plug();
     let came = Arc::new(Guarded::new(Vec::new()));
     let seen = Arc::clone(&came);
-    // It answers nobody before everybody has asked.
+    // It answers no request before all have arrived.
     let slow = Server::start(TcpListener::bind("[::]:0").unwrap(), move |mut stream, _| {
         seen.with(|seen| seen.push(Instant::now()));
         eventually("all have asked", || seen.with(|seen| seen.len()) == MACHINES);
@@ -285,7 +285,7 @@ fn an_api_stream_goes_both_ways_as_it_comes() {
     let settings = format!(
         "[relay.routes]\napi = [\"/metalstack.infra.v2.BootService/*\"]\n[relay.api]\norigins = [{:?}]\n{}",
         api.origin,
-        boot_service_of(&[&nobody()]),
+        boot_service_of(&[&closed_origin()]),
     );
     let relayed = Relayed::with(cable, &settings);
     let call = ["-d", "hello", "-H", "Authorization: Bearer t0ken", "/metalstack.infra.v2.BootService/Wait"];
@@ -317,10 +317,13 @@ fn a_silent_api_stream_ends_with_its_machine() {
     let relayed = with_api(cable, port);
     let gone = relayed.curl(&["-m", "1", "-N", "/api"]);
     assert!(gone.contains("first") && gone.contains("timed out"), "{gone}");
-    assert!(ended.recv_timeout(Duration::from_secs(60)).unwrap(), "nobody saw that its machine has gone");
+    assert!(
+        ended.recv_timeout(Duration::from_secs(60)).unwrap(),
+        "leafboot did not notice that the machine has gone"
+    );
 }
 
-/// A listener that takes no connection, and whose kernel answers nobody who asks for one: as a host that is down.
+/// A listener whose kernel does not answer a connection attempt, like that of a host that is down.
 fn dead(address: &str, port: u16) -> (Socket, Vec<TcpStream>) {
     let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
     let at: SocketAddr = format!("[{address}]:{port}").parse().unwrap();

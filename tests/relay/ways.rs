@@ -1,4 +1,4 @@
-//! The way to an origin: names that change, IPv4, and routing that leads astray but for `device` or `source`.
+//! The way to an origin: names that change, IPv4, and routes that work only with `device` or `source`.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -9,8 +9,8 @@ use super::partition::{Relayed, Server, boot_service_of, ok};
 use super::support::cable::Cable;
 use super::support::{eventually, run};
 
-/// What a machine gets whose boot service is behind two veths, of which the one with the better route leads nowhere. The
-/// boot service says whom it was asked by. `further`: keys of `[relay.boot_service]`.
+/// The answer that a machine gets from a boot service behind two veths, of which the one with the better route leads
+/// nowhere. The answer names the boot service's client. `further`: keys of `[relay.boot_service]`.
 fn asked(further: &str) -> String {
     let cable = Cable::plug();
     // The partition is in the machine's namespace, too: no packet takes another way for it.
@@ -43,7 +43,7 @@ fn asked(further: &str) -> String {
 }
 
 #[test]
-fn routing_decides_where_nothing_else_is_said() {
+fn routing_decides_without_device_and_source() {
     let answer = asked("");
     assert!(answer.starts_with("503") && answer.contains("cannot be reached"), "{answer}");
 }

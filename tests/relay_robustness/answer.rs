@@ -136,7 +136,7 @@ pub const CASES: &[Case] = &[
         let answer = some(ask(room, b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"))?;
         require(answer.status == 503 && answer.header("retry-after").is_some(), answer.line)
     }),
-    case!("iPXE", "an upstream that is away is said with Retry-After", |room| {
+    case!("iPXE", "the answer has Retry-After while the upstream is away", |room| {
         let answer = some(ask(room, b""))?;
         require(answer.status == 503 && answer.header("retry-after").is_some(), answer.line)
     }),
@@ -203,7 +203,7 @@ fn chunks(body: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}").into_bytes()
 }
 
-/// The machine is told that what came is of no use, and why.
+/// The machine must get 502 with this reason.
 pub fn useless(room: &Room, path: &str, bytes: &[u8], reason: &str) -> Verdict {
     let _origin = room.says_once(bytes);
     let mut machine = room.machine();
@@ -229,13 +229,13 @@ fn whole(room: &Room, bytes: &[u8]) -> Result<Answer, String> {
     script(&answer).map(|()| answer)
 }
 
-/// iPXE is slow without a length, and slower with chunks.
+/// iPXE is slow without a length, and slower with chunks: the answer must have a length.
 fn sized(room: &Room, bytes: &[u8]) -> Verdict {
     let answer = whole(room, bytes)?;
     require(answer.header("content-length") == Some("7"), format!("{:?}", answer.headers))
 }
 
-/// The answer is the script or an error, with an end that is told in one way.
+/// The answer is the script or an error, and its end is given in one way only.
 fn clear(room: &Room, bytes: &[u8]) -> Verdict {
     let answer = some(ask(room, bytes))?;
     require(answer.status >= 500 || script(&answer).is_ok(), format!("{} {:?}", answer.line, answer.body))

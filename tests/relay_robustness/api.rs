@@ -1,4 +1,4 @@
-//! Calls of an API, which are passed on both ways as they come: where they end, what of them goes on, and for how long a
+//! Calls of an API, which stream in both directions: where they end, which headers are passed on, and how long a
 //! machine may take.
 
 use std::time::Duration;
@@ -11,7 +11,7 @@ const CALL: &str = "/api/Wait";
 /// An image that is as short as a script.
 const IMAGE: &str = "/metal-os/short";
 
-/// Cases about calls, and about machines that have said all.
+/// Cases about calls, and about machines that have shut down their side.
 pub const CASES: &[Case] = &[
     case!("9110 9.3.3", "a call goes on with its body", |room| {
         let sent = called(room, "Content-Length: 5\r\n", "hello")?;
@@ -44,11 +44,11 @@ pub const CASES: &[Case] = &[
     }),
     case!("9112 6.1", "a coding beside chunked is 501", |room| {
         let coded = post("Transfer-Encoding: gzip, chunked\r\n", "2\r\n{}\r\n0\r\n\r\n");
-        turned_away(room, &coded, 501).map(drop)
+        refused_with(room, &coded, 501).map(drop)
     }),
     case!("9112 6.1", "a coding in a line of its own is 501", |room| {
         let coded = post("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n");
-        turned_away(room, &coded, 501).map(drop)
+        refused_with(room, &coded, 501).map(drop)
     }),
     case!("9112 7.1", "a chunk that is none is the machine's fault", |room| {
         malformed(room, "Transfer-Encoding: chunked\r\n", "2\r\n{}\r\nzz\r\n{}\r\n0\r\n\r\n")
@@ -65,7 +65,7 @@ pub const CASES: &[Case] = &[
         require(answer.status == 400, answer.line)
     }),
     case!("9110 15.5.14", "a call of 5 MB is 413", |room| {
-        turned_away(room, &post("Content-Length: 5242880\r\n", ""), 413).map(drop)
+        refused_with(room, &post("Content-Length: 5242880\r\n", ""), 413).map(drop)
     }),
     case!("9110 15.5.14", "a call of 5 MB in chunks is 413", |room| {
         let _origin = room.origin(|conversation| drop(conversation.request()));
@@ -89,7 +89,7 @@ pub const CASES: &[Case] = &[
         require(machine.ends(), "the connection is still there")?;
         dropped_behind(|| origin.requests().len())
     }),
-    case!("leafboot", "what a proxy says of a machine is not passed on from a machine", |room| {
+    case!("leafboot", "a proxy's headers are not passed on from a machine", |room| {
         let names = [
             "X-Client-IP",
             "X-Original-URL",
@@ -110,7 +110,7 @@ pub const CASES: &[Case] = &[
         let sent = called(room, &format!("{forged}Content-Length: 2\r\n"), "{}")?;
         require(!sent.contains("liar"), sent)
     }),
-    case!("leafboot", "what a call says of itself is passed on", |room| {
+    case!("leafboot", "a call's own headers are passed on", |room| {
         let own = "Authorization: Bearer x\r\nContent-Type: application/json\r\nConnect-Protocol-Version: 1\r\n\
                    Connect-Timeout-Ms: 1000\r\nAccept-Encoding: gzip\r\nX-Grpc-Web: 1\r\n";
         let sent = called(room, &format!("{own}Content-Length: 2\r\n"), "{}")?;
@@ -133,17 +133,20 @@ pub const CASES: &[Case] = &[
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
         useless(room, CALL, both, "exclude each other")
     }),
-    case!("9112 9.6", "a machine that has said all gets its script", |room| said_all(
+    case!("9112 9.6", "a machine that has shut down its side gets its script", |room| half_closed(
         room,
         &get("/boot.ipxe", "")
     )),
-    case!("9112 9.6", "a machine that has said all gets its token", |room| said_all(
+    case!("9112 9.6", "a machine that has shut down its side gets its token", |room| half_closed(
         room,
         &get("/certs", "")
     )),
-    case!("9112 9.6", "a machine that has said all gets its image", |room| said_all(room, &get(IMAGE, ""))),
-    case!("9112 9.6", "a machine that has said all gets its call's answer", |room| {
-        said_all(room, &post("Content-Length: 2\r\n", "{}"))
+    case!("9112 9.6", "a machine that has shut down its side gets its image", |room| half_closed(
+        room,
+        &get(IMAGE, "")
+    )),
+    case!("9112 9.6", "a machine that has shut down its side gets its call's answer", |room| {
+        half_closed(room, &post("Content-Length: 2\r\n", "{}"))
     }),
 ];
 
@@ -160,8 +163,8 @@ fn called(room: &Room, headers: &str, body: &str) -> Result<String, String> {
     only(&origin)
 }
 
-/// The request is turned away with this status, and the upstream does not hear of it.
-fn turned_away(room: &Room, request: &[u8], status: u16) -> Result<Wire, String> {
+/// The request must be refused with this status, and the upstream must not hear of it.
+fn refused_with(room: &Room, request: &[u8], status: u16) -> Result<Wire, String> {
     let origin = room.well();
     let mut machine = room.machine();
     machine.send(request);
@@ -172,7 +175,7 @@ fn turned_away(room: &Room, request: &[u8], status: u16) -> Result<Wire, String>
 
 /// A call whose end two readers see differently is refused, and so is what follows on its connection.
 fn doubtful(room: &Room, framing: &str) -> Verdict {
-    let mut machine = turned_away(room, &post(framing, "0\r\n\r\n"), 400)?;
+    let mut machine = refused_with(room, &post(framing, "0\r\n\r\n"), 400)?;
     require(machine.ends() && machine.rest().is_empty(), "the connection goes on")
 }
 
@@ -186,7 +189,7 @@ fn malformed(room: &Room, headers: &str, body: &str) -> Verdict {
     require(machine.ends(), "the connection goes on")
 }
 
-/// A call that hardly comes is not waited for, and holds nobody behind.
+/// A call that arrives too slowly is given up, and so is its connection to the upstream.
 fn given_up(room: &Room, beginning: &[u8]) -> Verdict {
     let origin = room.origin(|conversation| drop(conversation.request()));
     let mut machine = room.machine().patient(Duration::from_millis(500));
@@ -214,8 +217,8 @@ fn dropped_behind(count: impl Fn() -> usize) -> Verdict {
     Err("the upstream's connection is still there".to_owned())
 }
 
-/// A machine that shuts its side down after its request has its answer all the same, when that takes a moment.
-fn said_all(room: &Room, request: &[u8]) -> Verdict {
+/// A machine that shuts down its side after its request still gets its answer, also a late one.
+fn half_closed(room: &Room, request: &[u8]) -> Verdict {
     let _origin = room.origin(|conversation| {
         while conversation.request().is_some() {
             std::thread::sleep(Duration::from_millis(700));

@@ -1,4 +1,4 @@
-//! Images that are passed through: every byte of them or no clean end, and no machine can hold the upstream or the relay.
+//! Images that are passed through: complete or without a clean end. No machine can block the upstream or the relay.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -93,7 +93,7 @@ pub const CASES: &[Case] = &[
             useless(room, IMAGE, both, "exclude each other")
         }
     ),
-    case!("9112 9.2", "what follows an image is nobody's answer", |room| {
+    case!("9112 9.2", "bytes after an image are never an answer", |room| {
         let _origin = room.origin(|conversation| {
             while conversation.request().is_some() {
                 conversation.send(
@@ -128,7 +128,7 @@ pub const CASES: &[Case] = &[
         require(head.status == 200 && head.header("content-length") == Some(&LENGTH.to_string()), head.line)?;
         whole(&some(machine.answer())?)
     }),
-    case!("9110 9.3.2", "a body that the upstream sends after HEAD is nobody's answer", |room| {
+    case!("9110 9.3.2", "a body that the upstream sends after HEAD is never an answer", |room| {
         let _origin = room.says(image(""));
         let mut machine = room.machine().patient(LONG);
         machine.send(format!("HEAD {IMAGE} HTTP/1.1\r\nHost: leaf\r\n\r\n").as_bytes());
@@ -212,11 +212,11 @@ pub const CASES: &[Case] = &[
         machine.send(&get("/boot.ipxe", ""));
         script(&some(machine.answer())?)
     }),
-    case!("iPXE", "a cache that is away is said with Retry-After", |room| {
+    case!("iPXE", "the answer has Retry-After while the cache is away", |room| {
         let answer = ask(room, |_| {})?;
         require(answer.status == 503 && answer.header("retry-after").is_some(), answer.line)
     }),
-    case!("leafboot", "a forged claim does not reach the cache", |room| {
+    case!("leafboot", "a forged identity header does not reach the cache", |room| {
         let origin = room.says(image(""));
         let mut machine = room.machine().patient(LONG);
         machine.send(&get(IMAGE, "Leafboot-Port: Ethernet99\r\nX-Forwarded-For: liar\r\n"));

@@ -85,7 +85,7 @@ pub const CASES: &[Case] = &[
     case!("9112 7.1.1", "a chunk extension never reaches the upstream", |room| {
         chunked(room, "5;name=\"v\"\r\nhello\r\n0\r\n\r\n", &["name="])
     }),
-    case!("9112 7.1.2", "a forged claim in a trailer never reaches the upstream", |room| {
+    case!("9112 7.1.2", "a forged identity header in a trailer never reaches the upstream", |room| {
         chunked(
             room,
             "5\r\nhello\r\n0\r\nLeafboot-Port: Ethernet99\r\nX-Mine: 1\r\n\r\n",
@@ -119,7 +119,7 @@ pub const CASES: &[Case] = &[
     case!("9110 10.1.1", "an unknown expectation is refused or ignored", |room| {
         harmless(room, &get("/boot.ipxe", "Expect: 200-maybe\r\n"))
     }),
-    case!("iPXE", "no 1xx is sent to who did not ask for it", |room| {
+    case!("iPXE", "no 1xx is sent to a machine that did not ask for it", |room| {
         let _origin = room.well();
         let mut machine = room.machine();
         machine.send(&get("/boot.ipxe", "Content-Length: 5\r\n"));
@@ -258,7 +258,7 @@ fn bad_chunk(room: &Room, chunk: &str) -> Verdict {
     hides_nothing(room, "Transfer-Encoding: chunked\r\n", &format!("{chunk}0\r\n\r\n{HIDDEN}"))
 }
 
-/// A script that is told from another path's.
+/// A script that differs from another path's.
 fn script_at(path: &str) -> String {
     format!("#!ipxe\n# {path}\n")
 }

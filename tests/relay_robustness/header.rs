@@ -1,4 +1,4 @@
-//! A machine's request line and headers: RFC 9112 2 to 5, RFC 9110 7.6.1, and what it says of itself.
+//! A machine's request line and headers (RFC 9112 2 to 5, RFC 9110 7.6.1), and its false identity headers.
 
 use std::time::Duration;
 
@@ -154,19 +154,19 @@ pub const CASES: &[Case] = &[
         let sent = answered(room, &get("/boot.ipxe", "Cookie: a=b\r\nAuthorization: Bearer x\r\n"))?;
         require(values(&sent, "cookie").is_empty() && values(&sent, "authorization").is_empty(), sent)
     }),
-    case!("leafboot", "a forged claim is replaced", |room| claimed(room, &forged(str::to_owned))),
-    case!("leafboot", "a forged claim in capitals is replaced", |room| claimed(
+    case!("leafboot", "a forged identity header is replaced", |room| claimed(room, &forged(str::to_owned))),
+    case!("leafboot", "a forged identity header in capitals is replaced", |room| claimed(
         room,
         &forged(str::to_uppercase)
     )),
-    case!("leafboot", "a forged claim with underscores is dropped", |room| {
+    case!("leafboot", "a forged identity header with underscores is dropped", |room| {
         claimed(room, &forged(|name| name.replace('-', "_")))
     }),
-    case!("leafboot", "Connection cannot take the claim away", |room| {
+    case!("leafboot", "Connection cannot remove the identity headers", |room| {
         let names = [identity::LEAF, identity::PORT, identity::PREFIX].join(", ");
         claimed(room, &format!("Connection: close, {names}\r\n"))
     }),
-    case!("7239 8.1", "a forged way is dropped or replaced", |room| {
+    case!("7239 8.1", "forged forwarding headers are dropped or replaced", |room| {
         let forged = "X-Forwarded-For: 2001:db8::666\r\nForwarded: for=liar\r\nVia: 1.1 liar\r\n\
                       X-Real-IP: 2001:db8::666\r\nX-Forwarded-Host: liar\r\nX-Forwarded-Proto: liar\r\n";
         let sent = answered(room, &get("/boot.ipxe", forged))?;
@@ -209,14 +209,14 @@ fn host(value: &str) -> Vec<u8> {
     format!("GET /boot.ipxe HTTP/1.1\r\nHost: {value}\r\n\r\n").into_bytes()
 }
 
-/// Lies about leaf, port and prefix, under names that may be taken for the claim's.
+/// False identity headers (leaf, port and prefix), under names that resemble the real ones.
 fn forged(name: impl Fn(&str) -> String) -> String {
     let lies =
         [(identity::LEAF, "leaf99"), (identity::PORT, "Ethernet99"), (identity::PREFIX, "2001:db8:99::/64")];
     lies.map(|(known, lie)| format!("{}: {lie}\r\n", name(known))).concat()
 }
 
-/// What reaches the upstream has each part of the claim once, and it is the truth.
+/// The upstream gets each identity header once, with its true value.
 fn claimed(room: &Room, headers: &str) -> Verdict {
     let sent = answered(room, &get("/boot.ipxe", headers))?;
     let truth =
@@ -228,7 +228,7 @@ fn claimed(room: &Room, headers: &str) -> Verdict {
     require(!lies.iter().any(|lie| sent.contains(lie)), format!("a lie went through: {sent:?}"))
 }
 
-/// The machine is let go within [`LONG`], with an error or without a word.
+/// The relay ends the connection within [`LONG`], with an error or without an answer.
 fn given_up(room: &Room, beginning: &[u8]) -> Verdict {
     let origin = room.well();
     let mut machine = room.machine().patient(LONG);

@@ -1,4 +1,4 @@
-//! Where a check takes place: a machine's side and an upstream's side of one relay, and the words to say what is required.
+//! The room of a check: a machine's side and an upstream's side of one relay, and functions for the requirements.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// Opens the upstream's side, in the calling thread's namespace; nobody answers there yet.
+    /// Opens the upstream's side, in the calling thread's namespace. No program answers there yet.
     pub fn open(port: u16) -> Self {
         let gateway = format!("[2001:db8:b007::1]:{port}").parse().unwrap();
         Self { gateway, upstream: TcpListener::bind("[::1]:0").unwrap() }
@@ -80,13 +80,13 @@ impl Room {
         })
     }
 
-    /// The upstream is as it should be.
+    /// The upstream answers every request with the script.
     pub fn well(&self) -> Scripted {
         self.says(SCRIPT)
     }
 }
 
-/// An error unless something is so.
+/// An error unless `so` holds.
 pub fn require(so: bool, otherwise: impl Into<String>) -> Verdict {
     if so { Ok(()) } else { Err(otherwise.into()) }
 }
@@ -96,7 +96,7 @@ pub fn get(path: &str, headers: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: leaf\r\n{headers}\r\n").into_bytes()
 }
 
-/// The answer that has to be there.
+/// The answer, or an error if there is none.
 pub fn some(answer: Result<Answer, Silence>) -> Result<Answer, String> {
     answer.map_err(|silence| format!("no answer: {silence:?}"))
 }

@@ -1,4 +1,4 @@
-//! What a machine asks for: the forms of a request's target (RFC 9112 3.2) and paths that could mean another (RFC 3986 6).
+//! Request targets: the forms of a target (RFC 9112 3.2), and paths that could mean another path (RFC 3986 6).
 
 use crate::room::{
     Case, Room, Verdict, answered, case, get, harmless, only, refused, require, script, some, unheard, values,
@@ -7,15 +7,15 @@ use crate::support::wire::Silence;
 
 /// Cases about a request's target.
 pub const CASES: &[Case] = &[
-    case!("9112 3.2.2", "the absolute form is taken, and asks nobody else", |room| {
+    case!("9112 3.2.2", "the absolute form is taken, and asks no other host", |room| {
         let sent = answered(room, b"GET http://leaf/boot.ipxe HTTP/1.1\r\nHost: leaf\r\n\r\n")?;
         require(sent.starts_with("GET /boot.ipxe "), sent)
     }),
-    case!("9112 3.2.2", "the absolute form's authority goes nowhere", |room| {
+    case!("9112 3.2.2", "the absolute form's authority does not choose the upstream", |room| {
         let sent = answered(room, b"GET http://192.0.2.1:9/boot.ipxe HTTP/1.1\r\nHost: leaf\r\n\r\n")?;
         require(!sent.contains("192.0.2.1"), sent)
     }),
-    case!("leafboot", "Host goes nowhere", |room| {
+    case!("leafboot", "Host does not choose the upstream", |room| {
         let sent = answered(room, b"GET /boot.ipxe HTTP/1.1\r\nHost: elsewhere.example\r\n\r\n")?;
         require(!sent.contains("elsewhere"), sent)
     }),

@@ -7,7 +7,7 @@ use crate::room::{Case, GET, LONG, Room, SCRIPT, Verdict, case, get, require, sc
 use crate::support::scripted::Conversation;
 use crate::support::wire::{Answer, End, Silence};
 
-/// An answer that nobody asked for.
+/// An answer without a request.
 const POISON: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
 
 /// Cases about the connection to the upstream and the heads of its answers.
@@ -118,21 +118,21 @@ pub const CASES: &[Case] = &[
         });
         repeatedly(room, Duration::from_millis(50))
     }),
-    case!("9112 9.2", "what follows an answer is nobody's answer", |room| unpoisoned(room, |conversation| {
-        conversation.send(&[SCRIPT, POISON].concat());
-    })),
-    case!("9112 9.2", "an answer that comes while nobody asks is nobody's", |room| unpoisoned(
+    case!("9112 9.2", "bytes after an answer are never another answer", |room| unpoisoned(
         room,
         |conversation| {
-            conversation.send(SCRIPT);
-            std::thread::sleep(Duration::from_millis(100));
-            conversation.send(POISON);
+            conversation.send(&[SCRIPT, POISON].concat());
         }
     )),
-    case!("9112 6.3", "a body after 204 is nobody's answer", |room| unpoisoned(room, |conversation| {
+    case!("9112 9.2", "an answer without a request is dropped", |room| unpoisoned(room, |conversation| {
+        conversation.send(SCRIPT);
+        std::thread::sleep(Duration::from_millis(100));
+        conversation.send(POISON);
+    })),
+    case!("9112 6.3", "a body after 204 is never an answer", |room| unpoisoned(room, |conversation| {
         conversation.send(&[b"HTTP/1.1 204 No Content\r\n\r\n", POISON].concat());
     })),
-    case!("9112 6.3", "a body after 304 is nobody's answer", |room| unpoisoned(room, |conversation| {
+    case!("9112 6.3", "a body after 304 is never an answer", |room| unpoisoned(room, |conversation| {
         conversation.send(&[b"HTTP/1.1 304 Not Modified\r\nContent-Length: 6\r\n\r\n", POISON].concat());
     })),
     case!("iPXE", "100 before the answer is not passed on", |room| interim(room, "100 Continue", 1)),
@@ -140,7 +140,7 @@ pub const CASES: &[Case] = &[
     case!("iPXE", "103 before the answer is not passed on", |room| {
         interim(room, "103 Early Hints\r\nLink: </x>; rel=preload", 1)
     }),
-    case!("9110 15.2.2", "101 that nobody asked for is an error", |room| {
+    case!("9110 15.2.2", "101 without a request for it is an error", |room| {
         fails(room, |conversation| {
             conversation.request();
             conversation
@@ -262,7 +262,7 @@ pub fn unusable(answer: &Answer) -> Verdict {
     require(bad, format!("it got {} with {} bytes, {:?}", answer.line, answer.body.len(), answer.end))
 }
 
-/// The same for an upstream that says these bytes and closes.
+/// Like [`fails`], for an upstream that sends these bytes and closes.
 pub fn fails_with(room: &Room, bytes: &[u8]) -> Verdict {
     let bytes = bytes.to_vec();
     fails(room, move |conversation| {

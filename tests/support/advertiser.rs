@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use super::panel::prefix;
 
-/// What the daemons advertise beside each port's prefix.
+/// The daemons' settings, beside each port's prefix.
 #[derive(Debug, Clone, Copy)]
 pub struct Interval {
     /// MinRtrAdvInterval and MaxRtrAdvInterval in seconds.
@@ -51,7 +51,7 @@ name = "http://images.metal-stack.io"
     )
 }
 
-/// radvd's settings file for the same.
+/// radvd's settings file for the same interval.
 pub fn radvd_settings(settings: Interval, ports: usize) -> String {
     let (min, max) = settings.interval;
     let port = |port: usize| {
@@ -124,7 +124,7 @@ impl Daemon {
         };
         std::fs::write(&file, (0..ports).map(port).collect::<String>()).unwrap();
         let mut command = Command::new("/usr/lib/frr/zebra");
-        // It insists on its own user, who has to write there.
+        // zebra runs as its own user, which must be able to write there.
         std::fs::set_permissions(directory, Permissions::from_mode(0o777)).unwrap();
         command.args(["-P", "0", "-f"]).arg(&file);
         command.arg("-i").arg(directory.join("zebra.pid")).arg("-z").arg(directory.join("zserv.api"));
@@ -184,7 +184,7 @@ pub fn wish(ports: impl Iterator<Item = (usize, String)>) -> Option<Desired> {
     })
 }
 
-/// Every one of `ports` boots with its own prefix, and `before` is what was wished until now.
+/// Every one of `ports` boots with its own prefix, and `before` is the document until now.
 pub fn wish_after(before: &Option<Desired>, ports: impl Iterator<Item = (usize, String)>) -> Option<Desired> {
     wish(ports).map(|wish| Desired::after(before.as_ref(), wish.ports, Instant::now()))
 }
@@ -207,14 +207,14 @@ pub async fn leafboot(
 
 /// What the ports must do while the ASIC routes for all of them. It is published by a task of the runtime.
 pub fn roles(
-    config: &Settings,
+    settings: &Settings,
     desired: watch::Receiver<Option<Desired>>,
     links: watch::Receiver<Links>,
 ) -> watch::Receiver<PortRoles> {
     static ALL_ROUTED: LazyLock<watch::Sender<BTreeSet<PortName>>> = LazyLock::new(Default::default);
     let (roles_out, roles) = watch::channel(PortRoles::default());
     let inputs = RoleInputs { desired, links, unrouted: ALL_ROUTED.subscribe() };
-    let vrf = config.boot.vrf.clone();
+    let vrf = settings.boot.vrf.clone();
     tokio::spawn(async move { port_services::publish_roles(&vrf, inputs, roles_out).await });
     roles
 }
@@ -238,7 +238,7 @@ pub async fn in_boot_vrf(links_out: watch::Sender<Links>) {
 
 /// leafboot's tasks on a thread of their own, in the calling thread's namespace.
 pub struct Leafboot {
-    /// What metal-core wants.
+    /// The pushed document.
     pub desired: watch::Sender<Option<Desired>>,
     /// How far each port is.
     pub states: watch::Receiver<RaStates>,

@@ -1,4 +1,4 @@
-//! A machine's download: over a socket of its own, checked byte by byte against what the test's origin makes up.
+//! A machine's download: over its own socket, with every byte checked against the content of the test's origin.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ pub struct Download {
     pub length: u64,
     /// Whether as many came as the answer promised.
     pub whole: bool,
-    /// The version that all of them belong to; nothing, where they belong to none.
+    /// The version that all bytes belong to; none if they do not belong to one version.
     pub version: Option<u64>,
     /// When the first byte of the body came.
     pub first: Duration,
@@ -50,7 +50,7 @@ pub fn get(to: &str, path: &str, headers: &str, habit: Habit) -> Download {
     let begun = Instant::now();
     let mut stream = TcpStream::connect(to).unwrap();
     if habit.rate > 0 {
-        // Or the kernel would read ahead for it.
+        // Otherwise the kernel would read ahead.
         socket2::SockRef::from(&stream).set_recv_buffer_size(64 * 1024).unwrap();
     }
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();

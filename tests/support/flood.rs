@@ -1,4 +1,4 @@
-//! Machines that make a relay work for nothing: each kind of what costs a machine little and is refused.
+//! Machines that flood a relay: each kind of request that costs a machine little and that the relay refuses.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -11,7 +11,7 @@ use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore};
 /// What a machine does again and again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Asks for a path that nobody relays.
+    /// Asks for a path that the relay does not serve.
     NotFound,
     /// Asks by a method that the path does not take.
     NotAllowed,
@@ -82,7 +82,7 @@ fn hello() -> Vec<u8> {
 pub fn flood(kind: Kind, to: SocketAddr, ends: Instant) -> u64 {
     let (message, mut answers) = (kind.message(), 0);
     while Instant::now() < ends {
-        // Who is not let in tries again.
+        // A refused connection is tried again.
         let Ok(mut stream) = TcpStream::connect_timeout(&to, Duration::from_millis(500)) else { continue };
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();

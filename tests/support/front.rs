@@ -1,5 +1,5 @@
-//! Who stands between machines and an upstream: leafboot's relay, or Debian's nginx or HAProxy with settings that a
-//! careful operator would give them. For each pair of ports, one of them listens and asks the other.
+//! The relay between machines and an upstream: leafboot's, or Debian's nginx or HAProxy with the settings of a careful
+//! operator. For each pair of TCP ports, it listens on one and connects to the other.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -33,7 +33,7 @@ pub fn relays(relays: Vec<(&'static str, u16, String)>) {
     relays_on(relays, |_| {});
 }
 
-/// The same, with listeners that are changed before anybody is served.
+/// Like [`relays`], with a change of the listeners before they serve.
 pub fn relays_on(
     relays: Vec<(&'static str, u16, String)>,
     change: impl Fn(&std::net::TcpListener) + Send + 'static,

@@ -1,4 +1,4 @@
-//! A partition cache of the tests' own: it makes its images up, counts what it sends, and fails when it is told to.
+//! A partition cache for tests: it generates its images, counts the bytes that it sends, and fails on demand.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -24,7 +24,7 @@ pub enum Validator {
     None,
 }
 
-/// How a body's end is told (RFC 9112 6.3).
+/// How a body's end is marked (RFC 9112 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     /// By `Content-Length`.
@@ -35,16 +35,16 @@ pub enum Framing {
     Close,
 }
 
-/// What is behind a path.
+/// The content of a path.
 #[derive(Debug, Clone)]
 pub struct Image {
-    /// Which bytes.
+    /// The version, which decides the bytes.
     pub version: u64,
-    /// How many.
+    /// The number of bytes.
     pub length: u64,
-    /// How its versions are told apart.
+    /// How an answer names the version.
     pub validator: Validator,
-    /// How the end of its bytes is told.
+    /// How the end of the bytes is marked.
     pub framing: Framing,
     /// Whether parts are given out.
     pub ranges: bool,
@@ -128,9 +128,9 @@ pub struct Origin {
     pub answers: AtomicU64,
     /// Bytes per second and connection; 0: as fast as it goes.
     pub rate: AtomicU64,
-    /// So many bytes into the next body the connection breaks; 0: it does not. Once.
+    /// The connection breaks once, after this many bytes of the next body; 0: never.
     pub breaks: AtomicU64,
-    /// So many requests, after the next body that breaks, end with their connection.
+    /// After the next body that breaks, this many requests get no answer: their connection ends.
     pub deaf: AtomicU64,
 }
 
@@ -140,7 +140,7 @@ impl Origin {
         Self::start_with(port, None)
     }
 
-    /// The same, with this congestion control instead of the computer's own.
+    /// Like [`Self::start`], with this congestion control instead of the computer's own.
     pub fn start_with(port: u16, congestion: Option<&str>) -> Arc<Self> {
         // With room for a bench's 512 connections at once.
         let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();

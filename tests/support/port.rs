@@ -1,4 +1,4 @@
-//! The relay on one port, without the tasks around it: the test says how far the port is.
+//! The relay on one port, without the tasks around it: the test sets the port's stage.
 
 use std::io;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! An upstream server that says what a script tells it, byte for byte, and writes down what it was sent, byte for byte.
+//! An upstream server that sends the bytes of a script and records the bytes that it gets.
 
 use std::cell::RefCell;
 use std::io::{Read, Write};
@@ -75,12 +75,12 @@ impl Conversation {
         }
     }
 
-    /// Says something; whether it was heard is for the other end to tell.
+    /// Sends bytes; returns whether the connection has taken them.
     pub fn send(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
     }
 
-    /// Says something byte after byte.
+    /// Sends bytes one after another.
     pub fn trickle(&mut self, bytes: &[u8], pause: Duration) {
         for byte in bytes {
             self.send(&[*byte]);
@@ -88,7 +88,7 @@ impl Conversation {
         }
     }
 
-    /// Says the same to every request.
+    /// Gives every request the same answer.
     pub fn answer_all(&mut self, bytes: &[u8]) {
         while self.request().is_some() {
             self.send(bytes);
@@ -101,7 +101,7 @@ impl Conversation {
     }
 }
 
-/// The length of the first request in a buffer, if it is wholly there: RFC 9112 6.3, read without mistrust.
+/// The length of the first request in a buffer, if it is wholly there: RFC 9112 6.3, without validation.
 fn whole(buffer: &[u8]) -> Option<usize> {
     let head = find(buffer, b"\r\n\r\n")? + 4;
     let lines = text(&buffer[..head]).to_ascii_lowercase();

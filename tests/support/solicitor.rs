@@ -108,7 +108,7 @@ impl Solicitor {
             let address =
                 Ipv6Addr::new(0xfe80, 0, 0, 0, 0x5054, 0xff, 0xfe01, u16::from_be_bytes([high, low]));
             let solicitor = Self { socket, mac, address };
-            // Until it was bound it has heard every port.
+            // Before the bind, the socket received the frames of every port.
             solicitor.drain();
             solicitor
         })
@@ -225,7 +225,7 @@ fn advertisement(at: SystemTime, frame: &[u8]) -> Option<Seen> {
         |range: std::ops::Range<usize>| <[u8; 16]>::try_from(packet.get(range)?).ok().map(Ipv6Addr::from);
     let (from, to) = (address(8..24)?, address(24..40)?);
     let message = packet.get(40..)?;
-    // A fragmented one is none: nobody may take it.
+    // A fragmented advertisement does not count: receivers discard it (RFC 6980 5).
     if packet[6] != ICMPV6 || message.first() != Some(&134) {
         return None;
     }

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use super::advertiser::{in_boot_vrf, roles, wish};
 use super::run;
 
-/// Names the file with a relay's settings: this test binary is a relay then.
+/// The environment variable with a relay's settings file: with it, this test binary runs the relay.
 const SETTINGS: &str = "LEAFBOOT_TEST_RELAY";
 
 /// What a test binary's test `relay` does: nothing, unless it was started as a relay process. That serves Ethernet0 until
@@ -69,7 +69,7 @@ pub fn relay_process() {
 }
 
 /// A service's descriptors are inherited by every program that this process starts: another test's programs would keep a
-/// listener open that nobody accepts from. So there is one service at a time.
+/// listener open that no process accepts from. So there is one service at a time.
 #[expect(clippy::disallowed_types, reason = "tests are threads, not tasks")]
 static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
@@ -85,7 +85,7 @@ pub struct Systemd {
 impl Systemd {
     /// A service with these settings, which does not run yet.
     pub fn new(settings: &str) -> Self {
-        // A test that has failed is not the next one's fault.
+        // A failed test must not fail the next one.
         let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("leafboot.toml"), settings).unwrap();
@@ -101,7 +101,7 @@ impl Systemd {
 
     /// Starts a relay process with what is in the store.
     pub fn start(&self) -> Process {
-        // Each has its own number alone: nobody else keeps it open.
+        // Each descriptor has its own number: no other process keeps it open.
         let kept = 3 + self.store.len();
         let close = |fd: RawFd| if fd as usize >= kept { format!(" {fd}<&-") } else { String::new() };
         let redirections: String = self
@@ -139,7 +139,7 @@ impl Systemd {
         let mut parts = [IoSliceMut::new(&mut text)];
         let message =
             recvmsg::<()>(self.socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty())
-                .expect("the service says something");
+                .expect("the service sends a message");
         let fds: Vec<RawFd> = message
             .cmsgs()
             .unwrap()

@@ -118,7 +118,7 @@ fn flaw(headers: &HeaderMap, length: Option<u64>) -> Option<&'static str> {
         };
     }
     let is_unframed = length.is_none() && !headers.contains_key(CONTENT_LENGTH);
-    is_unframed.then_some("its body ends with its connection: nobody could tell a part of it from the whole")
+    is_unframed.then_some("its body ends with its connection, so a part of it would look complete")
 }
 
 #[cfg(test)]
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_closed_connection_did_not_take_is_given_back() {
+    async fn a_request_that_a_closed_connection_did_not_take_is_given_back() {
         let mut request = request();
         for name in ["boot.example", "other.example"] {
             let (origin, (ours, theirs)) = (Origin::named(name), tokio::io::duplex(1024));
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_sent_is_not() {
+    async fn a_request_that_was_sent_is_not_given_back() {
         let (ours, theirs) = tokio::io::duplex(1);
         let origin = Origin::named("boot.example");
         let connection = origin.connector.http(ours).await.unwrap();

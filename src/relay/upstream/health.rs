@@ -63,7 +63,7 @@ impl HealthMonitor {
     }
 
     /// The head of an origin's answer came after `first_byte`. Its body is not complete yet.
-    pub fn begins(&self, index: usize, first_byte: Duration) {
+    pub fn head_arrived(&self, index: usize, first_byte: Duration) {
         self.count(index, Ok(first_byte));
     }
 

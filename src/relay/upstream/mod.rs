@@ -2,7 +2,7 @@
 //!
 //! `queue` bounds requests in flight, `health` orders the origins, `pool` has their idle connections, `connect` makes
 //! new ones to the addresses that `resolver` finds, `driver` runs a connection, `exchange` sends a request over it,
-//! `answer` is what comes back.
+//! `answer` is an origin's answer.
 //!
 //! Must never: send a request twice that may be sent only once, or wait longer than a deadline.
 
@@ -44,7 +44,7 @@ mod pool;
 mod queue;
 mod resolver;
 
-/// A request, by how often it may be sent. Its target is path and query.
+/// A request, which may be sent again or only once. Its target is path and query.
 pub enum Outgoing<'a> {
     /// A GET or HEAD without a body (RFC 9110 9.2.2). Goes to the next origin after any failure before the answer, and
     /// after 502, 503 and 504. The closure makes it anew for each origin.
@@ -54,7 +54,7 @@ pub enum Outgoing<'a> {
     Once(Box<Request<Body>>),
 }
 
-/// How an upstream is asked.
+/// How requests are sent to an upstream.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Its name in logs and metrics (`boot_service`).
@@ -63,8 +63,8 @@ pub struct Options {
     pub buffers: Buffers,
     /// The `Host` of its requests and probes; none: the origin's authority.
     pub host: Option<HeaderValue>,
-    /// Whether 502, 503, 504 and answers that cannot be used count as failures of an origin. Not where machines choose
-    /// what is asked: they could choose these answers, too.
+    /// Whether 502, 503, 504 and answers that cannot be used count as failures of an origin. False where machines choose
+    /// the content of requests: they could cause these answers, too.
     pub is_ejected_by_status: bool,
 }
 
@@ -160,7 +160,7 @@ impl Upstream {
         self.try_each(outgoing, Some(deadline), whole, is_of_use).await
     }
 
-    /// Asks one origin after the other, as often as the request may be sent, until `read` has an answer that is of use.
+    /// Sends the request to one origin after the other, as often as it may be sent, until `read` returns a usable answer.
     async fn try_each<T, Reading>(
         &self,
         mut outgoing: Outgoing<'_>,
@@ -190,7 +190,7 @@ impl Upstream {
                 (Err(_), Outgoing::Idempotent(_)) => true,
                 (_, Outgoing::Once(_)) => false,
             };
-            // Any answer says more than a connection that failed.
+            // An answer tells the caller more than a failed connection.
             if answer.is_ok() || last.is_err() {
                 last = answer;
             }
@@ -213,7 +213,7 @@ impl Upstream {
                 self.health.failed(index, &format!("it answered {}", answer.status()));
             }
             Ok(_) => {
-                self.health.begins(index, begun.elapsed());
+                self.health.head_arrived(index, begun.elapsed());
                 return head.map(|answer| answer.map(|body| body.reported(&self.health, index)));
             }
             // Not the origin's fault.
@@ -224,7 +224,7 @@ impl Upstream {
         head
     }
 
-    /// All bytes of an answer's body. A body that breaks reports that itself.
+    /// Reads all bytes of an answer's body. A body that breaks reports that itself.
     async fn gather(
         &self,
         index: usize,
@@ -249,8 +249,8 @@ impl Upstream {
         Err(error)
     }
 
-    /// The head of one origin's answer. Takes a request that may be sent once out of `outgoing` when a connection
-    /// stands, and puts it back if it was not sent.
+    /// Returns the head of one origin's answer. Takes a request that may be sent only once out of `outgoing` when it
+    /// has a connection, and puts it back if the request was not sent.
     async fn ask(
         &self,
         index: usize,
@@ -263,7 +263,7 @@ impl Upstream {
         {
             match exchange(origin, connection, make(), self.timeouts, deadline).await {
                 Ok(answer) => return Ok(answer),
-                // The origin may have closed the idle connection: that says nothing of the origin.
+                // The origin may have closed the idle connection: that is no failure of the origin.
                 Err(Unanswered {
                     error: UpstreamError::Broken { .. } | UpstreamError::Connect { .. },
                     ..

@@ -16,9 +16,9 @@
 //! ```
 //!
 //! * [`site`]: every name and address.
-//! * [`leaf`]: what runs in the guest; [`sonic`]: SONiC's daemons, played from the outside.
+//! * [`leaf`]: what runs in the guest; [`sonic`]: a model of SONiC's daemons.
 //! * [`partition`]: the servers behind the uplink.
-//! * [`host`]: starts all of it, tells the story, and looks at what really happened.
+//! * [`host`]: starts all of it, follows a machine's boot, and checks the result.
 
 pub mod host;
 pub mod leaf;

@@ -20,7 +20,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Tells the story of one port: from the push to the machine's token, and back.
+    /// Shows one port's boot: from the push to the machine's token, and the release.
     Demo {
         /// The agent under test; by default the one that was built with this program.
         #[arg(long)]
@@ -31,11 +31,11 @@ enum Command {
     },
     /// In the leaf: its first process.
     LeafInit(init::InitArgs),
-    /// In the leaf: runs what the computer asks for.
+    /// In the leaf: runs the computer's commands.
     LeafControl,
     /// In the leaf: FRR's part.
     LeafRoutes,
-    /// In the leaf: SONiC's daemons, played from the outside.
+    /// In the leaf: a model of SONiC's daemons.
     ///
     /// While it runs, it takes orders on a redis channel. `redis-cli PUBLISH sonic-model restart` restarts swss.
     /// `redis-cli PUBLISH sonic-model "reload PATH"` is a config reload from that file: a config_db.json, or redis

@@ -68,7 +68,7 @@ pub const API_SOCKET: &str = "/run/leafboot/leafboot.sock";
 /// leafboot's state directory.
 pub const STATE_DIRECTORY: &str = "/run/leafboot/state";
 
-/// A port of the leaf that a machine hangs on.
+/// A port of the leaf with a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Port {
     /// The first one.
@@ -132,7 +132,7 @@ impl Port {
         format!("52:54:00:b0:07:{:02x}", self.number())
     }
 
-    /// The UUID of the machine on this port, as its firmware tells it.
+    /// The UUID of the machine on this port, as its firmware has it.
     pub fn machine_uuid(self) -> String {
         format!("1eaf0000-0000-4000-8000-00000000000{}", self.number())
     }

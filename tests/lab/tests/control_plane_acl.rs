@@ -1,7 +1,7 @@
-//! The rows of `docs/operations.md` for a leaf with a control plane ACL: SONiC's models take them, and caclmgrd makes of them
-//! what is meant.
+//! The rows of `docs/operations.md` for a leaf with a control plane ACL: SONiC's models accept them, and caclmgrd
+//! translates them into the intended rules.
 //!
-//! What caclmgrd does with such rows stands here once, as its function in the releases 202405 to master was seen to.
+//! `translated` is a copy of caclmgrd's function, which is the same in the releases 202405 to master.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ fn words(command: &str) -> Vec<String> {
     words.collect()
 }
 
-/// The rows that the page has the operator write, in this order.
+/// The rows that the page tells the operator to write, in this order.
 fn written() -> Vec<(String, BTreeMap<String, String>)> {
     let commands = OPERATIONS.lines().filter_map(|line| line.trim().strip_prefix("redis-cli -n 4 hset "));
     let row = |command| {

@@ -1,5 +1,5 @@
-//! The model of SONiC behaves as badly as SONiC does: every rule that leafboot must respect, broken on purpose, against
-//! a real redis-server and a kernel on paper.
+//! Tests of the model of SONiC: each breaks a rule that leafboot must respect, against a real redis-server and a kernel
+//! on paper, and the model reacts as SONiC does.
 //!
 //! Nothing here waits for time to pass. What must come is polled for. What must *not* come is asserted after a fence:
 //! later work of the same daemons that has visibly been done, and that made them try everything pending again.
@@ -130,7 +130,7 @@ fn a_change_of_vrf_name_is_dropped_for_good() {
     leaf.fence();
     assert_eq!(leaf.state.field("INTERFACE_TABLE", "Ethernet0", "vrf").unwrap().unwrap(), "");
 
-    // Not even with the obstacle gone does the row get its chance: it was forgotten, not put off.
+    // The row is not applied when the obstacle is gone: intfmgrd has dropped it.
     leaf.state.delete("INTERFACE_TABLE", "Ethernet0").unwrap();
     leaf.fence();
     assert_eq!(leaf.state.row("INTERFACE_TABLE", "Ethernet0").unwrap(), None);
@@ -158,7 +158,7 @@ fn an_interface_row_is_not_deleted_before_its_addresses_and_a_set_behind_it_is_l
     leaf.fence();
     assert_eq!(leaf.state.row("INTERFACE_TABLE", "Ethernet0").unwrap(), None, "CONFIG_DB's row was lost");
 
-    // Somebody rewrites it: now it works.
+    // A new write of the row works.
     leaf.set("INTERFACE|Ethernet0", &[("vrf_name", "Vrfb")]);
     leaf.until_bound("Ethernet0", "Vrfb");
 }
@@ -205,7 +205,7 @@ fn overlapping_prefixes_in_one_vrf_are_retried_until_the_other_is_gone() {
     leaf.fence();
     assert!(!leaf.is_routed("2001:db8::1/128"));
 
-    // In another VRF the same prefix is welcome.
+    // Another VRF accepts the same prefix.
     leaf.set("INTERFACE|Ethernet8", &[]);
     leaf.set("INTERFACE|Ethernet8|2001:db8:0:1::2/64", &[]);
     leaf.until_routed("2001:db8:0:1::2/128");
@@ -290,7 +290,7 @@ fn a_flushed_config_db_is_not_noticed() {
 }
 
 #[test]
-fn rows_for_what_is_not_a_port_harm_nobody() {
+fn rows_for_other_interfaces_than_ports_do_no_harm() {
     let mut leaf = Leaf::started();
     for key in ["Vlan100", "PortChannel1", "Loopback0", "Loopback0|not an address", "a|b|c"] {
         leaf.set(&format!("INTERFACE|{key}"), &[]);

@@ -1,5 +1,5 @@
-//! What a machine boots: Debian's cloud kernel, an initramfs with busybox, and a CD image with iPXE; and what the leaf's
-//! kernel needs beside itself.
+//! Makes the files that a machine boots: Debian's cloud kernel, an initramfs with busybox, and a CD image with iPXE.
+//! Makes the library that the leaf's kernel needs, too.
 //!
 //! The kernel is downloaded once and kept below the target directory; it is never installed. The rest is made anew each
 //! time, in less than a second, so that nothing old is ever booted.
@@ -13,7 +13,7 @@ use super::process::run;
 use crate::leaf::systemd;
 use crate::site;
 
-/// The kernel's modules that a machine needs, each after those that it needs itself.
+/// The kernel modules that a machine needs, each after its dependencies.
 const MODULES: [&str; 8] = [
     "virtio_ring",
     "virtio",
@@ -25,7 +25,7 @@ const MODULES: [&str; 8] = [
     "virtio_net",
 ];
 
-/// What has to be there already, and the Debian package that has it.
+/// Files that must be installed, and the Debian package of each.
 const PREREQUISITES: [(&str, &str); 15] = [
     ("/usr/bin/qemu-system-x86_64", "qemu-system-x86"),
     ("/usr/share/seabios/bios-256k.bin", "seabios"),
@@ -44,11 +44,11 @@ const PREREQUISITES: [(&str, &str); 15] = [
     ("/usr/bin/rdisc6", "ndisc6"),
 ];
 
-/// What a leaf that installs services needs beside [`PREREQUISITES`].
+/// Files that a leaf with services needs in addition to [`PREREQUISITES`].
 const SERVICE_PREREQUISITES: [(&str, &str); 2] =
     [(systemd::PROGRAM, "systemd"), ("/usr/bin/docker", "docker.io")];
 
-/// Names the first missing prerequisite of a leaf whose first process is this one.
+/// Names the first missing prerequisite of a leaf with this first process.
 pub fn check_prerequisites(init: Init) -> Result<(), Error> {
     let services = match init {
         Init::Lab => [].as_slice(),
@@ -73,7 +73,8 @@ impl Kernel {
     pub fn get(cache: &Path) -> Result<Kernel, Error> {
         let directory = cache.join("kernel");
         if !directory.exists() {
-            // A run that is cut off leaves a directory of its own behind, never half a kernel. Tests run side by side.
+            // Each download has its own directory: a run that is cut off leaves no half kernel, and tests run side by
+            // side.
             let (process, thread) = (std::process::id(), std::thread::current().id());
             let unfinished = cache.join(format!("kernel-{process}-{thread:?}"));
             fs::create_dir_all(&unfinished).map_err(Error::file(&unfinished))?;
@@ -161,7 +162,7 @@ pub fn xstate(directory: &Path) -> Result<PathBuf, Error> {
 /// How the script on a CD finds the leaf's relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finds {
-    /// By the link-local address of whoever sends the Router Advertisements.
+    /// By the link-local address of the router that sends the Router Advertisements.
     LinkLocal,
     /// By its name, which all leaves share.
     Name,

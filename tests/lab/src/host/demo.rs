@@ -1,6 +1,6 @@
-//! `lab demo`: the story of one port, told as it happens.
+//! `lab demo`: prints the stages of one port's boot as they are reached.
 //!
-//! It prints; what is true is decided in [`super::story`] and [`super::proof`].
+//! [`super::story`] and [`super::proof`] decide whether a stage is reached.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -12,19 +12,19 @@ use super::story::{Boot, Stage};
 use super::{Error, proof};
 use crate::site::Port;
 
-/// Tells the story; an error if anything in it did not hold.
+/// Runs and prints the demo; an error if a stage or a proof fails.
 pub fn run(programs: &Programs, port: Port) -> Result<(), Error> {
     say(&format!("leaf, partition and {port}'s cable: starting"));
     let start = Instant::now();
     let summary = Lab::with(programs, |lab| {
         say(&format!("leaf and partition run after {}", seconds(start.elapsed())));
-        tell(lab, port)
+        boot_and_release(lab, port)
     })?;
     say(&summary);
     Ok(())
 }
 
-fn tell(lab: &mut Lab, port: Port) -> Result<String, Error> {
+fn boot_and_release(lab: &mut Lab, port: Port) -> Result<String, Error> {
     lab.start_leafboot()?;
     say("leafboot runs");
     let before = proof::Rows::now(lab)?;
@@ -49,7 +49,7 @@ fn tell(lab: &mut Lab, port: Port) -> Result<String, Error> {
     }
     lab.retire()?;
     say(&format!(
-        "\nleafboot retire: this leaf is to boot nobody any more\n  proven: {}",
+        "\nleafboot retire: this leaf boots no machine any more\n  proven: {}",
         proof::retired(lab, &before)?
     ));
     Ok(summary(&boot, released))
@@ -75,7 +75,7 @@ fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
 
-/// A closed output is no reason to stop: the exit code tells the rest.
+/// A closed output does not stop the demo: the exit code has the result.
 fn say(text: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }

@@ -1,4 +1,4 @@
-//! Why the laboratory failed, in words that lead to the reason.
+//! Errors of the laboratory, each with the command or the file that caused it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ pub enum Error {
     Missing {
         /// What is missing.
         what: String,
-        /// The command that brings it.
+        /// The command that installs or builds it.
         command: String,
     },
     /// A file could not be read or written.
@@ -28,27 +28,27 @@ pub enum Error {
     Command {
         /// The whole command.
         command: String,
-        /// What it said.
+        /// Its error output.
         complaint: String,
     },
     /// The network namespace was refused.
     #[error("cannot make a network namespace (the laboratory needs root): {0}")]
     Namespace(nix::Error),
-    /// The leaf's control server cannot be reached, or speaks nonsense.
+    /// The leaf's control server cannot be reached, or gives an invalid answer.
     #[error("the leaf's control server: {0}")]
     Control(#[from] io::Error),
-    /// A fact did not come about in time.
-    #[error("waited {} s in vain: {what}", after.as_secs())]
+    /// A fact did not become true in time.
+    #[error("not after {} s: {what}", after.as_secs())]
     Late {
         /// The fact.
         what: String,
         /// The deadline.
         after: Duration,
     },
-    /// A fact came about that must not.
+    /// Something is true that must not be.
     #[error("{0}")]
     Wrong(String),
-    /// A failure, and where the laboratory's logs say more.
+    /// A failure, and the directory of the laboratory's logs.
     #[error("{source}\n\nThe logs are in {directory}\n{tails}")]
     InLab {
         /// The failure.

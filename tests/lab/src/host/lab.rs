@@ -1,7 +1,7 @@
-//! The whole laboratory: one leaf, one partition, and machines as they are switched on.
+//! Builds the whole laboratory: one leaf, one partition, and the machines that a test switches on.
 //!
-//! It lives as long as the work that it is made for, in a directory of its own below the target directory. The
-//! directory is removed after success and stays, with every log, after a failure.
+//! A laboratory ends with its test. It has its own directory below the target directory, which is removed after success
+//! and kept, with every log, after a failure.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,17 +21,17 @@ use crate::site::{self, Port};
 /// The longest that leafboot may take for anything that depends on the leaf alone.
 const LEAF_LIMIT: Duration = Duration::from_secs(30);
 
-/// The programs that the laboratory is made of.
+/// The programs that the laboratory runs.
 #[derive(Clone, Debug)]
 pub struct Programs {
-    /// `lab` itself: it is also what runs in the leaf and in the partition.
+    /// `lab` itself, which also runs in the leaf and in the partition.
     pub lab: PathBuf,
     /// The agent under test.
     pub leafboot: PathBuf,
 }
 
 impl Programs {
-    /// `leafboot` as the same build made it, beside `lab`.
+    /// The programs of one build: `leafboot` lies beside `lab`.
     pub fn beside(lab: &Path) -> Programs {
         Programs { lab: lab.to_owned(), leafboot: lab.with_file_name("leafboot") }
     }
@@ -64,9 +64,9 @@ pub enum Images {
 /// When a push was made, on both clocks: the computer's own and the journal's.
 #[derive(Clone, Copy, Debug)]
 pub struct Pushed {
-    /// For what is seen here.
+    /// The computer's clock, for what the test sees.
     pub at: Instant,
-    /// For what is read in the journal: since the Unix epoch.
+    /// Time since the Unix epoch, for the journal's entries.
     pub wall: Duration,
 }
 
@@ -91,7 +91,7 @@ impl Lab {
         Lab::with_init(programs, Init::Lab, work)
     }
 
-    /// The same, with a leaf whose first process is this one.
+    /// Like [`Self::with`], with a leaf that has this first process.
     pub fn with_init<T: Send>(
         programs: &Programs,
         init: Init,
@@ -140,7 +140,7 @@ impl Lab {
         Ok(lab)
     }
 
-    /// How images get to the machines, once leafboot is started; by redirects, if nothing else is said.
+    /// Sets how images get to the machines after the next start of leafboot. The default is redirects.
     pub fn set_images(&self, images: Images) -> Result<(), Error> {
         let config = self.directory.join("leafboot.toml");
         fs::write(&config, leafboot_config(images)).map_err(Error::file(&config))
@@ -181,7 +181,7 @@ impl Lab {
         fs::write(&config, text.replacen(from, to, 1)).map_err(Error::file(&config))
     }
 
-    /// The log of a program in the leaf, seen from here and from there.
+    /// The path of a program's log, which is the same in the leaf and on the computer.
     pub fn log(&self, program: &str) -> PathBuf {
         self.directory.join(format!("{program}.log"))
     }
@@ -206,8 +206,8 @@ impl Lab {
         self.push_prefixes(&ports.iter().map(|port| (*port, port.prefix())).collect::<Vec<_>>())
     }
 
-    /// The same, with other prefixes than the ports' own. A leafboot that has not read CONFIG_DB yet answers 503, and is
-    /// asked again.
+    /// Like [`Self::push`], with other prefixes than the ports' own. A leafboot that has not read CONFIG_DB yet answers
+    /// 503, and the push is repeated.
     pub fn push_prefixes(&self, ports: &[(Port, String)]) -> Result<Pushed, Error> {
         let boot = |(port, prefix): &(Port, String)| {
             (port.name().to_owned(), json!({"state": "boot", "prefix": prefix}))
@@ -227,7 +227,7 @@ impl Lab {
         })
     }
 
-    /// What leafboot says about all ports.
+    /// The state of all ports, from leafboot's API.
     pub fn status(&self) -> Result<Value, Error> {
         match self.leaf.api("GET", "/v1/ports", None)? {
             (200, mut answer) => Ok(answer["ports"].take()),
@@ -235,7 +235,7 @@ impl Lab {
         }
     }
 
-    /// Waits until leafboot says that a port has settled in a state.
+    /// Waits until a port has settled in a state, by leafboot's API.
     pub fn settled(&self, port: Port, state: &str) -> Result<Value, Error> {
         until(&format!("leafboot says that {port} is {state} and settled"), LEAF_LIMIT, || {
             let mut status = self.status()?;
@@ -253,7 +253,7 @@ impl Drop for Lab {
     }
 }
 
-/// A directory that no other laboratory uses, nor has used.
+/// Makes a directory that no other laboratory uses or has used.
 fn make_directory(storage: &Path) -> Result<PathBuf, Error> {
     let mut number = 0;
     loop {

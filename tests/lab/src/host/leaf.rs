@@ -1,6 +1,6 @@
-//! The leaf seen from the computer: boots it, and has commands run in it.
+//! The leaf as the computer sees it: starts the guest, and runs commands in it.
 //!
-//! It decides nothing: what the leaf does follows from the rows in its database and from leafboot.
+//! It decides nothing: the leaf follows the rows in its database, and leafboot.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,10 +17,10 @@ use crate::site::{self, Port};
 /// The longest that a command in the leaf may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
-/// What the guest's first process is when it is set up.
+/// The guest's first process after the set-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Init {
-    /// A program that does nothing more.
+    /// A program that only collects ended processes.
     Lab,
     /// Debian's systemd.
     Systemd,
@@ -55,7 +55,7 @@ impl Leaf {
         if init == Init::Systemd {
             argv.push("--systemd".to_owned());
         }
-        // User-mode-linux is a family: the kernel, and a process for each of the guest's.
+        // User-mode-linux has many processes: the kernel, and one for each process of the guest.
         Ok(Leaf { guest: Process::start_family("the leaf", &argv, &directory.join("leaf.log"))? })
     }
 
@@ -89,7 +89,7 @@ impl Leaf {
         self.run_with(argv, "")
     }
 
-    /// The same, with something to read.
+    /// Like [`Self::run`], with this text on its standard input.
     pub fn run_with(&self, argv: &[&str], stdin: &str) -> Result<String, Error> {
         let failed = |complaint: String| Error::Command {
             command: format!("in the leaf: {}", argv.join(" ")),

@@ -1,6 +1,6 @@
 //! A machine: QEMU with a CD in its drive, a network card on each of its ports' cables and a serial console.
 //!
-//! It is told nothing about the leaf or the partition.
+//! Nothing tells the machine about the leaf or the partition.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,12 +9,12 @@ use super::process::Process;
 use super::{Error, network, until};
 use crate::site::Port;
 
-/// What a machine is up to.
+/// How a machine behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Character {
-    /// It asks for what is its own.
+    /// Its requests are honest.
     Honest,
-    /// It claims, in its requests, to hang on another port.
+    /// Its requests claim that it is on another port.
     Forger,
 }
 
@@ -26,14 +26,14 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Switches a machine on. It is the one that hangs on the first of its ports.
+    /// Switches a machine on. Its identity is that of the first port's machine.
     pub fn start(
         ports: &[Port],
         character: Character,
         cd: &Path,
         directory: &Path,
     ) -> Result<Machine, Error> {
-        let port = ports.first().ok_or_else(|| Error::Wrong("a machine hangs on no port".to_owned()))?;
+        let port = ports.first().ok_or_else(|| Error::Wrong("a machine needs a port".to_owned()))?;
         let console = directory.join(format!("machine-{port}.log"));
         let family = match character {
             Character::Honest => "honest",
@@ -62,7 +62,7 @@ impl Machine {
 
     /// Everything on the console so far.
     pub fn console(&self) -> String {
-        // The file is not there before QEMU has opened it.
+        // The file does not exist before QEMU has opened it.
         String::from_utf8_lossy(&std::fs::read(&self.console).unwrap_or_default()).into_owned()
     }
 
@@ -75,7 +75,7 @@ impl Machine {
         })
     }
 
-    /// What the machine said about a topic, once it has said it: `machine: <topic> <what>`.
+    /// Waits for the console line `machine: <topic> <value>` and returns the value.
     pub fn says(&mut self, topic: &str, deadline: Duration) -> Result<String, Error> {
         until(&format!("the machine says \"{topic}\""), deadline, || {
             self.qemu.check()?;
@@ -84,7 +84,7 @@ impl Machine {
     }
 }
 
-/// The last thing said about a topic on a line that is whole.
+/// The value of the last complete line about a topic.
 fn said(console: &str, topic: &str) -> Option<String> {
     let (whole, _) = console.rsplit_once('\n')?;
     let about = |line: &str| {

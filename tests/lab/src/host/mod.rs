@@ -1,6 +1,7 @@
-//! The computer's side: starts the laboratory, tells the story, and looks at what really happened.
+//! The computer's side: starts the laboratory, follows a machine's boot, and checks the result.
 //!
-//! Everything it starts lives in a network namespace of its own and dies with the thread that started it.
+//! Every program that it starts runs in the laboratory's own network namespace and ends with the thread that started
+//! it.
 
 pub mod artifacts;
 pub mod demo;

@@ -10,14 +10,14 @@ use super::process::{output, run};
 use super::{Error, until};
 use crate::site::{self, Port};
 
-/// The tap that the leaf's management interface hangs on.
+/// The tap of the leaf's management interface.
 pub const MANAGEMENT_TAP: &str = "management";
-/// The tap that the leaf's uplink hangs on.
+/// The tap of the leaf's uplink.
 pub const UPLINK_TAP: &str = "uplink";
 /// SONiC's ports carry jumbo frames.
 const MTU: &str = "9100";
 
-/// Runs something in a thread whose network is empty, and which leaves nothing behind.
+/// Runs `work` in a thread with its own empty network namespace, which ends with the thread.
 pub fn in_own_network<T: Send>(work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
@@ -38,7 +38,7 @@ pub fn machine_tap(port: Port) -> String {
     format!("machine{}", port.number())
 }
 
-/// An interface of the computer on a port's cable, for looking only.
+/// An interface of the computer on a port's cable, for checks.
 pub fn listener(port: Port) -> String {
     format!("listener{}", port.number())
 }
@@ -62,7 +62,7 @@ pub fn lay_cables() -> Result<(), Error> {
     Port::ALL.into_iter().try_for_each(lay_cable)
 }
 
-/// One boot port: the leaf's tap, the machine's tap and a listener, joined by a bridge that looks into nothing.
+/// One boot port: the leaf's tap, the machine's tap and a listener, joined by a bridge without multicast snooping.
 fn lay_cable(port: Port) -> Result<(), Error> {
     let bridge = format!("cable{}", port.number());
     ip(&format!("link add {bridge} type bridge mcast_snooping 0 forward_delay 0"))?;
@@ -75,14 +75,14 @@ fn lay_cable(port: Port) -> Result<(), Error> {
         ip(&format!("link set {end} mtu {MTU} master {bridge} up"))?;
     }
     ip(&format!("link set {bridge} up"))?;
-    // rdisc6 needs a link-local address to ask from; what it hears must not change it.
+    // rdisc6 needs a link-local source address. Advertisements must not change the interface.
     set(&listener(port), "accept_ra", "0")?;
     set(&listener(port), "accept_dad", "0")?;
     set(&listener(port), "disable_ipv6", "0")?;
     ip(&format!("link set {} up", listener(port)))
 }
 
-/// Asks on a port's cable for a router, as any machine there could, and waits for one answer.
+/// Sends a Router Solicitation on a port's cable, as any machine there could, and waits for one answer.
 pub fn solicit(port: Port) -> Result<Option<String>, Error> {
     let listener = listener(port);
     until(&format!("{listener} has a link-local address"), std::time::Duration::from_secs(5), || {
@@ -91,7 +91,7 @@ pub fn solicit(port: Port) -> Result<Option<String>, Error> {
             .then_some(()))
     })?;
     let asked = output(&["rdisc6", "-1", "-r", "2", "-w", "2000", &listener])?;
-    // rdisc6 exits with 2 if nobody answered; every other failure is one of the asking.
+    // rdisc6 exits with 2 if there was no answer; every other exit code but 0 is an error.
     match asked.status.code() {
         Some(0) => Ok(Some(String::from_utf8_lossy(&asked.stdout).into_owned())),
         Some(2) => Ok(None),
@@ -104,7 +104,7 @@ fn ip(words: &str) -> Result<(), Error> {
     run(&argv).map(drop)
 }
 
-/// No IPv6 on what is made from now on: no address, no router solicitation, no listener report.
+/// Disables IPv6 on a device, or with `default` on later devices: no address, router solicitation or listener report.
 fn quiet(device: &str) -> Result<(), Error> {
     set(device, "disable_ipv6", "1")
 }

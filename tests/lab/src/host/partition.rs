@@ -66,7 +66,7 @@ impl Partition {
         Ok(())
     }
 
-    /// Stops a server, as a crash would: nobody listens when this returns, and no connection is left.
+    /// Stops a server as a crash would: when this returns, its TCP port is closed and no connection is left.
     pub fn stop_server(&mut self, server: Server) {
         *self.process(server) = None;
     }
@@ -78,7 +78,7 @@ impl Partition {
         }
     }
 
-    /// A server behaves like this from its next request on.
+    /// Sets how a server behaves from its next request on.
     pub fn tell(&self, server: Server, behaviour: &Behaviour) -> Result<(), Error> {
         let path = self.behaviour(server);
         behaviour.write(&path).map_err(Error::file(&path))
@@ -95,7 +95,7 @@ impl Partition {
     }
 }
 
-/// Where the file of a URL path lies; makes its directory.
+/// The path of a URL's file; makes its directory.
 fn place(files: &Path, path: &str) -> Result<PathBuf, Error> {
     let file = files.join(path.trim_start_matches('/'));
     let directory = file.parent().unwrap_or(files);
@@ -103,7 +103,7 @@ fn place(files: &Path, path: &str) -> Result<PathBuf, Error> {
     Ok(file)
 }
 
-/// An operating system image with its checksum beside it; its content is not looked at by anyone yet.
+/// Writes an operating system image, and its checksum beside it.
 fn image(files: &Path) -> Result<(), Error> {
     let file = place(files, site::IMAGE)?;
     std::fs::write(&file, "an operating system image\n".repeat(4096)).map_err(Error::file(&file))?;
@@ -119,7 +119,7 @@ fn dnsmasq() -> Vec<String> {
     vec![
         "/usr/sbin/dnsmasq".to_owned(),
         "--conf-file=/dev/null".to_owned(),
-        // In the foreground, and as the user that it is started by: a change of user would undo that it dies with us.
+        // In the foreground and without a change of user, which would clear the parent-death signal (prctl(2)).
         "--no-daemon".to_owned(),
         "--no-resolv".to_owned(),
         "--no-hosts".to_owned(),

@@ -19,7 +19,7 @@ pub fn run(argv: &[&str]) -> Result<String, Error> {
     }
 }
 
-/// Runs a command to its end, however that is.
+/// Runs a command to its end and returns its output and its exit code.
 pub fn output(argv: &[&str]) -> Result<Output, Error> {
     let failed = |complaint: String| Error::Command { command: argv.join(" "), complaint };
     let (program, arguments) = argv.split_first().ok_or_else(|| failed("no program is named".to_owned()))?;
@@ -60,7 +60,7 @@ impl Process {
         Ok(Process { name: name.to_owned(), child })
     }
 
-    /// An error if the program has ended: nothing that is kept running should.
+    /// An error if the program has ended: it should run until it is dropped.
     pub fn check(&mut self) -> Result<(), Error> {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
@@ -72,7 +72,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended already; there is nobody to tell.
+        // It may have ended already, and a destructor cannot return an error.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,6 +1,6 @@
-//! What is really there: rows, kernel and wire, looked at without asking leafboot.
+//! Checks rows, kernel and wire without asking leafboot.
 //!
-//! It only looks. Everything it finds wrong it names.
+//! It changes nothing, and names everything that is wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::lab::Lab;
 use super::{Error, network, until};
 use crate::site::{self, Port};
 
-/// vrfmgrd deletes its device a moment after the last row of it.
+/// vrfmgrd deletes the VRF's device a moment after the VRF's last row is gone.
 const RETIRE_LIMIT: Duration = Duration::from_secs(10);
 
 /// The databases that leafboot writes to, or that follow from it.
@@ -43,7 +43,7 @@ impl Rows {
                 let words: Vec<&str> =
                     fields.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
                 let fields = words.chunks(2).filter_map(|pair| Some((pair.first()?, pair.get(1)?)));
-                // SAI's null object: an attribute that was set and unset says no more than one that never was.
+                // SAI's null object: an attribute that was unset equals one that was never set.
                 let fields = fields.filter(|(_, value)| **value != "oid:0x0");
                 let fields =
                     fields.map(|(field, value)| ((*field).to_owned(), (*value).to_owned())).collect();
@@ -63,16 +63,16 @@ impl Rows {
         self.0.keys().map(String::as_str)
     }
 
-    /// Whether SONiC has done, down to ASIC_DB, what the leaf's configuration asks for from the beginning.
+    /// Whether SONiC has applied the leaf's first configuration, down to ASIC_DB.
     pub fn have_foundation(&self) -> bool {
         let uplink = format!("\"dest\":\"{}/128\"", site::UPLINK_LEAF);
         self.get(&format!("STATE_DB VRF_OBJECT_TABLE|{}", site::TENANT_VRF)).is_some()
             && self.0.keys().any(|row| row.starts_with("ASIC_DB") && row.contains(&uplink))
     }
 
-    /// Every row that differs, with what it was and what it is.
+    /// Each row that differs, with its earlier and its later fields.
     pub fn differences(&self, later: &Rows) -> Vec<String> {
-        self.differing(later).map(|row| self.tell(later, row)).collect()
+        self.differing(later).map(|row| self.describe(later, row)).collect()
     }
 
     fn differing<'a>(&'a self, later: &'a Rows) -> impl Iterator<Item = &'a String> {
@@ -80,13 +80,13 @@ impl Rows {
         rows.into_iter().filter(|row| self.0.get(*row) != later.0.get(*row))
     }
 
-    fn tell(&self, later: &Rows, row: &str) -> String {
+    fn describe(&self, later: &Rows, row: &str) -> String {
         format!("{row}: was {:?}, is {:?}", self.get(row), later.get(row))
     }
 }
 
-/// Whether a row is about the boot VRF or the boot ACL themselves and about no port in them: they stay until they are
-/// retired. A port's own rule names the port.
+/// Whether a row is of the boot VRF or the boot ACL itself, and of no port: such rows stay until they are retired. A
+/// port's own rule names the port.
 fn is_shared(row: &str) -> bool {
     let vrf = ["CONFIG_DB VRF|", "STATE_DB VRF_TABLE|", "STATE_DB VRF_OBJECT_TABLE|"];
     let acl = [
@@ -103,7 +103,7 @@ fn is_shared(row: &str) -> bool {
         || object.is_some_and(|object| asic.iter().any(|kind| object.starts_with(kind)))
 }
 
-/// What the leaf's kernel shows of a port.
+/// A port in the leaf's kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelPort {
     /// The VRF that it is in.
@@ -143,12 +143,12 @@ pub fn boots(lab: &Lab, port: Port) -> Result<(), Error> {
     match network::solicit(port)? {
         Some(advertisement) if advertisement.contains(&port.network().to_string()) => Ok(()),
         Some(other) => Err(Error::Wrong(format!("{port} advertises something else: {other}"))),
-        None => Err(Error::Wrong(format!("nobody answers a Router Solicitation on {port}"))),
+        None => Err(Error::Wrong(format!("no router answers a Router Solicitation on {port}"))),
     }
 }
 
-/// An error unless nothing is left of a port's boot, nor of any other's, and every other row is what it was before the
-/// push. Says what was looked at.
+/// An error if anything is left of the boot of this port or another one, or if another row differs from before the
+/// push. Returns the checks that passed.
 pub fn released(lab: &Lab, port: Port, before: &Rows) -> Result<Vec<String>, Error> {
     let kernel = KernelPort::now(lab, port)?;
     if kernel.vrf.is_some() || !kernel.addresses.is_empty() {
@@ -166,7 +166,7 @@ pub fn released(lab: &Lab, port: Port, before: &Rows) -> Result<Vec<String>, Err
     let left: Vec<String> = before
         .differing(&after)
         .filter(|row| before.get(row).is_some() || !is_shared(row))
-        .map(|row| before.tell(&after, row))
+        .map(|row| before.describe(&after, row))
         .collect();
     if !left.is_empty() {
         return Err(Error::Wrong(format!("rows differ after the release:\n{}", left.join("\n"))));
@@ -183,11 +183,11 @@ pub fn released(lab: &Lab, port: Port, before: &Rows) -> Result<Vec<String>, Err
             site::BOOT_ACL
         ),
         format!("all {} rows of ASIC_DB, CONFIG_DB and STATE_DB are as before the push", before.0.len()),
-        format!("nobody on {port}'s cable answers a Router Solicitation"),
+        format!("no router on {port}'s cable answers a Router Solicitation"),
     ])
 }
 
-/// An error unless the boot VRF itself is gone, from the kernel and from every row. Says what was looked at.
+/// An error unless the boot VRF itself is gone, from the kernel and from every row. Returns the check that passed.
 pub fn retired(lab: &Lab, before: &Rows) -> Result<String, Error> {
     until("the kernel has no boot VRF", RETIRE_LIMIT, || {
         let links = lab.leaf.run(&["ip", "-o", "link", "show"])?;

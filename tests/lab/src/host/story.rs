@@ -1,7 +1,7 @@
-//! The story of one boot: its stages, and the fact by which each of them is known.
+//! Follows one boot: its stages, and the fact that proves each of them.
 //!
 //! The machine's side is read from its console, the partition's side from the journal, the leaf's side from leafboot's
-//! API. leafboot is never believed about what the machine or the partition saw.
+//! API. leafboot's word does not count for what the machine or the partition saw.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
@@ -49,7 +49,7 @@ impl Stage {
         Stage::Token,
     ];
 
-    /// What to call it.
+    /// Its title in the demo's output.
     pub fn title(self) -> &'static str {
         match self {
             Stage::Settled => "port settled",
@@ -69,16 +69,16 @@ impl Stage {
 pub struct Mark {
     /// Which one.
     pub stage: Stage,
-    /// Since the push.
+    /// Time since the push.
     pub at: Duration,
-    /// What was seen.
+    /// The value that proves it, such as an address.
     pub what: String,
 }
 
 /// One machine's boot.
 #[derive(Debug)]
 pub struct Boot {
-    /// Where the machine hangs.
+    /// The machine's port.
     pub port: Port,
     /// The machine.
     pub machine: Machine,
@@ -93,7 +93,7 @@ impl Boot {
         Boot { port, machine, marks: Vec::new(), pushed }
     }
 
-    /// Waits for every stage up to this one, and tells each as it is reached.
+    /// Waits for every stage up to this one, and calls `tell` for each.
     pub fn reach(&mut self, lab: &Lab, stage: Stage, tell: &mut dyn FnMut(&Mark)) -> Result<(), Error> {
         let first = self.marks.len();
         for &next in Stage::ALL.iter().skip(first).take_while(|next| **next <= stage) {
@@ -104,7 +104,7 @@ impl Boot {
         Ok(())
     }
 
-    /// What was seen at a stage that was reached.
+    /// The value of a stage that was reached.
     pub fn seen(&self, stage: Stage) -> Option<&str> {
         self.marks.iter().find(|mark| mark.stage == stage).map(|mark| mark.what.as_str())
     }
@@ -162,7 +162,7 @@ impl Boot {
         format!("/config/{}", self.port.machine_uuid())
     }
 
-    /// An address that the machine says it has; one that is not of its own port is wrong.
+    /// An address that the machine's console names; an error if it is not of the machine's own port.
     fn own_address(&mut self, topic: &str) -> Result<Ipv6Addr, Error> {
         let said = self.machine.says(topic, STAGE_LIMIT)?;
         match said.parse() {
@@ -179,7 +179,7 @@ impl Boot {
             (Server::BootService, _) => {
                 entry.claim.as_ref().is_some_and(|claim| claim.port == self.port.name())
             }
-            // In proxy mode it is the leaf that asks.
+            // In proxy mode the leaf sends the request.
             (Server::Cache, IpAddr::V6(peer)) => self.port.holds(peer) || peer == site::UPLINK_LEAF,
             (Server::Cache, IpAddr::V4(_)) => false,
         };
@@ -199,7 +199,10 @@ impl Boot {
             (entry.path == path && entry.claim?.port == self.port.name()).then_some(end)
         });
         minted.ok_or_else(|| {
-            Error::Wrong(format!("nobody minted the token that the machine on {} holds", self.port))
+            Error::Wrong(format!(
+                "the boot service has not minted the token that the machine on {} holds",
+                self.port
+            ))
         })
     }
 }

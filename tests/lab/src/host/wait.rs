@@ -1,4 +1,6 @@
-//! Waiting for a fact: asked again and again until it is there or its deadline has passed. Never for time.
+//! Waits for a fact: asks again and again until it is true or the deadline has passed.
+//!
+//! Must never: wait for a fixed time.
 
 use std::time::{Duration, Instant};
 

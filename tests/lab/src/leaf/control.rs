@@ -1,7 +1,7 @@
 //! The leaf's control server: the computer runs commands in the guest through it.
 //!
-//! It listens on the management link only, knows nothing about what it runs, and has no opinion about it. One request
-//! and one reply per connection, each a line of JSON.
+//! It listens on the management link only, and does not judge the commands. One request and one reply per connection,
+//! each a line of JSON.
 
 use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader, Write};
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use crate::site;
 
-/// What the computer asks for.
+/// A request of the computer.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
@@ -24,7 +24,7 @@ pub enum Request {
     Run {
         /// The program and its arguments.
         argv: Vec<String>,
-        /// What it reads.
+        /// Its standard input.
         stdin: String,
     },
     /// Starts a command and lets it run.
@@ -36,12 +36,12 @@ pub enum Request {
     },
     /// Kills a process as `kill -9` does.
     Kill {
-        /// The process.
+        /// Its process id.
         pid: i32,
     },
 }
 
-/// What the leaf answers.
+/// The leaf's answer.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
@@ -49,21 +49,21 @@ pub enum Reply {
     Ran {
         /// Its exit code; none if a signal ended it.
         code: Option<i32>,
-        /// What it printed.
+        /// Its standard output.
         stdout: String,
-        /// What it complained about.
+        /// Its standard error.
         stderr: String,
     },
     /// The command runs.
     Started {
-        /// Its process.
+        /// Its process id.
         pid: i32,
     },
     /// The process was killed.
     Killed,
-    /// It could not be done.
+    /// The request failed.
     Failed {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }

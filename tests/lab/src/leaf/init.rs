@@ -1,7 +1,9 @@
-//! PID 1 of the leaf: makes a SONiC-like switch of an empty guest, then reaps, or hands over to systemd.
+//! PID 1 of the leaf: sets an empty guest up as a SONiC switch, then collects ended processes, or becomes systemd.
 //!
 //! It sets up what SONiC's image, its kernel and portsyncd would have: file systems, sysctls, ports, redis-server with
-//! a configuration. It must not touch the boot VRF: that is for the SONiC model to make, by the rows.
+//! a configuration.
+//!
+//! Must never: touch the boot VRF. The SONiC model makes it, by the rows.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -18,7 +20,7 @@ use super::{Error, ip, systemd, write};
 use crate::site;
 use crate::sonic::kernel::add_port;
 
-/// What `lab leaf-init` is told.
+/// The arguments of `lab leaf-init`.
 #[derive(Debug, Args)]
 pub struct InitArgs {
     /// The directory that the guest shares with the computer.
@@ -109,7 +111,7 @@ fn modules() -> Result<(), Error> {
     Ok(())
 }
 
-/// SONiC's sysctls, as far as a boot port can feel them.
+/// Sets those of SONiC's sysctls that affect a boot port.
 /// sonic-buildimage `files/image_config/sysctl/90-sonic.conf`
 fn sysctls() -> Result<(), Error> {
     const SETTINGS: [(&str, &str); 12] = [
@@ -133,7 +135,7 @@ fn sysctl(name: &str, value: &str) -> Result<(), Error> {
     write(Path::new("/proc/sys/net").join(name), value)
 }
 
-/// The devices that portsyncd would have made, up and with the MAC address that all of them share. Their addresses
+/// Makes the devices that portsyncd would make, up and with the MAC address that all of them share. Their addresses
 /// come from the rows.
 fn ports() -> Result<(), Error> {
     ip("link set lo up")?;
@@ -209,7 +211,7 @@ fn daemon(command: &mut Command, name: &'static str, run_directory: &Path) -> Re
     Ok(Daemon { name, pid: child.id() })
 }
 
-/// Collects every orphan; the end of a daemon is told on the console, and is for the story to judge.
+/// Collects every orphan, and logs the end of a daemon on the console.
 fn reap(daemons: &[Daemon]) -> Result<(), Error> {
     loop {
         let ended = wait().map_err(|source| Error::Late(format!("nothing is left to wait for: {source}")))?;

@@ -1,4 +1,4 @@
-//! The leaf: what runs inside the guest.
+//! The programs that run inside the leaf's guest.
 //!
 //! [`init`] is its PID 1; it starts redis-server, the SONiC model, [`routes`] and [`control`], each a process of its
 //! own. None of them knows leafboot: that is started through [`control`] like any other program, or is a service of
@@ -13,7 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
-/// Why something in the guest failed.
+/// Errors in the guest.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A mount was refused.
@@ -56,7 +56,7 @@ pub enum Error {
         /// How it ended.
         status: ExitStatus,
     },
-    /// A program did not do in time what it is there for.
+    /// A program was not ready in time, or has ended.
     #[error("{0}")]
     Late(String),
 }

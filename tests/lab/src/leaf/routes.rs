@@ -1,6 +1,6 @@
-//! FRR's part: leads packets between the boot VRF and the default VRF, as metal-core's frr.conf does on a real leaf.
+//! FRR's part: two routes between the boot VRF and the default VRF, as in metal-core's frr.conf on a real leaf.
 //!
-//! Nothing but these two routes; the boot VRF itself is made and removed by others.
+//! Must never: make or remove the boot VRF itself.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::ip;
 use crate::site;
 
-/// Looks at the boot VRF's device for ever. A VRF that was removed and made again has another index and lost its routes.
+/// Watches the boot VRF's device for ever. A VRF that is removed and made again has another index and no routes.
 pub fn run() -> ! {
     let index = Path::new("/sys/class/net").join(site::BOOT_VRF).join("ifindex");
     let mut routed = None;

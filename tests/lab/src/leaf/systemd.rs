@@ -1,7 +1,7 @@
-//! Debian's systemd as the leaf's first process: the guest is set up by [`super::init`], and handed over then.
+//! Debian's systemd as the leaf's first process: [`super::init`] sets the guest up and then becomes systemd. systemd
+//! runs the services that a test installs, and none of this computer, whose settings are hidden.
 //!
-//! systemd runs what the test installs, and no service of this computer, whose settings cannot be seen. It must not know
-//! leafboot: whoever wants it installs it as an operator does.
+//! Must never: know leafboot. A test installs it as an operator does.
 
 use std::fs::create_dir_all;
 use std::os::unix::fs::symlink;
@@ -14,13 +14,14 @@ use nix::mount::{MsFlags, mount};
 use super::{Error, write};
 use crate::site;
 
-/// The program, and Debian's package of the same name has it.
+/// The program, from Debian's package systemd.
 pub const PROGRAM: &str = "/lib/systemd/systemd";
 /// Where an operator and systemd may write, empty at first. The rest of the guest's root is read-only.
 const ROOM: [&str; 4] = ["/etc", "/tmp", "/usr/local/bin", "/var"];
 /// What the C library needs of this computer's settings.
 const SETTINGS: [&str; 4] = ["group", "ld.so.cache", "nsswitch.conf", "passwd"];
-/// Debian's units that a guest without disks, consoles and users has no use for, each some tenths of a second.
+/// Debian's units that a guest without disks, consoles and users does not need. Each would take some tenths of a
+/// second.
 const UNUSED: [&str; 5] = [
     "dbus.socket",
     "dev-hugepages.mount",
@@ -29,7 +30,7 @@ const UNUSED: [&str; 5] = [
     "systemd-update-utmp.service",
 ];
 
-/// Makes room for an operator's files. What lies below it and is needed, the programs, is shared again.
+/// Mounts empty directories for an operator's files, and the laboratory's programs in them again.
 pub fn make_room(programs: &Path) -> Result<(), Error> {
     let settings: Vec<(&str, Vec<u8>)> = SETTINGS
         .iter()
@@ -42,7 +43,7 @@ pub fn make_room(programs: &Path) -> Result<(), Error> {
         write(Path::new("/etc").join(name), content)?;
     }
     write("/etc/hostname", format!("{}\n", site::LEAF))?;
-    // Without it this is a first boot: units of this computer are enabled, and somebody is asked for a time zone.
+    // Without it, systemd takes this for a first boot: it enables this computer's units and asks for a time zone.
     write("/etc/machine-id", "1eaf0000000000000000000000000001\n")?;
     for unit in UNUSED {
         link("/dev/null", &Path::new("/etc/systemd/system").join(unit))?;
@@ -58,9 +59,9 @@ pub fn make_room(programs: &Path) -> Result<(), Error> {
 /// Becomes systemd; returns only on failure.
 pub fn take_over() -> Error {
     let source = Command::new(PROGRAM)
-        // What other packages add to multi-user.target has no place here.
+        // Additions of other packages to multi-user.target must not run.
         .args(["--system", "--unit=basic.target", "--log-target=console"])
-        // Hardware is neither looked for nor waited for.
+        // systemd neither looks nor waits for hardware.
         .env("container", "lab")
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .exec();

@@ -1,8 +1,8 @@
 /* Lets user-mode-linux run on a CPU with AMX. Preloaded into it, this stands in for ptrace(2).
  *
  * User-mode-linux 6.1 has room for 2696 bytes of a process's XSAVE area (arch/x86/um/user-offsets.c: HOST_FP_SIZE). With AMX
- * the area is larger, and Linux takes it whole or not at all (arch/x86/kernel/fpu/regset.c: xstateregs_set). What is
- * beyond is the tiles' state, and nothing in the leaf has any: a process has to ask for tiles first.
+ * the area is larger, and Linux takes it whole or not at all (arch/x86/kernel/fpu/regset.c: xstateregs_set). The rest
+ * is the tiles' state, which no process in the leaf has: a process has to ask for tiles first.
  *
  * Must never: change what another request of ptrace does.
  */

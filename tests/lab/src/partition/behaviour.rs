@@ -1,7 +1,7 @@
-//! How a server of the partition behaves. The story tells it in a file, which the server reads for every request: what is
-//! told holds from the next request on.
+//! How a server of the partition behaves.
 //!
-//! It says nothing about a server that is away: that one's process is not there.
+//! A test writes the behaviour to a file, which the server reads for every request, so it holds from the next request
+//! on. A server that is away has no behaviour: its process does not run.
 
 use std::io;
 use std::path::Path;
@@ -16,24 +16,24 @@ use hyper::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Sleep, sleep};
 
-/// Between the first half of an answer that is cut off and the end of its connection.
+/// The time between the first half of an answer that is cut off and the end of its connection.
 const CUT_AFTER: Duration = Duration::from_millis(100);
 
-/// How a server behaves; by default as it should.
+/// How a server behaves; by default without a fault.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Behaviour {
-    /// How long it thinks before each answer.
+    /// The delay before each answer.
     pub delay: Duration,
-    /// The status that every answer has instead of its own, with nothing of use in it.
+    /// A status that replaces that of every answer, with an answer of no use.
     pub status: Option<u16>,
     /// Whether the connection ends in the middle of each answer.
     pub cut: bool,
-    /// What boot.ipxe says of itself on the console.
+    /// The text by which boot.ipxe names itself on the console.
     pub edition: String,
 }
 
 impl Behaviour {
-    /// The behaviour that a file tells; a file that is not there tells nothing.
+    /// Reads the behaviour from a file; a missing file means the default.
     pub fn read(path: &Path) -> io::Result<Behaviour> {
         match std::fs::read_to_string(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Behaviour::default()),
@@ -41,7 +41,7 @@ impl Behaviour {
         }
     }
 
-    /// Tells it; a server that reads at this moment has the one before or this one, and never a half.
+    /// Replaces the file at once: a server that reads at this moment gets the earlier or the new behaviour.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let unfinished = path.with_extension("unfinished");
         std::fs::write(&unfinished, serde_json::to_string(self)?)?;

@@ -1,6 +1,6 @@
-//! The boot service: tells a machine what to boot, and mints its token.
+//! The boot service: gives a machine its boot script, and mints its token.
 //!
-//! It believes the leaf's claim and nothing else, and answers no request without one.
+//! It trusts the leaf's identity headers only, and refuses a request without them.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -20,7 +20,7 @@ pub(super) fn answer(head: &Head, behaviour: &Behaviour, journal: &Journal) -> A
     let path = head.request.uri().path();
     let mut token_end = None;
     let answer = match Claim::of(head) {
-        None => plain(StatusCode::FORBIDDEN, TEXT, "no leaf vouches for this request\n"),
+        None => plain(StatusCode::FORBIDDEN, TEXT, "this request has no identity headers of a leaf\n"),
         Some(claim) => match path.strip_prefix("/config/") {
             Some(uuid) if is_uuid(uuid) => match mint() {
                 Ok(token) => {
@@ -41,7 +41,7 @@ pub(super) fn answer(head: &Head, behaviour: &Behaviour, journal: &Journal) -> A
     answer
 }
 
-/// What a machine boots. The paths are relative: they lead to the leaf's relay, which knows the way to the cache.
+/// The boot script. Its paths are relative: they lead to the leaf's relay, which knows the way to the cache.
 fn script(claim: &Claim, edition: &str) -> Option<String> {
     let network: Ipv6Addr = claim.prefix.strip_suffix("/64")?.parse().ok()?;
     let gateway = Ipv6Addr::from_bits(network.to_bits() | 1);
@@ -58,7 +58,7 @@ fn script(claim: &Claim, edition: &str) -> Option<String> {
     ))
 }
 
-/// metal-stack's answer (v2) to a machine that asks who it may speak to.
+/// metal-stack's answer (v2) to a machine's token request.
 fn config(token: &str) -> String {
     json!({
         "debug": false,

@@ -1,6 +1,8 @@
 //! The image cache: files under their URL paths, as metal-image-cache-sync keeps them.
 //!
-//! It asks nobody who they are; it only serves files that lie in its directory.
+//! It does not authenticate its clients.
+//!
+//! Must never: serve a file outside its directory.
 
 use std::path::{Component, Path, PathBuf};
 

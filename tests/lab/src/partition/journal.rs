@@ -1,6 +1,6 @@
 //! The partition's journal: one JSON line per request, written by the servers, read by the story.
 //!
-//! It never holds a whole token.
+//! Must never: hold a whole token.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -44,7 +44,7 @@ impl Server {
     }
 }
 
-/// What leafboot vouches for: where a request came in.
+/// The identity headers that leafboot adds: where a request came in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// `Leafboot-Leaf`
@@ -56,7 +56,7 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// The claim of a request, if it is whole and there once.
+    /// The identity headers of a request, if each of them is there exactly once.
     pub(super) fn of(head: &Head) -> Option<Claim> {
         Some(Claim {
             leaf: head.only("leafboot-leaf")?.to_owned(),
@@ -69,17 +69,17 @@ impl Claim {
 /// One request and its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Since the Unix epoch.
+    /// Time since the Unix epoch.
     pub time: Duration,
     /// Which server answered.
     pub server: Server,
-    /// Who asked.
+    /// The client's address.
     pub peer: SocketAddr,
     /// The request's path.
     pub path: String,
     /// All headers as they came.
     pub headers: Vec<(String, String)>,
-    /// The claim they make.
+    /// The identity headers.
     pub claim: Option<Claim>,
     /// The answer's status.
     pub status: u16,
@@ -126,7 +126,7 @@ impl Journal {
         Ok(Journal(Rc::new(OpenOptions::new().create(true).append(true).open(path)?)))
     }
 
-    /// One line in one write: a reader never sees half an entry that is followed by another.
+    /// Writes one line in one write: a reader never sees two mixed entries.
     pub(super) fn write(&self, entry: &Entry) {
         let line = serde_json::to_string(entry).map_err(io::Error::from);
         if let Err(error) = line.and_then(|line| (&*self.0).write_all(format!("{line}\n").as_bytes())) {

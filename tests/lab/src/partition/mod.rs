@@ -1,7 +1,7 @@
 //! The partition: the servers that machines reach through the leaf, behind its uplink.
 //!
-//! A process for the boot service and one for the image cache; DNS is Debian's dnsmasq beside them. They believe nothing
-//! but what arrives on the wire, write down every request in their [`journal`], and fail when their [`behaviour`] says so.
+//! A process for the boot service and one for the image cache; DNS is Debian's dnsmasq beside them. They know only what
+//! arrives on the wire, write every request to their [`journal`], and fail when their [`behaviour`] says so.
 
 pub mod behaviour;
 mod boot_service;
@@ -25,13 +25,13 @@ use tokio::task::LocalSet;
 use behaviour::Behaviour;
 use journal::{Entry, Journal, Server};
 
-/// What `lab partition` is told.
+/// The arguments of `lab partition`.
 #[derive(Debug, Args)]
 pub struct PartitionArgs {
     /// The server to run.
     #[arg(long)]
     server: Server,
-    /// The file that tells how it behaves.
+    /// The file with its behaviour.
     #[arg(long)]
     behaviour: PathBuf,
     /// The cache's files, laid out as their URL paths.
@@ -93,14 +93,14 @@ async fn listen(address: IpAddr, port: u16) -> Result<TcpListener, Error> {
     TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
 }
 
-/// A request without its body, and who sent it.
+/// A request without its body, and its client's address.
 struct Head {
     peer: SocketAddr,
     request: Request<Incoming>,
 }
 
 impl Head {
-    /// The value of a header, if it is there exactly once: a claim that is there twice is no claim.
+    /// The value of a header, if it is there exactly once: a repeated identity header does not count.
     fn only(&self, name: &str) -> Option<&str> {
         let mut values = self.request.headers().get_all(name).iter();
         match (values.next(), values.next()) {

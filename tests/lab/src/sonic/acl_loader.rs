@@ -1,13 +1,13 @@
-//! `acl-loader update`: what an operator does to the ACL rules of everybody when he loads a file of his own.
+//! `acl-loader update`: an operator loads a file of ACL rules, which changes the rules of all owners.
 //!
-//! Owns: which rows it deletes and writes, and in what order. Must never: spare a rule because it is somebody else's; the
-//! program does not either.
+//! Owns: which rows it deletes and writes, and in what order.
+//! Must never: spare a rule because of its owner; the program does not either.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::database::{Database, Error, Fields};
 
-/// The two ways.
+/// The two kinds of update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Update {
     /// `acl-loader update full FILE`: every rule of every table is deleted.

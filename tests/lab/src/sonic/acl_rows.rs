@@ -1,6 +1,6 @@
 //! ACL rows as aclorch reads them.
 //!
-//! Owns: which fields and values it takes, and the attributes of the ASIC's objects that come of them.
+//! Owns: which fields and values it accepts, and the attributes of the ASIC's objects that follow from them.
 //! Must never: do I/O, or know what exists already.
 
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ pub struct TableRow {
     pub kind: String,
     /// INGRESS or EGRESS. Only a table for the control plane has none.
     pub stage: String,
-    /// Where it is to be bound.
+    /// The ports that it is to be bound to.
     pub ports: BTreeSet<String>,
 }
 
@@ -25,7 +25,7 @@ pub struct TableRow {
 const KINDS: [&str; 7] = ["L3", "L3V6", "L3V4V6", "MIRROR", "MIRRORV6", "MIRROR_DSCP", "CTRLPLANE"];
 
 impl TableRow {
-    /// Reads a row. What is wrong makes the table inactive for good.
+    /// Reads a row. An error makes the table inactive for good.
     // sonic-swss orchagent/aclorch.cpp: AclOrch::doAclTableTask, AclTable::validate
     pub fn read(row: &Fields) -> Result<Self, String> {
         let mut table = Self { kind: String::new(), stage: String::new(), ports: BTreeSet::new() };
@@ -56,14 +56,14 @@ impl TableRow {
         KINDS.contains(&self.kind.as_str())
     }
 
-    /// Is this table caclmgrd's business and not the ASIC's?
+    /// Is this table for caclmgrd and not for the ASIC?
     pub fn is_control_plane(&self) -> bool {
         self.kind == "CTRLPLANE"
     }
 }
 
-/// Reads an ACL_RULE row for a table of this kind: the attributes of its entry. What is wrong makes the rule inactive
-/// for good.
+/// Reads an ACL_RULE row for a table of this kind: the attributes of its entry. An error makes the rule inactive for
+/// good.
 // sonic-swss orchagent/aclorch.cpp: AclOrch::doAclRuleTask, AclRulePacket::validate
 pub fn read_rule(kind: &str, row: &Fields) -> Result<Fields, String> {
     let mut attributes = Fields::new();
@@ -119,7 +119,7 @@ fn stated_priority(row: &Fields) -> Option<&str> {
     row.iter().find(|(field, _)| field.to_uppercase() == "PRIORITY").map(|(_, value)| value.as_str())
 }
 
-/// May a rule in a table of this kind match on this?
+/// May a rule in a table of this kind match on this field?
 // sonic-swss orchagent/aclorch.cpp: AclOrch::initDefaultTableTypes, AclRule::validateAddMatch
 fn is_match(kind: &str, name: &str, value: &str) -> bool {
     let belongs = match name {

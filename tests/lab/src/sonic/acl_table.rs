@@ -1,7 +1,7 @@
-//! A table of aclorch's in the ASIC: its rules, and the ports that it is bound to.
+//! An ACL table of aclorch in the ASIC: its rules, and the ports that it is bound to.
 //!
 //! Owns: the SAI calls for entries, counters and group members, their order, and COUNTERS_DB ACL_COUNTER_RULE_MAP.
-//! Must never: read CONFIG_DB, or tell STATE_DB anything; that is aclorch's part.
+//! Must never: read CONFIG_DB, or write STATE_DB; that is aclorch's part.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -25,12 +25,12 @@ const NAMES: &str = "ACL_COUNTER_RULE_MAP";
 pub struct Table {
     name: String,
     oid: String,
-    /// What it was made and bound of. Its ports are those that are in the list, ready or not.
+    /// The row that it was made and bound from. Its ports are those of the list, ready or not.
     pub row: TableRow,
     rules: BTreeMap<String, Rule>,
     /// The group member by port.
     bound: BTreeMap<String, String>,
-    /// Group members that nobody will remove any more.
+    /// Group members that orchagent will never remove.
     lost: Vec<String>,
 }
 
@@ -42,8 +42,8 @@ struct Rule {
     priority: u32,
 }
 
-/// One thing that is done about a rule, in this order: a rule that goes loses its name, its entry and its counter; a rule
-/// that comes gets its counter, its entry and its name.
+/// A step for a rule. A removal takes away its name, its entry and its counter, in this order; a creation makes its
+/// counter, its entry and its name.
 // sonic-swss orchagent/aclorch.cpp: AclOrch::removeAclRule, AclTable::add, AclRule::create, AclRule::remove,
 // AclOrch::addAclRule
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,15 +65,15 @@ pub enum Work {
 }
 
 impl Work {
-    /// What is done when a rule goes.
+    /// The steps of a removal.
     pub const REMOVE: [Self; 3] = [Self::Unname, Self::RemoveEntry, Self::RemoveCounter];
 
-    /// What is done when a rule comes.
+    /// The steps of a creation.
     pub fn create(attributes: Fields) -> [Self; 3] {
         [Self::CreateCounter, Self::CreateEntry(attributes), Self::Name]
     }
 
-    /// Does orchagent wait for syncd in it?
+    /// Does orchagent wait for syncd in this step?
     pub fn is_sai_call(&self) -> bool {
         !matches!(self, Self::Name | Self::Unname)
     }
@@ -111,8 +111,8 @@ impl Table {
         })
     }
 
-    /// Removes its rules first, while its ports are still bound, then its members, then itself; says whether it is gone.
-    /// Nobody takes back what STATE_DB says of its rules.
+    /// Removes its rules first, while its ports are still bound, then its members, then itself; returns whether it is
+    /// gone. The rules' rows in STATE_DB stay.
     // sonic-swss orchagent/aclorch.cpp: AclOrch::removeAclTable, AclTable::clear, AclOrch::deleteUnbindAclTable
     pub fn remove(&mut self, switch: &mut Switch) -> Result<bool, Error> {
         let rules: Vec<String> = self.rules.keys().cloned().collect();
@@ -178,7 +178,7 @@ impl Table {
         self.rules.get(rule).map_or(0, |rule| rule.priority)
     }
 
-    /// Does one thing about a rule.
+    /// Does one step for a rule.
     pub fn carry_out(&mut self, switch: &mut Switch, name: &str, work: &Work) -> Result<(), Error> {
         let identifier = format!("{}:{name}", self.name);
         let rule = self.rules.entry(name.to_owned()).or_default();

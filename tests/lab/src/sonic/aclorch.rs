@@ -1,8 +1,8 @@
 //! AclOrch: CONFIG_DB ACL_TABLE and ACL_RULE rows become tables and entries of the ASIC, bound to ports.
 //!
 //! Owns: the order in which rows are worked off, STATE_DB ACL_TABLE_TABLE and ACL_RULE_TABLE, and which tables there are.
-//! Must never: remember the rows of a rule that it has made. What a table loses, only a new write of the row brings back.
-//! STATE_DB says nothing while a rule is removed and made again: it stays Active.
+//! Must never: remember the rows of a rule that it has made. Only a new write of its row restores a rule that a table
+//! has lost. STATE_DB shows Active also while a rule is removed and made again.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -23,24 +23,24 @@ pub struct AclOrch {
     table_queue: Queue,
     rule_rows: Subscription,
     rule_queue: Queue,
-    /// The tasks of the queue in the order of this batch, that have not been begun.
+    /// The tasks of this batch that have not begun, in order.
     batch: VecDeque<(String, Task)>,
     /// The rule that is being worked on.
     current: Option<Current>,
-    /// SAI calls about tables that were made and not waited for.
+    /// SAI calls for tables that were made and not waited for.
     unanswered: u32,
     tables: BTreeMap<String, Table>,
-    /// Tables that are caclmgrd's business.
+    /// Tables for caclmgrd.
     control_plane: BTreeSet<String>,
 }
 
-/// What is left to do about a rule.
+/// The remaining steps of a rule.
 struct Current {
     key: String,
     work: VecDeque<Work>,
     /// The call at the front was made; syncd has not answered.
     is_called: bool,
-    /// What STATE_DB says then, or that it says nothing more.
+    /// The rule's status in STATE_DB afterwards, or none.
     status: Option<&'static str>,
 }
 
@@ -48,7 +48,7 @@ impl AclOrch {
     /// An orch without any ACL.
     pub fn new(table_rows: Subscription, rule_rows: Subscription) -> Self {
         Self {
-            // It takes the NULL of an empty row for an attribute.
+            // aclorch takes the NULL of an empty row for an attribute.
             table_rows: table_rows.with_null(),
             table_queue: Queue::default(),
             rule_rows: rule_rows.with_null(),
@@ -71,13 +71,13 @@ impl AclOrch {
         self.current.is_some() || self.unanswered > 0
     }
 
-    /// How long syncd takes for what is under way.
+    /// How long syncd takes for the call that is under way.
     pub fn busy_for(&self, switch: &Switch) -> Option<Duration> {
         self.is_under_way().then(|| switch.behaviour.sai_delay() * self.unanswered.max(1))
     }
 
-    /// Takes what has changed, and tries everything that is pending. Where SAI calls are apart, only up to the next of them
-    /// about a rule, or until the tables are through; or it takes syncd's answer, and goes on from there.
+    /// Reads the changes, and tries every pending task. If SAI calls are separate steps, it stops at the next SAI call
+    /// for a rule, or after the tables; or it takes syncd's answer and goes on from there.
     // sonic-swss orchagent/orchdaemon.cpp: OrchDaemon::init (ACL tables come before their rules)
     pub fn run(&mut self, switch: &mut Switch) -> Result<bool, Error> {
         let mut progress = false;
@@ -148,7 +148,7 @@ impl AclOrch {
         }
     }
 
-    /// Does what is left about a rule, and says whether syncd must be waited for.
+    /// Goes on with the steps of a rule, and returns whether syncd must be waited for.
     fn go_on(&mut self, switch: &mut Switch, current: &mut Current) -> Result<bool, Error> {
         let (name, rule) = current.key.split_once('|').unwrap_or((&current.key, ""));
         let Some(table) = self.tables.get_mut(name) else { return Ok(false) };
@@ -192,7 +192,7 @@ impl AclOrch {
             self.control_plane.insert(name.to_owned());
             return set_table_status(switch, name, "Active");
         }
-        // One LAG member in the list, and the whole update is refused.
+        // One LAG member in the list makes aclorch refuse the whole update.
         // sonic-swss orchagent/aclorch.cpp: AclOrch::processAclTablePorts
         if let Some(member) = row.ports.iter().find(|port| is_lag_member(switch, port)) {
             eprintln!("orchagent: ACL table {name}: Failed to get port {member} bind port ID");
@@ -207,7 +207,7 @@ impl AclOrch {
             return set_table_status(switch, name, "Active");
         }
         // sonic-swss orchagent/aclorch.cpp: AclOrch::addAclTable (a table of another type or stage goes first, and its
-        // rules with it: nobody has kept them)
+        // rules with it: aclorch keeps no rows)
         if !self.remove_table(switch, name)? {
             set_table_status(switch, name, "Pending creation")?;
             return Ok(Verdict::Retry("the earlier table is still bound".to_owned()));
@@ -229,7 +229,7 @@ impl AclOrch {
         Ok(is_gone)
     }
 
-    /// Begins what a task asks for.
+    /// Begins a task.
     // sonic-swss orchagent/aclorch.cpp: AclOrch::doAclRuleTask
     fn begin_rule(&mut self, switch: &mut Switch, key: &str, task: &Task) -> Result<Verdict, Error> {
         let (name, rule) = key.split_once('|').unwrap_or((key, ""));
@@ -249,7 +249,7 @@ impl AclOrch {
                 if self.control_plane.contains(name) {
                     return Ok(Verdict::Done);
                 }
-                // STATE_DB has no word about a rule that waits.
+                // STATE_DB has no row of a rule that waits.
                 return Ok(Verdict::Retry(format!("no ACL table {name}")));
             };
             // A bad rule leaves the ASIC as it is.
@@ -273,14 +273,14 @@ fn log(key: &str, reason: &str) {
     eprintln!("orchagent: {key}: waiting: {reason}");
 }
 
-/// Tells STATE_DB about a table.
+/// Writes a table's status to STATE_DB.
 // sonic-swss orchagent/aclorch.cpp: AclOrch::setAclTableStatus
 fn set_table_status(switch: &mut Switch, table: &str, status: &str) -> Result<Verdict, Error> {
     switch.state.set("ACL_TABLE_TABLE", table, &fields(&[("status", status)]))?;
     Ok(Verdict::Done)
 }
 
-/// Tells STATE_DB about a rule, or that there is none.
+/// Writes a rule's status to STATE_DB, or deletes its row.
 // sonic-swss orchagent/aclorch.cpp: AclOrch::setAclRuleStatus, AclOrch::removeAclRuleStatus
 fn set_rule_status(switch: &mut Switch, key: &str, status: Option<&str>) -> Result<(), Error> {
     match status {

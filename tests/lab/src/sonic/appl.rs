@@ -1,8 +1,7 @@
 //! A table of APPL_DB between a manager that writes it and orchagent that reads it.
 //!
 //! Owns: the rows, and the set of keys that orchagent has not read yet.
-//! Must never: remember what happened to a key. Only the row that is there at the pop counts: that forgetting is the
-//! behaviour of SONiC that this file exists to show.
+//! Must never: remember earlier values of a key. As in SONiC, only the row that exists at the pop counts.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! The ASIC: ASIC_DB, and what it says about a port.
+//! The ASIC: ASIC_DB, and the state of a port in it.
 //!
 //! Owns: ASIC_DB, a copy of it in memory, and the names that its object ids stand for.
 //! Must never: decide what belongs into the ASIC. It answers from objects alone, as the hardware would.
@@ -89,7 +89,7 @@ impl Asic {
         self.calls
     }
 
-    /// Says what an object id stands for, in CONFIG_DB's words.
+    /// Records the CONFIG_DB name of an object id.
     pub fn name(&mut self, oid: &str, name: &str) {
         self.names.insert(oid.to_owned(), name.to_owned());
     }

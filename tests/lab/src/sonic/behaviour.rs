@@ -1,13 +1,14 @@
 //! How one switch differs from another: the release of swss that it runs, and how long its ASIC takes.
 //!
-//! Owns: those differences, as settings of the model. Must never: say what a daemon does; that is the daemon's own file.
+//! Owns: those differences, as settings of the model. Must never: have a daemon's rules; those are in the daemon's own
+//! file.
 
 use std::time::Duration;
 
-/// Do others see ASIC_DB between the SAI calls about a rule, if nobody says anything else?
+/// By default, other clients see ASIC_DB between the SAI calls for a rule.
 const SAI_CALLS_APART: bool = true;
 
-/// What the model is asked to behave like. The default is swss's newest code on an ASIC that takes no time.
+/// The behaviour of the model. The default is swss's newest code on an ASIC that takes no time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
 pub struct Behaviour {
     /// Which release's swss is played

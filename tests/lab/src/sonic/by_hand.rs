@@ -1,4 +1,4 @@
-//! What somebody does to the switch's kernel by hand, behind SONiC's back: the words of `ip` and `sysctl` for it.
+//! Commands by which an operator changes the switch's kernel by hand, without SONiC: those of `ip` and `sysctl`.
 //!
 //! Owns: which commands there are, and how they are spelt. Must never: touch a kernel; that is `kernel`'s part.
 
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-/// A command that changes the kernel without any daemon of SONiC hearing of it.
+/// A command that changes the kernel, which no daemon of SONiC notices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ByHand {
     /// `ip link set PORT master MASTER`, or `ip link set PORT nomaster`. Addresses stay, as `keep_addr_on_down` has it.

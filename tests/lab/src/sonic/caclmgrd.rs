@@ -1,6 +1,6 @@
-//! caclmgrd: whenever an ACL changes, the host's own firewall is rebuilt.
+//! caclmgrd: rebuilds the host's firewall at each change of an ACL.
 //!
-//! Owns: what it did to the host, and of what it died. (It has no ip6tables here: only how often they are rebuilt.)
+//! Owns: the number of rebuilds, and the reasons of its crashes. (The model has no ip6tables.)
 //! Must never: survive a rule whose table's row it cannot find.
 
 use redis::Msg;
@@ -16,10 +16,10 @@ use super::switch::Switch;
 pub struct HostFirewall {
     /// Events about ACL_TABLE rows, the rows of a start among them.
     pub table_events: u64,
-    /// How often every policy was set to ACCEPT, every rule flushed, and all built again: each a moment without a
-    /// firewall, and the end of everybody else's rules. Events that come together make one.
+    /// The number of rebuilds: each sets every policy to ACCEPT, flushes every rule, also those of other programs, and
+    /// builds its own. Events that come together cause one.
     pub rebuilds: u64,
-    /// Why it died, each time.
+    /// The reason of each crash.
     pub deaths: Vec<String>,
 }
 
@@ -31,7 +31,7 @@ pub struct Caclmgrd {
 }
 
 impl Caclmgrd {
-    /// A daemon that has all rows before it.
+    /// Starts a daemon that has not read its rows yet.
     pub fn start(config: &mut Database) -> Result<Self, database::Error> {
         Ok(Self {
             tables: Subscription::start(config, "ACL_TABLE")?,
@@ -40,7 +40,7 @@ impl Caclmgrd {
         })
     }
 
-    /// Looks at every event, and says of which it dies.
+    /// Reads every event; returns the error that ends the daemon, if there is one.
     // sonic-host-services scripts/caclmgrd: ControlPlaneAclManager.run
     fn read_events(&mut self, switch: &mut Switch) -> Result<Result<(), String>, Error> {
         let changed = self.tables.pop(&mut switch.config)?.len();
@@ -87,7 +87,7 @@ impl Daemon for Caclmgrd {
             switch.host_firewall.deaths.push(reason);
             self.is_dead = true;
         }
-        // Nobody waits for what it does.
+        // No daemon waits for its work.
         Ok(false)
     }
 }

@@ -1,6 +1,6 @@
-//! The daemons: when each of them runs, and what it hears of.
+//! The daemons: when each of them runs, and which events it gets.
 //!
-//! Owns: one alarm clock for each daemon.
+//! Owns: one timer for each daemon.
 //! Must never: know what a daemon does.
 
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ pub trait Daemon: Send {
         Ok(false)
     }
 
-    /// Has another daemon left something for this one?
+    /// Has another daemon written something for this one?
     fn has_news(&self, _switch: &mut Switch) -> bool {
         false
     }
@@ -50,7 +50,7 @@ pub trait Daemon: Send {
         None
     }
 
-    /// Takes what has changed, tries everything that is pending, and says whether anything was settled.
+    /// Reads the changes, tries every pending task, and returns whether any was settled.
     fn run(&mut self, switch: &mut Switch) -> Result<bool, Error>;
 }
 
@@ -58,7 +58,7 @@ pub trait Daemon: Send {
 pub struct Daemons(Vec<(Box<dyn Daemon>, Wake)>);
 
 impl Daemons {
-    /// The patterns of the events that the daemons want to hear of.
+    /// The patterns of the events that the daemons need.
     pub fn patterns(config: &Database) -> Vec<String> {
         TABLES.iter().map(|table| format!("{}*", config.keyspace(table))).collect()
     }
@@ -86,7 +86,7 @@ impl Daemons {
         Ok(Self(all.into_iter().map(|daemon| (daemon, Wake::new(delay, now))).collect()))
     }
 
-    /// Tells everybody whom it concerns of an event.
+    /// Gives an event to each daemon that it concerns.
     pub fn deliver(&mut self, message: &Msg) -> Result<(), Error> {
         for (daemon, wake) in &mut self.0 {
             if daemon.offer(message)? {
@@ -96,7 +96,7 @@ impl Daemons {
         Ok(())
     }
 
-    /// Runs whoever's time has come.
+    /// Runs the daemons that are due.
     pub fn run_due(&mut self, switch: &mut Switch) -> Result<(), Error> {
         for (daemon, wake) in &mut self.0 {
             if daemon.has_news(switch) {
@@ -112,7 +112,7 @@ impl Daemons {
         Ok(())
     }
 
-    /// Runs everybody, as if everybody's time had come, and says whether anything was settled.
+    /// Runs all daemons as if they were due, and returns whether any task was settled.
     pub fn run_all(&mut self, switch: &mut Switch) -> Result<bool, Error> {
         let mut progress = false;
         for (daemon, wake) in &mut self.0 {
@@ -123,7 +123,7 @@ impl Daemons {
         Ok(progress)
     }
 
-    /// When somebody's time comes.
+    /// When the next daemon is due.
     pub fn due(&self) -> Option<Instant> {
         self.0.iter().map(|(_, wake)| wake.due()).min()
     }

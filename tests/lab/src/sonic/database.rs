@@ -1,7 +1,7 @@
 //! SONiC's redis databases, found by name through SONiC's own `database_config.json`.
 //!
 //! Owns: reading that file, connecting, and the shape of a row (`TABLE<separator>key` → hash).
-//! Must never: know a database id, a separator or a socket path by heart, or know what a table means.
+//! Must never: contain a database id, a separator or a socket path, or know the meaning of a table.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use serde::Deserialize;
 /// The fields of a row. An empty row is stored as `NULL:NULL` and read back as no field at all.
 pub type Fields = BTreeMap<String, String>;
 
-/// What can go wrong between us and the databases.
+/// Errors of the databases.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The database config cannot be read.
@@ -183,7 +183,7 @@ impl Database {
         Ok(())
     }
 
-    /// Empties the database. redis tells no subscriber about it.
+    /// Empties the database. redis publishes no event about it.
     pub fn flush(&mut self) -> Result<(), Error> {
         Ok(redis::cmd("FLUSHDB").exec(&mut self.connection)?)
     }
@@ -215,7 +215,7 @@ impl Database {
     }
 }
 
-/// What SONiC's readers make of a raw hash: a field name ends at its first `@` (the mark of a list).
+/// The fields of a raw hash as SONiC's readers see them: a field name ends at its first `@` (the mark of a list).
 // sonic-swss-common common/table.cpp: Table::get, stripSpecialSym
 fn without_marks(raw: BTreeMap<String, String>) -> Fields {
     let strip = |field: String| field.split('@').next().unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! What redis announces: keyspace events of the watched tables, and what the model itself is asked to do.
+//! Events from redis: keyspace events of the watched tables, and the model's orders.
 //!
 //! Owns: the subscribed connection, and the thread that does nothing but read it.
 //! Must never: interpret an event, or lose one.
@@ -20,14 +20,14 @@ const END: &str = "end";
 pub struct Events {
     messages: Receiver<RedisResult<Msg>>,
     publisher: Connection,
-    /// A channel of our own: what comes back on it comes after everything that was announced before.
+    /// The model's own channel: a message on it arrives after every event that was published before.
     private: String,
     fences: u64,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Events {
-    /// Subscribes to these patterns and to the orders. From now on nothing is missed.
+    /// Subscribes to these patterns and to the orders. From now on it misses no event.
     pub fn start(databases: &Databases, patterns: Vec<String>) -> Result<Self, Error> {
         let mut subscriber = databases.open("CONFIG_DB")?.into_connection();
         let id: i64 = redis::cmd("CLIENT").arg("ID").query(&mut subscriber)?;
@@ -48,13 +48,13 @@ impl Events {
     pub fn next(&mut self, until: Instant) -> Result<Option<Msg>, Error> {
         let patience = until.saturating_duration_since(Instant::now());
         match self.receive(patience)? {
-            // An answer to an earlier question that nobody waits for any more.
+            // A late answer to an earlier call.
             Some(message) if message.get_channel_name() == self.private => Ok(None),
             message => Ok(message),
         }
     }
 
-    /// Every event of what was written before this call.
+    /// Every event of the writes before this call.
     pub fn arrived(&mut self) -> Result<Vec<Msg>, Error> {
         self.fences += 1;
         let fence = self.fences.to_string();

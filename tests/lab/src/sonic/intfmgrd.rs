@@ -1,7 +1,8 @@
 //! intfmgrd: CONFIG_DB INTERFACE rows become masters and addresses of ports, LOOPBACK_INTERFACE rows of loopbacks.
 //!
 //! Owns: the master and the configured addresses of every port and loopback, APPL_DB INTF_TABLE, STATE_DB INTERFACE_TABLE.
-//! Must never: be kinder than SONiC's. It forgets what it drops, and says `ok` for what it only asked for.
+//! Must never: tolerate more than SONiC's. It forgets dropped rows, and writes `ok` for an address that it only
+//! requested.
 
 use std::collections::BTreeSet;
 
@@ -161,7 +162,7 @@ fn set_address(switch: &mut Switch, port: &str, prefix: &str, address: IpNet) ->
     if !is_ready(switch, port)? || switch.state.row("INTERFACE_TABLE", port)?.is_none() {
         return Ok(Verdict::Retry("the interface is not ready".to_owned()));
     }
-    // "ok" says that the address was asked for, not that it is there.
+    // "ok" means that the address was requested, not that it exists.
     report(port, switch.kernel.add_address(port, address));
     let family = if matches!(address, IpNet::V4(_)) { "IPv4" } else { "IPv6" };
     let row = fields(&[("scope", "global"), ("family", family)]);
@@ -180,7 +181,7 @@ fn delete_address(switch: &mut Switch, port: &str, prefix: &str, address: IpNet)
     Ok(Verdict::Done)
 }
 
-/// The name alone says what it is looked up as: a loopback is always ready, whatever else does not begin `Vrf` is a
+/// The name alone decides the lookup: a loopback is always ready, any other name that does not begin with `Vrf` is a
 /// port, and a VRF of another name is never ready.
 // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::isIntfStateOk
 fn is_ready(switch: &mut Switch, name: &str) -> Result<bool, Error> {

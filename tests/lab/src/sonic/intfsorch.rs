@@ -22,7 +22,7 @@ const NAMES: &str = "COUNTERS_RIF_NAME_MAP";
 const TYPES: &str = "COUNTERS_RIF_TYPE_MAP";
 const TYPE_PORT: &str = "SAI_ROUTER_INTERFACE_TYPE_PORT";
 
-/// A timer that rings so often names the new router interfaces in COUNTERS_DB.
+/// The interval of the timer that names new router interfaces in COUNTERS_DB.
 // sonic-swss orchagent/intfsorch.cpp: UPDATE_MAPS_SEC
 const UPDATE_MAPS: Duration = Duration::from_secs(1);
 
@@ -30,7 +30,7 @@ const UPDATE_MAPS: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct IntfsOrch {
     interfaces: BTreeMap<String, Interface>,
-    /// Those without a name in COUNTERS_DB, and since when.
+    /// The router interfaces without a name in COUNTERS_DB, and since when.
     nameless: BTreeMap<String, Instant>,
     created: u64,
 }
@@ -115,7 +115,7 @@ impl IntfsOrch {
             virtual_router.clone_into(&mut interface.virtual_router);
             return Ok(Verdict::Done);
         }
-        // An interface that exists keeps its virtual router, whatever the row says now, and nobody is told.
+        // An interface that exists keeps its virtual router, whatever the row says now, without an error.
         // sonic-swss#4737; SAI_ROUTER_INTERFACE_ATTR_VIRTUAL_ROUTER_ID is create-only
         if self.interfaces.contains_key(port) {
             return Ok(Verdict::Done);
@@ -158,8 +158,8 @@ impl IntfsOrch {
         if interface.addresses.contains(&address) {
             return Ok(Verdict::Done);
         }
-        // No error row tells of this anywhere: the address is on the port, and the ASIC never hears of it. A loopback's
-        // own address is not compared with anybody's.
+        // No error row shows this: the address is on the port, and the ASIC never gets it. A loopback's own address is
+        // not compared with other addresses.
         if interface.oid.is_some()
             && let Some(reason) = self.overlap(&interface.virtual_router, address)
         {

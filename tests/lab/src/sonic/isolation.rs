@@ -1,8 +1,8 @@
 //! The isolation gap: a port that is open to a machine in the boot VRF while the boot ACL is not enforced on it.
 //!
-//! Owns: who is watched, and every gap that was ever seen.
-//! Must never: look at CONFIG_DB or STATE_DB. Only what the kernel and the ASIC do counts, not what anybody says: a rule
-//! is enforced while its ASIC entry is there, not while STATE_DB calls it Active.
+//! Owns: what is watched, and every gap that was seen.
+//! Must never: look at CONFIG_DB or STATE_DB. Only the kernel and the ASIC count: a rule is enforced while its ASIC
+//! entry exists, not while STATE_DB calls it Active.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -69,7 +69,7 @@ pub struct Isolation {
     watch: Option<Watch>,
     gaps: Vec<Gap>,
     steps: u64,
-    /// SONiC has just started and is not through with CONFIG_DB yet.
+    /// SONiC has just started and has not read all of CONFIG_DB yet.
     pub replaying: bool,
 }
 

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use super::by_hand::ByHand;
 pub use super::paper::Paper;
 
-/// The kernel refused.
+/// Errors of the kernel.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// `ip` could not be started.
@@ -24,16 +24,16 @@ pub enum Error {
     Refused {
         /// Its arguments.
         arguments: String,
-        /// What it had to say.
+        /// Its error output.
         message: String,
     },
 }
 
 /// A kernel to work on.
 pub enum Kernel {
-    /// The one we run on.
+    /// The kernel that the model runs on.
     Real,
-    /// One on paper.
+    /// A kernel on paper.
     Paper(Paper),
 }
 
@@ -146,7 +146,7 @@ impl Kernel {
         self.delete_device(name)
     }
 
-    /// Puts a port into a VRF or a bridge, out of whatever it was in, or out of any.
+    /// Puts a port into a VRF or a bridge, or out of any. The port leaves its earlier master.
     pub fn set_master(&mut self, port: &str, vrf: Option<&str>) -> Result<(), Error> {
         match (self, vrf) {
             (Self::Real, Some(vrf)) => ip(&["link", "set", port, "master", vrf]).map(drop),
@@ -187,7 +187,7 @@ impl Kernel {
         }
     }
 
-    /// The addresses of a port, whoever gave them, but for IPv6 link-local ones.
+    /// All addresses of a port, but for IPv6 link-local ones.
     // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::getIntfIpCount
     pub fn addresses(&mut self, port: &str) -> Result<BTreeSet<IpNet>, Error> {
         let all: BTreeSet<IpNet> = match self {
@@ -201,8 +201,8 @@ impl Kernel {
         Ok(all.into_iter().filter(|address| !is_link_local(*address)).collect())
     }
 
-    /// Makes a port as good as new: no master, no addresses, and another index where it can be made again: on paper, and
-    /// where it is a macvlan on the device that its cable hangs on.
+    /// Resets a port: no master, no addresses, and another index if it can be made again. That holds on paper, and for
+    /// a port that is a macvlan on its cable's device.
     pub fn renew_port(&mut self, port: &str) -> Result<(), Error> {
         match self {
             Self::Paper(paper) => paper.renew(port),
@@ -227,7 +227,7 @@ impl Kernel {
         }
     }
 
-    /// Does what somebody does by hand. No daemon is told.
+    /// Runs a command that an operator runs by hand. No daemon notices it.
     pub fn meddle(&mut self, by_hand: &ByHand) -> Result<(), Error> {
         match by_hand {
             ByHand::SetMaster { port, master } => self.set_master(port, master.as_deref()),
@@ -265,7 +265,7 @@ impl Kernel {
         match self {
             Self::Real => {
                 let state = std::fs::read_to_string(Path::new("/sys/class/net").join(port).join("operstate"));
-                // dummy devices have no carrier to speak of: "unknown".
+                // Dummy devices have no carrier state: "unknown".
                 if state.is_ok_and(|state| matches!(state.trim(), "up" | "unknown")) { "up" } else { "down" }
             }
             Self::Paper(_) => "up",
@@ -273,7 +273,7 @@ impl Kernel {
     }
 }
 
-/// Makes a port on the device that its cable hangs on. A device cannot be given another index, and this one can go.
+/// Makes a port as a macvlan on its cable's device: it can be deleted and made again with another index.
 pub fn add_port(lower: &str, port: &str) -> Result<(), Error> {
     ip(&["link", "add", "link", lower, "name", port, "type", "macvlan", "mode", "passthru"])?;
     ip(&["link", "set", port, "up"]).map(drop)
@@ -290,7 +290,7 @@ fn lower_device(port: &str) -> Result<Option<String>, Error> {
     Ok(lines.lines().find_map(lower))
 }
 
-/// What `ip` says of every device.
+/// Reads every device from `ip`.
 fn read_links() -> Result<BTreeMap<String, Link>, Error> {
     let mut links = BTreeMap::new();
     for line in ip(&["-o", "link", "show"])?.lines() {
@@ -310,7 +310,7 @@ fn read_links() -> Result<BTreeMap<String, Link>, Error> {
     Ok(links)
 }
 
-/// What `ip` says of one device, but for its addresses.
+/// Reads one device from `ip`, without its addresses.
 fn read_link(name: &str) -> Result<Link, Error> {
     let lines = ip(&["-o", "link", "show", "dev", name])?;
     let link = lines.lines().find_map(parse_link).map(|(_, link)| link);
@@ -333,7 +333,7 @@ fn parse_link(line: &str) -> Option<(String, Link)> {
     Some((name.to_owned(), link))
 }
 
-/// Does SONiC not count this address?
+/// Is this a link-local address, which SONiC does not count?
 pub fn is_link_local(address: IpNet) -> bool {
     matches!(address, IpNet::V6(v6) if v6.addr().is_unicast_link_local())
 }

@@ -1,7 +1,7 @@
 //! PortsOrch's part in memberships: APPL_DB VLAN_MEMBER_TABLE and LAG_MEMBER_TABLE rows become objects of the ASIC.
 //!
 //! Owns: bridge ports, VLAN members and LAG members in ASIC_DB.
-//! Must never: make a bridge port of a port with a router interface. (The other way round nobody checks.)
+//! Must never: make a bridge port of a port with a router interface. (SONiC does not check the other direction.)
 
 use super::asic::{BRIDGE_PORT, LAG_MEMBER, PORT_OF_ROUTER_INTERFACE, ROUTER_INTERFACE};
 use super::database::Fields;
@@ -22,7 +22,7 @@ pub struct Members {
 }
 
 impl Members {
-    /// Takes what has changed, and tries everything that is pending.
+    /// Reads the changes, and tries every pending task.
     pub fn run(&mut self, switch: &mut Switch) -> Result<bool, Error> {
         for (key, task) in switch.vlan_member_table.pop(&mut switch.appl)? {
             self.vlan_queue.add(&key, task);

@@ -1,15 +1,15 @@
 //! A model of SONiC: vrfmgrd, intfmgrd and the part of orchagent whose facts leafboot reads, against a real redis.
 //!
-//! It is the examiner. Where leafboot breaks a rule of SONiC, the model does what SONiC does: drops the row, waits for
-//! ever, leaves a router interface in the old VRF, or exits.
+//! Where leafboot breaks a rule of SONiC, the model does what SONiC does: it drops the row, waits for ever, leaves a
+//! router interface in the old VRF, or exits.
 //!
-//! Owns: how it is started, and of what it ends.
+//! Owns: the start of the model, and the errors that end it.
 //! Must never: repair what a rule of SONiC breaks, or write CONFIG_DB, but for an operator's part (`config reload`,
 //! `acl-loader`).
 //!
-//! What it does is taken from swss's source at e6b0c5b5d; [`behaviour::SonicRelease`] says what other releases do otherwise.
+//! It follows swss's source at e6b0c5b5d; [`behaviour::SonicRelease`] has the differences of other releases.
 //!
-//! Not played:
+//! Not modelled:
 //!
 //! * Rows: VLANs and LAGs beyond their members (a LAG is there when it is named), VNETs, subports, EVPN (a `vni` is
 //!   accepted as if there were a VTEP), ACL_TABLE_TYPE rows, ACLs from APPL_DB, ports that come or go later, warm start.
@@ -69,7 +69,7 @@ use self::queue::Verdict;
 
 pub use self::swss::Swss;
 
-/// Every daemon's own alarm clock rings sooner.
+/// Every daemon's own timer is shorter.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// How the model is started.
@@ -99,7 +99,7 @@ pub enum WhichKernel {
     Paper,
 }
 
-/// Why the model ended. It never ends well.
+/// Why the model ended. It never ends without an error.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The databases cannot be read or written.
@@ -111,12 +111,12 @@ pub enum Error {
     /// The rows for a `config reload` cannot be used; nothing was changed.
     #[error("config reload: {0}")]
     Reload(String),
-    /// A daemon did what SONiC's does: it exited.
+    /// A daemon exited, as SONiC's does.
     #[error("{daemon} exits: {reason}")]
     Exit {
         /// The daemon.
         daemon: &'static str,
-        /// What it could not stand.
+        /// The reason.
         reason: String,
     },
 }
@@ -135,7 +135,7 @@ pub fn run(args: Args) -> Result<(), Error> {
     }
 }
 
-/// A daemon's code has thrown in a task: it ends of it, or tries the task again for ever.
+/// A daemon's code has thrown in a task: the daemon exits, or tries the task again for ever.
 fn throw(release: SonicRelease, daemon: &'static str, reason: String) -> Result<Verdict, Error> {
     if release.outlives_a_throwing_task() {
         Ok(Verdict::Throw(format!("exception caught: {reason}")))

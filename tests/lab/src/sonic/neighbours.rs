@@ -1,7 +1,7 @@
 //! neighsyncd and NeighOrch: the machines that the switch has talked to on a port, in APPL_DB and in the ASIC.
 //!
 //! Owns: APPL_DB NEIGH_TABLE, the neighbour entries of ASIC_DB, and when each goes.
-//! Must never: learn a neighbour. Which there are is a test's choice; what they hold up is SONiC's.
+//! Must never: learn a neighbour. A test chooses the neighbours; SONiC's rules decide what they block.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -61,7 +61,7 @@ impl Neighbours {
         Ok(())
     }
 
-    /// A neighbour goes, if it is known.
+    /// Removes a neighbour, if it is known.
     pub fn remove(switch: &mut Switch, port: &str, address: IpAddr) -> Result<(), Error> {
         if let Some((entry, _)) = switch.neighbours.known.remove(&(port.to_owned(), address)) {
             switch.appl.delete(TABLE, &format!("{port}:{address}"))?;
@@ -74,7 +74,7 @@ impl Neighbours {
         Ok(())
     }
 
-    /// Those go whose time has come.
+    /// Removes the neighbours whose time is over.
     pub fn expire(switch: &mut Switch, now: Instant) -> Result<(), Error> {
         let is_due = |goes: &Option<Instant>| goes.is_some_and(|goes| goes <= now);
         let due: Vec<(String, IpAddr)> = switch
@@ -90,7 +90,7 @@ impl Neighbours {
         Ok(())
     }
 
-    /// When the next one goes by itself.
+    /// When the next neighbour goes by itself.
     pub fn due(&self) -> Option<Instant> {
         self.known.values().filter_map(|(_, goes)| *goes).min()
     }

@@ -1,7 +1,7 @@
 //! orchagent: APPL_DB rows become objects of the ASIC. This file is its loop; the rules are in the orchs' own files.
 //!
 //! Owns: the queues of VRFs and interfaces, and the order in which the orchs are tried.
-//! Must never: touch the kernel or CONFIG_DB. It knows only what the managers tell it, but for ACLs.
+//! Must never: touch the kernel, or write CONFIG_DB. It reads the managers' tables, and the ACL rows of CONFIG_DB.
 
 use std::time::{Duration, Instant};
 
@@ -62,7 +62,7 @@ impl Daemon for Orchagent {
         self.acls.busy_for(switch)
     }
 
-    /// A SAI call about an ACL rule is waited for: nothing else is done before it is answered.
+    /// orchagent waits for a SAI call for an ACL rule: it does nothing else before the answer.
     ///
     /// VRFs come twice: one may be needed by an interface, and one may be free to go because of an interface. ACLs come
     /// from CONFIG_DB without a manager in between, so they overtake what a manager still works on; or they come late,

@@ -1,7 +1,7 @@
 //! The ports: what portsyncd and PortsOrch publish about the front panel.
 //!
 //! Owns: the port rows of STATE_DB, APPL_DB and COUNTERS_DB, and which object id a port has.
-//! Must never: change a port. (Admin status and MTU are somebody else's.)
+//! Must never: change a port. (In SONiC, portmgrd sets admin status and MTU.)
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ const FIRST_PORT_OID: u64 = 0x1_0000_0000_0002;
 #[derive(Debug, Default)]
 pub struct Ports {
     oids: BTreeMap<String, String>,
-    /// What was published last of a port's carrier.
+    /// The carrier state that was published last, by port.
     carriers: BTreeMap<String, &'static str>,
 }
 

@@ -1,13 +1,13 @@
-//! The queue of tasks that stands before every SONiC daemon.
+//! The queue of tasks of every SONiC daemon.
 //!
-//! Owns: what is left of a burst of changes to one key, and that a task which cannot be done now stays.
+//! Owns: how changes to one key are merged, and that a task which cannot be done now stays.
 //! Must never: do I/O or know what a task is about.
 
 use std::collections::BTreeMap;
 
 use super::database::Fields;
 
-/// What a daemon is asked to do with a key.
+/// A change of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
     /// The row is gone.
@@ -16,10 +16,10 @@ pub enum Task {
     Set(Fields),
 }
 
-/// What became of a task.
+/// The result of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Done with: carried out, or refused for good.
+    /// Finished: carried out, or refused for good.
     Done,
     /// Cannot be done now, for this reason. The task stays queued.
     Retry(String),
@@ -61,8 +61,8 @@ impl Queue {
     }
 
     /// Offers every pending task, keys in order, a DEL before the SET behind it. A DEL that must be retried does not
-    /// hold back its SET; one that throws holds back everything behind it. `log` hears of a reason to wait once, not at
-    /// every retry. Says whether any task was done with.
+    /// hold back its SET; one that throws holds back everything behind it. `log` gets a reason to wait once, not at
+    /// every retry. Returns whether any task is finished.
     // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::doTask (`it++; continue;` goes on to the SET of the same key)
     pub fn drain<E>(
         &mut self,
@@ -89,7 +89,7 @@ impl Queue {
     }
 
     /// Every pending task, keys in order, a DEL before the SET behind it: for a daemon with an order of its own, which
-    /// says of each by [`Self::settle`] what became of it.
+    /// reports each result to [`Self::settle`].
     pub fn tasks(&self) -> Vec<(String, Task)> {
         let of_key = |(key, pending): (&String, &Pending)| {
             let del = pending.del.as_ref().map(|_| (key.clone(), Task::Del));
@@ -99,7 +99,7 @@ impl Queue {
         self.pending.iter().flat_map(of_key).collect()
     }
 
-    /// What became of a task that [`Self::tasks`] has named, with no task added in between. `log` hears of a reason to wait
+    /// Takes the result of a task from [`Self::tasks`], with no task added in between. `log` gets a reason to wait
     /// once, not at every retry.
     pub fn settle(&mut self, key: &str, task: &Task, verdict: Verdict, log: impl FnMut(&str)) {
         let Some(pending) = self.pending.get_mut(key) else { return };

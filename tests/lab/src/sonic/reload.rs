@@ -1,4 +1,4 @@
-//! `config reload`, with and without `-n`: the operator's part of it, played.
+//! `config reload`, with and without `-n`: the model of the operator's part.
 //!
 //! Owns: emptying and filling CONFIG_DB, from a config_db.json or from redis commands.
 //! Must never: be called by a daemon. This is the only file of the model that writes CONFIG_DB.
@@ -28,14 +28,14 @@ pub fn commands(rows: &str) -> Result<Vec<Vec<String>>, Error> {
     }
 }
 
-/// Empties CONFIG_DB. No subscriber hears of it.
+/// Empties CONFIG_DB. Subscribers get no event.
 // sonic-utilities config/main.py: flush_configdb
 pub fn empty(config: &mut Database) -> Result<(), Error> {
     config.flush()?;
     Ok(redis::cmd("SET").arg("CONFIG_DB_INITIALIZED").arg("0").exec(config.connection())?)
 }
 
-/// Writes the rows, and says that CONFIG_DB is filled.
+/// Writes the rows, and sets CONFIG_DB_INITIALIZED.
 // sonic-utilities config/main.py: reload
 pub fn fill(config: &mut Database, commands: &[Vec<String>]) -> Result<(), Error> {
     let ready = ["SET", "CONFIG_DB_INITIALIZED", "1"].map(str::to_owned).to_vec();

@@ -1,7 +1,7 @@
 //! What all daemons of the switch share: the databases, the kernel, the ASIC, and the tables between them.
 //!
-//! Owns: the connections, the clean slate of a cold start, and that somebody looks after every step.
-//! Must never: write CONFIG_DB. That one belongs to the operator and to leafboot.
+//! Owns: the connections, the clean slate of a cold start, and the isolation check after every step.
+//! Must never: write CONFIG_DB, which belongs to the operator and to leafboot.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use super::kernel::{Kernel, LOOPBACK, Link};
 use super::neighbours::Neighbours;
 use super::ports::Ports;
 
-/// The rows of STATE_DB that a cold start deletes, of those that we write.
+/// The rows of STATE_DB that a cold start deletes, of the tables that the model writes.
 // sonic-buildimage files/scripts/swss.sh: start, clean_up_tables
 const STATE_TABLES: [&str; 7] = [
     "PORT_TABLE",
@@ -27,7 +27,7 @@ const STATE_TABLES: [&str; 7] = [
     "VLAN_MEMBER_TABLE",
     "LAG_MEMBER_TABLE",
 ];
-/// Those that orchagent deletes, later.
+/// The tables that orchagent deletes, later.
 // sonic-swss orchagent/aclorch.cpp: AclOrch::init
 const ACL_STATE_TABLES: [&str; 2] = ["ACL_TABLE_TABLE", "ACL_RULE_TABLE"];
 
@@ -35,17 +35,17 @@ const ACL_STATE_TABLES: [&str; 2] = ["ACL_TABLE_TABLE", "ACL_RULE_TABLE"];
 pub struct Switch {
     /// Which release it runs, and how slow it is.
     pub behaviour: Behaviour,
-    /// What is wanted. Only read.
+    /// CONFIG_DB, which the model only reads.
     pub config: Database,
-    /// From the managers to orchagent.
+    /// APPL_DB: from the managers to orchagent.
     pub appl: Database,
-    /// What orchagent has made.
+    /// ASIC_DB: the objects that orchagent has made.
     pub asic: Asic,
-    /// Names and ids.
+    /// COUNTERS_DB: names and ids.
     pub counters: Database,
-    /// What the daemons say about their work.
+    /// STATE_DB: the results of the daemons.
     pub state: Database,
-    /// VRF devices, masters, addresses.
+    /// The kernel: VRF devices, masters, addresses.
     pub kernel: Kernel,
     /// The front panel.
     pub ports: Ports,
@@ -63,11 +63,11 @@ pub struct Switch {
     pub interfaces_wait: bool,
     /// orchagent has just started, and is not through with what is before INTF_TABLE.
     pub interfaces_late: bool,
-    /// What only time holds up is due now.
+    /// Work that waits for a timer is due now.
     pub hurries: bool,
     /// orchagent has a reason to try again what it has pending.
     pub news_for_orchagent: bool,
-    /// Who was seen on the ports.
+    /// The neighbours on the ports.
     pub neighbours: Neighbours,
     /// The host's ip6tables.
     pub host_firewall: HostFirewall,
@@ -157,13 +157,13 @@ impl Switch {
         !self.interfaces_wait && !self.interfaces_late
     }
 
-    /// A manager did something: are the ports still isolated?
+    /// Checks the isolation of the ports after a manager's step.
     pub fn look(&mut self, done: &str) -> Result<(), Error> {
         self.links = None;
         self.look_at_asic(done)
     }
 
-    /// orchagent did something, which nobody sees in the kernel: are the ports still isolated?
+    /// Checks the isolation of the ports after a step of orchagent, which does not change the kernel.
     pub fn look_at_asic(&mut self, done: &str) -> Result<(), Error> {
         if self.isolation.is_watching() {
             let links = match self.links.take() {

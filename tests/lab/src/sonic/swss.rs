@@ -1,6 +1,6 @@
-//! SONiC as something to hold in one's hand: started, run step by step, restarted, reloaded, and asked.
+//! SONiC on one switch: start, run step by step, restart, reload and query it.
 //!
-//! Owns: the switch, the daemons that run on it, and the events that they hear of.
+//! Owns: the switch, the daemons that run on it, and their events.
 //! Must never: end because SONiC is restarted, or sleep when a test asks for everything that can be done now.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,12 +23,12 @@ use super::reload;
 use super::switch::Switch;
 use super::{Args, Error, WhichKernel};
 
-/// Nobody sleeps longer.
+/// The longest sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 const POLL_CONFIG_DB: Duration = Duration::from_millis(100);
 
-/// So long after a start every daemon has tried twice what it had to put off. What comes later is no replay any more.
+/// The time of a replay after a start: by then every daemon has retried its pending tasks twice.
 const REPLAY: Duration = Duration::from_millis(2000);
 
 /// SONiC on one switch.
@@ -37,7 +37,7 @@ pub struct Swss {
     delay: Duration,
     switch: Switch,
     events: Events,
-    /// Nothing while swss is stopped and waits for CONFIG_DB.
+    /// None while swss is stopped and waits for CONFIG_DB.
     daemons: Option<Daemons>,
     booted: Instant,
 }
@@ -73,7 +73,7 @@ impl Swss {
             until = until.min(Instant::now() + POLL_CONFIG_DB);
         }
         self.switch.isolation.replaying &= self.booted.elapsed() < REPLAY;
-        // What comes together is seen together: a daemon reads all that its socket has.
+        // Events that arrive together are handled together: a daemon reads all that its socket has.
         // sonic-swss-common common/pubsub.cpp: PubSub::readData
         while let Some(message) = self.events.next(until)? {
             self.deliver(&message)?;
@@ -105,7 +105,7 @@ impl Swss {
         }
     }
 
-    /// Does what only time brings, and says when there is more of it.
+    /// Does the work whose time has come, and returns when more is due.
     fn let_time_pass(&mut self) -> Result<Instant, Error> {
         let now = Instant::now();
         self.switch.hurries = false;
@@ -127,7 +127,7 @@ impl Swss {
         self.boot().map(drop)
     }
 
-    /// `config reload`: CONFIG_DB is emptied without a word, filled with these rows, and SONiC starts again.
+    /// `config reload`: CONFIG_DB is emptied without events, filled with these rows, and SONiC starts again.
     pub fn reload(&mut self, rows: &str) -> Result<(), Error> {
         let commands = reload::commands(rows)?;
         self.empty_config()?;
@@ -141,9 +141,9 @@ impl Swss {
         reload::empty(&mut self.switch.config)
     }
 
-    /// `config reload -n`: CONFIG_DB is emptied without a word and filled with these rows, one event each, and nothing is
-    /// restarted: the daemons keep everything that they have made, and never hear of a row that is not there any more.
-    /// They take the rows in the runs that follow.
+    /// `config reload -n`: CONFIG_DB is emptied without events and filled with these rows, one event each. SONiC is not
+    /// restarted: the daemons keep everything that they have made, and get no event for a row that is gone. They take
+    /// the rows in the runs that follow.
     // sonic-utilities config/main.py: reload (no_service_restart), flush_configdb
     pub fn reload_without_restart(&mut self, rows: &str) -> Result<(), Error> {
         let commands = reload::commands(rows)?;
@@ -162,8 +162,8 @@ impl Swss {
         Ok(self.switch.config.flush()?)
     }
 
-    /// Somebody changes the kernel by hand. No daemon hears of it, and nothing that any database says changes. What the
-    /// kernel refuses (an address that is there already, a device that is not) is an error, and changes nothing.
+    /// Changes the kernel as an operator does by hand. No daemon notices it, and no database changes. A command that
+    /// the kernel refuses (an address that exists already, a device that does not) is an error, and changes nothing.
     pub fn meddle_kernel(&mut self, by_hand: &ByHand) -> Result<(), Error> {
         self.switch.kernel.meddle(by_hand)?;
         self.switch.look(&format!("by hand: {by_hand:?}"))
@@ -174,7 +174,7 @@ impl Swss {
         self.restart()
     }
 
-    /// What the kernel has, by name.
+    /// The kernel's devices, by name.
     pub fn links(&mut self) -> Result<BTreeMap<String, Link>, Error> {
         Ok(self.switch.kernel.links()?)
     }
@@ -184,8 +184,8 @@ impl Swss {
         self.switch.asic.enforced().remove(port).unwrap_or_default()
     }
 
-    /// From now on orchagent does not come to its ACL consumers, or comes to them again: its select gives it one event at
-    /// a time, and nothing says that those of ACLs are before those of interfaces.
+    /// From now on orchagent does not come to its ACL consumers, or comes to them again: its select gives it one event
+    /// at a time, and those of ACLs need not come before those of interfaces.
     pub fn let_acls_wait(&mut self, wait: bool) {
         self.switch.acls_wait = wait;
     }
@@ -231,7 +231,7 @@ impl Swss {
         self.isolation_gaps().iter().map(Gap::duration).max().unwrap_or_default()
     }
 
-    /// What caclmgrd did to the host, and how often it died.
+    /// caclmgrd's rebuilds of the host's firewall, and its crashes.
     pub fn host_firewall(&self) -> &HostFirewall {
         &self.switch.host_firewall
     }
@@ -282,7 +282,7 @@ impl Swss {
         }
     }
 
-    /// What the process is asked for on the channel [`CONTROL`].
+    /// Runs an order from the channel [`CONTROL`].
     fn obey(&mut self, order: &str) -> Result<(), Error> {
         match order.split_once(' ').unwrap_or((order, "")) {
             ("restart", "") => self.restart(),
@@ -323,7 +323,7 @@ impl Swss {
     }
 }
 
-/// An order that cannot be followed ends nothing.
+/// An order that cannot be followed does not end the model.
 fn refuse(error: &impl std::fmt::Display) -> Result<(), Error> {
     eprintln!("swss: {error}; nothing changed");
     Ok(())

@@ -1,6 +1,6 @@
 //! teammgrd and teamsyncd: ports become members of a LAG.
 //!
-//! Owns: APPL_DB LAG_MEMBER_TABLE. (LAGs themselves are not played: each is there when it is named.)
+//! Owns: APPL_DB LAG_MEMBER_TABLE. (LAGs themselves are not modelled: a LAG exists as soon as it is named.)
 //! Must never: take a port out of what it is in. A port that has a master is passed over, until it has none.
 
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ impl Teammgrd {
         Ok(Verdict::Done)
     }
 
-    /// Every port is looked at again when it has been up or down, as it is when it leaves or enters anything.
+    /// Looks at every port again. SONiC does so when a port has been down or up, as it is when its master changes.
     // sonic-swss cfgmgr/teammgr.cpp: TeamMgr::doPortUpdateTask, addLagMember, isPortEnslaved;
     // teamsyncd/teamsync.cpp: TeamSync::TeamPortSync::onChange
     fn follow_the_kernel(&mut self, switch: &mut Switch) -> Result<bool, Error> {

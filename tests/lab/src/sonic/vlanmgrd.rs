@@ -1,7 +1,8 @@
 //! vlanmgrd: ports become members of a VLAN's bridge.
 //!
 //! Owns: APPL_DB VLAN_MEMBER_TABLE, STATE_DB VLAN_TABLE and VLAN_MEMBER_TABLE, and which VLANs the bridge has on a port.
-//! Must never: ask whether a port is in a VRF. A SET takes the port out of it and tells nobody; a DEL fails on it.
+//! Must never: check whether a port is in a VRF. A SET takes the port out of its VRF without an event; a DEL fails on
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -109,7 +110,7 @@ impl Bridge {
         Ok(Verdict::Done)
     }
 
-    /// Takes the port into the bridge, out of whatever it was in.
+    /// Puts the port into the bridge, out of its earlier master.
     // sonic-swss cfgmgr/vlanmgr.cpp: VlanMgr::addHostVlanMember
     fn add(&mut self, switch: &mut Switch, vlan: &str, port: &str) -> Result<(), String> {
         if !is_in_bridge(switch, port)? {

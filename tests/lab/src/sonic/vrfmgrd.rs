@@ -1,7 +1,7 @@
 //! vrfmgrd: CONFIG_DB VRF rows become VRF devices.
 //!
 //! Owns: the VRF devices and their routing tables, APPL_DB VRF_TABLE, STATE_DB VRF_TABLE.
-//! Must never: touch what orchagent says about a VRF (STATE_DB VRF_OBJECT_TABLE).
+//! Must never: write orchagent's state of a VRF (STATE_DB VRF_OBJECT_TABLE).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -66,12 +66,12 @@ impl Daemon for Vrfmgrd {
 }
 
 impl Devices {
-    /// Of a VRF that has a table by now nothing is done in the kernel: whoever has deleted its device or brought it down
-    /// by hand is not undone by another write of the row.
+    /// For a VRF that already has a table, nothing changes in the kernel: another write of the row does not restore a
+    /// device that was deleted or brought down by hand.
     // sonic-swss cfgmgr/vrfmgr.cpp: VrfMgr::doTask (SET), VrfMgr::setLink
     fn set(&mut self, switch: &mut Switch, vrf: &str, row: &Fields) -> Result<Verdict, Error> {
         if !self.tables.contains_key(vrf) {
-            // Without a free table it says that it could not, and then that all is well.
+            // Without a free table it logs a failure, and then reports success.
             if let Some(table) = self.free.pop_first() {
                 // The command runs in EXEC_WITH_ERROR_THROW. A table that was taken for it is lost.
                 if let Err(error) = switch.kernel.add_vrf(vrf, table) {
@@ -88,8 +88,8 @@ impl Devices {
         Ok(Verdict::Done)
     }
 
-    /// The device goes last: first orchagent must have made its object, then it is told to let go, then it must have
-    /// let go. Nothing wakes us for that; only the next event or the retry does.
+    /// The device is deleted last: orchagent must first have made its object, then gets the DEL, then must have removed
+    /// the object. No event wakes vrfmgrd for that; only the next event of another row or the retry does.
     // sonic-swss cfgmgr/vrfmgr.cpp: VrfMgr::doTask (DEL), VrfMgr::isVrfObjExist, VrfMgr::delLink
     fn delete(&mut self, switch: &mut Switch, vrf: &str) -> Result<Verdict, Error> {
         let has_object = switch.state.row("VRF_OBJECT_TABLE", vrf)?.is_some();
@@ -107,7 +107,7 @@ impl Devices {
             eprintln!("vrfmgrd: {vrf}: no device to delete");
             return Ok(Verdict::Done);
         };
-        // Of a device that somebody has deleted by hand the command fails and throws, now and at every retry.
+        // For a device that was deleted by hand, the command fails and throws, now and at every retry.
         if let Err(error) = switch.kernel.delete_vrf(vrf) {
             return throw(switch.behaviour.release, "vrfmgrd", format!("{vrf}: {error}"));
         }

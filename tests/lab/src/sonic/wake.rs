@@ -11,7 +11,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(1000);
 /// An event is looked at this much later at the earliest, so that what comes with it comes together.
 const SHORTEST_DELAY: Duration = Duration::from_millis(1);
 
-/// The alarm clock of one daemon.
+/// The timer of one daemon.
 #[derive(Debug)]
 pub struct Wake {
     delay: Duration,
@@ -20,7 +20,7 @@ pub struct Wake {
 }
 
 impl Wake {
-    /// An alarm clock that rings at once, and lets every event lie for `delay`.
+    /// A timer that is due at once, and that delays every event by `delay`.
     pub fn new(delay: Duration, now: Instant) -> Self {
         Self { delay: delay.max(SHORTEST_DELAY), event_due: None, retry_due: now }
     }
@@ -40,7 +40,7 @@ impl Wake {
         self.event_due.unwrap_or(self.retry_due)
     }
 
-    /// If it is time to run: yes, and the alarm is set anew.
+    /// Whether it is time to run. If so, the timer is set again.
     pub fn rings(&mut self, now: Instant) -> bool {
         let rings = self.due() <= now;
         if rings {

@@ -1,8 +1,8 @@
-//! What SONiC's YANG models say of CONFIG_DB's rows: `config reload` refuses a file that they refuse.
+//! The rules of SONiC's YANG models for CONFIG_DB's rows: `config reload` refuses a file that breaks them.
 //!
-//! Owns: the rules for the tables that leafboot writes or minds, for three releases.
-//! Must never: accept what SONiC's models refuse. It may be stricter: a field that leafboot has no business with is
-//! unknown here. Tables that it does not know are not looked at.
+//! Owns: the rules for the tables that leafboot writes or reads, for three releases.
+//! Must never: accept rows that SONiC's models refuse. It may be stricter: fields that leafboot does not use are
+//! unknown here. It does not check tables that it does not know.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -14,11 +14,11 @@ use super::database::Fields;
 /// A release of SONiC, by its branch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Release {
-    /// The oldest.
+    /// The branch 202311.
     R202311,
-    /// The one in between.
+    /// The branch 202505.
     R202505,
-    /// What is developed.
+    /// The branch master.
     Head,
 }
 
@@ -30,7 +30,7 @@ impl Release {
 /// Rows as redis has them: `TABLE|key`, and the fields with the mark of a list and the `NULL` of an empty row.
 pub type Rows = BTreeMap<String, Fields>;
 
-/// Everything that the models of a release have against these rows, taken as the whole of CONFIG_DB.
+/// Every error that the models of a release find in these rows, taken as the whole of CONFIG_DB.
 pub fn check(release: Release, rows: &Rows) -> Vec<String> {
     let mut checker = Checker { release, rows, complaints: Vec::new() };
     for (name, row) in rows {
@@ -217,7 +217,7 @@ impl Checker<'_> {
         }
     }
 
-    /// `is_valid` knows no answer for a field that does not exist.
+    /// `is_valid` returns none for a field that does not exist.
     fn fields(&mut self, name: &str, row: &Fields, is_valid: impl Fn(&str, &str) -> Option<bool>) {
         for (field, value) in row.iter().filter(|(field, _)| *field != "NULL") {
             match is_valid(field, value) {

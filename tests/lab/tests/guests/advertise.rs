@@ -1,5 +1,5 @@
-//! Router Advertisements through a real VRF, to machines of every kind: rdisc6, Linux with rdnssd, iPXE, UEFI firmware; and
-//! what is left of them after 1,000 times that the port went down and up.
+//! Router Advertisements through a real VRF, to machines of every kind: rdisc6, Linux with rdnssd, iPXE, UEFI firmware.
+//! They also hold after the port has gone down and up 1,000 times.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,15 +12,15 @@ use leafboot_lab::site::{self, Port};
 
 use crate::another_machine::{DEFAULT_ROUTE, Network, SOON, plugged_in, shows};
 
-/// In software, on a busy computer, firmware takes its time.
+/// The limit for firmware, which runs on an emulated CPU of a busy computer.
 const FIRMWARE: Duration = Duration::from_secs(120);
-/// Unsolicited advertisements so seldom that none comes just before a machine would solicit: it would take that one,
-/// and ask for none.
+/// An interval so long that no unsolicited advertisement comes just before a machine would solicit: the machine would
+/// take that one and not solicit.
 const SELDOM: &str = "interval_min = \"20m\"\ninterval_max = \"30m\"\n";
 /// MAX_INITIAL_RTR_ADVERTISEMENTS of them, each up to MAX_INITIAL_RTR_ADVERT_INTERVAL after the one before (RFC 4861 10).
 const INITIAL: (usize, Duration) = (3, Duration::from_secs(40));
 const OVMF: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"];
-/// What this needs beside the laboratory, and the Debian package that has it.
+/// Files that the test needs beside the laboratory's, and the Debian package of each.
 const PREREQUISITES: [(&str, &str); 3] =
     [("/usr/bin/tcpdump", "tcpdump"), ("/usr/sbin/rdnssd", "rdnssd"), (OVMF[0], "ovmf")];
 
@@ -41,7 +41,7 @@ fn machines_of_every_kind_are_answered_through_the_vrf() -> Result<(), String> {
             let count = |wire: &Wire| wire.packets(&["> ff02::1: ", "router advertisement"]).len();
             Ok(wires.iter().all(|wire| count(wire) >= INITIAL.0).then_some(()))
         })?;
-        // It needs a while; the others are looked at meanwhile.
+        // The firmware needs a while; the test checks the others meanwhile.
         let _machine = firmware(Port::Ethernet4, directory.path())?;
         ipxe(lab, &wires[0])?;
         linux(Port::Ethernet0, directory.path())?;
@@ -87,7 +87,8 @@ impl Wire {
     }
 }
 
-/// iPXE asks again after 250 ms, and gives up after 16 s (today's upstream: 150 ms, 4 s): its first one is answered.
+/// iPXE asks again after 250 ms, and gives up after 16 s (today's upstream: 150 ms, 4 s): its first request is
+/// answered.
 fn ipxe(lab: &Lab, wire: &Wire) -> Result<(), Error> {
     let _machine = lab.switch_on(Port::Ethernet0, Character::Honest)?;
     let asked = until("iPXE solicits", SOON, || Ok(wire.packets(&["router solicitation"]).first().cloned()))?;
@@ -102,7 +103,7 @@ fn ipxe(lab: &Lab, wire: &Wire) -> Result<(), Error> {
     Ok(())
 }
 
-/// A Linux as it comes: SLAAC address, default route, and the resolver as rdnssd hears of it.
+/// A Linux with default settings: SLAAC address, default route, and the resolver that rdnssd gets.
 fn linux(port: Port, directory: &Path) -> Result<(), Error> {
     let file = directory.join("resolv.conf");
     plugged_in(&Network::of_this_thread(), port, || {
@@ -131,7 +132,7 @@ fn flaps(lab: &Lab, port: Port) -> Result<(), Error> {
     Ok(())
 }
 
-/// EDK2's firmware with its IPv4 off: it solicits once, from `::`, and then boots by DHCPv6, which nobody answers here.
+/// EDK2's firmware with its IPv4 off: it solicits once, from `::`, and then tries DHCPv6, which has no server here.
 fn firmware(port: Port, directory: &Path) -> Result<Process, Error> {
     let variables = directory.join("variables.fd");
     std::fs::copy(OVMF[1], &variables)?;
@@ -149,7 +150,7 @@ fn firmware(port: Port, directory: &Path) -> Result<Process, Error> {
     Process::start("the firmware", &argv, &directory.join("firmware.log"))
 }
 
-/// It has taken the advertisement: it looks whether its address in the port's prefix is free.
+/// The firmware has taken the advertisement when it checks whether its address in the port's prefix is free.
 fn uefi(wire: &Wire, port: Port) -> Result<(), Error> {
     let asked = until("the firmware solicits", FIRMWARE, || {
         Ok(wire.packets(&[" :: > ff02::2: ", "router solicitation"]).first().cloned())

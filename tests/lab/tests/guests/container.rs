@@ -65,7 +65,7 @@ fn build(lab: &Lab, leafboot: &Path) -> Result<(), Error> {
     lab.leaf.run(&["docker", "build", "--quiet", "--file", &file, "--tag", "leafboot", &context]).map(drop)
 }
 
-/// With a cache that is known by its name alone, and a log that says more.
+/// Installs leafboot with a cache that has only a name, and a more detailed log.
 fn install(lab: &Lab) -> Result<(), Error> {
     lab.set_images(Images::Proxy)?;
     let by_name = format!("origins = [\"http://{}\"]", site::CACHE_NAME);
@@ -77,7 +77,7 @@ fn install(lab: &Lab) -> Result<(), Error> {
     service::install(lab, "leafboot-container.service")
 }
 
-/// The C library's resolver works where there are no files of its own.
+/// The C library's resolver works without the library's own files in the image.
 fn resolves_names() -> Result<(), Error> {
     let url = format!("http://[{}]{}", PORT.gateway(), site::IMAGE);
     let image = run(&[&CURL, ["-f", &url].as_slice()].concat())?;
@@ -90,7 +90,7 @@ fn pid(lab: &Lab) -> Result<String, Error> {
     Ok(pid.trim().to_owned())
 }
 
-/// Nobody has to push again, and whoever has the API's directory mounted still has it.
+/// After a restart no push is needed, and a mount of the API's directory stays valid.
 fn is_restarted(lab: &Lab) -> Result<(), Error> {
     let (first, directory) = (pid(lab)?, service::directory(lab)?);
     lab.leaf.run(&["systemctl", "restart", "leafboot"])?;
@@ -101,7 +101,7 @@ fn is_restarted(lab: &Lab) -> Result<(), Error> {
     Ok(())
 }
 
-/// It logs to the journal, as much as its unit says, and ends when it is told to.
+/// It logs to the journal, as much as its unit says, and ends when it is stopped.
 fn is_clean(lab: &Lab) -> Result<(), Error> {
     let environment = format!("tr '\\0' '\\n' </proc/{}/environ", pid(lab)?);
     let environment = lab.leaf.run(&["sh", "-c", &environment])?;

@@ -1,5 +1,5 @@
-//! What somebody undoes behind leafboot's back is seen, said, and put right, on the real kernel's VRF with the model of
-//! SONiC's daemons. Each test has a leaf of its own, whose rows are done one after another: a failure names its row.
+//! leafboot notices, reports and repairs what others change, on the real kernel's VRF with the model of SONiC's
+//! daemons. Each test has a leaf of its own, whose rows are done one after another: a failure names its row.
 
 mod configuration;
 mod ground;

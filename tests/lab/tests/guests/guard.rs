@@ -1,5 +1,5 @@
-//! `sonic/guard` in the leaf's kernel: what a machine that turns on others reaches without it, and with it; and that the leaf
-//! itself still reaches what lies behind the boot VRF.
+//! `sonic/guard` in the leaf's kernel: which services a hostile machine reaches without it and with it, and that the
+//! leaf itself still reaches hosts behind the boot VRF.
 
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::another_machine::{DEFAULT_ROUTE, Network, SOON, plugged_in, shows};
 const GUARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../sonic/guard");
 /// The leaf's kernel has these iptables and no others; they are called by the name that the link to them has.
 const IPTABLES: &str = "/usr/sbin/xtables-legacy-multi";
-/// A port that no boot machine has any business at.
+/// A TCP port that boot machines must not reach.
 const SERVICE: u16 = 2222;
 const ATTACKER: Port = Port::Ethernet0;
 const VICTIM: Port = Port::Ethernet4;
@@ -34,12 +34,12 @@ fn with_the_guard_a_machine_reaches_the_relay_and_nothing_else_by_the_leafs_kern
         until("the leaf's service runs", SOON, || {
             Ok(lab.leaf.run(&["redis-cli", "-p", "2222", "ping"]).ok().filter(|said| said.contains("PONG")))
         })?;
-        // SONiC gives a port in the boot VRF no IPv4: this is somebody's by mistake.
+        // SONiC gives a port in the boot VRF no IPv4 address: this one was added by mistake.
         lab.leaf.run(&["ip", "address", "add", "198.51.100.1/24", "dev", ATTACKER.name()])?;
 
         reached(lab, false)?;
         guard(lab)?;
-        // Run again, it takes its own place.
+        // A second run replaces the rules of the first.
         guard(lab)?;
         reached(lab, true)
     };
@@ -59,7 +59,7 @@ fn guard(lab: &Lab) -> Result<(), Error> {
     lab.leaf.run(&["env", &path, GUARD, site::BOOT_VRF, "80"]).map(drop)
 }
 
-/// What a machine and the leaf reach.
+/// Checks what a machine and the leaf reach.
 fn reached(lab: &Lab, is_guarded: bool) -> Result<(), Error> {
     let network = Network::of_this_thread();
     plugged_in(&network, VICTIM, || {

@@ -1,5 +1,5 @@
-//! The laboratory's leaf without leafboot: rows written by hand reach the kernel, the ASIC and the wire's routes, and go
-//! again. What leafboot is judged by holds without it.
+//! The laboratory's leaf without leafboot: rows written by hand reach the kernel, the ASIC and the wire's routes, and
+//! are removed again. So the checks by which leafboot is judged hold without it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -40,7 +40,7 @@ fn rows_by_hand_make_a_boot_port_and_unmake_it() -> Result<(), String> {
         until("the port is in the boot VRF", LIMIT, || {
             Ok((KernelPort::now(lab, port)? == wanted).then_some(()))
         })?;
-        assert!(proof::boots(lab, port).is_err(), "nobody advertises");
+        assert!(proof::boots(lab, port).is_err(), "no router advertises");
         assert!(proof::released(lab, port, &before).is_err());
 
         // From the boot VRF to the partition and back: both of FRR's routes are there.

@@ -1,5 +1,5 @@
-//! The relay's story with real machines: whatever is wrong behind the leaf, the machine says it on its console, asks again,
-//! and boots when it is well. Each story has a leaf and a machine of its own.
+//! The relay with real machines: a machine shows on its console what is wrong behind the leaf, asks again, and boots
+//! when the servers work. Each test has a leaf and a machine of its own.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use leafboot_lab::site::{self, Port};
 const LIMIT: Duration = Duration::from_secs(60);
 const PORT: Port = Port::Ethernet0;
 
-/// A leaf that gets images to its machines in this way.
+/// Runs a test on a leaf that gets images to its machines in this way.
 fn in_lab(images: Images, work: impl FnOnce(&mut Lab) -> Result<(), Error> + Send) -> Result<(), String> {
     let programs = Programs::beside(Path::new(env!("CARGO_BIN_EXE_lab")));
     let story = |lab: &mut Lab| {
@@ -41,7 +41,7 @@ fn begin(lab: &Lab) -> Result<Boot, Error> {
     Ok(boot)
 }
 
-/// From now on a server behaves like this, and the machine shows a text because of it.
+/// Sets a server's behaviour, and waits until the machine shows a text because of it.
 fn told(lab: &Lab, boot: &mut Boot, server: Server, behaviour: &Behaviour, shown: &str) -> Result<(), Error> {
     let since = boot.machine.console().len();
     lab.partition.tell(server, behaviour)?;
@@ -60,14 +60,14 @@ fn edition(edition: &str) -> Behaviour {
     Behaviour { edition: edition.to_owned(), ..Behaviour::default() }
 }
 
-/// What the cache was asked for and gave wholly.
+/// The cache's requests that were answered completely.
 fn images(lab: &Lab) -> Result<Vec<Entry>, Error> {
     let journal = lab.partition.journal()?.into_iter();
     Ok(journal.filter(|entry| entry.server == Server::Cache && entry.status == 200 && !entry.cut).collect())
 }
 
 #[test]
-fn a_machine_says_what_is_wrong_and_boots_when_it_is_well() -> Result<(), String> {
+fn a_machine_shows_what_is_wrong_and_boots_when_the_servers_work() -> Result<(), String> {
     in_lab(Images::Redirect, |lab| {
         // Down, and then up and unwell in every way, one after another: this machine sees it all, and never stops asking.
         lab.partition.stop_server(Server::BootService);
@@ -91,13 +91,13 @@ fn a_machine_says_what_is_wrong_and_boots_when_it_is_well() -> Result<(), String
         told(lab, &mut boot, Server::BootService, &slow, &yesterday)?;
         boot.machine.shows(0, "machine: boot.ipxe failed", LIMIT)?;
 
-        // A new boot.ipxe is there at once, for whoever asks from now on.
+        // A new boot.ipxe is there at once, for every later request.
         told(lab, &mut boot, Server::BootService, &edition("of today"), "boot.ipxe of today")?;
         let console = boot.machine.console();
         let (before, after) = console.split_once("boot.ipxe of today").unwrap_or_default();
         assert!(before.contains("of yesterday") && !after.contains("of yesterday"), "{console}");
 
-        // A kernel that breaks off is no kernel.
+        // The machine does not use a kernel that breaks off.
         lab.partition.tell(Server::Cache, &cut())?;
         let since = boot.machine.console().len();
         lab.partition.start_server(Server::Cache)?;
@@ -177,7 +177,7 @@ fn a_machine_with_two_leaves_asks_the_other_one_when_the_first_has_no_script_for
 }
 
 #[test]
-fn a_machine_boots_through_the_proxy_whatever_the_cache_did_before() -> Result<(), String> {
+fn a_machine_boots_through_the_proxy_after_the_cache_has_failed() -> Result<(), String> {
     in_lab(Images::Proxy, |lab| {
         lab.partition.stop_server(Server::Cache);
         let mut boot = begin(lab)?;

@@ -1,5 +1,5 @@
-//! The story as tests: what the machine saw on its console, what the partition received, what the leaf's rows, kernel
-//! and wire show. Each story has a leaf and up to two machines of its own.
+//! Tests of a whole boot: the machine's console, the partition's journal, and the leaf's rows, kernel and wire. Each
+//! test has a leaf and up to two machines of its own.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ fn in_lab(work: impl FnOnce(&mut Lab) -> Result<(), Error> + Send) -> Result<(),
     })
 }
 
-/// What leafboot must vouch for when a request came in through this port.
+/// The identity headers of a request that came in through this port.
 fn claim(port: Port) -> Claim {
     Claim { leaf: site::LEAF.to_owned(), port: port.name().to_owned(), prefix: port.prefix() }
 }
@@ -97,7 +97,7 @@ fn a_killed_leafboot_withdraws_nothing_and_the_machine_gets_its_token() -> Resul
         assert_eq!(rows.differences(&Rows::now(lab)?), Vec::<String>::new());
         assert_eq!(kernel, KernelPort::now(lab, port)?);
 
-        // Nobody has pushed again: what leafboot remembers is enough.
+        // No push follows: the kept document is enough.
         boot.reach(lab, Stage::Token, &mut |_| {})?;
         proof::boots(lab, port)?;
         assert_eq!(rows.differences(&Rows::now(lab)?), Vec::<String>::new());
@@ -106,7 +106,7 @@ fn a_killed_leafboot_withdraws_nothing_and_the_machine_gets_its_token() -> Resul
 }
 
 #[test]
-fn two_machines_boot_side_by_side_each_vouched_for_by_its_own_port() -> Result<(), String> {
+fn two_machines_boot_side_by_side_each_with_the_identity_of_its_own_port() -> Result<(), String> {
     in_lab(|lab| {
         let mut machines = Vec::new();
         for port in Port::ALL {
@@ -129,7 +129,7 @@ fn two_machines_boot_side_by_side_each_vouched_for_by_its_own_port() -> Result<(
         }
         assert_ne!(boots[0].seen(Stage::Token), boots[1].seen(Stage::Token));
 
-        // One port's release is not the other's.
+        // The release of one port does not change the other.
         lab.push(&[Port::Ethernet4])?;
         lab.settled(Port::Ethernet0, "released")?;
         assert_eq!(KernelPort::now(lab, Port::Ethernet0)?, KernelPort { vrf: None, addresses: vec![] });
@@ -138,7 +138,7 @@ fn two_machines_boot_side_by_side_each_vouched_for_by_its_own_port() -> Result<(
 }
 
 #[test]
-fn a_machine_that_forges_its_claim_is_known_by_its_true_port() -> Result<(), String> {
+fn a_machine_that_forges_identity_headers_is_known_by_its_true_port() -> Result<(), String> {
     in_lab(|lab| {
         let port = Port::Ethernet4;
         let machine = lab.switch_on(port, Character::Forger)?;

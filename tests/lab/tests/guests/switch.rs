@@ -1,5 +1,5 @@
-//! What SONiC does to a leaf while a port boots: swss restarts, the configuration is reloaded, redis restarts. Nobody
-//! pushes again, and no machine is needed: what a port's cable shows is asked by rdisc6 and curl.
+//! What SONiC does to a leaf while a port boots: swss restarts, the configuration is reloaded, redis restarts. No push
+//! follows, and no machine is needed: rdisc6 and curl check a port's cable.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use leafboot_lab::site::{self, Port};
 const LIMIT: Duration = Duration::from_secs(20);
 const PORT: Port = Port::Ethernet0;
 const ANYCAST: &str = "2001:db8:ffff:1::1";
-/// What the leaf was configured with before anybody booted: an older save.
+/// The leaf's first configuration: an older save.
 const SAVED: &str = include_str!("../../src/leaf/config_db.redis");
 
 fn in_lab(work: impl FnOnce(&mut Lab) -> Result<(), Error> + Send) -> Result<(), String> {
@@ -24,7 +24,7 @@ fn in_lab(work: impl FnOnce(&mut Lab) -> Result<(), Error> + Send) -> Result<(),
     })
 }
 
-/// Asks for a fact now and then: the leaf has one CPU, and SONiC needs it.
+/// Asks for a fact at intervals: the leaf has one CPU, and SONiC needs it.
 fn until<T>(what: &str, mut fact: impl FnMut() -> Result<Option<T>, Error>) -> Result<T, Error> {
     host::until(what, LIMIT, || {
         let found = fact()?;
@@ -43,7 +43,7 @@ fn order(lab: &Lab, order: &str) -> Result<(), Error> {
     redis(lab, &["PUBLISH", "sonic-model", order]).map(drop)
 }
 
-/// The kernel's number of the port.
+/// The kernel's index of the port.
 fn index(lab: &Lab) -> Result<String, Error> {
     lab.leaf.run(&["cat", &format!("/sys/class/net/{PORT}/ifindex")])
 }
@@ -85,7 +85,7 @@ fn no_gap(lab: &Lab) -> Result<(), Error> {
 }
 
 #[test]
-fn a_port_that_boots_comes_back_by_itself_whatever_sonic_does() -> Result<(), String> {
+fn a_boot_port_recovers_by_itself_when_sonic_or_redis_restarts() -> Result<(), String> {
     in_lab(|lab| {
         lab.configure("[boot]\n", &format!("[boot]\nanycast = \"{ANYCAST}/127\"\n"))?;
         lab.start_leafboot()?;

@@ -1,5 +1,5 @@
-//! leafboot as a service, as an operator installs it: Debian's systemd runs `systemd/leafboot.service` with everything that
-//! it forbids. What a port's cable shows is asked by rdisc6 and curl.
+//! leafboot as a service, as an operator installs it: Debian's systemd runs `systemd/leafboot.service` with everything
+//! that it forbids. rdisc6 and curl check a port's cable.
 
 use std::path::{Path, PathBuf};
 
@@ -31,9 +31,9 @@ fn the_unit_runs_and_a_restart_loses_no_request() -> Result<(), String> {
     })
 }
 
-/// As `docs/operations.md` says.
+/// Installs leafboot as `docs/operations.md` says.
 fn install(lab: &Lab, leafboot: &Path) -> Result<(), Error> {
-    // The boot service is asked through a VRF: this one, for no other of the leaf's leads there.
+    // Requests to the boot service leave through the boot VRF: no other VRF of this leaf has a route to it.
     let boot_service = format!("[relay]\nrequests = 0\n[relay.boot_service]\ndevice = {:?}", site::BOOT_VRF);
     lab.configure("[relay.boot_service]", &boot_service)?;
     lab.leaf.run(&["touch", "/usr/local/bin/leafboot"])?;
@@ -77,7 +77,7 @@ fn restarts(lab: &Lab) -> Result<(), Error> {
     proof::boots(lab, PORT)
 }
 
-/// `kill -9`: systemd starts it again, and nobody has to push.
+/// `kill -9`: systemd starts it again, and no push is needed.
 fn is_restarted(lab: &Lab) -> Result<(), Error> {
     assert_eq!(property(lab, "NRestarts")?, "0");
     let pid = property(lab, "MainPID")?;
@@ -89,7 +89,7 @@ fn is_restarted(lab: &Lab) -> Result<(), Error> {
     advertises(lab)
 }
 
-/// Settings that are refused: systemd does not give up, and all is well when they are.
+/// With refused settings systemd does not give up, and leafboot runs when they are corrected.
 fn is_tried_again(lab: &Lab) -> Result<(), Error> {
     let good = lab.leaf.run(&["cat", SETTINGS])?;
     lab.leaf.run_with(&["tee", SETTINGS], "leaf = 1\n")?;

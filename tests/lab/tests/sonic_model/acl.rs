@@ -44,7 +44,7 @@ fn a_table_and_its_rule_are_enforced_on_its_ports_and_state_db_says_so() {
     assert_eq!(leaf.status("ACL_RULE_TABLE", "boot|deny").unwrap(), "Active");
     assert_eq!(rules_on(&swss, "Ethernet4"), None);
 
-    // The way from the port to the rule that an agent can go.
+    // An agent finds the rule from the port in this way.
     let port = leaf.counters.field("COUNTERS_PORT_NAME_MAP", "", "Ethernet0").unwrap().unwrap();
     let group =
         leaf.asic.field("ASIC_STATE", &format!("SAI_OBJECT_TYPE_PORT:{port}"), "SAI_PORT_ATTR_INGRESS_ACL");
@@ -165,7 +165,7 @@ fn caclmgrd_rebuilds_the_firewall_at_every_table_event_and_dies_of_a_rule_withou
     );
     assert!(swss.host_firewall().deaths.is_empty());
 
-    // The order is right, but nobody waited in between.
+    // The order is right, but the test did not wait in between.
     leaf.delete("ACL_RULE|boot|more");
     leaf.delete(DENY);
     leaf.delete(TABLE);

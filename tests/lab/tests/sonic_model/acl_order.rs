@@ -224,7 +224,7 @@ fn a_table_that_goes_takes_names_entries_and_counters_of_its_rules_and_state_db_
 }
 
 #[test]
-fn a_priority_that_is_no_number_is_inactive_or_without_a_word() {
+fn a_rule_with_an_invalid_priority_is_inactive_or_has_no_status() {
     for (release, said) in [(SonicRelease::R202511, Some("Inactive")), (SonicRelease::Head, None)] {
         let (mut leaf, mut swss) = guarded(release, &[]);
         set_rule(&mut leaf, "odd", "ten");
@@ -237,7 +237,7 @@ fn a_priority_that_is_no_number_is_inactive_or_without_a_word() {
 }
 
 #[test]
-fn acl_loader_deletes_everybodys_rules_but_incrementally_not_those_of_the_control_plane() {
+fn acl_loader_deletes_all_rules_and_incrementally_all_but_those_of_the_control_plane() {
     let services = [("PRIORITY", "9"), ("PACKET_ACTION", "ACCEPT"), ("SRC_IPV6", "::/0")];
     for (update, kept) in [(Update::Full, false), (Update::Incremental, true)] {
         let (mut leaf, mut swss) = guarded(SonicRelease::Head, &[("deny", "1"), ("other", "2")]);

@@ -1,4 +1,4 @@
-//! The kernel loses what STATE_DB says it has: what no daemon notices, and which row brings it back.
+//! The kernel loses what STATE_DB shows: what no daemon notices, and which row restores it.
 //!
 //! Owns: those tests. Must never: run the model on a thread of its own, but where the process itself is the matter.
 

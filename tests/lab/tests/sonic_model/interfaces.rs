@@ -84,7 +84,7 @@ fn the_process_learns_and_forgets_neighbours_on_order() {
     leaf.initialised("1");
     leaf.start();
     leaf.until_bound("Ethernet0", "Vrfboot");
-    leaf.order("neighbour add Ethernet0 nobody");
+    leaf.order("neighbour add Ethernet0 invalid");
     leaf.order("neighbour add Ethernet0 2001:db8:0:1::5");
     until("the neighbour", || leaf.appl.row("NEIGH_TABLE", "Ethernet0:2001:db8:0:1::5").unwrap());
     leave(&mut leaf);
@@ -128,7 +128,7 @@ fn after_a_restart_the_acl_is_there_and_the_kernel_has_the_port_before_the_route
     leaf.set("ACL_TABLE|boot", &[("type", "L3V6"), ("stage", "ingress"), ("ports@", "Ethernet0")]);
     leaf.set("ACL_RULE|boot|deny", &[("PRIORITY", "1"), ("PACKET_ACTION", "DROP"), ("IP_TYPE", "IPV6ANY")]);
     let mut swss = leaf.held();
-    assert!(leaf.rif("Ethernet0").is_some(), "who does not wait for time does not see it");
+    assert!(leaf.rif("Ethernet0").is_some(), "without waiting it is not seen");
 
     let start = Instant::now();
     swss.restart().unwrap();
@@ -161,7 +161,7 @@ fn router_interfaces_wait_as_long_as_a_test_wants() {
 }
 
 #[test]
-fn a_loopback_that_somebody_has_deleted_is_not_made_again() {
+fn a_loopback_that_was_deleted_by_hand_is_not_made_again() {
     let mut leaf = Leaf::prepare();
     leaf.set("LOOPBACK_INTERFACE|Loopback7", &[]);
     let mut swss = leaf.held();

@@ -115,12 +115,12 @@ impl Leaf {
         redis::cmd("SET").arg("CONFIG_DB_INITIALIZED").arg(value).exec(self.config.connection()).unwrap();
     }
 
-    /// How often anybody has read a plain key.
+    /// The number of reads of plain keys by all clients.
     pub fn reads_of_plain_keys(&mut self) -> usize {
         self.calls("get")
     }
 
-    /// How often anybody has deleted a key.
+    /// The number of deletions by all clients.
     pub fn deletions(&mut self) -> usize {
         self.calls("del")
     }
@@ -186,7 +186,7 @@ impl Leaf {
         });
     }
 
-    /// Asks the running model for something.
+    /// Gives the running model an order.
     pub fn order(&mut self, order: &str) {
         redis::cmd("PUBLISH").arg("sonic-model").arg(order).exec(self.config.connection()).unwrap();
     }
@@ -237,7 +237,7 @@ pub fn fields(pairs: &[(&str, &str)]) -> Fields {
     pairs.iter().map(|(field, value)| ((*field).to_owned(), (*value).to_owned())).collect()
 }
 
-/// SONiC's database_config.json, but with ids of our own: the model must not know SONiC's by heart.
+/// SONiC's database_config.json, but with other ids: the model must not contain SONiC's.
 fn database_config(socket: &Path) -> String {
     let database = |id: u8, separator: &str| serde_json::json!({ "id": id, "separator": separator, "instance": "redis" });
     serde_json::json!({

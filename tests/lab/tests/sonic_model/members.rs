@@ -85,7 +85,7 @@ fn a_vlan_member_row_takes_the_port_out_of_its_vrf_and_its_deletion_leaves_it_no
     leaf.delete(MEMBER);
     swss.run_until_idle().unwrap();
     assert_eq!(master(&mut swss), None);
-    // Nobody was told.
+    // No daemon got an event.
     assert_eq!(leaf.state.field("INTERFACE_TABLE", "Ethernet0", "vrf").unwrap().unwrap(), "Vrfboot");
     assert!(leaf.rif("Ethernet0").is_some());
     leaf.set("INTERFACE|Ethernet0", &[("vrf_name", "Vrfboot")]);

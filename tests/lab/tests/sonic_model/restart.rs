@@ -4,7 +4,7 @@
 
 use crate::leaf::{Leaf, until};
 
-/// A leaf with Ethernet0 in Vrfboot, the VLAN row of somebody else, and one VRF that no row asks for.
+/// A leaf with Ethernet0 in Vrfboot, an unmanaged VLAN row, and one VRF that no row asks for.
 const BOOT: [(&str, &[(&str, &str)]); 3] = [
     ("VRF|Vrfboot", &[]),
     ("INTERFACE|Ethernet0", &[("vrf_name", "Vrfboot")]),
@@ -97,7 +97,7 @@ fn between_the_halves_of_a_reload_nothing_runs() {
     leaf.set("INTERFACE|Ethernet4", &[]);
     swss.run_until_idle().unwrap();
     assert_eq!(leaf.state.row("INTERFACE_TABLE", "Ethernet4").unwrap(), None);
-    // As it was: nobody has stopped the kernel.
+    // The kernel is unchanged.
     assert_eq!(swss.links().unwrap()["Ethernet0"].master.as_deref(), Some("Vrfboot"));
 
     leaf.set("PORT|Ethernet4", &[]);

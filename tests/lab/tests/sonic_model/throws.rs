@@ -84,7 +84,7 @@ fn a_vrf_name_that_is_no_device_name_blocks_the_vrfs_sorted_behind_it() {
 }
 
 #[test]
-fn the_vrf_row_of_a_device_that_somebody_has_deleted_can_never_be_deleted_and_holds_up_the_others() {
+fn the_vrf_row_of_a_device_that_was_deleted_by_hand_can_never_be_deleted_and_holds_up_the_others() {
     let (mut leaf, mut swss) = leaf(SonicRelease::Head, &[("VRF|Vrfboot", &[])]);
     swss.meddle_kernel(&ByHand::DeleteDevice { device: "Vrfboot".to_owned() }).unwrap();
     leaf.delete("VRF|Vrfboot");

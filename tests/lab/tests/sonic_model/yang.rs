@@ -1,4 +1,4 @@
-//! The verdicts of SONiC's own models, as they were once asked for them, against those of the checker.
+//! Compares the checker with verdicts of SONiC's own models, which were recorded once.
 //!
 //! Owns: that table. Must never: need the model to run.
 
@@ -128,7 +128,7 @@ fn a_row_more() {
         ("INTERFACE|Ethernet8", &[("NULL", "NULL")], REFUSED),
         ("INTERFACE|Ethernet4|2001:db8:0:4::1/64", &[("NULL", "NULL")], REFUSED),
         ("INTERFACE|Ethernet0|2001:db8:0:1::2", &[("NULL", "NULL")], REFUSED),
-        // Nobody minds the overlap.
+        // No model refuses the overlap.
         ("INTERFACE|Ethernet0|2001:db8:0:1::2/64", &[("NULL", "NULL")], VALID),
         ("VLAN_MEMBER|Vlan100|Ethernet0", &[("tagging_mode", "untagged")], ONLY_OLD),
         ("VLAN_MEMBER|Vlan100|Ethernet4", &[("tagging_mode", "untagged")], VALID),

@@ -1,6 +1,6 @@
-//! Another machine on a port's cable: a network namespace of this computer, for whatever Linux has programs for.
+//! Another machine on a port's cable: a network namespace of this computer, in which programs of Linux run.
 //!
-//! It only plugs the machine in and out; what it does there is each test's own.
+//! This file only plugs the machine in and out; each test decides what runs there.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use leafboot_lab::host::{Error, network, until};
 use leafboot_lab::site::Port;
 use nix::unistd::gettid;
 
-/// For what happens at once, on a busy computer.
+/// The limit for events that come at once, on a busy computer.
 pub const SOON: Duration = Duration::from_secs(20);
-/// What the leaf is for a Linux.
+/// The command that shows the default route of a Linux.
 pub const DEFAULT_ROUTE: [&str; 5] = ["ip", "-6", "route", "show", "default"];
 
 /// The network in which the laboratory's cables are.
 pub struct Network(String);
 
 impl Network {
-    /// The one of whoever asks.
+    /// The network namespace of the calling thread.
     pub fn of_this_thread() -> Network {
         Network(format!("--net=/proc/{}/task/{}/ns/net", std::process::id(), gettid()))
     }
@@ -49,6 +49,6 @@ pub fn plugged_in(
         run(&["ip", "link", "set", "lo", "up"])?;
         work()
     })?;
-    // With its namespace it goes, a little later.
+    // The cable goes with its namespace, a little later.
     until("it is unplugged", SOON, || Ok(lab.run(&format!("ip link show {far}")).is_err().then_some(())))
 }

@@ -1,4 +1,4 @@
-//! Somebody else's rows, addresses and documents, on ports that boot and on ports that are to be released.
+//! Unmanaged rows and addresses, and faulty documents, on ports that boot and on ports that are to be released.
 
 use leafboot_lab::host::lab::Lab;
 use leafboot_lab::host::proof::KernelPort;
@@ -14,9 +14,9 @@ const FIRST: Port = Port::Ethernet0;
 const SECOND: Port = Port::Ethernet4;
 
 #[test]
-fn what_others_put_on_a_port_goes_or_is_said() -> Result<(), String> {
+fn unmanaged_rows_and_addresses_on_a_port_are_removed_or_reported() -> Result<(), String> {
     on_settled_leaf(|ground| {
-        foreign_addresses(ground)?;
+        unmanaged_addresses(ground)?;
         release_with_addresses(ground)?;
         lag_member(ground)?;
         duplicate(ground)?;
@@ -26,12 +26,12 @@ fn what_others_put_on_a_port_goes_or_is_said() -> Result<(), String> {
 }
 
 #[test]
-fn nobody_is_served_before_the_asic_routes() -> Result<(), String> {
+fn no_machine_is_served_before_the_asic_routes() -> Result<(), String> {
     on_settled_leaf(late_interfaces)
 }
 
 /// Both families are treated alike: the rows go while metal-core's push stands.
-fn foreign_addresses(ground: &mut Ground<'_>) -> Result<(), Error> {
+fn unmanaged_addresses(ground: &mut Ground<'_>) -> Result<(), Error> {
     let row = Row {
         name: "an IPv4 and an IPv6 address row on a boot port",
         told: &["delete INTERFACE|Ethernet0|192.0.2.1/31", "delete INTERFACE|Ethernet0|2001:db8:99::1/64"],
@@ -195,14 +195,14 @@ fn late_interfaces(ground: &mut Ground<'_>) -> Result<(), Error> {
         until("the port's machine is served", || {
             for (ask, served) in asks.iter().zip(&mut served) {
                 *served = process::output(ask)?.status.success();
-                // Looked at after the answer: what routes now may have begun to meanwhile, not the other way round.
+                // The test looks after the answer: the ASIC may have begun to route meanwhile, but it does not stop.
                 let is_too_early = *served && !is_routed(lab, FIRST)?;
                 check(!is_too_early, || format!("{}: answered before the ASIC routes", ask[0]))?;
             }
             silent += usize::from(!served[0] && !served[1]);
             Ok((served == [true; 2]).then_some(()))
         })?;
-        check(silent > 0, || "nobody was asked before the port was served".to_owned())
+        check(silent > 0, || "no request was made before the port was served".to_owned())
     })
 }
 

@@ -1,4 +1,4 @@
-//! The ground that rows of drift are done on: a leaf whose ports have settled, and what is looked at after each row.
+//! Runs the rows of a drift test on a leaf whose ports have settled, and checks the leaf after each row.
 //!
 //! Owns: what must hold after every row. Must never: say what a row does; that is the tests' part.
 
@@ -14,9 +14,9 @@ use leafboot_lab::site::{self, Port};
 /// has one slow CPU.
 pub const LIMIT: Duration = Duration::from_secs(40);
 
-/// What is done to a settled leaf, and what must follow.
+/// A change of a settled leaf, and its required results.
 pub struct Row<'a> {
-    /// How it is called when it fails.
+    /// Its name in a failure.
     pub name: &'a str,
     /// What leafboot must have logged before the port has settled again: a state of the port, a write, a repair.
     pub told: &'a [&'a str],
@@ -109,7 +109,7 @@ pub fn settles(lab: &Lab, port: Port, state: &str) -> Result<(), Error> {
     settled.map_err(|error| Error::Wrong(format!("{error}; it is {last}")))
 }
 
-/// Waits until leafboot says a text of a port.
+/// Waits until the API's answer for a port contains a text.
 pub fn waits(lab: &Lab, port: Port, text: &str) -> Result<(), Error> {
     let mut last = serde_json::Value::Null;
     let said = until(&format!("{port} waits: {text}"), || {
@@ -120,7 +120,7 @@ pub fn waits(lab: &Lab, port: Port, text: &str) -> Result<(), Error> {
     said.map_err(|error| Error::Wrong(format!("{error}; it is {last}")))
 }
 
-/// What had been logged when a row began.
+/// The lengths of the logs when a row began.
 pub struct Mark {
     leafboot: usize,
     model: usize,
@@ -149,7 +149,7 @@ impl Mark {
         Ok(lines.map(str::to_owned).collect())
     }
 
-    /// Whether nothing was said or done about a port since.
+    /// An error if a line was logged about a port since.
     pub fn is_untouched(&self, lab: &Lab, port: Port) -> Result<(), Error> {
         let name = [format!("port={port} "), format!("|{port}|"), format!("|{port} ")];
         let text = self.leafboot(lab)?;
@@ -160,7 +160,7 @@ impl Mark {
     }
 }
 
-/// A program's log; without what it has begun and not ended.
+/// A program's log, without an incomplete last line.
 fn log(lab: &Lab, program: &str) -> Result<String, Error> {
     let path = lab.log(program);
     let bytes = std::fs::read(&path).map_err(Error::file(&path))?;
@@ -189,7 +189,7 @@ pub fn kernel_has(lab: &Lab, port: Port, wanted: &KernelPort) -> Result<(), Erro
     }
 }
 
-/// Asks for a fact now and then: the leaf has one CPU, and SONiC needs it.
+/// Asks for a fact at intervals: the leaf has one CPU, and SONiC needs it.
 pub fn until<T>(what: &str, mut fact: impl FnMut() -> Result<Option<T>, Error>) -> Result<T, Error> {
     host::until(what, LIMIT, || {
         let found = fact()?;

@@ -1,4 +1,4 @@
-//! The kernel loses what STATE_DB says is there, and the ASIC loses rules.
+//! The kernel loses what STATE_DB shows, and the ASIC loses rules.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use leafboot_lab::site::{self, Port};
 
 use super::ground::{Ground, Mark, Row, config, on_settled_leaf, order, run, sysctl, until};
 
-/// What leafboot says of a port that is not in the boot VRF any more.
+/// leafboot's message for a port that is not in the boot VRF any more.
 const NO_VRF: &str = "the kernel does not have it in the boot VRF";
-/// What leafboot says of a port that has lost its gateway.
+/// leafboot's message for a port that has lost its gateway.
 const NO_GATEWAY: &str = "the kernel does not have the gateway";
 
-/// Something is done to one port. leafboot says what is missing, then that it repairs that, and leaves the other port alone.
+/// Changes one port. leafboot reports the missing fact, then its repair, and leaves the other port alone.
 fn loses(
     ground: &mut Ground<'_>,
     (name, port, missing): (&str, Port, &str),
@@ -38,8 +38,8 @@ fn loses(
     })
 }
 
-/// Makes a port a VLAN's member until that has taken it out of its VRF. leafboot may delete the row before vlanmgrd reads it:
-/// then the port has lost nothing, and the row is written again.
+/// Makes a port a VLAN's member until vlanmgrd has taken it out of its VRF. leafboot may delete the row before vlanmgrd
+/// reads it: then the port has lost nothing, and the row is written again.
 fn join_vlan(lab: &Lab, port: Port) -> Result<(), Error> {
     let mark = Mark::now(lab)?;
     for attempt in 0..50 {
@@ -56,7 +56,7 @@ fn join_vlan(lab: &Lab, port: Port) -> Result<(), Error> {
 
 // The ports take turns, for each attempt at one port comes later than the one before.
 #[test]
-fn what_the_kernel_loses_comes_back_by_itself() -> Result<(), String> {
+fn leafboot_restores_what_the_kernel_loses() -> Result<(), String> {
     on_settled_leaf(|ground| {
         let (first, second) = (Port::Ethernet0, Port::Ethernet4);
         let row = ("a VLAN_MEMBER row, which takes the port out of its VRF", first, NO_VRF);
@@ -99,7 +99,7 @@ fn what_the_kernel_loses_comes_back_by_itself() -> Result<(), String> {
     })
 }
 
-/// leafboot serves a port no more, and says so.
+/// Waits until leafboot serves a port no more, and reports that.
 fn not_served(lab: &Lab, mark: &Mark, port: Port) -> Result<(), Error> {
     until(&format!("leafboot neither serves {port} nor says so"), || {
         let log = mark.leafboot(lab)?;
@@ -120,7 +120,7 @@ fn relay_answers(port: Port) -> Result<(), Error> {
 }
 
 #[test]
-fn what_acl_loader_deletes_comes_back_and_what_denies_comes_first() -> Result<(), String> {
+fn leafboot_restores_rules_that_acl_loader_deletes_and_denying_ones_first() -> Result<(), String> {
     on_settled_leaf(|ground| {
         let row = Row {
             name: "acl-loader update full",

@@ -1,4 +1,5 @@
-//! `config reload -n`: CONFIG_DB is emptied without a word and filled again, and SONiC's daemons keep what they have made.
+//! `config reload -n`: CONFIG_DB is emptied without events and filled again, and SONiC's daemons keep what they have
+//! made.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use leafboot_lab::site::Port;
 
 use super::ground::{Ground, Row, kernel_has, on_settled_leaf, order, settles, until};
 
-/// What the leaf was configured with before anybody booted: a save that has no row of leafboot's.
+/// The leaf's first configuration: a save that has no row of leafboot's.
 const SAVED_BEFORE: &str = include_str!("../../../src/leaf/config_db.redis");
 /// orchagent removes a rule whose row is written again, and makes it again.
 const RULES_AGAIN: &[&str] = &["DENY_MACHINES: entry removed", "DEFAULT_RULE: entry removed"];
@@ -33,8 +34,8 @@ fn a_config_reload_without_a_restart_is_healed() -> Result<(), String> {
     })
 }
 
-/// SONiC still has all of it and hears of no row that has gone. One port comes again, and the other one, which the next
-/// document does not name any more, is released.
+/// SONiC keeps its objects and gets no event for a row that is gone. One port comes back. The other one, which the next
+/// document does not name, is released.
 fn without_our_rows(ground: &mut Ground<'_>) -> Result<(), Error> {
     let (kept, dropped) = (Port::Ethernet0, Port::Ethernet4);
     let row = Row {

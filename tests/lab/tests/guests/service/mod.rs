@@ -1,5 +1,5 @@
-//! leafboot as a service of the leaf's systemd, by whichever unit of this repository: how an operator installs it, and
-//! what holds of it then. What a port's cable shows is asked by rdisc6 and curl.
+//! leafboot as a service of the leaf's systemd, with any unit of this repository: installs it as an operator does, and
+//! checks it. rdisc6 and curl check a port's cable.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +13,7 @@ pub const LIMIT: Duration = Duration::from_secs(30);
 pub const PORT: Port = Port::Ethernet0;
 /// Where the units and all else that is installed lie.
 pub const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-/// Where it has its settings.
+/// leafboot's settings file.
 pub const SETTINGS: &str = "/etc/leafboot/leafboot.toml";
 /// curl, on the port's cable.
 pub const CURL: [&str; 6] = ["curl", "-sS", "--max-time", "60", "--interface", "listener0"];
@@ -26,9 +26,9 @@ pub fn started(lab: &Lab) -> Result<(), Error> {
     .map(drop)
 }
 
-/// As `docs/operations.md` says, with a unit of this name.
+/// Installs leafboot as `docs/operations.md` says, with a unit of this name.
 pub fn install(lab: &Lab, unit: &str) -> Result<(), Error> {
-    // Where the units let leafboot keep its state is the default.
+    // The units let leafboot write its default state directory.
     lab.configure(&format!("[state]\ndirectory = \"{}\"\n", site::STATE_DIRECTORY), "")?;
     // The guest may not see the repository, if that lies where the guest has room of its own.
     let (from, copy) =
@@ -38,7 +38,7 @@ pub fn install(lab: &Lab, unit: &str) -> Result<(), Error> {
     for (from, to) in [(config, SETTINGS), (copy, "/etc/systemd/system/leafboot.service")] {
         lab.leaf.run(&["install", "-D", "-m", "644", &from.display().to_string(), to])?;
     }
-    // It says on stderr what it does not understand, and succeeds.
+    // systemd-analyze prints unknown settings on stderr, and succeeds.
     let verify = "systemd-analyze verify leafboot.service 2>&1 | grep leafboot || true";
     assert_eq!(lab.leaf.run(&["sh", "-c", verify])?, "");
     lab.leaf.run(&["systemctl", "enable", "--now", "leafboot"])?;
@@ -59,13 +59,13 @@ pub fn warnings(lab: &Lab) -> Result<String, Error> {
     lab.leaf.run(&[&["journalctl", "--no-pager", "-o", "cat"][..], &only].concat())
 }
 
-/// What systemd says about the service.
+/// A property of the service, from systemd.
 pub fn property(lab: &Lab, name: &str) -> Result<String, Error> {
     let value = lab.leaf.run(&["systemctl", "show", "--value", "-p", name, "leafboot"])?;
     Ok(value.trim().to_owned())
 }
 
-/// A push: rows, kernel, an advertisement, and the relay.
+/// Pushes the port, and checks rows, kernel, an advertisement and the relay.
 pub fn boots(lab: &Lab) -> Result<(), Error> {
     lab.push(&[PORT])?;
     advertises(lab)?;
@@ -78,7 +78,7 @@ pub fn boots(lab: &Lab) -> Result<(), Error> {
     Ok(())
 }
 
-/// Rows, kernel and an advertisement.
+/// Checks rows, kernel and an advertisement.
 pub fn advertises(lab: &Lab) -> Result<(), Error> {
     until("the port boots", LIMIT, || Ok(proof::boots(lab, PORT).ok()))
 }
@@ -96,8 +96,8 @@ pub fn script() -> String {
     format!("http://[{}]/boot.ipxe", PORT.gateway())
 }
 
-/// leafboot's process can do nothing but what it needs: what this kernel cannot do is left out without a word. Where it
-/// may not write: `read_only`.
+/// leafboot's process has only the rights that it needs: systemd leaves out silently what this kernel cannot do.
+/// `read_only`: paths that it may not write.
 pub fn is_confined(lab: &Lab, pid: &str, read_only: &[&str]) -> Result<(), Error> {
     let read = |path: &str| lab.leaf.run(&["cat", path]);
     let status = read(&format!("/proc/{pid}/status"))?;
@@ -122,8 +122,8 @@ pub fn is_confined(lab: &Lab, pid: &str, read_only: &[&str]) -> Result<(), Error
     Ok(())
 }
 
-/// The number of the API socket's directory: whoever has it mounted, as metal-core's container, loses sight of leafboot
-/// when it changes.
+/// The inode number of the API socket's directory. If it changes, containers that have mounted the directory, such as
+/// metal-core's, do not see leafboot any more.
 pub fn directory(lab: &Lab) -> Result<String, Error> {
     lab.leaf.run(&["stat", "--format=%i", "/run/leafboot"])
 }
