@@ -1,4 +1,4 @@
-//! The commands that ask a running agent, on the real binary and a real redis-server; and the API that they ask.
+//! The commands that query a running agent, on the real binary and a real redis-server, and the API that they use.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -59,7 +59,7 @@ fn status_shows_the_leaf_and_its_ports() {
 }
 
 #[test]
-fn json_is_what_the_api_says() {
+fn json_output_is_the_apis_answer() {
     let switch = Switch::start();
     let agent = Agent::start_ready(&switch);
     agent.put("/v1/ports", BOOT);
@@ -73,7 +73,7 @@ fn json_is_what_the_api_says() {
 }
 
 #[test]
-fn an_agent_that_does_not_run_is_said_with_its_socket() {
+fn an_error_names_the_socket_of_an_agent_that_does_not_run() {
     let switch = Switch::start();
     settings(&switch);
     for command in
@@ -164,7 +164,7 @@ fn completions_and_manual_pages_are_in_the_binary() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("/none/leafboot"));
 }
 
-/// Redraws on what is no terminal follow each other.
+/// If the output is no terminal, redraws follow each other.
 #[test]
 fn a_watcher_outlives_a_restart_of_the_agent() {
     let switch = Switch::start();

@@ -164,7 +164,7 @@ fn every_file_opens_with_what_it_owns() {
         let text = fs::read_to_string(&path).unwrap();
         let head: Vec<&str> = text.lines().take_while(|line| line.starts_with("//!")).collect();
         assert!(!head.is_empty(), "{} does not open with //!", path.display());
-        // Others than these say what they must never do.
+        // All other files have a line `Must never:`.
         let is_table_of_contents = ["tests.rs", "lib.rs", "mod.rs"].iter().any(|name| path.ends_with(name));
         let says = head.iter().any(|line| line.starts_with("//! Must never: "));
         assert!(says || is_table_of_contents, "{} does not say what it must never do", path.display());

@@ -183,7 +183,7 @@ async fn a_released_port_tells_its_machine_and_is_silent() {
     port.task.abort();
 }
 
-/// RFC 4861 4.2, RFC 4191 3.1: a leaf that is no default router, and yet the way to what it names.
+/// RFC 4861 4.2, RFC 4191 3.1: a leaf that is no default router, but advertises routes.
 #[tokio::test]
 async fn a_machine_uses_routes_where_the_leaf_is_no_default_router() {
     let settings = "[ra]\nrouter_lifetime = \"0s\"\nroutes = [\"2001:db8:ffff::/48\"]";
@@ -230,7 +230,7 @@ async fn an_error_of_the_socket_is_tried_again() {
     let error = |socket: &RaSocket| socket.send(&[0; 60]).unwrap_err().raw_os_error();
     let reordered = |mtu| port.links.send_replace(only(Link { mtu, ..usual.clone() }));
 
-    // No carrier, and the kernel's view has not said so yet.
+    // There is no carrier, and the kernel's view does not show that yet.
     port.cable.machine("ip", &["link", "set", "eth0", "down"]);
     assert_eq!(error(&socket), Some(nix::libc::ENOBUFS));
     reordered(1400);

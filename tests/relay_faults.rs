@@ -51,7 +51,7 @@ impl Upstream {
         Self { process, port, log }
     }
 
-    /// The paths that it was asked for, answered or not.
+    /// The paths of its requests, answered or not.
     fn asked(&self) -> BTreeSet<String> {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         log.lines().map(str::to_owned).collect()
@@ -71,7 +71,7 @@ impl Drop for Upstream {
     }
 }
 
-/// Not a test, but an upstream's process: writes each path that it is asked for to its log, and answers a little later.
+/// Not a test, but an upstream's process: writes the path of each request to its log, and answers a little later.
 #[test]
 fn upstream_process() {
     let Ok(told) = std::env::var(UPSTREAM) else { return };

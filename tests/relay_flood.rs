@@ -26,7 +26,7 @@ const CONNECTIONS: usize = 16;
 /// `relay.requests`, as it is by default.
 const REQUESTS: u64 = 100;
 
-/// Ports with machines, their relays, and a boot service that has scripts but is never to be asked for a token.
+/// Ports with machines, their relays, and a boot service that has scripts and must never get a token request.
 struct Leaf {
     ports: Ports,
     metrics: Arc<Metrics>,
@@ -189,7 +189,7 @@ fn a_port_that_goes_on_flooding_is_muted_and_its_machine_boots_soon_after() {
     let said = leaf.said();
     let mutes = said.iter().filter(|line| line.contains(" muted") && line.contains("port=Ethernet0")).count();
     assert_eq!(mutes, 1, "said once: {said:?}");
-    // The longest mute is 8 s, and what the flood left in the backlog goes first.
+    // The longest mute is 8 s, and connections of the flood in the backlog go first.
     let begun = Instant::now();
     let asking = leaf.ports.inside(|| {
         let mut machine = Wire::connect(gateway(0, 80)).patient(Duration::from_secs(12));

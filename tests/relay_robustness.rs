@@ -1,5 +1,5 @@
 //! The relay against bytes that no well-behaved machine or upstream sends: a check per requirement, over a veth, with a
-//! scripted upstream. nginx and HAProxy stand in the same place, so that the suite itself is judged: what they are known to
+//! scripted upstream. nginx and HAProxy run in the same place, which tests the suite itself: what they are known to
 //! fail is listed here, and a different set fails the test. Each test prints its table (`cargo test -- --nocapture`).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
@@ -46,7 +46,7 @@ fn cases() -> Vec<&'static Case> {
     all.into_iter().flatten().collect()
 }
 
-/// Each front gets 251 machines at once: one front at a time has the computer, or what a peer does late counts as a failure.
+/// Each front gets 251 machines at once: only one front runs at a time, or a late answer counts as a failure.
 #[expect(clippy::disallowed_types, reason = "tests are threads, not tasks")]
 static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
 

@@ -23,7 +23,7 @@ use prost::Message;
 /// A request's head in lower case, and its body.
 type Received = (String, Vec<u8>);
 
-/// A collector that answers its first request with 503 and then with 200. It tells of each request.
+/// A collector that answers its first request with 503 and then with 200. It reports each request.
 fn collector() -> (HttpOrigin, Receiver<Received>) {
     let listener = TcpListener::bind("[::1]:0").unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();

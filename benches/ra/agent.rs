@@ -29,7 +29,7 @@ pub fn memory() -> u64 {
     let text = std::fs::read_to_string(settings(&switch)).unwrap();
     let config =
         write(&switch.path("leafboot.toml"), &text.replace("2001:db8:b007::/57", "2001:db8:b000::/48"));
-    // A process of its own, whose log goes nowhere.
+    // The model runs in its own process, without a log.
     let itself = std::env::current_exe().unwrap();
     let _model = Daemon::start(Command::new(itself).arg("sonic").arg(switch.path("database_config.json")));
     let agent = Daemon::start(Command::new(LEAFBOOT).args(["run", "--config"]).arg(&config));

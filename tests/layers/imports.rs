@@ -1,6 +1,6 @@
-//! Who imports whom among the modules of one package, read from the parsed source.
+//! The imports between the modules of one package, read from the parsed source.
 //!
-//! A module and the modules inside it are one thing that is split over files: what they import of each other is not counted.
+//! A module and the modules inside it are one thing that is split over files: imports between them do not count.
 //! Tests are left out.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,7 +65,7 @@ impl Imports {
         self.0.keys().any(|module| module.to_string() == name)
     }
 
-    /// Each import: who, and whom, but for those between a module and what is inside it.
+    /// Each import as importing and imported module, but for those between a module and the modules inside it.
     pub fn all(&self) -> impl Iterator<Item = (&Module, &Module)> {
         let pairs = self.0.iter().flat_map(|(user, used)| used.iter().map(move |used| (user, used)));
         pairs.filter(|(user, used)| !user.is_around(used) && !used.is_around(user))

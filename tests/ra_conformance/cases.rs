@@ -12,7 +12,7 @@ use leafboot_core::nd::options::Preference;
 use crate::support::panel::prefix;
 use crate::support::solicitor::{Fragments, Seen, Solicitation, Solicitor};
 
-/// What a case found: nothing, or what is wrong.
+/// The result of a case: no error, or its reason.
 pub type Verdict = Result<(), String>;
 
 /// One requirement.

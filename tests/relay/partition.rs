@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::support::cable::Cable;
 use super::support::{eventually, port};
 
-/// A server behind the relay, and what it was asked.
+/// A server behind the relay, and the requests that it got.
 pub struct Server {
     /// `http://[::1]:<port>`.
     pub origin: String,

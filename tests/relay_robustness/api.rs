@@ -205,7 +205,7 @@ fn given_up(room: &Room, beginning: &[u8]) -> Verdict {
     Err("it is still listened to".to_owned())
 }
 
-/// The upstream writes down what is no whole request when its connection has ended.
+/// The upstream records an incomplete request when its connection has ended.
 fn dropped_behind(count: impl Fn() -> usize) -> Verdict {
     let begun = std::time::Instant::now();
     while begun.elapsed() < Duration::from_secs(5) {

@@ -7,7 +7,7 @@ use crate::support::front::Pair;
 use crate::support::scripted::{Conversation, Scripted};
 use crate::support::wire::{Answer, End, Silence, Wire, is_token};
 
-/// What a check found: nothing, or what is wrong.
+/// The result of a check: no error, or its reason.
 pub type Verdict = Result<(), String>;
 
 /// One requirement.
@@ -33,7 +33,7 @@ pub const SCRIPT: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConte
 pub const SCRIPT_BODY: &[u8] = b"#!ipxe\n";
 /// A machine's request as it should be.
 pub const GET: &[u8] = b"GET /boot.ipxe HTTP/1.1\r\nHost: leaf\r\n\r\n";
-/// Longer than any limit of a relay on a request's head, or on what it waits for.
+/// Longer than any limit of a relay on a request's head, or on the time that it waits.
 pub const LONG: Duration = Duration::from_secs(25);
 
 /// One relay's both sides.
@@ -146,7 +146,7 @@ pub fn harmless(room: &Room, request: &[u8]) -> Verdict {
         Err(Silence::Closed) => unheard(&origin)?,
         Err(other) => return Err(format!("{other:?}")),
     }
-    // What may follow are refusals: what was hidden in the request is never answered as a request of its own.
+    // Refusals may follow. A request that was hidden in the first one is never answered.
     machine = machine.patient(Duration::from_millis(300));
     while let Ok(next) = machine.answer() {
         require(next.status >= 400, format!("a second answer: {}", next.line))?;

@@ -43,7 +43,7 @@ enum Command {
     /// `redis-cli PUBLISH sonic-model "watch VRF ACL RULE…"` has it log every isolation gap, and how long it was open.
     /// `redis-cli PUBLISH sonic-model "ip link set Ethernet0 nomaster"`, or another command of `ip`, changes its kernel;
     /// `"neighbour add Ethernet0 2001:db8::5 3000"` has a neighbour hold a router interface for 3000 ms, without a number
-    /// until `"neighbour del Ethernet0 2001:db8::5"`. `"behave --sai-delay-ms 60"` changes what it was started with.
+    /// until `"neighbour del Ethernet0 2001:db8::5"`. `"behave --sai-delay-ms 60"` changes its start arguments.
     SonicModel(sonic::Args),
     /// The partition's servers.
     Partition(PartitionArgs),

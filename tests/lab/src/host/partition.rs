@@ -1,4 +1,4 @@
-//! The partition seen from the computer: its servers, its files, and what it received.
+//! The partition as the computer sees it: its servers, its files, and the requests that it received.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -20,7 +20,7 @@ pub enum Update {
 /// The rules of a file, by table and name.
 pub type Rules = BTreeMap<(String, String), Fields>;
 
-/// Loads a file: first the deletions, one command each, then what the file has, one command each. With no rules it only
+/// Loads a file: first the deletions, one command each, then the rules of the file, one command each. With no rules it only
 /// deletes. No ACL_TABLE row changes. Works on CONFIG_DB alone, so a test may call it beside a running model.
 // sonic-utilities acl_loader/main.py: AclLoader.full_update, AclLoader.incremental_update
 pub fn update(config: &mut Database, update: Update, rules: &Rules) -> Result<(), Error> {

@@ -219,7 +219,7 @@ impl AclOrch {
         set_table_status(switch, name, "Active")
     }
 
-    /// Removes a table, if it is there, and says whether there is none now.
+    /// Removes a table, if it exists, and returns whether it is gone.
     fn remove_table(&mut self, switch: &mut Switch, name: &str) -> Result<bool, Error> {
         let Some(table) = self.tables.get_mut(name) else { return Ok(true) };
         let is_gone = table.remove(switch)?;
@@ -240,7 +240,7 @@ impl AclOrch {
         }
         let mut status = None;
         if let Task::Set(row) = task {
-            // A rule with such a priority is skipped, and STATE_DB keeps what it said before.
+            // A rule with such a priority is skipped, and STATE_DB keeps its earlier status.
             if switch.behaviour.release.sorts_rules_by_priority() && invalid_priority(row) {
                 eprintln!("orchagent: ACL rule {key}: invalid priority, skipped");
                 return Ok(Verdict::Done);

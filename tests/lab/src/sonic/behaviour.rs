@@ -11,7 +11,7 @@ const SAI_CALLS_APART: bool = true;
 /// The behaviour of the model. The default is swss's newest code on an ASIC that takes no time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
 pub struct Behaviour {
-    /// Which release's swss is played
+    /// Which release's swss the model follows
     #[arg(long, value_enum, default_value = "head")]
     pub release: SonicRelease,
     /// Whether each SAI call about an ACL rule is a step of its own, after which others see ASIC_DB

@@ -1,7 +1,7 @@
 //! The daemons: when each of them runs, and which events it gets.
 //!
 //! Owns: one timer for each daemon.
-//! Must never: know what a daemon does.
+//! Must never: know the rules of a daemon.
 
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ const TABLES: [&str; 8] = [
 
 /// A process of SONiC.
 pub trait Daemon: Send {
-    /// Keeps an event if it is for this daemon, and says whether it is.
+    /// Keeps an event if it is for this daemon, and returns whether it is.
     fn offer(&mut self, _message: &Msg) -> Result<bool, database::Error> {
         Ok(false)
     }

@@ -28,7 +28,7 @@ pub struct Intfmgrd {
     port_queue: Queue,
     loopbacks: Subscription,
     loopback_queue: Queue,
-    /// The loopbacks that it has made. It makes none of them twice, whatever became of the device.
+    /// The loopbacks that it has made. It makes none of them twice, even if the device was deleted.
     made: BTreeSet<String>,
 }
 

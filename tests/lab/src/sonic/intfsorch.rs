@@ -48,7 +48,7 @@ impl IntfsOrch {
         self.interfaces.values().filter(|interface| interface.virtual_router == virtual_router).count()
     }
 
-    /// Names the router interfaces that were made a while ago, and says whether there were any.
+    /// Names the router interfaces that were made a while ago, and returns whether there were any.
     // sonic-swss orchagent/intfsorch.cpp: IntfsOrch::doTask (SelectableTimer), addRifToFlexCounter
     pub fn name_new(&mut self, switch: &mut Switch, now: Instant) -> Result<bool, Error> {
         let is_due = |since: &Instant| switch.hurries || now.duration_since(*since) >= UPDATE_MAPS;

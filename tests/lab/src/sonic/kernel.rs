@@ -125,7 +125,7 @@ impl Kernel {
         }
     }
 
-    /// Makes a loopback, unless it is there.
+    /// Makes a loopback, unless it exists.
     // sonic-swss cfgmgr/intfmgr.cpp: IntfMgr::addLoopbackIntf
     pub fn add_loopback(&mut self, name: &str) -> Result<(), Error> {
         if self.links()?.contains_key(name) {
@@ -141,7 +141,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Deletes a loopback, with what it has.
+    /// Deletes a loopback, with its addresses.
     pub fn delete_loopback(&mut self, name: &str) -> Result<(), Error> {
         self.delete_device(name)
     }

@@ -11,7 +11,7 @@
 //!
 //! Not modelled:
 //!
-//! * Rows: VLANs and LAGs beyond their members (a LAG is there when it is named), VNETs, subports, EVPN (a `vni` is
+//! * Rows: VLANs and LAGs beyond their members (a LAG exists as soon as it is named), VNETs, subports, EVPN (a `vni` is
 //!   accepted as if there were a VTEP), ACL_TABLE_TYPE rows, ACLs from APPL_DB, ports that come or go later, warm start.
 //! * The kernel: neighbours and routes; a port's carrier, MTU and speed; `disable_ipv6` that stays. A real kernel's ports
 //!   keep their index over a restart unless they can be made again. teammgrd looks at a port's master, where SONiC's waits
@@ -22,7 +22,7 @@
 //!   platform without an attribute. A table that is still bound to a LAG member is `Pending removal` for ever.
 //! * COUNTERS_DB: the values; only the maps of names are there. The ids of objects do not tell their type. In ASIC_DB an
 //!   ACL entry's matches are spelt as CONFIG_DB has them; all else of it is as SAI has it.
-//! * caclmgrd: what it does to ip6tables. It restarts with swss, where SONiC's is a service of its own.
+//! * caclmgrd: its commands to ip6tables. It restarts with swss, where SONiC's is a service of its own.
 //! * Redis: a refused write (`OOM`, `READONLY`, `WRONGTYPE`).
 
 pub mod acl_loader;

@@ -30,7 +30,7 @@ impl Neighbours {
         self.known.iter().any(|((of, _), (entry, _))| of == port && entry.is_some())
     }
 
-    /// The switch has learnt a neighbour on a port. It goes after so long, or when it is told to.
+    /// The switch has learnt a neighbour on a port. It goes after this time, or when [`Self::remove`] is called.
     pub fn add(
         switch: &mut Switch,
         port: &str,

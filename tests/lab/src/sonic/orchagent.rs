@@ -65,7 +65,7 @@ impl Daemon for Orchagent {
     /// orchagent waits for a SAI call for an ACL rule: it does nothing else before the answer.
     ///
     /// VRFs come twice: one may be needed by an interface, and one may be free to go because of an interface. ACLs come
-    /// from CONFIG_DB without a manager in between, so they overtake what a manager still works on; or they come late,
+    /// from CONFIG_DB without a manager in between, so they overtake rows that a manager still works on; or they come late,
     /// because one event is selected at a time and others are before them.
     // sonic-swss orchagent/orchdaemon.cpp: OrchDaemon::start (every orch is tried after every event);
     // sonic-swss-common common/select.cpp: Select::poll_descriptors

@@ -1,6 +1,6 @@
 //! A kernel on paper: masters, addresses and devices are only remembered. It stands in where the host has no VRF.
 //!
-//! Owns: what such a kernel remembers, and that it refuses what a real one refuses.
+//! Owns: the devices of such a kernel. It refuses the commands that a real one refuses.
 //! Must never: know more than `ip` would show.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -141,7 +141,7 @@ impl Paper {
         self.indexes.iter().map(link).collect()
     }
 
-    /// Bridge and LAGs are there when they are named; VRFs are not.
+    /// The bridge and LAGs exist as soon as they are named; VRFs do not.
     fn can_hold_ports(&self, name: &str) -> bool {
         self.vrfs.contains_key(name) || name == BRIDGE || name.starts_with("PortChannel")
     }

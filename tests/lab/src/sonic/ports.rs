@@ -22,7 +22,7 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Creates every port of CONFIG_DB, and announces that all are there. Object ids follow the order of the port
+    /// Creates every port of CONFIG_DB, and announces that all exist. Object ids follow the order of the port
     /// names, so that a restart with the same ports gives the same ids.
     // sonic-swss portsyncd/linksync.cpp; orchagent/portsorch.cpp: PortsOrch::doPortTask, PortInitDone
     pub fn create(switch: &mut Switch) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! The queue of tasks of every SONiC daemon.
 //!
 //! Owns: how changes to one key are merged, and that a task which cannot be done now stays.
-//! Must never: do I/O or know what a task is about.
+//! Must never: do I/O, or know the meaning of a task.
 
 use std::collections::BTreeMap;
 
@@ -117,7 +117,7 @@ impl Queue {
     }
 }
 
-/// Puts a verdict into effect, and says whether the task has thrown.
+/// Applies a verdict, and returns whether the task has thrown.
 fn settle<T>(slot: &mut Option<Waiting<T>>, verdict: Verdict, mut log: impl FnMut(&str)) -> bool {
     let throws = matches!(verdict, Verdict::Throw(_));
     match (verdict, slot.as_mut()) {

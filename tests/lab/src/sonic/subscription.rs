@@ -37,7 +37,7 @@ impl Subscription {
         Self { keeps_null: true, ..self }
     }
 
-    /// Keeps the event if it is about this table, and says whether it is.
+    /// Keeps the event if it is about this table, and returns whether it is.
     pub fn offer(&mut self, message: &Msg) -> Result<bool, Error> {
         let Some(key) = message.get_channel_name().strip_prefix(&self.channel_prefix) else {
             return Ok(false);

@@ -1,4 +1,4 @@
-//! What all daemons of the switch share: the databases, the kernel, the ASIC, and the tables between them.
+//! The parts that all daemons of the switch share: the databases, the kernel, the ASIC, and the tables between them.
 //!
 //! Owns: the connections, the clean slate of a cold start, and the isolation check after every step.
 //! Must never: write CONFIG_DB, which belongs to the operator and to leafboot.
@@ -61,11 +61,11 @@ pub struct Switch {
     pub acls_wait: bool,
     /// orchagent has not come to INTF_TABLE yet.
     pub interfaces_wait: bool,
-    /// orchagent has just started, and is not through with what is before INTF_TABLE.
+    /// orchagent has just started, and still works on the tables before INTF_TABLE.
     pub interfaces_late: bool,
     /// Work that waits for a timer is due now.
     pub hurries: bool,
-    /// orchagent has a reason to try again what it has pending.
+    /// orchagent has a reason to retry its pending tasks.
     pub news_for_orchagent: bool,
     /// The neighbours on the ports.
     pub neighbours: Neighbours,

@@ -1,7 +1,7 @@
 //! SONiC on one switch: start, run step by step, restart, reload and query it.
 //!
 //! Owns: the switch, the daemons that run on it, and their events.
-//! Must never: end because SONiC is restarted, or sleep when a test asks for everything that can be done now.
+//! Must never: end because SONiC is restarted, or sleep in [`Swss::run_until_idle`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -210,7 +210,7 @@ impl Swss {
         Neighbours::add(&mut self.switch, port, address, stays)
     }
 
-    /// A neighbour goes, if it is known: what it held up is done in the runs that follow.
+    /// Removes a neighbour, if it is known: the work that it blocked is done in the runs that follow.
     pub fn remove_neighbour(&mut self, port: &str, address: IpAddr) -> Result<(), Error> {
         Neighbours::remove(&mut self.switch, port, address)
     }
@@ -236,7 +236,7 @@ impl Swss {
         &self.switch.host_firewall
     }
 
-    /// Starts the daemons if they are not running and CONFIG_DB is there, and says whether they run.
+    /// Starts the daemons if they are not running and CONFIG_DB is there, and returns whether they run.
     fn boot(&mut self) -> Result<bool, Error> {
         if self.daemons.is_some() {
             return Ok(true);
@@ -245,7 +245,7 @@ impl Swss {
             return Ok(false);
         }
         self.switch.start_cold()?;
-        // Subscribed first, read then. What was announced to the daemons before us is none of ours.
+        // It subscribes first and then reads. Events for the earlier daemons are not for these.
         self.events = Events::start(&self.databases, Daemons::patterns(&self.switch.config))?;
         self.daemons = Some(Daemons::start(&mut self.switch, self.delay)?);
         self.booted = Instant::now();

@@ -1,7 +1,7 @@
 //! teammgrd and teamsyncd: ports become members of a LAG.
 //!
 //! Owns: APPL_DB LAG_MEMBER_TABLE. (LAGs themselves are not modelled: a LAG exists as soon as it is named.)
-//! Must never: take a port out of what it is in. A port that has a master is passed over, until it has none.
+//! Must never: take a port out of its master. It skips a port until the port has no master.
 
 use std::collections::BTreeMap;
 

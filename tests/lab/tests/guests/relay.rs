@@ -13,7 +13,7 @@ use leafboot_lab::partition::behaviour::Behaviour;
 use leafboot_lab::partition::journal::{Entry, Server};
 use leafboot_lab::site::{self, Port};
 
-/// The longest until a machine has asked again and shown what it got, on a busy computer.
+/// The limit until a machine has asked again and shown the result, on a busy computer.
 const LIMIT: Duration = Duration::from_secs(60);
 const PORT: Port = Port::Ethernet0;
 

@@ -1,4 +1,4 @@
-//! The model on a real kernel does what it does on paper, so that what was tested on one holds on the other.
+//! The model behaves the same on a real kernel and on paper, so that tests on paper hold on a real kernel.
 //!
 //! Owns: that comparison, in the laboratory's leaf. Must never: start leafboot.
 
@@ -17,7 +17,7 @@ fn redis(lab: &Lab, database: &str, words: &[&str]) -> Result<String, Error> {
     lab.leaf.run(&[&["redis-cli", "-e", "-s", site::REDIS_SOCKET, "-n", database], words].concat())
 }
 
-/// What `ip` says of a device, with its addresses.
+/// A device with its addresses, as `ip` shows it.
 fn device(lab: &Lab, name: &str) -> Result<String, Error> {
     lab.leaf.run(&["ip", "address", "show", "dev", name])
 }

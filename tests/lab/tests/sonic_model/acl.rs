@@ -1,4 +1,4 @@
-//! ACLs as aclorch and caclmgrd play them, and the isolation gap that they are there to close.
+//! ACLs in the model's aclorch and caclmgrd, and the isolation gap that an ACL closes.
 //!
 //! Owns: those tests. Must never: run the model on a thread of its own.
 

@@ -1,6 +1,6 @@
 //! The kernel loses what STATE_DB shows: what no daemon notices, and which row restores it.
 //!
-//! Owns: those tests. Must never: run the model on a thread of its own, but where the process itself is the matter.
+//! Owns: those tests. Must never: run the model on a thread of its own, except in tests of the process itself.
 
 use ipnet::IpNet;
 use leafboot_lab::sonic::Swss;

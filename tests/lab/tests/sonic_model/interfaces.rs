@@ -1,6 +1,6 @@
 //! Router interfaces: what holds them up, and what comes late after them.
 //!
-//! Owns: those tests. Must never: run the model on a thread of its own, but where the process itself is the matter.
+//! Owns: those tests. Must never: run the model on a thread of its own, except in tests of the process itself.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};

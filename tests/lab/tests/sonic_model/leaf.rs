@@ -191,7 +191,7 @@ impl Leaf {
         redis::cmd("PUBLISH").arg("sonic-model").arg(order).exec(self.config.connection()).unwrap();
     }
 
-    /// Returns when every daemon has read all that was written before, and has tried again what it had pending.
+    /// Returns when every daemon has read all earlier writes, and has retried its pending tasks.
     pub fn fence(&mut self) {
         self.fences += 1;
         let vrf = format!("Vrffence{}", self.fences);

@@ -275,7 +275,7 @@ fn a_port_that_becomes_a_lag_member_while_it_is_listed_keeps_the_table_from_chan
         }
         assert!(swss.rules_on("Ethernet4").is_empty());
     }
-    // A rule is worked off all the same.
+    // orchagent still handles a rule.
     leaf.delete("ACL_RULE|boot|deny");
     swss.run_until_idle().unwrap();
     assert!(swss.rules_on("Ethernet0")["boot"].is_empty());

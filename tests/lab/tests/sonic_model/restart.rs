@@ -1,6 +1,6 @@
 //! What is left of a leaf after SONiC was restarted, or its config reloaded.
 //!
-//! Owns: those tests. Must never: run the model on a thread of its own, but where the process itself is the matter.
+//! Owns: those tests. Must never: run the model on a thread of its own, except in tests of the process itself.
 
 use crate::leaf::{Leaf, until};
 

@@ -1,6 +1,6 @@
-//! Tasks that make a daemon's code throw: what is left of the daemon, by release.
+//! Tasks that make a daemon's code throw: the effect on the daemon, by release.
 //!
-//! Owns: those tests. Must never: run the model on a thread of its own, but where its end is the matter.
+//! Owns: those tests. Must never: run the model on a thread of its own, except in tests of its end.
 
 use leafboot_lab::sonic::Swss;
 use leafboot_lab::sonic::behaviour::SonicRelease;
