@@ -9,7 +9,7 @@
 //! | `GET /v1/ports/<name or alias>/attempts` | the last attempts to boot on one port |
 //! | `GET /v1/leaf` | the leaf, its servers and SONiC |
 //! | `GET /v1/events` | what happens on ports, as it happens (server-sent events) |
-//! | `GET /metrics` | the metrics, in OpenMetrics' text format |
+//! | `GET /metrics` | the metrics, in OpenMetrics' or Prometheus' text format |
 //!
 //! `sonic/openapi.yaml` describes all of it. `ports` handles `/v1/ports`, `scrape` handles `/metrics`, and `answer` has
 //! the answers' shapes.

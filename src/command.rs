@@ -157,6 +157,8 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
     let (unrouted_out, unrouted) = watch::channel(Default::default());
 
     let metrics = Arc::new(Metrics::default());
+    let certificates = Arc::clone(&config);
+    metrics.watch_certificates(move || relay::probes::expiries(&certificates));
     let attempts_file = AttemptsFile::new(&config.state_directory);
     let attempts = Arc::new(Recorder::new(attempts_file.restore()));
     let events = Arc::new(Events::default());
@@ -243,11 +245,11 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
         () = port_services::publish_roles(&config.boot.vrf, role_inputs, roles_out) => {
             Err("the ports' roles are no longer published".into())
         }
-        () = ra::thread::run(Arc::clone(&config), withdrawn, Arc::clone(&attempts), roles, ra_out) => {
+        () = ra::thread::run(Arc::clone(&config), withdrawn, Arc::clone(&attempts), Arc::clone(&metrics), roles, ra_out) => {
             Err("the Router Advertisement thread ended".into())
         }
         never = attempts::task::run(Arc::clone(&attempts), attempts_file, attempt_inputs) => match never {},
-        never = diagnosis::run(LeafFacts::of(&config), Arc::clone(&attempts), diagnosis_inputs, diagnosis) => {
+        never = diagnosis::run(LeafFacts::of(&config), Arc::clone(&attempts), Arc::clone(&metrics), diagnosis_inputs, diagnosis) => {
             match never {}
         }
         never = evidence::run(Arc::clone(&config), Arc::clone(&attempts), evidence) => match never {},

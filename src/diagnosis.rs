@@ -24,6 +24,7 @@ use tracing::{info, warn};
 use crate::attempts::Recorder;
 use crate::events::{EventKind, Events, PortEvent, time};
 use crate::kernel::clock;
+use crate::metrics::{Boot, Metrics};
 
 /// Changes that come within this time are handled together.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -50,19 +51,29 @@ pub struct DiagnosisInputs {
 pub async fn run(
     facts: LeafFacts,
     recorder: Arc<Recorder>,
+    metrics: Arc<Metrics>,
     mut inputs: DiagnosisInputs,
     diagnosis: watch::Sender<Arc<Diagnosis>>,
 ) -> Infallible {
     let mut changes = recorder.changes();
+    let started = Instant::now();
+    let mut boots = metrics.boots(&recorder.histories());
     let mut logs: BTreeMap<PortName, VerdictLog> = BTreeMap::new();
     loop {
         changes.mark_unchanged();
-        let now = diagnose(&facts, &recorder.histories(), &mut inputs);
+        let histories = recorder.histories();
+        let now = diagnose(&facts, &histories, &mut inputs);
+        boots.update(now.iter().filter_map(|(port, diagnosis)| {
+            let PortDiagnosis { stage, verdict, .. } = diagnosis;
+            Some(Boot { port, history: histories.get(port)?, stage: *stage, verdict })
+        }));
         logs.retain(|port, _| now.contains_key(port));
         for (port, port_diagnosis) in &now {
             logs.entry(port.clone()).or_default().log(port, port_diagnosis);
         }
         let is_booting = now.values().any(|port| port.verdict.reason != VerdictReason::NotBooting);
+        let probes = if is_booting { Arc::clone(&inputs.probes.borrow()) } else { Arc::default() };
+        metrics.probes(&probes, &facts.cache, started.elapsed());
         publish_changes(&diagnosis.borrow(), &now, &inputs.events);
         diagnosis.send_if_modified(|before| {
             let is_changed = **before != now;

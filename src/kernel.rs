@@ -6,4 +6,5 @@ pub mod clock;
 pub mod links;
 pub mod neighbours;
 pub mod netlink;
+pub mod process;
 pub mod routes;

@@ -119,12 +119,15 @@ fn each_edges_library_has_one_home() {
         ("redis::", "db.rs database.rs events.rs endpoint.rs"),
         ("netlink_sys::", "netlink.rs"),
         ("netlink_packet", "netlink.rs links.rs neighbours.rs routes.rs"),
-        ("prometheus_client::", "mod.rs ports.rs relay.rs images.rs upstream.rs"),
+        (
+            "prometheus_client::",
+            "mod.rs advertisements.rs agent.rs boots.rs certificates.rs images.rs ports.rs probes.rs process.rs relay.rs upstream.rs",
+        ),
         ("rustls::", "tls.rs server_name.rs service_state.rs connection.rs"),
         ("sd_notify::", "systemd.rs"),
         (
             "std::fs",
-            "state_file.rs memory.rs api.rs command.rs endpoint.rs preview.rs tls.rs certificate.rs tests.rs",
+            "state_file.rs memory.rs api.rs command.rs endpoint.rs preview.rs tls.rs certificate.rs process.rs tests.rs",
         ),
         ("rustix::", "console.rs"),
         ("use nix::", "socket.rs poller.rs process_limits.rs netlink.rs peer.rs routes.rs clock.rs"),

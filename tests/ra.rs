@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use leafboot::internals::Metrics;
 use leafboot::internals::RaSocket;
 use leafboot::internals::ra::memory;
 use leafboot::internals::ra::thread;
@@ -40,6 +41,7 @@ struct Port {
     desired: watch::Sender<Option<Desired>>,
     links: watch::Sender<Links>,
     states: watch::Receiver<RaStates>,
+    metrics: Arc<Metrics>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -86,8 +88,16 @@ impl Port {
         let (links, links_in) = watch::channel(links(cable.link()));
         let (states_out, states) = watch::channel(RaStates::new());
         let roles = roles(&config, desired_in, links_in);
-        let task = tokio::spawn(thread::run(config, Arc::new(withdrawn), Arc::default(), roles, states_out));
-        Self { cable, desired, links, states, task }
+        let metrics = Arc::new(Metrics::default());
+        let task = tokio::spawn(thread::run(
+            config,
+            Arc::new(withdrawn),
+            Arc::default(),
+            Arc::clone(&metrics),
+            roles,
+            states_out,
+        ));
+        Self { cable, desired, links, states, metrics, task }
     }
 
     /// Waits, while the task runs, until `fact` is there.
@@ -127,6 +137,11 @@ async fn a_machine_gets_address_router_and_resolver() {
         addresses.contains("2001:db8:b007:") && !addresses.contains("tentative")
     })
     .await;
+    let counted = port.metrics.text();
+    assert!(
+        counted.contains("leafboot_ra_sent_total{port=\"Ethernet0\",kind=\"multicast\"} 1\n"),
+        "{counted}"
+    );
     let routes = port.cable.machine("ip", &["-6", "route", "show", "default"]);
     assert!(routes.contains("via fe80::") && routes.contains("proto ra"), "{routes}");
     let answer = port.solicit(5).await;

@@ -184,11 +184,11 @@ async fn run(
     let (withdrawn, facts) = (Arc::default(), LeafFacts::of(&settings));
     tokio::select! {
         () = in_boot_vrf(links_out) => {}
-        () = thread::run(Arc::clone(&settings), withdrawn, Arc::clone(&recorder), roles, states) => {}
+        () = thread::run(Arc::clone(&settings), withdrawn, Arc::clone(&recorder), Arc::default(), roles, states) => {}
         end = task::run(Arc::clone(&settings), Arc::default(), relay) => end.unwrap(),
         never = diagnosis::follow_ports(Arc::clone(&recorder), file, follows) => match never {},
         never = diagnosis::collect(Arc::clone(&settings), Arc::clone(&recorder), evidence) => match never {},
-        never = diagnosis::run(facts, recorder, inputs, published) => match never {},
+        never = diagnosis::run(facts, recorder, Arc::default(), inputs, published) => match never {},
     }
 }
 

@@ -16,6 +16,7 @@ use toml::Spanned;
 use crate::names::{AnycastNet, HttpOrigin, LeafPrefix, LoopbackName, OriginError, PrefixError, VrfName};
 use crate::ra::variables::RouterVariables;
 use acl::RawAcl;
+use metrics::RawMetrics;
 use ra::RawRa;
 use relay::RawRelay;
 
@@ -24,6 +25,7 @@ pub use ra::{domain_name, nat64_prefix};
 pub use relay::RelaySettings;
 
 mod acl;
+mod metrics;
 mod ra;
 pub mod relay;
 
@@ -99,7 +101,7 @@ pub struct Settings {
     pub database_config: PathBuf,
     /// The API's unix socket.
     pub socket: PathBuf,
-    /// The TCP address that serves metrics. The socket serves them, too.
+    /// The TCP address that serves metrics. Boot ports do not reach it. The socket serves metrics, too.
     pub metrics: Option<SocketAddr>,
     /// The OpenTelemetry collector that gets a trace of each boot attempt.
     pub otlp: Option<HttpOrigin>,
@@ -217,12 +219,6 @@ struct RawSocket {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-struct RawMetrics {
-    listen: Option<Spanned<String>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
 struct RawTrace {
     otlp: Option<Spanned<String>>,
 }
@@ -252,6 +248,7 @@ struct Checker<'a> {
 impl Checker<'_> {
     fn settings(&self, raw: RawSettings) -> Result<Settings, SettingsError> {
         let leaf = required("leaf", raw.leaf, "leaf = \"leaf01\", the name that boot services know")?;
+        let (boot, acl) = (self.boot(raw.boot)?, self.acl(raw.acl)?);
         Ok(Settings {
             leaf: self.value("leaf", &leaf, |name| leaf_name(name))?,
             database_config: self.path(
@@ -260,23 +257,15 @@ impl Checker<'_> {
                 DEFAULT_DATABASE_CONFIG,
             )?,
             socket: self.socket(raw.api.socket)?,
-            metrics: raw
-                .metrics
-                .listen
-                .map(|listen| {
-                    self.value("metrics.listen", &listen, |text| {
-                        text.parse().map_err(|_| format!("{text:?} is not an address such as [::1]:9110"))
-                    })
-                })
-                .transpose()?,
+            metrics: self.metrics(raw.metrics, &boot, &acl)?,
             otlp: raw
                 .trace
                 .otlp
                 .map(|raw| self.value("trace.otlp", &raw, |text| collector(text)))
                 .transpose()?,
             state_directory: self.path("state.directory", raw.state.directory, DEFAULT_STATE_DIRECTORY)?,
-            boot: self.boot(raw.boot)?,
-            acl: self.acl(raw.acl)?,
+            boot,
+            acl,
             ra: self.ra(raw.ra)?,
             relay: self.relay(raw.relay)?,
         })

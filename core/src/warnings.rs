@@ -36,7 +36,7 @@ impl fmt::Display for Warning {
 pub fn warnings(settings: &Settings) -> Vec<Warning> {
     let review = Review { settings, rules: acl::rules(settings) };
     let found = [review.cache(), review.machines_space(), review.anycast(), review.advertisements()];
-    let found = found.into_iter().chain([review.upstreams(), review.boot_service(), review.metrics()]);
+    let found = found.into_iter().chain([review.upstreams(), review.boot_service()]);
     found.flatten().collect()
 }
 
@@ -180,36 +180,6 @@ impl Review<'_> {
         warnings
     }
 
-    /// A metrics address that machines reach, or that takes the relay's port.
-    fn metrics(&self) -> Vec<Warning> {
-        let Settings { boot, relay, metrics, .. } = self.settings;
-        let Some(listen) = metrics else {
-            return Vec::new();
-        };
-        let mut warnings = Vec::new();
-        let is_any = listen.ip().is_unspecified();
-        let is_boots = match listen.ip() {
-            IpAddr::V6(address) => {
-                boot.supernet.contains(&address)
-                    || address.is_unicast_link_local()
-                    || boot.anycast.is_some_and(|anycast| anycast.address() == address)
-                    || self.lets_through(address, listen.port()).is_some()
-            }
-            IpAddr::V4(_) => false,
-        };
-        if is_any || is_boots {
-            let reason = format!("metrics.listen {listen} is open to boot ports, too");
-            warnings.push(Warning::Open(format!("{reason}: give an address that only the default VRF has")));
-        }
-        let relay_ports = [Some(relay.port), relay.tls.as_ref().map(|tls| tls.port)];
-        if is_any && relay_ports.contains(&Some(listen.port())) {
-            let reason =
-                format!("metrics.listen {listen} takes the relay's port on all of the leaf's addresses");
-            warnings.push(Warning::Fails(reason));
-        }
-        warnings
-    }
-
     /// The boot ACL's rule that permits machines to connect to this TCP port.
     fn lets_through(&self, to: Ipv6Addr, port: u16) -> Option<&str> {
         let from = self.settings.boot.supernet.addr();
@@ -228,8 +198,6 @@ mod tests {
 
     /// Settings without a warning.
     const GOOD: &str = r#"leaf = "leaf01"
-[metrics]
-listen = "[2001:db8:ffff::1]:9110"
 [boot]
 prefix = "2001:db8:b007::/57"
 protected = []
@@ -300,12 +268,6 @@ name = "http://images.metal-stack.io"
             ("2001:db8:ffff::90", "2001:db8:ffff::/120", "open: machines reach relay.boot_service http://[2001:db8:ffff::80]:8080 without the relay, by the boot ACL's CACHE_0: they can".to_owned()),
             ("2001:db8:ffff::80", "2001:db8:cafe::80", "open: machines reach relay.boot_service http://[2001:db8:cafe::80]:8080 without the relay, by the boot ACL's CONTROL_PLANE_0: they can".to_owned()),
             ("[2001:db8:ffff::80]", "images.metal-stack.io", "open: machines reach relay.boot_service http://images.metal-stack.io:8080 without the relay, as relay.cache.name: they can".to_owned()),
-            ("[2001:db8:ffff::1]", "[::]", "open: metrics.listen [::]:9110 is open to boot ports".to_owned()),
-            ("[2001:db8:ffff::1]", "0.0.0.0", "open: metrics.listen 0.0.0.0:9110 is open".to_owned()),
-            ("[2001:db8:ffff::1]", "[2001:db8:b007::1]", "open: metrics.listen [2001:db8:b007::1]:9110 is open".to_owned()),
-            ("[2001:db8:ffff::1]", "[2001:db8:ffff:1::1]", "open: metrics.listen [2001:db8:ffff:1::1]:9110 is open".to_owned()),
-            ("[2001:db8:ffff::1]", "[2001:db8:cafe::1]", "open: metrics.listen [2001:db8:cafe::1]:9110 is open".to_owned()),
-            ("[2001:db8:ffff::1]:9110", "[::]:80", "machines may fail to boot: metrics.listen [::]:80 takes the relay's port".to_owned()),
         ];
         for (from, to, expected) in cases {
             let found = warnings_with(from, to);

@@ -112,6 +112,7 @@ fn accept(api: &Api, body: &[u8]) -> Result<Desired, Box<Reply>> {
     };
     let now = Instant::now();
     api.pushed.with(|pushed| *pushed = Some(now));
+    api.metrics.pushed();
     let desired = Desired::after(before.as_ref(), checked, now);
     if before.as_ref().is_none_or(|before| before.generation != desired.generation) {
         api.keeper.keep(&desired);

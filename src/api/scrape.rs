@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use hyper::Request;
 use hyper::body::Incoming;
+use hyper::header::{ACCEPT, HeaderValue, VARY};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -19,7 +20,7 @@ use tokio::time::timeout;
 use super::answer::{self, Reply, refusal};
 use super::{is_read, not_allowed, serve};
 use crate::accept;
-use crate::metrics::Metrics;
+use crate::metrics::{Format, Metrics};
 use leafboot_core::printable::Printable;
 use leafboot_core::status::RequestReason;
 
@@ -29,7 +30,6 @@ const CONNECTIONS_MAX: usize = 8;
 const CONNECTION_MAX: Duration = Duration::from_secs(60);
 /// Connections that wait in the kernel.
 const BACKLOG: i32 = 16;
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Opens the metrics' listener. The leaf may not have the address yet: a management interface may come up after its daemons.
 pub fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
@@ -72,10 +72,14 @@ fn answer(metrics: &Metrics, request: &Request<Incoming>) -> Reply {
     }
 }
 
-/// Answers a request for `/metrics`.
+/// Answers a request for `/metrics` in the format that the request accepts.
 pub(super) fn scrape(metrics: &Metrics, request: &Request<Incoming>) -> Reply {
-    match is_read(request.method()) {
-        true => answer::text(OPENMETRICS, metrics.text()),
-        false => not_allowed(request.uri().path(), "GET, HEAD"),
+    if !is_read(request.method()) {
+        return not_allowed(request.uri().path(), "GET, HEAD");
     }
+    let accept = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let format = Format::accepted(accept);
+    let mut reply = answer::text(format.content_type(), metrics.text_as(format));
+    reply.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+    reply
 }

@@ -6,19 +6,29 @@
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode, encode_registry};
 use prometheus_client::registry::Registry;
 
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::gauge::Gauge;
 
+mod advertisements;
+mod agent;
+mod boots;
+mod certificates;
+mod format;
 mod images;
 mod ports;
+mod probes;
+mod process;
 mod relay;
 mod upstream;
 
+pub use advertisements::{Discarded, RaCounters, Sent};
+pub use boots::Boot;
+pub use format::Format;
 pub use images::CacheState;
-pub use relay::Requests;
+pub use relay::{OwnScript, Requests};
 pub use upstream::{OriginMetrics, OriginState};
 
 /// Counts time, in seconds.
@@ -40,6 +50,13 @@ impl PortLabel {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    process_registry: Registry,
+    agent: agent::AgentMetrics,
+    boots: boots::BootMetrics,
+    probes: probes::ProbeMetrics,
+    advertisements: advertisements::RaMetrics,
+    certificates: certificates::CertificateMetrics,
+    process: process::ProcessMetrics,
     ports: ports::PortMetrics,
     relay: relay::RelayMetrics,
     images: images::ImageMetrics,
@@ -49,12 +66,20 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("leafboot");
+        let mut process_registry = Registry::with_prefix("process");
         Self {
+            agent: agent::AgentMetrics::register(&mut registry),
             ports: ports::PortMetrics::register(&mut registry),
+            boots: boots::BootMetrics::register(&mut registry),
+            probes: probes::ProbeMetrics::register(&mut registry),
+            advertisements: advertisements::RaMetrics::register(&mut registry),
             relay: relay::RelayMetrics::register(&mut registry),
             images: images::ImageMetrics::register(&mut registry),
             upstream: upstream::UpstreamMetrics::register(&mut registry),
+            certificates: certificates::CertificateMetrics::register(&mut registry),
+            process: process::ProcessMetrics::register(&mut process_registry),
             registry,
+            process_registry,
         }
     }
 }
@@ -63,10 +88,23 @@ impl Metrics {
     /// All metrics in the OpenMetrics text format.
     pub fn text(&self) -> String {
         self.images.update();
+        self.ports.update();
+        self.advertisements.update();
+        self.certificates.update();
+        self.process.update();
         let mut text = String::new();
         // Writing to a string cannot fail.
+        let _ = encode_registry(&mut text, &self.process_registry);
         let _ = encode(&mut text, &self.registry);
         text
+    }
+
+    /// All metrics in a text format.
+    pub fn text_as(&self, format: Format) -> String {
+        match format {
+            Format::OpenMetrics => self.text(),
+            Format::Classic => format::classic(&self.text()),
+        }
     }
 }
 
@@ -105,8 +143,9 @@ mod tests {
         for (kind, status) in
             [(Some("script"), 200), (Some("script"), 204), (None, 404), (Some("script"), 503)]
         {
-            requests.answered(kind, status);
+            requests.answered(kind, status, None);
         }
+        requests.answered(Some("script"), 200, Some(OwnScript::Error));
         metrics.sent("Ethernet0").inc_by(7);
         metrics.rate_limited("Ethernet0").inc_by(1.5);
         metrics.slow_client_disconnects("Ethernet0").inc();
@@ -114,6 +153,7 @@ mod tests {
         let text = metrics.text();
         for line in [
             "leafboot_relay_requests_total{port=\"Ethernet0\",kind=\"script\",status=\"2xx\"} 2",
+            "leafboot_relay_requests_total{port=\"Ethernet0\",kind=\"script\",status=\"error_script\"} 1",
             "leafboot_relay_requests_total{port=\"Ethernet0\",kind=\"script\",status=\"5xx\"} 1",
             "leafboot_relay_requests_total{port=\"Ethernet0\",kind=\"none\",status=\"4xx\"} 1",
             "leafboot_relay_sent_bytes_total{port=\"Ethernet0\"} 7",

@@ -2,15 +2,26 @@
 //!
 //! Must never: decide when a port is settled: `status` does.
 
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use leafboot_core::names::PortName;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
-use super::{Counter, Gauge, Metrics, gauge};
+use super::{Counter, Gauge, Metrics, Seconds, gauge};
+use crate::guarded::Guarded;
 use leafboot_core::status::{PortState, PortStatus, Status};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabel {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PortStateLabels {
+    port: String,
     state: &'static str,
 }
 
@@ -26,6 +37,9 @@ pub(super) struct PortMetrics {
     settled: Gauge,
     state_saved: Gauge,
     repairs: Family<RepairLabel, Counter>,
+    times: Family<PortStateLabels, Seconds>,
+    /// Each port's state, and until when its time is counted.
+    states: Guarded<BTreeMap<PortName, (PortState, Instant)>>,
 }
 
 impl PortMetrics {
@@ -35,6 +49,12 @@ impl PortMetrics {
             "ports",
             "Ports that the document names, or that leafboot has had since its start, by state",
             metrics.by_state.clone(),
+        );
+        registry.register_with_unit(
+            "port_state",
+            "How long a port has been in each state but released",
+            Unit::Seconds,
+            metrics.times.clone(),
         );
         registry.register(
             "ports_advertising",
@@ -58,6 +78,28 @@ impl PortMetrics {
         );
         metrics
     }
+
+    /// Counts the time in the ports' states up to now.
+    pub(super) fn update(&self) {
+        let now = Instant::now();
+        self.states.with(|states| {
+            for (port, (state, since)) in states {
+                let seconds = now.saturating_duration_since(*since).as_secs_f64();
+                *since = now;
+                let labels = PortStateLabels { port: port.to_string(), state: state.as_str() };
+                self.times.get_or_create(&labels).inc_by(seconds);
+            }
+        });
+    }
+
+    /// From now on the ports are in these states.
+    fn enter(&self, status: &Status) {
+        self.update();
+        let now = Instant::now();
+        let managed = status.ports.iter().filter(|(_, port)| port.state != PortState::Released);
+        let managed = managed.map(|(name, port)| (name.clone(), (port.state, now)));
+        self.states.with(|states| *states = managed.collect());
+    }
 }
 
 impl Metrics {
@@ -70,6 +112,7 @@ impl Metrics {
             let label = StateLabel { state: state.as_str() };
             self.ports.by_state.get_or_create(&label).set(count(&|port| port.state == state));
         }
+        self.ports.enter(status);
         self.ports.advertising.set(count(&|port| port.advertising));
         self.ports.settled.set(i64::from(status.is_settled()));
     }
@@ -84,5 +127,34 @@ impl Metrics {
     /// Publishes whether the last document is in the state file.
     pub fn state_saved(&self, is_saved: bool) {
         self.ports.state_saved.set(i64::from(is_saved));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use leafboot_core::status::PortStatus;
+
+    #[test]
+    fn the_time_in_a_state_is_counted_until_the_state_ends() {
+        let metrics = Metrics::default();
+        let status = |state| {
+            let port = PortStatus { state, ..PortStatus::RELEASED };
+            Status { ports: [("Ethernet0".parse().unwrap(), port)].into(), ..Status::default() }
+        };
+        let seconds = |state: &str| -> Option<f64> {
+            let series =
+                format!("leafboot_port_state_seconds_total{{port=\"Ethernet0\",state=\"{state}\"}} ");
+            metrics.text().lines().find_map(|line| line.strip_prefix(&series)?.parse().ok())
+        };
+        metrics.ports(&status(PortState::Boot));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(seconds("boot").unwrap() >= 0.02);
+        metrics.ports(&status(PortState::Releasing));
+        let booted = seconds("boot").unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        metrics.ports(&status(PortState::Released));
+        assert!(seconds("releasing").unwrap() >= 0.02 && seconds("boot") == Some(booted));
+        assert_eq!(seconds("released"), None);
     }
 }

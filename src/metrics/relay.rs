@@ -38,7 +38,7 @@ impl RelayMetrics {
         let metrics = Self::default();
         registry.register(
             "relay_requests",
-            "Requests of machines that were answered, by port, kind of request and class of status",
+            "Requests of machines that were answered, by port, kind of request and class of status or own script",
             metrics.requests.clone(),
         );
         registry.register_with_unit(
@@ -125,6 +125,15 @@ impl Metrics {
     }
 }
 
+/// A script that leafboot gives out although the boot service has given none. Its status is 200, because iPXE runs no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnScript {
+    /// It prints why, and asks again.
+    Error,
+    /// The last good one.
+    Stale,
+}
+
 /// The counters of one port's answered requests.
 #[derive(Debug)]
 pub struct Requests {
@@ -133,14 +142,17 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Counts a request that was answered with `status`. `kind` is none if no route matched.
-    pub fn answered(&self, kind: Option<&'static str>, status: u16) {
-        let status = match status {
-            100..200 => "1xx",
-            200..300 => "2xx",
-            300..400 => "3xx",
-            400..500 => "4xx",
-            _ => "5xx",
+    /// Counts a request that was answered with `status`, or with a script of leafboot's own. `kind` is none if no route
+    /// matched.
+    pub fn answered(&self, kind: Option<&'static str>, status: u16, own: Option<OwnScript>) {
+        let status = match (own, status) {
+            (Some(OwnScript::Error), _) => "error_script",
+            (Some(OwnScript::Stale), _) => "stale_script",
+            (None, 100..200) => "1xx",
+            (None, 200..300) => "2xx",
+            (None, 300..400) => "3xx",
+            (None, 400..500) => "4xx",
+            (None, _) => "5xx",
         };
         let labels = RequestLabels { port: self.port.clone(), kind: kind.unwrap_or("none"), status };
         self.all.get_or_create(&labels).inc();

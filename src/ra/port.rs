@@ -11,6 +11,7 @@ use tracing::{trace, warn};
 use super::poller::Poller;
 use super::socket::{FRAME_MAX, RaSocket, is_down};
 use crate::attempts::PortRecorder;
+use crate::metrics::{Discarded, RaCounters, Sent};
 use leafboot_core::attempt::{Event, Limit};
 use leafboot_core::names::PortName;
 use leafboot_core::nd;
@@ -34,6 +35,7 @@ const DOWN_LOGGED: Duration = RETRY_MIN.saturating_mul(16);
 pub struct RaPort {
     name: PortName,
     attempts: Arc<PortRecorder>,
+    counters: Arc<RaCounters>,
     /// Its key in the poller.
     key: usize,
     role: Option<PortRole>,
@@ -58,11 +60,13 @@ impl RaPort {
         withdrawn: &Arc<WithdrawnOptions>,
         epoch: Instant,
         attempts: Arc<PortRecorder>,
+        counters: Arc<RaCounters>,
     ) -> Self {
         let engine = Engine::new(variables, withdrawn, epoch);
         Self {
             name,
             attempts,
+            counters,
             key,
             role: None,
             engine,
@@ -157,6 +161,12 @@ impl RaPort {
                 return Err(error);
             }
             self.pause = RETRY_MIN;
+            self.counters.sent(match send {
+                DueAdvertisement::Current => Sent::Multicast,
+                DueAdvertisement::Answer(_) => Sent::Answer,
+                DueAdvertisement::Final => Sent::Final,
+                DueAdvertisement::FormerAddress(_) => Sent::FormerAddress,
+            });
             if matches!(send, DueAdvertisement::Current | DueAdvertisement::Answer(_))
                 && let Some(came) = self.unanswered.take()
             {
@@ -184,7 +194,9 @@ impl RaPort {
             let Some(socket) = &self.socket else { return };
             match socket.receive(buffer) {
                 Ok(None) => return,
-                Ok(Some(_)) if self.throttled_until.is_some() => {}
+                Ok(Some(_)) if self.throttled_until.is_some() => {
+                    self.counters.discarded(Discarded::RateLimit);
+                }
                 Ok(Some(length)) if self.engine.admit(now) => {
                     // The frame shows that the port is up.
                     self.retry_at = None;
@@ -194,6 +206,7 @@ impl RaPort {
                 Ok(Some(_)) => {
                     // A muted socket does not wake the thread. The kernel drops the frames that its buffer has no room
                     // for.
+                    self.counters.discarded(Discarded::RateLimit);
                     self.attempts.record(&Event::RateLimited(Limit::Solicitations));
                     let until = now + self.engine.throttle_time();
                     self.throttled_until = Some(until);
@@ -219,7 +232,10 @@ impl RaPort {
     fn handle(&mut self, frame: &[u8], now: Instant) {
         let (envelope, message) = match nd::frame::decode(frame) {
             Ok(decoded) => decoded,
-            Err(reason) => return trace!(port = %self.name, %reason, "frame discarded"),
+            Err(reason) => {
+                self.counters.discarded(Discarded::Invalid(reason));
+                return trace!(port = %self.name, %reason, "frame discarded");
+            }
         };
         let from = envelope.from;
         if message.first() == Some(&ROUTER_ADVERTISEMENT) {
@@ -228,19 +244,26 @@ impl RaPort {
         match message::check_solicitation(message, &envelope) {
             Ok(()) => {
                 self.engine.solicited(from, now, fastrand::u32(..));
+                self.counters.solicited();
                 self.unanswered.get_or_insert(now);
                 self.attempts.record(&Event::Solicitation { from: from.address, mac: from.mac });
             }
-            Err(reason) => trace!(port = %self.name, from = %from.address, %reason, "message discarded"),
+            Err(reason) => {
+                self.counters.discarded(Discarded::Invalid(reason));
+                trace!(port = %self.name, from = %from.address, %reason, "message discarded");
+            }
         }
     }
 
     /// RFC 4861 6.2.7: advertisements that contradict the port's own are logged. On a boot port every other router is a
     /// rogue.
     fn log_rogue(&mut self, message: &[u8], envelope: &Envelope, now: Instant) {
-        if let Ok(rogue) = Advertisement::decode(message, envelope)
-            && self.engine.logs_rogue(now)
-        {
+        let rogue = match Advertisement::decode(message, envelope) {
+            Ok(rogue) => rogue,
+            Err(reason) => return self.counters.discarded(Discarded::Invalid(reason)),
+        };
+        self.counters.discarded(Discarded::Rogue);
+        if self.engine.logs_rogue(now) {
             let (port, from, mac) = (&self.name, envelope.from.address, envelope.from.mac);
             let prefixes: Vec<String> = rogue.prefixes().map(|prefix| prefix.to_string()).collect();
             let lifetime = rogue.router_lifetime;
@@ -269,7 +292,7 @@ mod tests {
         let now = Instant::now();
         let name: PortName = "Ethernet0".parse().unwrap();
         let attempts = crate::attempts::Recorder::default().port(&name);
-        let mut port = RaPort::new(name, 0, &settings, &Arc::default(), now, attempts);
+        let mut port = RaPort::new(name, 0, &settings, &Arc::default(), now, attempts, Arc::default());
         port.throttled_until = Some(now + RETRY_MIN / 2);
         assert_eq!(port.deadline(), port.throttled_until);
         // `send_due` does nothing before, so the thread would spin on an earlier deadline.

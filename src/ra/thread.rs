@@ -19,6 +19,7 @@ use super::poller::{Poller, Waker};
 use super::port::RaPort;
 use super::socket::FRAME_MAX;
 use crate::attempts::Recorder;
+use crate::metrics::Metrics;
 use crate::port_services::PortRoles;
 use leafboot_core::names::PortName;
 use leafboot_core::port_role::{PortRole, RaState, RaStates};
@@ -35,10 +36,11 @@ pub async fn run(
     settings: Arc<Settings>,
     withdrawn: Arc<WithdrawnOptions>,
     attempts: Arc<Recorder>,
+    metrics: Arc<Metrics>,
     mut roles: watch::Receiver<PortRoles>,
     states: watch::Sender<RaStates>,
 ) {
-    let (thread, mut ended) = match Thread::start(settings, withdrawn, attempts, states) {
+    let (thread, mut ended) = match Thread::start(settings, withdrawn, attempts, metrics, states) {
         Ok(started) => started,
         Err(error) => return error!(%error, "cannot start the Router Advertisement thread"),
     };
@@ -64,6 +66,7 @@ impl Thread {
         settings: Arc<Settings>,
         withdrawn: Arc<WithdrawnOptions>,
         attempts: Arc<Recorder>,
+        metrics: Arc<Metrics>,
         states: watch::Sender<RaStates>,
     ) -> io::Result<(Self, oneshot::Receiver<()>)> {
         let poller = Poller::new()?;
@@ -72,7 +75,7 @@ impl Thread {
         let (ended_out, ended) = oneshot::channel();
         thread::Builder::new().name("advertisements".to_owned()).spawn(move || {
             let _ended = ended_out;
-            let ports = RaPorts::new(settings, withdrawn, attempts, poller);
+            let ports = RaPorts::new(settings, withdrawn, attempts, metrics, poller);
             if let Err(error) = ports.run(&roles, &states) {
                 error!(%error, "cannot wait for Router Solicitations");
             }
@@ -98,6 +101,7 @@ struct RaPorts {
     settings: Arc<Settings>,
     withdrawn: Arc<WithdrawnOptions>,
     attempts: Arc<Recorder>,
+    metrics: Arc<Metrics>,
     /// All ports' engines count their slots from here.
     epoch: Instant,
     /// Every port that has ever had a role; its key is its index.
@@ -114,12 +118,14 @@ impl RaPorts {
         settings: Arc<Settings>,
         withdrawn: Arc<WithdrawnOptions>,
         attempts: Arc<Recorder>,
+        metrics: Arc<Metrics>,
         poller: Poller,
     ) -> Self {
         Self {
             settings,
             withdrawn,
             attempts,
+            metrics,
             epoch: Instant::now(),
             ports: Vec::new(),
             keys: BTreeMap::new(),
@@ -159,7 +165,7 @@ impl RaPorts {
         let now = Instant::now();
         for name in roles.keys().filter(|name| !self.keys.contains_key(*name)).cloned().collect::<Vec<_>>() {
             self.keys.insert(name.clone(), self.ports.len());
-            let attempts = self.attempts.port(&name);
+            let (attempts, counters) = (self.attempts.port(&name), self.metrics.advertisements(&name));
             self.ports.push(RaPort::new(
                 name,
                 self.ports.len(),
@@ -167,6 +173,7 @@ impl RaPorts {
                 &self.withdrawn,
                 self.epoch,
                 attempts,
+                counters,
             ));
         }
         let mut changed = Vec::new();

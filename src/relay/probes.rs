@@ -166,6 +166,16 @@ pub fn standing(settings: &Settings) -> BTreeSet<Probe> {
     names.chain(origins).chain(certificates).chain(routes).chain(cache_address.map(Probe::Route)).collect()
 }
 
+/// Each certificate of the settings, and when it expires in seconds since the Unix epoch. One that cannot be read is left out.
+pub fn expiries(settings: &Settings) -> Vec<(String, i64)> {
+    let relay = &settings.relay;
+    let upstreams = [&relay.boot_service, &relay.cache.upstream].into_iter().chain(&relay.api);
+    let own = relay.tls.iter().map(|tls| &tls.identity);
+    let identities = own.chain(upstreams.filter_map(|upstream| upstream.identity.as_ref()));
+    let expiry = |path: &Path| Some((path.display().to_string(), certificate::expiry(path).ok()?));
+    identities.filter_map(|identity| expiry(&identity.certificate)).collect()
+}
+
 fn certificate_problem(path: &Path) -> Option<ProbeProblem> {
     match certificate::seconds_left(path) {
         Ok(left) if left < 0 => {

@@ -43,6 +43,11 @@ fn ipxe_gets_a_script_that_asks_again_after_every_failure_of_the_boot_service() 
         let other = relayed.curl(&["/boot.ipxe?mac=1"]);
         assert!(other.starts_with("503") && other.contains("\r\nRetry-After: "), "{other}");
         assert!(!other.contains("\r\nRetry-After: 0"), "{other}");
+        let text = relayed.metrics.text();
+        for status in ["error_script", "5xx"] {
+            let labels = format!("{{port=\"Ethernet0\",kind=\"script\",status=\"{status}\"}}");
+            assert!(text.contains(&format!("leafboot_relay_requests_total{labels} 1\n")), "{text}");
+        }
     }
 }
 
@@ -74,6 +79,7 @@ fn a_remembered_script_says_its_age() {
     let answer = relayed.ipxe("/boot.ipxe?mac=1");
     assert!(answer.contains("broke off") && answer.contains("\necho this boot script is "), "{answer}");
     assert!(answer.ends_with(" s old\nboot\n"), "{answer}");
+    assert!(relayed.metrics.text().contains("kind=\"script\",status=\"stale_script\"} 1\n"));
     let other = relayed.ipxe("/boot.ipxe?mac=2");
     assert!(other.contains(":again"), "another query has no memory: {other}");
 }

@@ -201,7 +201,7 @@ pub async fn leafboot(
     let roles = roles(&config, desired, links_in);
     tokio::select! {
         () = in_boot_vrf(links_out) => {}
-        () = thread::run(config, withdrawn, Arc::default(), roles, states) => {}
+        () = thread::run(config, withdrawn, Arc::default(), Arc::default(), roles, states) => {}
     }
 }
 

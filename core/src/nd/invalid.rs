@@ -4,10 +4,12 @@
 
 use std::net::Ipv6Addr;
 
+use strum::{IntoStaticStr, VariantNames};
 use thiserror::Error;
 
 /// Why a packet is silently discarded (RFC 4861 6.1.1, 6.1.2; RFC 6980 5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum Invalid {
     /// The frame carries no IPv6 packet.
     #[error("it is not IPv6")]
@@ -43,4 +45,14 @@ pub enum Invalid {
     /// The source of an advertisement must be link-local, and the source of a solicitation must not be multicast.
     #[error("{0} is not a valid source of the message")]
     Source(Ipv6Addr),
+}
+
+impl Invalid {
+    /// The names of all reasons, without what a packet had.
+    pub const NAMES: &'static [&'static str] = <Self as VariantNames>::VARIANTS;
+
+    /// The reason's name, one of [`Self::NAMES`].
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
 }

@@ -25,6 +25,7 @@ use super::super::lifecycle::ServiceStage;
 use super::super::peer::Peer;
 use super::super::port::RelayPort;
 use super::super::responses;
+use crate::metrics::OwnScript;
 
 /// The header with a request's id.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static(trace::REQUEST);
@@ -39,19 +40,21 @@ pub(super) struct Answered {
     pub outcome: Outcome,
     /// The images that the response names, if it is a boot script.
     pub images: Option<ScriptImages>,
+    /// Set if the response is a script of leafboot's own.
+    pub own_script: Option<OwnScript>,
 }
 
 impl Answered {
     /// An upstream's answer, or leafboot's own refusal of a request that cannot be served.
     pub fn with_status(response: Response<Body>) -> Self {
         let outcome = Outcome::Answered { status: response.status().as_u16() };
-        Self { response, outcome, images: None }
+        Self { response, outcome, images: None, own_script: None }
     }
 
     /// leafboot's own refusal.
     pub fn refused(response: Response<Body>) -> Self {
         let outcome = Outcome::Refused { status: response.status().as_u16() };
-        Self { response, outcome, images: None }
+        Self { response, outcome, images: None, own_script: None }
     }
 }
 
@@ -144,19 +147,22 @@ impl<'a> RequestContext<'a> {
             return self.unavailable(kind, problem, &reason);
         }
         let response = responses::text(StatusCode::BAD_GATEWAY, format!("{}\n", self.message(&reason)));
-        Answered { response, outcome: Outcome::Failed { problem, reason: Text::new(&reason) }, images: None }
+        let outcome = Outcome::Failed { problem, reason: Text::new(&reason) };
+        Answered { response, outcome, images: None, own_script: None }
     }
 
     /// The response to a request that cannot be served now. iPXE that asked for a script gets a script that waits and
     /// asks again; all other requests get 503.
     pub fn unavailable(&self, kind: Kind, problem: UpstreamProblem, reason: &str) -> Answered {
-        let response = if kind == Kind::Script && self.is_ipxe() {
+        let is_script = kind == Kind::Script && self.is_ipxe();
+        let response = if is_script {
             let script = self.with_unavailable(reason, |unavailable| ipxe::retry(unavailable, self.target()));
             responses::text(StatusCode::OK, script)
         } else {
             responses::unavailable(&self.message(reason), fastrand::u64(RETRY_AFTER))
         };
-        Answered { response, outcome: Outcome::Failed { problem, reason: Text::new(reason) }, images: None }
+        let outcome = Outcome::Failed { problem, reason: Text::new(reason) };
+        Answered { response, outcome, images: None, own_script: is_script.then_some(OwnScript::Error) }
     }
 
     /// Calls `write`, which makes a text for a machine's console, with the `reason` why there is no answer.
@@ -173,17 +179,18 @@ impl<'a> RequestContext<'a> {
     }
 
     /// Logs and counts a request that was refused.
-    pub fn finish_refused(&self, kind: Option<Kind>, response: Response<Body>) -> Response<Body> {
+    pub fn finish_refused(&self, kind: Option<Kind>, answered: Answered) -> Response<Body> {
+        let Answered { response, own_script, .. } = answered;
         if tracing::enabled!(tracing::Level::DEBUG) && self.port.log.has_room() {
             let (IngressIdentity { port, attempt, .. }, request) = (&*self.identity, self.id);
             debug!(%port, %attempt, %request, status = response.status().as_u16(), "request refused");
         }
-        self.finish(kind, response)
+        self.finish(kind, response, own_script)
     }
 
     /// Logs, counts and records a request that was relayed.
     pub fn finish_relayed(&self, kind: Kind, answered: Answered) -> Response<Body> {
-        let Answered { response, outcome, images } = answered;
+        let Answered { response, outcome, images, own_script } = answered;
         let elapsed = self.began.elapsed().as_millis();
         if tracing::enabled!(tracing::Level::INFO) && self.port.log.has_room() {
             let (IngressIdentity { port, attempt, .. }, request) = (&*self.identity, self.id);
@@ -198,12 +205,17 @@ impl<'a> RequestContext<'a> {
             outcome,
         };
         self.port.attempts.record(&Event::Request(RequestEvent { kind, record, images }));
-        self.finish(Some(kind), response)
+        self.finish(Some(kind), response, own_script)
     }
 
     /// Counts the request, charges the response to the port, and adds the request's id to the response.
-    fn finish(&self, kind: Option<Kind>, mut response: Response<Body>) -> Response<Body> {
-        self.port.requests.answered(kind.map(Kind::as_str), response.status().as_u16());
+    fn finish(
+        &self,
+        kind: Option<Kind>,
+        mut response: Response<Body>,
+        own_script: Option<OwnScript>,
+    ) -> Response<Body> {
+        self.port.requests.answered(kind.map(Kind::as_str), response.status().as_u16(), own_script);
         if let Body::Full(bytes) = response.body() {
             // Only the port's next work is delayed by this charge.
             self.port.limiter.charge(Work::Answer(bytes.len()));

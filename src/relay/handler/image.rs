@@ -16,7 +16,7 @@ pub async fn respond(context: &RequestContext<'_>) -> Answered {
         None => {
             let cache = &context.port.state.settings.cache.name;
             let response = responses::redirect(format!("{cache}{}", context.parts.uri.path()));
-            Answered { response, outcome: Outcome::Redirected, images: None }
+            Answered { response, outcome: Outcome::Redirected, images: None, own_script: None }
         }
         Some(images) => relay(context, images).await,
     }

@@ -43,12 +43,12 @@ pub(super) async fn handle(
     let mut context = RequestContext::new(port, machine, peer, parts);
     let kind = match classify(&context) {
         Ok(kind) => kind,
-        Err(response) => return Ok(context.finish_refused(None, *response)),
+        Err(response) => return Ok(context.finish_refused(None, Answered::refused(*response))),
     };
     context.begin(kind);
     let context = context;
     if let Some(answered) = not_served(&context, kind) {
-        return Ok(context.finish_refused(Some(kind), answered.response));
+        return Ok(context.finish_refused(Some(kind), answered));
     }
     let answered = match kind {
         Kind::Script => script::respond(&context).await,

@@ -18,6 +18,7 @@ use super::super::lifecycle::Lifecycle;
 use super::super::responses;
 use super::context::{Answered, RequestContext};
 use super::forward::machine_response;
+use crate::metrics::OwnScript;
 
 /// How long a request still waits for a script when its connection must end. Less than the connection's grace period.
 const LAST_WAIT: Duration = Duration::from_secs(4);
@@ -34,7 +35,7 @@ pub async fn respond(context: &RequestContext<'_>) -> Answered {
             context.warn(Kind::Script, &reason);
             let unavailable = context.unavailable(Kind::Script, problem, &reason);
             match last_good(context, &reason) {
-                Some(response) => Answered { response, ..unavailable },
+                Some(response) => Answered { response, own_script: Some(OwnScript::Stale), ..unavailable },
                 None => unavailable,
             }
         }

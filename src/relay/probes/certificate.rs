@@ -9,6 +9,12 @@ use x509_parser::pem::Pem;
 
 /// The seconds until the certificate that expires first in `path` is no longer valid; negative: since then.
 pub(super) fn seconds_left(path: &Path) -> Result<i64, String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    Ok(expiry(path)?.saturating_sub(i64::try_from(now).unwrap_or(i64::MAX)))
+}
+
+/// When the certificate that expires first in `path` is no longer valid, in seconds since the Unix epoch.
+pub(super) fn expiry(path: &Path) -> Result<i64, String> {
     let text = std::fs::read(path).map_err(|error| error.to_string())?;
     let mut ends = Vec::new();
     for pem in Pem::iter_from_buffer(&text) {
@@ -18,9 +24,7 @@ pub(super) fn seconds_left(path: &Path) -> Result<i64, String> {
             ends.push(certificate.validity().not_after.timestamp());
         }
     }
-    let end = ends.into_iter().min().ok_or("it has no certificate")?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    Ok(end.saturating_sub(i64::try_from(now).unwrap_or(i64::MAX)))
+    Ok(ends.into_iter().min().ok_or("it has no certificate")?)
 }
 
 #[cfg(test)]
@@ -37,6 +41,7 @@ mod tests {
         let path = directory.path().join("certificate.pem");
         std::fs::write(&path, certificate.pem()).unwrap();
         assert!(seconds_left(&path).unwrap() < 0);
+        assert_eq!(expiry(&path), Ok(1_577_836_800));
         std::fs::write(&path, key.serialize_pem()).unwrap();
         assert_eq!(seconds_left(&path).unwrap_err(), "it has no certificate");
     }
