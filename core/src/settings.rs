@@ -248,27 +248,17 @@ struct Checker<'a> {
 impl Checker<'_> {
     fn settings(&self, raw: RawSettings) -> Result<Settings, SettingsError> {
         let leaf = required("leaf", raw.leaf, "leaf = \"leaf01\", the name that boot services know")?;
+        let leaf = self.value("leaf", &leaf, |name| leaf_name(name))?;
+        let database_config =
+            self.path("sonic.database_config", raw.sonic.database_config, DEFAULT_DATABASE_CONFIG)?;
+        let socket = self.socket(raw.api.socket)?;
+        let otlp = raw.trace.otlp.map(|raw| self.value("trace.otlp", &raw, |text| collector(text)));
+        let otlp = otlp.transpose()?;
+        let state_directory = self.path("state.directory", raw.state.directory, DEFAULT_STATE_DIRECTORY)?;
         let (boot, acl) = (self.boot(raw.boot)?, self.acl(raw.acl)?);
-        Ok(Settings {
-            leaf: self.value("leaf", &leaf, |name| leaf_name(name))?,
-            database_config: self.path(
-                "sonic.database_config",
-                raw.sonic.database_config,
-                DEFAULT_DATABASE_CONFIG,
-            )?,
-            socket: self.socket(raw.api.socket)?,
-            metrics: self.metrics(raw.metrics, &boot, &acl)?,
-            otlp: raw
-                .trace
-                .otlp
-                .map(|raw| self.value("trace.otlp", &raw, |text| collector(text)))
-                .transpose()?,
-            state_directory: self.path("state.directory", raw.state.directory, DEFAULT_STATE_DIRECTORY)?,
-            boot,
-            acl,
-            ra: self.ra(raw.ra)?,
-            relay: self.relay(raw.relay)?,
-        })
+        let metrics = self.metrics(raw.metrics, &boot, &acl)?;
+        let (ra, relay) = (self.ra(raw.ra)?, self.relay(raw.relay)?);
+        Ok(Settings { leaf, database_config, socket, metrics, otlp, state_directory, boot, acl, ra, relay })
     }
 
     fn boot(&self, raw: RawBoot) -> Result<Boot, SettingsError> {
