@@ -42,14 +42,16 @@ struct PortReadings {
     attempt: AttemptId,
     /// The last readings of the bytes out, the oldest first.
     octets: VecDeque<(Moment, u64)>,
-    /// When the last image request was answered, and the bytes out at that time.
-    image: Option<(Moment, u64)>,
+    /// When the last image request was answered, and the bytes out at that time, if they were read then.
+    image: Option<(Moment, Option<u64>)>,
     /// Each rule's packets when the attempt was first read.
     first_packets: BTreeMap<String, u64>,
 }
 
 /// A rate is taken over so many readings, which are a second apart.
 const READINGS: usize = 6;
+/// Of a request that is older, in microseconds, when a port is first read, nobody knows what came before.
+const REQUEST_AGE_MAX: u64 = 3_000_000;
 
 impl Readings {
     /// Adds a reading, and returns what was counted on each port of `histories` with an attempt that goes on.
@@ -91,13 +93,15 @@ impl PortReadings {
         if self.octets.back().is_some_and(|(_, last)| octets < *last) {
             // SONiC was restarted: the counter began anew.
             self.octets.clear();
-            self.image = None;
+            self.image = self.image.map(|(at, _)| (at, None));
         }
         if let Some(at) = image
             && self.image.is_none_or(|(before, _)| before != at)
         {
             // Bytes since the reading before the request: some of them may be older, by a second at most.
-            self.image = Some((at, self.octets.back().map_or(octets, |(_, last)| *last)));
+            let before = self.octets.back().map(|(_, last)| *last);
+            let is_new = now.since(at) < REQUEST_AGE_MAX;
+            self.image = Some((at, before.or(is_new.then_some(octets))));
         }
         if self.octets.len() >= READINGS {
             self.octets.pop_front();
@@ -114,7 +118,7 @@ impl PortReadings {
         });
         PortCounters {
             rate: self.rate(),
-            since_image: self.image.map(|(_, octets)| last.saturating_sub(octets)),
+            since_image: self.image.and_then(|(_, octets)| Some(last.saturating_sub(octets?))),
             rule_packets: packets.filter(|(_, packets)| *packets > 0).collect(),
         }
     }
@@ -170,7 +174,7 @@ mod tests {
         assert_eq!(counted[&port].rule_packets["DENY_MACHINES"], 4);
         // SONiC was restarted.
         let counted = readings.add(&reading(10, 0), &histories, seconds(5).moment);
-        assert_eq!((counted[&port].rate, counted[&port].since_image), (0.0, Some(0)));
+        assert_eq!((counted[&port].rate, counted[&port].since_image), (0.0, None));
         assert!(counted[&port].rule_packets.is_empty());
     }
 }

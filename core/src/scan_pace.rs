@@ -34,7 +34,7 @@ impl Default for Paces {
         Self {
             // Redis takes 0.7 µs for a key and 30 µs more for each step. Small steps keep it busy for several times as long.
             first: Pace { keys: 250, pause: Duration::from_millis(2) },
-            later: Pace { keys: 1000, pause: Duration::from_secs(1) },
+            later: Pace { keys: 500, pause: Duration::from_secs(1) },
             rest: Duration::from_secs(600),
             rest_after_loss: Duration::from_secs(5),
         }

@@ -7,7 +7,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
+use netlink_packet_route::link::{InfoData, InfoVrf, LinkAttribute, LinkExtentMask, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV};
@@ -18,6 +18,38 @@ use leafboot_core::uplinks::KernelRoute;
 /// The route to an address, by the rules for the leaf's own traffic: in the default VRF, or in that of a `device`. None:
 /// there is none, or it drops what goes there.
 pub fn to(address: IpAddr, device: Option<&str>) -> io::Result<Option<KernelRoute>> {
+    let Some(route) = find(address, device)? else { return Ok(None) };
+    Ok(Some(KernelRoute { prefix: prefix(address, &route)?, devices: names(&route)? }))
+}
+
+/// Whether the table of a VRF has a route to an address. The kernel's own traffic would find one in the main table, too
+/// (Linux `Documentation/networking/vrf.rst`); a switching ASIC would not.
+pub fn has_vrf(vrf: &str, address: IpAddr) -> io::Result<bool> {
+    let mut wanted = LinkMessage::default();
+    wanted.attributes.push(LinkAttribute::IfName(vrf.to_owned()));
+    let (Some(link), Some(route)) = (device(wanted)?, find(address, Some(vrf))?) else { return Ok(false) };
+    let found = route
+        .attributes
+        .iter()
+        .find_map(|attribute| if let RouteAttribute::Table(table) = attribute { Some(*table) } else { None });
+    let found = found.unwrap_or_else(|| u32::from(route.header.table));
+    // A device that is no VRF has no table of its own.
+    Ok(table(&link).is_none_or(|table| table == found))
+}
+
+/// The routing table of a VRF device.
+fn table(link: &LinkMessage) -> Option<u32> {
+    let infos = link.attributes.iter().find_map(|attribute| {
+        if let LinkAttribute::LinkInfo(infos) = attribute { Some(infos) } else { None }
+    })?;
+    let data = infos
+        .iter()
+        .find_map(|info| if let LinkInfo::Data(InfoData::Vrf(data)) = info { Some(data) } else { None })?;
+    data.iter().find_map(|info| if let InfoVrf::TableId(table) = info { Some(*table) } else { None })
+}
+
+/// The entry that matches an address.
+fn find(address: IpAddr, device: Option<&str>) -> io::Result<Option<RouteMessage>> {
     let mut wanted = RouteMessage::default();
     (wanted.header.address_family, wanted.header.destination_prefix_length) = match address {
         IpAddr::V4(_) => (AddressFamily::Inet, 32),
@@ -32,9 +64,7 @@ pub fn to(address: IpAddr, device: Option<&str>) -> io::Result<Option<KernelRout
         wanted.attributes.push(RouteAttribute::Oif(index));
     }
     match answer(netlink::get(RouteNetlinkMessage::GetRoute(wanted)))? {
-        Some(RouteNetlinkMessage::NewRoute(route)) => {
-            Ok(Some(KernelRoute { prefix: prefix(address, &route)?, devices: names(&route)? }))
-        }
+        Some(RouteNetlinkMessage::NewRoute(route)) => Ok(Some(route)),
         _ => Ok(None),
     }
 }

@@ -122,6 +122,7 @@ impl Prober {
     async fn image(&self, path: &str) -> Result<image::Answer, ProbeProblem> {
         let (cache, vrf) = (&self.settings.relay.cache.name, self.settings.boot.vrf.as_str());
         let address = self.address(cache).await?;
+        self.route(address)?;
         image::head(cache, address, path, vrf, self.tls.as_ref()).await
     }
 
@@ -137,16 +138,19 @@ impl Prober {
                     Some(address) => return Ok(IpAddr::V6(*address)),
                     None => continue,
                 },
-                Err(problem) => last = problem,
+                // The resolver's problem, and not the cache's.
+                Err(problem) => {
+                    last = ProbeProblem::NoAddress(bounded(&format!("resolver {server}: {problem}")))
+                }
             }
         }
         Err(last)
     }
 
     fn route(&self, to: IpAddr) -> Result<(), ProbeProblem> {
-        match routes::to(to, Some(self.settings.boot.vrf.as_str())) {
-            Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(ProbeProblem::NoRoute),
+        match routes::has_vrf(self.settings.boot.vrf.as_str(), to) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ProbeProblem::NoRoute),
             Err(error) => Err(problem(&error)),
         }
     }

@@ -38,7 +38,10 @@ pub(super) struct Answer {
 impl Answer {
     /// Why a machine would not get the image.
     pub(super) fn problem(&self) -> Option<ProbeProblem> {
-        let is_good = self.status.is_success() || self.status.is_redirection();
+        // A server that does not take HEAD says nothing about the image.
+        let takes_no_head =
+            matches!(self.status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED);
+        let is_good = self.status.is_success() || self.status.is_redirection() || takes_no_head;
         (!is_good).then(|| ProbeProblem::Status(self.status.as_u16()))
     }
 }

@@ -18,7 +18,7 @@ const JOURNAL: &str = "journal.jsonl";
 pub struct Partition {
     boot_service: Option<Process>,
     cache: Option<Process>,
-    _resolver: Process,
+    resolver: Option<Process>,
     lab_binary: PathBuf,
     directory: PathBuf,
 }
@@ -36,7 +36,7 @@ impl Partition {
         let mut partition = Partition {
             boot_service: None,
             cache: None,
-            _resolver: resolver,
+            resolver: Some(resolver),
             lab_binary: lab_binary.to_owned(),
             directory: directory.to_owned(),
         };
@@ -69,6 +69,11 @@ impl Partition {
     /// Stops a server as a crash would: when this returns, its TCP port is closed and no connection is left.
     pub fn stop_server(&mut self, server: Server) {
         *self.process(server) = None;
+    }
+
+    /// Stops the resolver, as a crash would.
+    pub fn stop_resolver(&mut self) {
+        self.resolver = None;
     }
 
     fn process(&mut self, server: Server) -> &mut Option<Process> {

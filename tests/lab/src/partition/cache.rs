@@ -16,12 +16,16 @@ const BYTES: &str = "application/octet-stream";
 
 pub(super) fn answer(head: &Head, behaviour: &Behaviour, files: &Path, journal: &Journal) -> Answer {
     let found = inside(files, head.request.uri().path()).and_then(|path| std::fs::read(path).ok());
-    let answer = match (head.request.method() == Method::GET, found) {
+    let method = head.request.method();
+    let answer = match (method == Method::GET || method == Method::HEAD, found) {
         (false, _) => plain(StatusCode::METHOD_NOT_ALLOWED, BYTES, ""),
         (true, None) => plain(StatusCode::NOT_FOUND, BYTES, ""),
         (true, Some(content)) => plain(StatusCode::OK, BYTES, content),
     };
-    journal.write(&Entry::new(Server::Cache, head, behaviour, answer.status()));
+    // HEAD is the leaf's probe; the journal has what machines fetch.
+    if method != Method::HEAD {
+        journal.write(&Entry::new(Server::Cache, head, behaviour, answer.status()));
+    }
     answer
 }
 

@@ -14,3 +14,4 @@ mod sonic_model_real;
 mod story;
 mod switch;
 mod unit;
+mod verdicts;
