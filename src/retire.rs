@@ -90,8 +90,8 @@ async fn remove(settings: &Settings, vrf: &VrfName, left: &mut String) -> Result
                 }
                 sleep(CACLMGRD_PAUSE).await;
             }
-            Retirement::Going { things, announce } => {
-                *left = things.join(", ");
+            Retirement::Removing { remaining, announce } => {
+                *left = remaining.join(", ");
                 if announced.elapsed() >= ANNOUNCE_AFTER {
                     announced = Instant::now();
                     db.apply(&announce).await?;

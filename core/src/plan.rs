@@ -1,4 +1,4 @@
-//! Pure: computes the plan from the desired and the observed state: the steps that may be done now, and what ports wait for.
+//! The plan, computed from the desired and the observed state: the steps that may be done now, and what ports wait for.
 //! `plan/acl`, `plan/enter` and `plan/leave` have every ordering rule, each with the SONiC function that forces it.
 //!
 //! SONiC's sources were read at swss e6b0c5b5d, swss-common 85a39d80 and host-services c2a4cdfe (`scripts/caclmgrd`);
@@ -237,14 +237,14 @@ impl Context<'_> {
             let rewrite = Some(Step::DeleteAgain(row()));
             plan.await_fact(Subject::Vrf, Waiting::VrfGone(self.vrf().clone()), rewrite, remedies);
         } else if vrf.row
-            && let Some(fact @ Waiting::VrfDeviceDown(_)) = self.why_vrf_unusable()
+            && let Some(fact @ Waiting::VrfDeviceDown(_)) = self.vrf_device_blocker()
         {
             let rewrite = Some(Step::Set(row(), Fields::new()));
             plan.await_fact(Subject::Vrf, fact, rewrite, remedies);
         }
         if remedies.recreate.contains(&Subject::Vrf) {
-            let holds_any = observed.ports.values().any(|port| is_managed(port, self.vrf()));
-            let is_empty = !holds_any && observed.loopback.bound.as_deref() != Some(self.vrf().as_str());
+            let is_used = observed.ports.values().any(|port| is_managed(port, self.vrf()));
+            let is_empty = !is_used && observed.loopback.bound.as_deref() != Some(self.vrf().as_str());
             if vrf.row && is_empty {
                 plan.steps.push(Step::Delete(row()));
             } else if !vrf.row && !vrf.in_kernel && !vrf.in_asic {
@@ -253,7 +253,7 @@ impl Context<'_> {
         }
     }
 
-    /// The fact to show: if an unreadable row before the port's rows blocks intfmgrd, that row.
+    /// The fact to show: `fact`, or `IntfmgrdBlocked` if an unreadable row before the port's rows keeps intfmgrd from `fact`.
     fn or_intfmgrd_blocked(&self, name: &PortName, fact: Waiting) -> Waiting {
         let row = RowKey::Interface(name.clone()).to_string();
         match &self.facts.observed.unreadable {
@@ -264,8 +264,8 @@ impl Context<'_> {
         }
     }
 
-    /// Why the kernel routes nothing in the VRF although vrfmgrd has created its device.
-    fn why_vrf_unusable(&self) -> Option<Waiting> {
+    /// The fact that keeps the kernel from routing in the VRF although vrfmgrd has created its device.
+    fn vrf_device_blocker(&self) -> Option<Waiting> {
         let name = || self.vrf().clone();
         match self.facts.links.vrfs.get(self.vrf().as_str()) {
             _ if !self.facts.observed.vrf.in_kernel => None,
@@ -283,11 +283,11 @@ impl Context<'_> {
     fn vrf_step(&self) -> Option<Step> {
         let vrf = &self.facts.observed.vrf;
         let is_wanted = !self.desired.ports.is_empty() && !vrf.row && !vrf.in_kernel && !vrf.in_asic;
-        let is_open = |(name, port): (&PortName, &ObservedPort)| {
-            port.base == Base::Ours && self.acl.why_not_isolated(name, port).is_some()
+        let is_exposed = |(name, port): (&PortName, &ObservedPort)| {
+            port.base == Base::Ours && self.acl.isolation_blocker(name, port).is_some()
         };
-        let opens_a_port = self.facts.observed.ports.iter().any(is_open);
-        (is_wanted && !opens_a_port).then(|| Step::Set(RowKey::Vrf(self.vrf().clone()), Fields::new()))
+        let exposes_a_port = self.facts.observed.ports.iter().any(is_exposed);
+        (is_wanted && !exposes_a_port).then(|| Step::Set(RowKey::Vrf(self.vrf().clone()), Fields::new()))
     }
 }
 

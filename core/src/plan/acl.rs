@@ -25,7 +25,7 @@ pub(super) struct AclState<'a> {
     listed: BTreeSet<PortName>,
     rules: WantedRules,
     /// The ASIC's tables that have every shared rule.
-    complete: BTreeSet<&'a String>,
+    complete_tables: BTreeSet<&'a String>,
     /// The fact that all ports wait for.
     waiting: Option<Waiting>,
     /// The missing facts of the table and of its rules.
@@ -50,9 +50,19 @@ impl<'a> AclState<'a> {
         let rules = WantedRules::new(desired, settings);
         let listed = acl.table.as_ref().map(listed_ports).unwrap_or_default();
         let (missing, removed) = (BTreeMap::new(), BTreeSet::new());
-        let complete = rules.complete_tables(acl);
-        let mut state =
-            Self { name, desired, acl, remedies, listed, rules, complete, waiting: None, missing, removed };
+        let complete_tables = rules.complete_tables(acl);
+        let mut state = Self {
+            name,
+            desired,
+            acl,
+            remedies,
+            listed,
+            rules,
+            complete_tables,
+            waiting: None,
+            missing,
+            removed,
+        };
         if acl.table.as_ref().is_some_and(|row| !rows::is_our_acl_table(row)) {
             state.waiting = Some(Waiting::UnmanagedAclTable(name.clone()));
             return (state, Vec::new());
@@ -64,37 +74,38 @@ impl<'a> AclState<'a> {
         if desired.ports.is_empty() && state.listed.is_empty() && is_empty && !is_orphaned {
             return (state, Vec::new());
         }
-        state.waiting = state.why_table_not_ready();
+        state.waiting = state.table_blocker();
         let ports = state.wanted_ports(desired, observed, settings);
-        let is_inside = |name: &&PortName| is_managed(&observed.ports[*name], &settings.boot.vrf);
-        let inside = ports.iter().filter(is_inside).cloned().collect();
-        let mut steps = state.table_steps(&ports, &inside);
+        let is_in_vrf = |name: &&PortName| is_managed(&observed.ports[*name], &settings.boot.vrf);
+        let in_vrf = ports.iter().filter(is_in_vrf).cloned().collect();
+        let mut steps = state.table_steps(&ports, &in_vrf);
         steps.extend(state.rule_steps());
         steps.extend(state.repair());
         (state, steps)
     }
 
-    /// Why a port may not take its next step into the boot VRF; none when the ASIC has the whole ACL for it.
-    pub(super) fn why_acl_unready(&self, name: &PortName, port: &ObservedPort) -> Option<Waiting> {
-        let own = || self.rules.own(name).iter().find_map(|rule| rule.missing(self.name, self.acl));
-        self.why_not_isolated(name, port).or_else(own)
+    /// The fact of the ACL that the port's next step into the boot VRF waits for; none when the ASIC has the whole ACL for it.
+    pub(super) fn entry_blocker(&self, name: &PortName, port: &ObservedPort) -> Option<Waiting> {
+        let own = || self.rules.of_port(name).iter().find_map(|rule| rule.missing_fact(self.name, self.acl));
+        self.isolation_blocker(name, port).or_else(own)
     }
 
-    /// Why a port is not isolated. The port's own rules do not count: they only permit, so a port without them is isolated, too.
-    pub(super) fn why_not_isolated(&self, name: &PortName, port: &ObservedPort) -> Option<Waiting> {
+    /// The missing fact because of which a port is not isolated; none if it is isolated. The port's own rules do not count: they
+    /// only permit.
+    pub(super) fn isolation_blocker(&self, name: &PortName, port: &ObservedPort) -> Option<Waiting> {
         if let Some(waiting) = &self.waiting {
             return Some(waiting.clone());
         }
         if !self.listed.contains(name) {
             return Some(Waiting::AclRowsPending(self.name.clone()));
         }
-        let is_bound = port.acl_tables.iter().any(|table| self.complete.contains(table));
+        let is_bound = port.acl_tables.iter().any(|table| self.complete_tables.contains(table));
         (!is_bound).then(|| Waiting::AclBound(self.name.clone()))
     }
 
-    /// Why a port still has the ACL: the table's row lists it, or the ASIC still binds the table to it. An incomplete table counts,
-    /// too, because it may deny a tenant's packets.
-    pub(super) fn why_acl_remains(&self, name: &PortName, port: &ObservedPort) -> Option<Waiting> {
+    /// The fact to wait for while a port still has the ACL: the table's row lists it, or the ASIC binds the table to it. An
+    /// incomplete table counts, too, because it may deny a tenant's packets.
+    pub(super) fn unbind_blocker(&self, name: &PortName, port: &ObservedPort) -> Option<Waiting> {
         let is_bound = self.acl.asic_entries.values().any(|table| port.acl_tables.contains(table));
         let remains = self.listed.contains(name) || is_bound;
         remains.then(|| Waiting::AclUnbound(self.name.clone()))
@@ -102,10 +113,10 @@ impl<'a> AclState<'a> {
 
     /// The steps for the table's row. The row gets no further port until every shared rule has its row. A new row lists the ports
     /// that are in the boot VRF already, because they are not isolated without it.
-    fn table_steps(&self, ports: &BTreeSet<PortName>, inside: &BTreeSet<PortName>) -> Vec<Step> {
+    fn table_steps(&self, ports: &BTreeSet<PortName>, in_vrf: &BTreeSet<PortName>) -> Vec<Step> {
         let key = RowKey::AclTable(self.name.clone());
         let Some(row) = &self.acl.table else {
-            return vec![Step::Set(key, rows::acl_table_fields(inside))];
+            return vec![Step::Set(key, rows::acl_table_fields(in_vrf))];
         };
         let mut list = ports.clone();
         if !self.rules.shared().all(|rule| rule.is_written(self.acl)) {
@@ -118,10 +129,11 @@ impl<'a> AclState<'a> {
     /// orchagent works off a batch of rows by key or by priority, depending on the release (`orchagent/aclorch.cpp:
     /// AclOrch::doAclRuleTask`), and no permitting rule may reach the ASIC before a denying one.
     fn rule_steps(&self) -> Vec<Step> {
-        let denies = |rule: &WantedRule| rule.missing(self.name, self.acl).is_none();
-        let mut steps: Vec<Step> = self.rules.denying.iter().flat_map(|rule| self.rule_step(rule)).collect();
-        if self.rules.denying.iter().all(denies) {
-            steps.extend(self.rules.all_permitting().flat_map(|rule| self.rule_step(rule)));
+        let is_in_asic = |rule: &WantedRule| rule.missing_fact(self.name, self.acl).is_none();
+        let mut steps: Vec<Step> =
+            self.rules.shared_denying.iter().flat_map(|rule| self.rule_step(rule)).collect();
+        if self.rules.shared_denying.iter().all(is_in_asic) {
+            steps.extend(self.rules.permitting().flat_map(|rule| self.rule_step(rule)));
         }
         // A port's own rule goes only when a push no longer asks for it. All other rules follow from the settings: a rule that
         // the settings no longer have goes at once.
@@ -154,8 +166,9 @@ impl<'a> AclState<'a> {
         if !self.acl.has_ports {
             return steps;
         }
-        let denial = self.rules.denying.iter().any(|rule| rule.missing(self.name, self.acl).is_some());
-        if denial {
+        let is_denial_missing =
+            self.rules.shared_denying.iter().any(|rule| rule.missing_fact(self.name, self.acl).is_some());
+        if is_denial_missing {
             self.missing.insert(Subject::AclDenials, Waiting::AclDenyRuleMissing(self.name.clone()));
         }
         for rule in self.rules.all() {
@@ -167,10 +180,11 @@ impl<'a> AclState<'a> {
             // A refused rule is repaired once its table is active.
             let is_refusal = |fact: &Waiting| matches!(fact, Waiting::AclRuleRefused(..));
             let may_come = |fact: &Waiting| self.acl.table_active || !is_refusal(fact);
-            let fact = rule.missing(self.name, self.acl);
+            let fact = rule.missing_fact(self.name, self.acl);
             let fact = fact.filter(|fact| fact.lateness().is_some() && may_come(fact));
             // Permitting rules are repaired when all denying rules are there.
-            let is_next = !denial || self.rules.denying.iter().any(|denying| denying.name == rule.name);
+            let is_next = !is_denial_missing
+                || self.rules.shared_denying.iter().any(|denying| denying.name == rule.name);
             if let Some(fact) = fact.filter(|_| is_next) {
                 if self.remedies.rewrite.contains(&subject) {
                     steps.push(Step::Set(self.rule_key(&rule.name), rule.row.clone()));
@@ -178,9 +192,10 @@ impl<'a> AclState<'a> {
                 self.missing.insert(subject, fact);
             }
         }
-        let unheard = self.acl.active_rules.iter();
-        let unheard = unheard.filter(|rule| !self.is_wanted(rule) && !self.acl.rules.contains_key(*rule));
-        for rule in unheard.cloned().collect::<Vec<_>>() {
+        let without_row = self.acl.active_rules.iter();
+        let without_row =
+            without_row.filter(|rule| !self.is_wanted(rule) && !self.acl.rules.contains_key(*rule));
+        for rule in without_row.cloned().collect::<Vec<_>>() {
             let subject = Subject::AclRule(rule.clone());
             if self.remedies.rewrite.contains(&subject) {
                 steps.push(Step::DeleteAgain(self.rule_key(&rule)));
@@ -225,30 +240,30 @@ impl<'a> AclState<'a> {
         settings: &Settings,
     ) -> BTreeSet<PortName> {
         let vrf = &settings.boot.vrf;
-        let wants = |(name, port): &(&PortName, &ObservedPort)| {
+        let is_wanted = |(name, port): &(&PortName, &ObservedPort)| {
             let (is_there, is_desired) = (port.row.is_some(), desired.ports.contains_key(*name));
             let is_protected = desired::is_protected(name, port.row.as_ref(), &settings.boot);
-            let to_boot = is_there && is_desired && is_free_of_others(port) && !is_protected;
+            let may_enter = is_there && is_desired && is_free_of_others(port) && !is_protected;
             let is_listed = self.listed.contains(*name);
             let is_to_stay = !desired.releases(name) && !desired.is_uplink(name);
-            let kept = is_listed && is_there && is_to_stay && port.lag.is_none();
-            let leaving = is_managed(port, vrf) || is_listed && has_leftover_interface(port);
-            to_boot || kept || leaving
+            let stays = is_listed && is_there && is_to_stay && port.lag.is_none();
+            let is_leaving = is_managed(port, vrf) || is_listed && has_leftover_interface(port);
+            may_enter || stays || is_leaving
         };
-        observed.ports.iter().filter(wants).map(|(name, _)| name.clone()).collect()
+        observed.ports.iter().filter(is_wanted).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Why the table and the shared rules are not complete.
-    fn why_table_not_ready(&self) -> Option<Waiting> {
+    /// The fact that the table or a shared rule lacks.
+    fn table_blocker(&self) -> Option<Waiting> {
         // Compare the row without its list of ports.
-        let stands = self.table_steps(&self.listed, &self.listed).is_empty();
+        let is_table_written = self.table_steps(&self.listed, &self.listed).is_empty();
         // Permitting rules are written only when the ASIC has the denying ones, so they do not count here.
-        if !stands || !self.rules.denying.iter().all(|rule| rule.is_written(self.acl)) {
+        if !is_table_written || !self.rules.shared_denying.iter().all(|rule| rule.is_written(self.acl)) {
             Some(Waiting::AclRowsPending(self.name.clone()))
         } else if !self.acl.table_active {
             Some(Waiting::AclTableActive(self.name.clone()))
         } else {
-            self.rules.shared().find_map(|rule| rule.missing(self.name, self.acl))
+            self.rules.shared().find_map(|rule| rule.missing_fact(self.name, self.acl))
         }
     }
 }

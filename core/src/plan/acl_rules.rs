@@ -1,6 +1,6 @@
 //! The rules that the boot ACL is to have, and the facts that each of them lacks.
 //!
-//! Must never: rely on STATE_DB alone: orchagent does not report there when the ASIC loses a rule.
+//! Must never: rely on STATE_DB alone. orchagent writes nothing there when the ASIC loses a rule.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,11 +15,11 @@ use crate::settings::Settings;
 /// The rules that the boot ACL is to have.
 pub(super) struct WantedRules {
     /// The shared rules that deny.
-    pub denying: Vec<WantedRule>,
+    pub shared_denying: Vec<WantedRule>,
     /// The shared rules that permit.
-    pub permitting: Vec<WantedRule>,
+    shared_permitting: Vec<WantedRule>,
     /// Each port's own rules. They only permit.
-    own: BTreeMap<PortName, Vec<WantedRule>>,
+    of_ports: BTreeMap<PortName, Vec<WantedRule>>,
 }
 
 /// A rule's name and its row.
@@ -31,42 +31,43 @@ pub(super) struct WantedRule {
 impl WantedRules {
     pub fn new(desired: &Desired, settings: &Settings) -> Self {
         let wanted = |rules: &[Rule]| rules.iter().map(WantedRule::new).collect();
-        let own = |(name, port): (&PortName, &DesiredPort)| {
+        let of_port = |(name, port): (&PortName, &DesiredPort)| {
             (name.clone(), wanted(&acl::gateway_rules(settings, name, port.prefix)))
         };
         let (denying, permitting): (Vec<Rule>, Vec<Rule>) =
             acl::rules(settings).into_iter().partition(|rule| rule.action == Action::Drop);
         Self {
-            denying: wanted(&denying),
-            permitting: wanted(&permitting),
-            own: desired.ports.iter().map(own).collect(),
+            shared_denying: wanted(&denying),
+            shared_permitting: wanted(&permitting),
+            of_ports: desired.ports.iter().map(of_port).collect(),
         }
     }
 
     /// The rules that all ports share.
     pub fn shared(&self) -> impl Iterator<Item = &WantedRule> {
-        self.denying.iter().chain(&self.permitting)
+        self.shared_denying.iter().chain(&self.shared_permitting)
     }
 
     /// The rules of one port alone.
-    pub fn own(&self, port: &PortName) -> &[WantedRule] {
-        self.own.get(port).map_or(&[], Vec::as_slice)
+    pub fn of_port(&self, port: &PortName) -> &[WantedRule] {
+        self.of_ports.get(port).map_or(&[], Vec::as_slice)
     }
 
     /// All permitting rules, shared ones first.
-    pub fn all_permitting(&self) -> impl Iterator<Item = &WantedRule> {
-        self.permitting.iter().chain(self.own.values().flatten())
+    pub fn permitting(&self) -> impl Iterator<Item = &WantedRule> {
+        self.shared_permitting.iter().chain(self.of_ports.values().flatten())
     }
 
+    /// All rules, denying ones first.
     pub fn all(&self) -> impl Iterator<Item = &WantedRule> {
-        self.denying.iter().chain(self.all_permitting())
+        self.shared_denying.iter().chain(self.permitting())
     }
 
     /// The objects of the ASIC's ACL tables that have every shared rule.
     pub fn complete_tables<'a>(&self, acl: &'a ObservedAcl) -> BTreeSet<&'a String> {
-        let table = |rule: &WantedRule| acl.asic_entries.get(&rule.name);
+        let table_of = |rule: &WantedRule| acl.asic_entries.get(&rule.name);
         let tables: BTreeSet<&String> = acl.asic_entries.values().collect();
-        tables.into_iter().filter(|whole| self.shared().all(|rule| table(rule) == Some(whole))).collect()
+        tables.into_iter().filter(|table| self.shared().all(|rule| table_of(rule) == Some(table))).collect()
     }
 }
 
@@ -76,7 +77,7 @@ impl WantedRule {
     }
 
     /// The first fact that the rule lacks; none if its row is right, orchagent reports it active, and the ASIC has it.
-    pub fn missing(&self, table: &AclName, acl: &ObservedAcl) -> Option<Waiting> {
+    pub fn missing_fact(&self, table: &AclName, acl: &ObservedAcl) -> Option<Waiting> {
         let (table, name) = (table.clone(), self.name.clone());
         if !self.is_written(acl) {
             Some(Waiting::AclRowsPending(table))

@@ -1,4 +1,4 @@
-//! Removal of all addresses of a port: the steps, and the fact to wait for.
+//! The removal of all addresses of a port: its steps, and the fact to wait for.
 //!
 //! Must never: decide whether the port is to lose its addresses.
 
@@ -16,7 +16,7 @@ pub(super) fn delete_addresses(name: &PortName, port: &ObservedPort) -> Vec<Step
 }
 
 /// The fact to wait for while intfmgrd still has an address on the port.
-pub(super) fn why_address_remains(port: &ObservedPort) -> Option<Waiting> {
+pub(super) fn address_removal_blocker(port: &ObservedPort) -> Option<Waiting> {
     let other =
         || port.other_bound_addresses.first().map(|address| Waiting::UnmanagedAddressGone(address.clone()));
     port.bound_addresses.first().map(|address| Waiting::AddressGone(*address)).or_else(other)

@@ -44,9 +44,7 @@ impl Context<'_> {
         match (&loopback.base, &loopback.bound) {
             (Base::Unmanaged(vrf), _) => Progress::Waits(Waiting::UnmanagedLoopback(vrf.clone())),
             (Base::Ours, Some(_)) if is_bound && stays => match set_address(name, loopback, wanted) {
-                Progress::Done => {
-                    self.why_anycast_not_assigned(wanted).map_or(Progress::Done, Progress::Waits)
-                }
+                Progress::Done => self.kernel_address_blocker(wanted).map_or(Progress::Done, Progress::Waits),
                 progress @ (Progress::Steps(_) | Progress::Waits(_)) => progress,
             },
             // intfmgrd ignores a change of a live interface's VRF (`cfgmgr/intfmgr.cpp: IntfMgr::doIntfGeneralTask`), and before
@@ -55,14 +53,12 @@ impl Context<'_> {
             (Base::Absent, Some(_)) if is_bound => remove_loopback(name, loopback, &boot.vrf),
             (Base::Absent, Some(vrf)) => Progress::Waits(Waiting::InterfaceGone(vrf.clone())),
             (Base::Absent, None) => self.set_base(wanted),
-            (Base::Ours, None) => {
-                Progress::Waits(self.why_vrf_not_ready().unwrap_or(Waiting::InterfaceBound))
-            }
+            (Base::Ours, None) => Progress::Waits(self.vrf_blocker().unwrap_or(Waiting::InterfaceBound)),
         }
     }
 
-    /// Why the kernel does not have the address although intfmgrd reports it.
-    fn why_anycast_not_assigned(&self, wanted: AnycastNet) -> Option<Waiting> {
+    /// The fact that is missing in the kernel although intfmgrd reports the address.
+    fn kernel_address_blocker(&self, wanted: AnycastNet) -> Option<Waiting> {
         let link = self.facts.links.loopbacks.get(&self.settings.boot.loopback);
         match link.filter(|link| port_role::is_in(link, self.vrf())) {
             None => Some(Waiting::KernelVrfBound),
@@ -81,7 +77,7 @@ impl Context<'_> {
             let row = RowKey::LoopbackAddress(name.clone(), address.clone()).to_string();
             return Progress::Waits(Waiting::UnmanagedAddress(row));
         }
-        match self.why_vrf_not_ready() {
+        match self.vrf_blocker() {
             Some(waiting) => Progress::Waits(waiting),
             None => {
                 let fields = rows::interface_fields(self.vrf());
@@ -91,7 +87,7 @@ impl Context<'_> {
     }
 }
 
-/// The address of a loopback that is in the boot VRF. All other addresses go first.
+/// Sets the address of a loopback that is in the boot VRF, and deletes all other addresses before.
 fn set_address(name: &LoopbackName, loopback: &Loopback, wanted: AnycastNet) -> Progress {
     let wanted = wanted.to_string();
     let stale: Vec<&String> = loopback.addresses.iter().filter(|address| **address != wanted).collect();
@@ -100,8 +96,9 @@ fn set_address(name: &LoopbackName, loopback: &Loopback, wanted: AnycastNet) -> 
     }
     let is_written = loopback.addresses.contains(&wanted);
     // intfmgrd is still removing an address that has no row.
-    let mut going = loopback.bound_addresses.iter().filter(|address| !is_written || **address != wanted);
-    if let Some(address) = going.next() {
+    let mut without_row =
+        loopback.bound_addresses.iter().filter(|address| !is_written || **address != wanted);
+    if let Some(address) = without_row.next() {
         return Progress::Waits(Waiting::UnmanagedAddressGone(address.clone()));
     }
     if !is_written {

@@ -3,7 +3,7 @@
 //!
 //! Must never: write a row before the facts of the row before it are there.
 
-use super::addresses::{delete_addresses, why_address_remains};
+use super::addresses::{address_removal_blocker, delete_addresses};
 use super::{Context, Progress, Step, Subject, Waiting, is_managed};
 use crate::desired::{self, Provenance};
 use crate::names::{BootPrefix, PortName};
@@ -19,14 +19,14 @@ impl Context<'_> {
         }
         let is_recreating = self.facts.remedies.recreate.contains(&Subject::Port(name.clone()));
         // A denying rule of the ACL is missing for too long, and the ASIC routes for the port: its machine may reach too much.
-        let is_open = self.facts.remedies.evict_ports && port.router_interface;
-        if is_managed(port, self.vrf()) && (is_recreating || is_open) {
+        let must_evict = self.facts.remedies.evict_ports && port.router_interface;
+        if is_managed(port, self.vrf()) && (is_recreating || must_evict) {
             return self.remove_from_vrf(name, port);
         }
         match port.bound.as_deref() {
             bound if port.base == Base::Absent => self.enter_without_base(name, port, bound),
             None => {
-                let missing = self.acl.why_acl_unready(name, port).or_else(|| self.why_not_ready(port));
+                let missing = self.acl.entry_blocker(name, port).or_else(|| self.base_row_blocker(port));
                 Progress::Waits(missing.unwrap_or(Waiting::InterfaceBound))
             }
             Some(bound) if bound == self.vrf().as_str() && !self.is_vrf_leaving() => {
@@ -39,8 +39,8 @@ impl Context<'_> {
         }
     }
 
-    /// Clears unmanaged configuration off the port, or says which obstacle must go first; none if the port is free. A push says
-    /// that the port is leafboot's, so its unmanaged rows are deleted. A restored document deletes none.
+    /// Deletes unmanaged configuration of the port, or returns the obstacle that must go first; none if the port is free. A push
+    /// says that the port is leafboot's, so its unmanaged rows are deleted. A restored document deletes no unmanaged row.
     fn unmanaged_config(&self, name: &PortName, port: &ObservedPort) -> Option<Progress> {
         let is_pushed = self.desired.provenance == Provenance::Pushed;
         if desired::is_protected(name, port.row.as_ref(), &self.settings.boot) {
@@ -92,7 +92,7 @@ impl Context<'_> {
         if !addresses.is_empty() {
             return Progress::Steps(addresses);
         }
-        match why_address_remains(port) {
+        match address_removal_blocker(port) {
             Some(waiting) => Progress::Waits(waiting),
             None => Progress::Steps(vec![Step::Delete(RowKey::Interface(name.clone()))]),
         }
@@ -100,7 +100,7 @@ impl Context<'_> {
 
     /// The way in for a port without a base row. The base row is written when SONiC has nothing of an earlier interface any more.
     fn enter_without_base(&self, name: &PortName, port: &ObservedPort, bound: Option<&str>) -> Progress {
-        // Somebody has deleted leafboot's base row. intfmgrd removes the interface only when its addresses are gone
+        // Another program has deleted leafboot's base row. intfmgrd removes the interface only when its addresses are gone
         // (`cfgmgr/intfmgr.cpp: IntfMgr::doIntfGeneralTask`, `IntfMgr::getIntfIpCount`).
         if bound == Some(self.vrf().as_str()) && !port.addresses.is_empty() {
             return self.remove_from_vrf(name, port);
@@ -117,13 +117,13 @@ impl Context<'_> {
         // `common/consumer_state_table_pops.lua`).
         if let Some(bound) = bound {
             return Progress::Waits(
-                why_address_remains(port).unwrap_or_else(|| self.why_still_bound(name, bound)),
+                address_removal_blocker(port).unwrap_or_else(|| self.interface_removal_blocker(name, bound)),
             );
         }
         if port.router_interface {
             return Progress::Waits(Waiting::RouterInterfaceGone);
         }
-        match self.acl.why_acl_unready(name, port).or_else(|| self.why_not_ready(port)) {
+        match self.acl.entry_blocker(name, port).or_else(|| self.base_row_blocker(port)) {
             Some(waiting) => Progress::Waits(waiting),
             None => {
                 let fields = rows::interface_fields(self.vrf());
@@ -147,21 +147,21 @@ impl Context<'_> {
             return Progress::Waits(Waiting::UnmanagedAddressGone(other.clone()));
         }
         if !port.addresses.contains(&prefix) {
-            return match self.why_address_not_written(name, port, prefix) {
+            return match self.address_row_blocker(name, port, prefix) {
                 Some(waiting) => Progress::Waits(waiting),
                 None => {
                     Progress::Steps(vec![Step::Set(RowKey::Address(name.clone(), prefix), Fields::new())])
                 }
             };
         }
-        match self.why_not_serving(name, port, prefix).or_else(|| self.acl.why_acl_unready(name, port)) {
+        match self.serving_blocker(name, port, prefix).or_else(|| self.acl.entry_blocker(name, port)) {
             Some(waiting) => Progress::Waits(waiting),
             None => Progress::Done,
         }
     }
 
-    /// Why the address may not be written yet.
-    fn why_address_not_written(
+    /// The fact that the address row waits for; none if it may be written.
+    fn address_row_blocker(
         &self,
         name: &PortName,
         port: &ObservedPort,
@@ -173,18 +173,18 @@ impl Context<'_> {
         }
         let taken =
             self.other_port_with(name, prefix).map(|other| Waiting::PrefixTaken(other.clone(), prefix));
-        taken.or_else(|| self.acl.why_acl_unready(name, port))
+        taken.or_else(|| self.acl.entry_blocker(name, port))
     }
 
-    /// Why the port cannot serve its machine yet although every row is there.
-    fn why_not_serving(&self, name: &PortName, port: &ObservedPort, prefix: BootPrefix) -> Option<Waiting> {
+    /// The fact that the port lacks to serve its machine although every row is there.
+    fn serving_blocker(&self, name: &PortName, port: &ObservedPort, prefix: BootPrefix) -> Option<Waiting> {
         if !port.bound_addresses.contains(&prefix) {
             return Some(Waiting::AddressBound(prefix));
         }
         if !port.router_interface {
             return Some(Waiting::RouterInterfaceReady);
         }
-        if let Some(waiting) = self.why_vrf_unusable() {
+        if let Some(waiting) = self.vrf_device_blocker() {
             return Some(waiting);
         }
         // intfmgrd writes «ok» when it has asked the kernel, whatever the kernel did (`IntfMgr::doIntfAddrTask`).
@@ -210,9 +210,9 @@ impl Context<'_> {
         others.find(|(_, port)| has(port)).map(|(other, _)| other)
     }
 
-    /// Why the base row may not be written yet: intfmgrd needs port and VRF first (`IntfMgr::isIntfStateOk`).
-    fn why_not_ready(&self, port: &ObservedPort) -> Option<Waiting> {
-        if port.ready { self.why_vrf_not_ready() } else { Some(Waiting::PortReady) }
+    /// The fact that the base row waits for: intfmgrd needs port and VRF first (`IntfMgr::isIntfStateOk`).
+    fn base_row_blocker(&self, port: &ObservedPort) -> Option<Waiting> {
+        if port.ready { self.vrf_blocker() } else { Some(Waiting::PortReady) }
     }
 
     /// Whether SONiC still has the VRF although its row is gone. The DEL stays pending until orchagent has removed the VRF, and a
@@ -227,8 +227,8 @@ impl Context<'_> {
         self.is_vrf_being_deleted() || self.facts.remedies.recreate.contains(&Subject::Vrf)
     }
 
-    /// Why no port can enter the VRF yet.
-    pub(super) fn why_vrf_not_ready(&self) -> Option<Waiting> {
+    /// The fact of the VRF that every port waits for; none if ports can enter.
+    pub(super) fn vrf_blocker(&self) -> Option<Waiting> {
         let vrf = &self.facts.observed.vrf;
         let name = || self.vrf().clone();
         if self.is_vrf_leaving() {

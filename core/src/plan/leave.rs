@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::addresses::why_address_remains;
+use super::addresses::address_removal_blocker;
 use super::{Context, Progress, Step, Subject, Waiting, has_leftover_interface, is_managed};
 use crate::desired::Provenance;
 use crate::names::{BootPrefix, PortName};
@@ -22,7 +22,7 @@ impl Context<'_> {
                 Base::Ours | Base::Absent => self.remove_from_vrf(name, port),
             };
         }
-        // Somebody has deleted the base row and left the address. The address would become part of a tenant's next interface.
+        // Another program has deleted the base row and left the address. The address would become part of a tenant's next interface.
         let left = port.addresses.iter().filter(|prefix| self.is_left_over(port, prefix));
         let steps: Vec<Step> =
             left.map(|prefix| Step::Delete(RowKey::Address(name.clone(), *prefix))).collect();
@@ -34,7 +34,7 @@ impl Context<'_> {
         port.base == Base::Absent && self.settings.boot.supernet.contains(&prefix.net())
     }
 
-    /// What SONiC still has of a port whose rows are gone.
+    /// Waits until SONiC has nothing more of a port whose rows are gone.
     pub(super) fn await_removal(&self, name: &PortName, port: &ObservedPort) -> Progress {
         if let Some(prefix) = port.bound_addresses.iter().find(|prefix| self.is_left_over(port, prefix)) {
             return Progress::Waits(Waiting::AddressGone(*prefix));
@@ -44,7 +44,7 @@ impl Context<'_> {
         if port.base == Base::Absent && has_leftover_interface(port) {
             return Progress::Waits(Waiting::RouterInterfaceGone);
         }
-        match self.acl.why_acl_remains(name, port) {
+        match self.acl.unbind_blocker(name, port) {
             Some(waiting) => Progress::Waits(waiting),
             None => Progress::Done,
         }
@@ -58,12 +58,14 @@ impl Context<'_> {
         if let Some(progress) = self.clear_other_addresses(name, port) {
             return progress;
         }
-        if let Some(waiting) = why_address_remains(port) {
+        if let Some(waiting) = address_removal_blocker(port) {
             return Progress::Waits(waiting);
         }
         match (&port.base, &port.bound) {
             (Base::Ours, _) => Progress::Steps(vec![Step::Delete(RowKey::Interface(name.clone()))]),
-            (_, bound) => Progress::Waits(self.why_still_bound(name, bound.as_deref().unwrap_or_default())),
+            (_, bound) => {
+                Progress::Waits(self.interface_removal_blocker(name, bound.as_deref().unwrap_or_default()))
+            }
         }
     }
 
@@ -80,9 +82,9 @@ impl Context<'_> {
         })
     }
 
-    /// Why intfmgrd still has a port whose base row is gone: an address in the kernel that no row names
-    /// (`cfgmgr/intfmgr.cpp: IntfMgr::getIntfIpCount`), or only a delay.
-    pub(super) fn why_still_bound(&self, name: &PortName, vrf: &str) -> Waiting {
+    /// The fact to wait for while intfmgrd still has a port whose base row is gone: the removal of an address in the kernel that
+    /// no row names (`cfgmgr/intfmgr.cpp: IntfMgr::getIntfIpCount`), or else of the interface.
+    pub(super) fn interface_removal_blocker(&self, name: &PortName, vrf: &str) -> Waiting {
         let address = self.facts.links.get(name).and_then(|link| link.assigned.first());
         address
             .map_or_else(|| Waiting::InterfaceGone(vrf.to_owned()), |net| Waiting::StrayKernelAddress(*net))
@@ -101,7 +103,7 @@ impl Context<'_> {
         port: &ObservedPort,
         keep: Option<BootPrefix>,
     ) -> Progress {
-        if self.must_cease(name) {
+        if self.must_send_final_advertisement(name) {
             return Progress::Waits(Waiting::FinalAdvertisementSent);
         }
         let stale = port.addresses.iter().filter(|address| Some(**address) != keep);
@@ -109,9 +111,9 @@ impl Context<'_> {
     }
 
     /// Whether the final Router Advertisement is still to be sent. A port that a repair recreates with the same prefix sends none:
-    /// it serves until its address goes.
-    fn must_cease(&self, name: &PortName) -> bool {
-        // The machine may have a router also while the ASIC does not route for the port.
+    /// it serves until its address is deleted.
+    fn must_send_final_advertisement(&self, name: &PortName) -> bool {
+        // The role without the ASIC's part: the machine may have learned the router before the ASIC lost the router interface.
         let role =
             port_role::port_role(Some(self.desired), name, self.facts.links, &BTreeSet::new(), self.vrf());
         match (role, self.facts.ra.get(name)) {

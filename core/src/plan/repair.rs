@@ -116,9 +116,9 @@ impl Repairs {
                 let remedy = if repair.recreates() { &mut remedies.recreate } else { &mut remedies.rewrite };
                 remedy.insert(subject.clone());
             }
-            let is_open = *subject == Subject::AclDenials && repair.fact.is_some();
+            let is_denial_missing = *subject == Subject::AclDenials && repair.fact.is_some();
             remedies.evict_ports |=
-                is_open && now.saturating_duration_since(repair.since) >= DENIAL_MISSING_MAX;
+                is_denial_missing && now.saturating_duration_since(repair.since) >= DENIAL_MISSING_MAX;
         }
         remedies
     }
@@ -128,7 +128,7 @@ impl Repairs {
     pub fn record(&mut self, plan: &Plan, remedies: &Remedies, now: Instant) -> Vec<RepairAttempt> {
         let mut begun = Vec::new();
         if self.is_daemon_at_work(plan) {
-            // The daemon works off its queue: what it has not reached yet is not late.
+            // The daemon works through its queue. A row that it has not reached yet is not late.
             let waits = |repair: &&mut Repair| repair.attempts == 0 && repair.waits_for_daemon();
             self.0.values_mut().filter(waits).for_each(|repair| repair.since = now);
         }
@@ -171,13 +171,13 @@ impl Repairs {
 
     /// When [`Self::remedies`] changes next if no fact changes; after `now`.
     pub fn next(&self, now: Instant) -> Option<Instant> {
-        let shut = |subject: &Subject, repair: &Repair| {
+        let eviction = |subject: &Subject, repair: &Repair| {
             (*subject == Subject::AclDenials && repair.fact.is_some())
                 .then(|| repair.since + DENIAL_MISSING_MAX)
         };
         let due = self.0.values().filter_map(Repair::due_at).map(|at| at.max(now + NEXT_PASS_MIN));
-        let shut = self.0.iter().filter_map(|(subject, repair)| shut(subject, repair)).filter(|at| *at > now);
-        due.chain(shut).min()
+        let evictions = self.0.iter().filter_map(|(subject, repair)| eviction(subject, repair));
+        due.chain(evictions.filter(|at| *at > now)).min()
     }
 }
 

@@ -18,10 +18,10 @@ pub enum Retirement {
     InUse(BTreeSet<PortName>),
     /// These steps may be done now.
     Delete(Vec<Step>),
-    /// The rows are deleted, and SONiC still has something.
-    Going {
+    /// The rows are deleted, and SONiC's daemons have not removed everything yet.
+    Removing {
         /// What SONiC still has, for people.
-        things: Vec<String>,
+        remaining: Vec<String>,
         /// The steps that announce the deletions again, for daemons that have missed them: FLUSHDB emits no events.
         announce: Vec<Step>,
     },
@@ -74,24 +74,24 @@ impl Retirement {
         }
         // An unmanaged table of the same name stays.
         let is_acl = ours || acl.table.is_none();
-        let left = [
+        let remaining = [
             (!is_empty, format!("{} in {vrf} (STATE_DB INTERFACE_TABLE)", settings.boot.loopback)),
             (in_kernel, format!("{vrf} (STATE_DB VRF_TABLE)")),
             (in_asic, format!("{vrf} (STATE_DB VRF_OBJECT_TABLE)")),
             (is_acl && !acl.active_rules.is_empty(), format!("rules of {table} (STATE_DB ACL_RULE_TABLE)")),
             (ours || (is_acl && acl.table_active), format!("{table} (STATE_DB ACL_TABLE_TABLE)")),
         ];
-        let left: Vec<String> =
-            left.into_iter().filter_map(|(is_left, what)| is_left.then_some(what)).collect();
-        if left.is_empty() {
+        let remaining: Vec<String> =
+            remaining.into_iter().filter_map(|(is_there, name)| is_there.then_some(name)).collect();
+        if remaining.is_empty() {
             Self::Gone
         } else {
-            Self::Going { things: left, announce: announcements(observed, settings) }
+            Self::Removing { remaining, announce: announcements(observed, settings) }
         }
     }
 }
 
-/// The steps that announce the deletion of what SONiC still has and no row names. A rule's deletion is announced only while its
+/// The steps that announce deletions again: of everything that SONiC still has although no row names it. A rule's deletion is announced only while its
 /// table has a row, because caclmgrd would crash otherwise.
 fn announcements(observed: &Observed, settings: &Settings) -> Vec<Step> {
     let Observed { vrf, acl, loopback, .. } = observed;

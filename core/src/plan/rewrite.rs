@@ -7,7 +7,7 @@ use crate::names::PortName;
 use crate::rows::{self, Fields, RowKey};
 
 impl Context<'_> {
-    /// The step that makes SONiC's daemon do the work of a port's fact again; none if no row does that.
+    /// The step that makes SONiC's daemon do the work of a port's fact again; none if no row makes it do so.
     #[expect(clippy::wildcard_enum_match_arm, reason = "a fact that no row brings back is not repaired")]
     pub(super) fn rewrite(&self, name: &PortName, fact: &Waiting) -> Option<Step> {
         let port = || name.clone();
