@@ -154,7 +154,9 @@ fn what_the_kernel_has_lost_comes_back_and_no_other_port_notices() {
         let after = world.links();
         for port in PORTS {
             let port: PortName = port.parse().unwrap();
-            let has = |links: &Links| (links.ports[&port].vrf.clone(), links.ports[&port].assigned.clone());
+            let has = |links: &Links| {
+                (links.ports[&port].vrf.clone(), links.ports[&port].assigned_addresses.clone())
+            };
             assert_eq!(has(&after), has(&before), "{port} after {drift:?}");
         }
         assert!(after.is_vrf_up(&world.settings.boot.vrf), "{drift:?}");
@@ -178,7 +180,10 @@ fn what_a_reload_without_a_restart_took_away_is_announced_and_comes_back() {
     world.settle();
     let links = world.links();
     let port: PortName = "Ethernet0".parse().unwrap();
-    assert!(links.ports[&port].vrf.is_none() && links.ports[&port].assigned.is_empty(), "{links:?}");
+    assert!(
+        links.ports[&port].vrf.is_none() && links.ports[&port].assigned_addresses.is_empty(),
+        "{links:?}"
+    );
 }
 
 #[test]

@@ -296,17 +296,17 @@ fn links(case: &ObservedCase) -> Links {
         up: true,
         admin_up: true,
         carrier: true,
-        carriers: 1,
+        carrier_ups: 1,
         vrf: case.vrf.clone(),
         link_local: Some("fe80::5054:ff:fe00:1".parse().unwrap()),
-        addresses: case.addresses.iter().copied().collect(),
-        assigned: case
+        usable_addresses: case.addresses.iter().copied().collect(),
+        assigned_addresses: case
             .addresses
             .iter()
             .map(|net| (*net).into())
             .chain(case.tentative.iter().copied())
             .collect(),
-        duplicates: case.duplicates.iter().copied().collect(),
+        duplicate_addresses: case.duplicates.iter().copied().collect(),
     };
     let ports = case.links.iter().map(|(port, case)| (port.clone(), link(case))).collect();
     // The kernel has the anycast address's loopback as STATE_DB describes it.

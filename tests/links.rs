@@ -52,21 +52,25 @@ async fn a_list_shows_the_same_as_the_events() {
     let port = "Ethernet0".parse().unwrap();
     let story = async {
         let gateway: ipnet::IpNet = support::cable::GATEWAY.parse().unwrap();
-        shows(&mut links, "the gateway", |link| link.up && !link.addresses.is_empty()).await;
+        shows(&mut links, "the gateway", |link| link.up && !link.usable_addresses.is_empty()).await;
         run("ip", &["address", "add", "2001:db8:b007:6::1/64", "dev", "Ethernet0"]);
-        shows(&mut links, "a second address", |link| link.addresses.len() == 2).await;
+        shows(&mut links, "a second address", |link| link.usable_addresses.len() == 2).await;
         run("ip", &["link", "set", "Ethernet0", "down"]);
         shows(&mut links, "the port is down", |link| !link.up).await;
         let told = links.borrow().ports[&port].clone();
         assert_eq!(told, links::now().unwrap().ports[&port]);
-        assert!(told.addresses.is_empty() && told.assigned.contains(&gateway), "kept, not usable: {told:?}");
+        assert!(
+            told.usable_addresses.is_empty() && told.assigned_addresses.contains(&gateway),
+            "kept, not usable: {told:?}"
+        );
         run("ip", &["link", "set", "Ethernet0", "up"]);
-        shows(&mut links, "the gateway is usable again", |link| link.up && !link.addresses.is_empty()).await;
+        shows(&mut links, "the gateway is usable again", |link| link.up && !link.usable_addresses.is_empty())
+            .await;
         run("ip", &["address", "add", "192.0.2.1/31", "dev", "Ethernet0"]);
         let of_both: ipnet::IpNet = "192.0.2.1/31".parse().unwrap();
-        shows(&mut links, "an IPv4 address", |link| link.assigned.contains(&of_both)).await;
+        shows(&mut links, "an IPv4 address", |link| link.assigned_addresses.contains(&of_both)).await;
         run("ip", &["address", "del", support::cable::GATEWAY, "dev", "Ethernet0"]);
-        shows(&mut links, "no gateway", |link| !link.assigned.contains(&gateway)).await;
+        shows(&mut links, "no gateway", |link| !link.assigned_addresses.contains(&gateway)).await;
         assert_eq!(links.borrow().ports[&port], links::now().unwrap().ports[&port]);
     };
     tokio::select! {
@@ -89,7 +93,7 @@ async fn an_address_that_the_machine_has_too_is_a_duplicate() {
             run("sysctl", &["-qw", &format!("net.ipv6.conf.{setting}.accept_dad=1")]);
         }
         run("ip", &["address", "add", "2001:db8:b007:5::1/64", "dev", "Ethernet0"]);
-        shows(&mut links, "the duplicate", |link| link.duplicates.contains(&duplicate)).await;
+        shows(&mut links, "the duplicate", |link| link.duplicate_addresses.contains(&duplicate)).await;
         let port = "Ethernet0".parse().unwrap();
         assert_eq!(links.borrow().ports[&port], links::now().unwrap().ports[&port]);
     };

@@ -169,7 +169,7 @@ async fn a_port_that_the_kernel_does_not_show_ready_is_silent() {
     for broken in [
         |link: Link| only(Link { up: false, ..link }),
         |link: Link| only(Link { vrf: None, ..link }),
-        |link: Link| only(Link { addresses: Default::default(), ..link }),
+        |link: Link| only(Link { usable_addresses: Default::default(), ..link }),
         |link: Link| only(Link { link_local: None, ..link }),
     ] {
         let port = Port::start(broken);

@@ -61,7 +61,7 @@ fn a_port_is_taken_and_given_back_in_sonics_order() {
         ]
     );
     let port = bench.observe().ports[&"Ethernet0".parse().unwrap()].clone();
-    assert!(port.bound.is_none() && !port.router_interface, "{port:?}");
+    assert!(port.bound_vrf.is_none() && !port.router_interface, "{port:?}");
     let after = bench.switch.dump(CONFIG_DB);
     let is_shared = |row: &&str| row.starts_with("VRF|Vrfboot: ") || row.contains("|LEAFBOOT");
     let others: String = after.lines().filter(|row| !is_shared(row)).map(|row| format!("{row}\n")).collect();
@@ -99,7 +99,7 @@ fn a_tenants_port_is_taken_by_a_push_and_by_no_memory() {
     // A push does: the tenant's rows on this port go, in order.
     let steps = bench.settle(&Desired { provenance: Provenance::Pushed, ..wish });
     assert_eq!(steps.first().map(String::as_str), Some("delete INTERFACE|Ethernet0"), "{steps:?}");
-    assert_eq!(bench.observe().ports[&tenant].bound.as_deref(), Some("Vrfboot"));
+    assert_eq!(bench.observe().ports[&tenant].bound_vrf.as_deref(), Some("Vrfboot"));
     assert!(
         bench.switch.dump(CONFIG_DB).contains("VRF|VrfTenant: NULL NULL"),
         "the tenant's VRF is not ours"
@@ -116,7 +116,7 @@ fn a_dropped_vrf_change_is_found_and_healed() {
     bench.switch.cli(CONFIG_DB, &["HSET", "INTERFACE|Ethernet0", "vrf_name", "Vrfboot"]);
     let steps = bench.settle(&desired(&[("Ethernet0", A)]));
     assert!(steps.contains(&"delete INTERFACE|Ethernet0".to_owned()), "{steps:?}");
-    assert_eq!(bench.observe().ports[&port].bound.as_deref(), Some("Vrfboot"));
+    assert_eq!(bench.observe().ports[&port].bound_vrf.as_deref(), Some("Vrfboot"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! SONiC's sources were read at the commits that `docs/sonic.md` lists (swss e6b0c5b5d).
 //!
-//! Must never: read a database, or ignore an unmanaged row because it is in the way.
+//! Must never: read a database, or leave out an unmanaged row.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
@@ -79,7 +79,7 @@ pub struct ObservedAcl {
     /// has the tables and rules of an earlier run. At a start, swss.sh flushes ASIC_DB and COUNTERS_DB first, then orchagent
     /// deletes its old ACL rows in STATE_DB (`orchagent/aclorch.cpp: AclOrch::init`), and then it names the ports
     /// (`orchagent/portsorch.cpp: PortsOrch::initPort`).
-    pub has_ports: bool,
+    pub asic_has_ports: bool,
     /// ASIC_DB and COUNTERS_DB: the rules that the ASIC has now, by name, with the object of the ACL table that the entry is in. A
     /// rule whose row is written again is absent for a moment: orchagent deletes the entry and its counter and creates new
     /// ones, without a change in STATE_DB (`orchagent/aclorch.cpp: AclTable::add`).
@@ -92,14 +92,15 @@ pub struct Loopback {
     /// CONFIG_DB: the base `LOOPBACK_INTERFACE` row.
     pub base: Base,
     /// CONFIG_DB: the addresses of its address rows, as they are spelled.
-    pub addresses: BTreeSet<String>,
+    pub address_rows: BTreeSet<String>,
     /// STATE_DB: the VRF that intfmgrd has bound it to.
-    pub bound: Option<String>,
+    pub bound_vrf: Option<String>,
     /// STATE_DB: the addresses that intfmgrd has added, as they are spelled.
     pub bound_addresses: BTreeSet<String>,
 }
 
-/// One front-panel port's rows and facts.
+/// One front-panel port's rows and facts. Names with `_rows` are CONFIG_DB's, names with `bound_` are what intfmgrd and vlanmgrd
+/// report in STATE_DB.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ObservedPort {
     /// The `PORT` row; none if it is gone and something of the boot VRF is left.
@@ -109,11 +110,11 @@ pub struct ObservedPort {
     /// CONFIG_DB: the base `INTERFACE` row.
     pub base: Base,
     /// CONFIG_DB: address rows of the shape that leafboot writes.
-    pub addresses: BTreeSet<BootPrefix>,
+    pub address_rows: BTreeSet<BootPrefix>,
     /// CONFIG_DB: all other address rows, as they are spelled.
-    pub other_addresses: BTreeSet<String>,
+    pub other_address_rows: BTreeSet<String>,
     /// CONFIG_DB: the VLANs that it is a member of.
-    pub vlans: BTreeSet<String>,
+    pub vlan_rows: BTreeSet<String>,
     /// STATE_DB: the VLANs in which vlanmgrd has the port.
     pub bound_vlans: BTreeSet<String>,
     /// CONFIG_DB: the LAG that it is a member of.
@@ -121,7 +122,7 @@ pub struct ObservedPort {
     /// CONFIG_DB: the sub-interfaces on it.
     pub sub_interfaces: BTreeSet<String>,
     /// STATE_DB: the VRF that intfmgrd has bound it to, empty for the default VRF.
-    pub bound: Option<String>,
+    pub bound_vrf: Option<String>,
     /// STATE_DB: the addresses of leafboot's shape that intfmgrd has added.
     pub bound_addresses: BTreeSet<BootPrefix>,
     /// STATE_DB: all other addresses that intfmgrd has added.
@@ -165,17 +166,17 @@ pub struct Link {
     pub carrier: bool,
     /// How often the device has got a carrier. A loss of less than a second may show nowhere else (Linux
     /// `net/core/link_watch.c`).
-    pub carriers: u32,
+    pub carrier_ups: u32,
     /// The name of the VRF device that is its master.
     pub vrf: Option<String>,
     /// The link-local address, once it is usable (not tentative).
     pub link_local: Option<Ipv6Addr>,
     /// The other IPv6 addresses that are usable: duplicate address detection has found no duplicate (RFC 4862 5.4).
-    pub addresses: BTreeSet<Ipv6Net>,
+    pub usable_addresses: BTreeSet<Ipv6Net>,
     /// All addresses of both families except link-local ones, usable or not.
-    pub assigned: BTreeSet<IpNet>,
+    pub assigned_addresses: BTreeSet<IpNet>,
     /// The addresses that another station on the link has, too (duplicate address detection, RFC 4862 5.4).
-    pub duplicates: BTreeSet<IpNet>,
+    pub duplicate_addresses: BTreeSet<IpNet>,
 }
 
 /// The kernel's view of the ports and of the VRF devices.
@@ -300,7 +301,7 @@ impl Observed {
                 self.loopback.base = Base::of(fields, names.vrf);
             }
             Some(Row::LoopbackAddress(name, address)) if name == names.loopback => {
-                self.loopback.addresses.insert(address.to_owned());
+                self.loopback.address_rows.insert(address.to_owned());
             }
             Some(Row::Address(name, address)) => {
                 if !rows::is_address(address) {
@@ -308,13 +309,13 @@ impl Observed {
                 }
                 self.with_port(name, |port| {
                     match rows::gateway_row(address) {
-                        Some(prefix) => port.addresses.insert(prefix),
-                        None => port.other_addresses.insert(address.to_owned()),
+                        Some(prefix) => port.address_rows.insert(prefix),
+                        None => port.other_address_rows.insert(address.to_owned()),
                     };
                 });
             }
             Some(Row::VlanMember(vlan, name)) => self.with_port(name, |port| {
-                port.vlans.insert(vlan.to_owned());
+                port.vlan_rows.insert(vlan.to_owned());
             }),
             Some(Row::SubInterface(port, name)) => self.with_port(&port, |port| {
                 port.sub_interfaces.insert(name.to_owned());
@@ -337,7 +338,7 @@ impl Observed {
                 }
             }
             Some(Row::Interface(name)) if name == names.loopback => {
-                self.loopback.bound = Some(rows::bound_vrf(fields).to_owned());
+                self.loopback.bound_vrf = Some(rows::bound_vrf(fields).to_owned());
             }
             Some(Row::Address(name, address)) if name == names.loopback => {
                 self.loopback.bound_addresses.insert(address.to_owned());
@@ -347,7 +348,7 @@ impl Observed {
             }
             Some(Row::PortState(name)) => self.with_port(name, |port| port.ready = rows::is_ok(fields)),
             Some(Row::Interface(name)) => {
-                self.with_port(name, |port| port.bound = Some(rows::bound_vrf(fields).to_owned()));
+                self.with_port(name, |port| port.bound_vrf = Some(rows::bound_vrf(fields).to_owned()));
             }
             Some(Row::Address(name, address)) => self.with_port(name, |port| {
                 match rows::gateway_row(address) {
@@ -384,7 +385,7 @@ impl Observed {
                 }
                 AsicRow::BridgePort(object) => self.with_port(name(object), |port| port.bridge_port = true),
                 AsicRow::Port(object, group) => {
-                    self.acl.has_ports |= names.contains_key(object);
+                    self.acl.asic_has_ports |= names.contains_key(object);
                     let tables = group.and_then(|group| members.get(group)).into_iter().flatten();
                     self.with_port(name(object), |port| port.acl_tables.extend(tables.cloned()));
                 }

@@ -199,13 +199,13 @@ impl Step {
 
 /// Whether leafboot manages the port: its base row names the boot VRF, or intfmgrd has bound it to the boot VRF.
 pub fn is_managed(port: &ObservedPort, vrf: &VrfName) -> bool {
-    port.base == Base::Ours || port.bound.as_deref() == Some(vrf.as_str())
+    port.base == Base::Ours || port.bound_vrf.as_deref() == Some(vrf.as_str())
 }
 
 /// Whether the ASIC still has the router interface of a port that no row of leafboot and no fact of intfmgrd names any more.
 /// An unmanaged row may be there already. Its own router interface comes only after intfmgrd has bound the port.
 fn has_leftover_interface(port: &ObservedPort) -> bool {
-    port.base != Base::Ours && port.bound.is_none() && port.router_interface
+    port.base != Base::Ours && port.bound_vrf.is_none() && port.router_interface
 }
 
 /// Everything that a port's progress depends on.
@@ -244,7 +244,7 @@ impl Context<'_> {
         }
         if remedies.recreate.contains(&Subject::Vrf) {
             let is_used = observed.ports.values().any(|port| is_managed(port, self.vrf()));
-            let is_empty = !is_used && observed.loopback.bound.as_deref() != Some(self.vrf().as_str());
+            let is_empty = !is_used && observed.loopback.bound_vrf.as_deref() != Some(self.vrf().as_str());
             if vrf.row && is_empty {
                 plan.steps.push(Step::Delete(row()));
             } else if !vrf.row && !vrf.in_kernel && !vrf.in_asic {

@@ -25,7 +25,7 @@ pub struct Serving {
     /// The kernel's number of the port.
     pub ifindex: u32,
     /// How often the port has got a carrier. Another machine may be on the port when this number changes.
-    pub carriers: u32,
+    pub carrier_ups: u32,
     /// The port's Ethernet address.
     pub mac: Mac,
     /// The port's MTU in bytes.
@@ -78,11 +78,11 @@ pub fn port_role(
         return None;
     }
     let serving = |prefix| {
-        let Link { ifindex, carriers, mac, mtu, .. } = *link;
+        let Link { ifindex, carrier_ups, mac, mtu, .. } = *link;
         let old = desired.old.get(port).into_iter().flatten().filter(|old| old.prefix != prefix).copied();
         Some(Serving {
             ifindex,
-            carriers,
+            carrier_ups,
             mac,
             mtu,
             link_local: link.link_local?,
@@ -103,7 +103,7 @@ pub fn port_role(
         _ if desired.provenance == Provenance::Restored => None,
         // The port is released, or gets another prefix. The machine learns it before the address is deleted.
         _ => {
-            let had = link.addresses.iter().find_map(|address| BootPrefix::of_gateway(*address))?;
+            let had = link.usable_addresses.iter().find_map(|address| BootPrefix::of_gateway(*address))?;
             serving(had).map(PortRole::Cease)
         }
     }
@@ -116,7 +116,7 @@ pub fn is_in(link: &Link, vrf: &VrfName) -> bool {
 
 /// Whether the prefix's gateway address on the port is usable.
 pub fn has_gateway(link: &Link, prefix: BootPrefix) -> bool {
-    link.addresses.contains(&prefix.gateway_net())
+    link.usable_addresses.contains(&prefix.gateway_net())
 }
 
 #[cfg(test)]

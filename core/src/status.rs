@@ -136,8 +136,8 @@ impl Status {
         names.extend(desired.iter().flat_map(|desired| desired.ports.keys()));
         names.extend(desired.iter().flat_map(|desired| desired.rejected.ports.keys()));
         names.extend(plan.waiting.keys());
-        names.extend(observed.ports.keys().filter(|name| pass.holds(name)));
-        // A name that only an earlier document had, and that is no port of the leaf, is forgotten.
+        names.extend(observed.ports.keys().filter(|name| pass.is_managed(name)));
+        // Forget a name that only an earlier document had and that is no port of the leaf.
         let is_forgotten = |name: &PortName, status: &PortStatus| {
             let was_rejected =
                 before.ports.get(name).is_some_and(|before| before.state == PortState::Rejected);
@@ -226,23 +226,24 @@ impl Status {
 
     /// Whether there is a document, the databases can be read and written, and every port is settled.
     pub fn is_settled(&self) -> bool {
-        self.is_seen() && self.all().all(|(_, port)| port.settled)
+        self.is_usable() && self.all().all(|(_, port)| port.settled)
     }
 
-    fn is_seen(&self) -> bool {
+    /// Whether there is a document, and the databases can be read and written.
+    fn is_usable(&self) -> bool {
         self.generation.is_some() && self.database_error.is_none() && self.write_error.is_none()
     }
 
     /// Whether the pass was for a push of this generation or of a later one.
-    pub fn is_of(&self, generation: u64) -> bool {
+    pub fn is_for(&self, generation: u64) -> bool {
         self.is_pushed && self.generation >= Some(generation)
     }
 
     /// Whether the pass was for a push of this generation or of a later one, and no port has anything left to wait for. A
-    /// rejected port changes only with another push, so nobody waits for it.
-    pub fn is_done(&self, generation: u64) -> bool {
+    /// rejected port changes only with another push, so it counts as final.
+    pub fn is_complete_for(&self, generation: u64) -> bool {
         let is_final = |port: &PortStatus| port.settled || port.state == PortState::Rejected;
-        self.is_of(generation) && self.is_seen() && self.all().all(|(_, port)| is_final(port))
+        self.is_for(generation) && self.is_usable() && self.all().all(|(_, port)| is_final(port))
     }
 }
 
@@ -256,7 +257,7 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn holds(&self, name: &PortName) -> bool {
+    fn is_managed(&self, name: &PortName) -> bool {
         self.observed.ports.get(name).is_some_and(|port| plan::is_managed(port, self.vrf))
     }
 
@@ -271,11 +272,12 @@ impl Pass<'_> {
         };
         let rejection = self.desired.and_then(|desired| desired.rejected.ports.get(name));
         let prefix = self.desired.and_then(|desired| desired.prefix(name));
-        // While CONFIG_DB is being loaded, missing rows prove nothing: a port that was not released still is not.
-        let unseen = before.filter(|before| {
+        // While CONFIG_DB is being loaded, a missing row proves nothing. A port that was not released before does not become
+        // released now.
+        let unconfirmed = before.filter(|before| {
             !self.observed.initialized && prefix.is_none() && before.state != PortState::Released
         });
-        if let Some(before) = unseen {
+        if let Some(before) = unconfirmed {
             let state = match before.state {
                 PortState::Orphaned => PortState::Orphaned,
                 PortState::Boot | PortState::Rejected | PortState::Releasing | PortState::Released => {
@@ -293,7 +295,7 @@ impl Pass<'_> {
         let state = match prefix {
             Some(_) => PortState::Boot,
             None if waiting.is_some() => PortState::Releasing,
-            None if self.holds(name) => PortState::Orphaned,
+            None if self.is_managed(name) => PortState::Orphaned,
             None => PortState::Released,
         };
         let settled = match state {
@@ -309,7 +311,7 @@ impl Pass<'_> {
 
     fn address_in_vrf(&self, name: &PortName) -> Option<BootPrefix> {
         let port = self.observed.ports.get(name).filter(|port| plan::is_managed(port, self.vrf))?;
-        port.addresses.first().copied()
+        port.address_rows.first().copied()
     }
 }
 
@@ -326,7 +328,7 @@ mod tests {
     use crate::observed;
 
     #[test]
-    fn a_rejected_port_that_nobody_remembers_shows_what_it_has_in_the_boot_vrf() {
+    fn a_rejected_port_without_an_earlier_entry_shows_its_prefix_in_the_boot_vrf() {
         let (port, prefix): (PortName, BootPrefix) =
             ("Ethernet0".parse().unwrap(), "2001:db8:b007::/64".parse().unwrap());
         let rejection = Rejection { reason: Reason::Protected, message: "it is protected".to_owned() };
@@ -334,8 +336,8 @@ mod tests {
         let desired = Desired { provenance: Provenance::Pushed, rejected, ..Desired::before_first_push() };
         let in_vrf = observed::ObservedPort {
             base: observed::Base::Ours,
-            bound: Some("Vrfboot".to_owned()),
-            addresses: BTreeSet::from([prefix]),
+            bound_vrf: Some("Vrfboot".to_owned()),
+            address_rows: BTreeSet::from([prefix]),
             ..observed::ObservedPort::default()
         };
         let observed = Observed {
@@ -351,8 +353,8 @@ mod tests {
         );
     }
 
-    /// What is said of the ports of `before` when a document without ports stands and CONFIG_DB is being loaded.
-    fn unloaded(before: &Status) -> Status {
+    /// The status after `before`, with a document that names no port, while CONFIG_DB is being loaded.
+    fn while_loading(before: &Status) -> Status {
         let desired = Desired {
             generation: 2,
             provenance: Provenance::Pushed,
@@ -374,7 +376,7 @@ mod tests {
             .enumerate()
             .map(|(at, was)| (format!("Ethernet{at}").parse().unwrap(), state(*was)));
         let before = Status { generation: Some(1), ports: ports.collect(), ..Status::default() };
-        let now = unloaded(&before);
+        let now = while_loading(&before);
         let states: Vec<PortState> = now.ports.values().map(|port| port.state).collect();
         assert_eq!(
             states,
@@ -388,20 +390,20 @@ mod tests {
         );
         let settled: Vec<bool> = now.ports.values().map(|port| port.settled).collect();
         assert_eq!(settled, [false, false, false, false, true]);
-        assert!(!now.is_done(2));
+        assert!(!now.is_complete_for(2));
     }
 
     #[test]
-    fn what_was_not_seen_is_not_settled() {
+    fn without_a_document_or_database_nothing_is_settled() {
         assert!(!Status::default().is_settled(), "no document");
         let restored = Status { generation: Some(1), ..Status::default() };
-        assert!(restored.is_settled() && !restored.is_done(1), "a memory's pass is no push's");
-        let seen = Status { is_pushed: true, ..restored };
-        assert!(seen.is_done(1) && !seen.is_done(2));
+        assert!(restored.is_settled() && !restored.is_complete_for(1), "a restored document is no push");
+        let pushed = Status { is_pushed: true, ..restored };
+        assert!(pushed.is_complete_for(1) && !pushed.is_complete_for(2));
         assert!(
-            !seen
+            !pushed
                 .without_database(&Condition::new(AgentReason::DatabaseUnreachable, "redis is away"))
-                .is_done(1)
+                .is_complete_for(1)
         );
     }
 }

@@ -156,7 +156,7 @@ fn ports_behind(device: &str, observed: &Observed) -> Vec<PortName> {
         return vec![port];
     }
     let members = observed.ports.iter().filter(|(_, port)| {
-        let in_vlan = port.vlans.contains(name) || port.bound_vlans.contains(name);
+        let in_vlan = port.vlan_rows.contains(name) || port.bound_vlans.contains(name);
         port.lag.as_deref() == Some(name) || in_vlan
     });
     members.map(|(port, _)| port.clone()).collect()

@@ -140,9 +140,9 @@ fn warn_of_rejected(before: Option<&Desired>, desired: &Desired) {
 async fn settle(api: &Api, desired: &Desired, wait: Duration) -> Reply {
     let mut status = api.status.clone();
     // After a timeout too, the answer has the current states.
-    let _ = timeout(wait, status.wait_for(|status| status.is_done(desired.generation))).await;
+    let _ = timeout(wait, status.wait_for(|status| status.is_complete_for(desired.generation))).await;
     let now = api.status.borrow();
-    if now.is_of(desired.generation) {
+    if now.is_for(desired.generation) {
         let code = if now.is_settled() { StatusCode::OK } else { StatusCode::ACCEPTED };
         return document(api, code, &now);
     }

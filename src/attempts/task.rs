@@ -78,7 +78,7 @@ fn follow(recorder: &Recorder, booting: &mut BTreeSet<PortName>, roles: &PortRol
         port.enter_boot();
         booting.insert(name.clone());
         if let Some(link) = links.get(name) {
-            port.link(link.carrier, link.carriers);
+            port.link(link.carrier, link.carrier_ups);
         }
     }
     // Until metal-core has pushed, a port that the document does not name may still be in boot.

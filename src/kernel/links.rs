@@ -84,7 +84,7 @@ struct Device {
     mtu: u32,
     is_up: bool,
     has_carrier: bool,
-    carriers: u32,
+    carrier_ups: u32,
     controller: Option<u32>,
     is_vrf: bool,
 }
@@ -174,12 +174,12 @@ impl Kernel {
             up: device.is_up && device.has_carrier,
             admin_up: device.is_up,
             carrier: device.has_carrier,
-            carriers: device.carriers,
+            carrier_ups: device.carrier_ups,
             vrf: device.controller.and_then(|index| Some(self.devices.get(&index)?.name.clone())),
             link_local: None,
-            addresses: BTreeSet::new(),
-            assigned: BTreeSet::new(),
-            duplicates: BTreeSet::new(),
+            usable_addresses: BTreeSet::new(),
+            assigned_addresses: BTreeSet::new(),
+            duplicate_addresses: BTreeSet::new(),
         };
         for (net, state) in self.addresses.get(&ifindex).into_iter().flatten() {
             let is_usable = device.is_up && matches!(state, AddressState::Usable | AddressState::Exempt);
@@ -190,13 +190,13 @@ impl Kernel {
                     }
                     continue;
                 }
-                IpNet::V6(net) if is_usable => drop(link.addresses.insert(*net)),
+                IpNet::V6(net) if is_usable => drop(link.usable_addresses.insert(*net)),
                 IpNet::V6(_) | IpNet::V4(_) => {}
             }
             if *state == AddressState::Duplicate {
-                link.duplicates.insert(*net);
+                link.duplicate_addresses.insert(*net);
             }
-            link.assigned.insert(*net);
+            link.assigned_addresses.insert(*net);
         }
         Some(link)
     }
@@ -218,7 +218,7 @@ fn device(link: LinkMessage) -> Device {
         } else if let LinkAttribute::Mtu(mtu) = attribute {
             device.mtu = mtu;
         } else if let LinkAttribute::CarrierUpCount(carriers) = attribute {
-            device.carriers = carriers;
+            device.carrier_ups = carriers;
         } else if let LinkAttribute::Controller(index) = attribute {
             device.controller = Some(index).filter(|index| *index != 0);
         } else if let LinkAttribute::LinkInfo(infos) = attribute {

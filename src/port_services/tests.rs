@@ -21,7 +21,7 @@ fn prefix(text: &str) -> BootPrefix {
 fn serving(carriers: u32, net: &str) -> Serving {
     Serving {
         ifindex: 7,
-        carriers,
+        carrier_ups: carriers,
         mac: Mac([0x52, 0x54, 0, 0, 0, 1]),
         mtu: 9100,
         link_local: "fe80::1".parse().unwrap(),
@@ -137,12 +137,12 @@ async fn roles_are_published_when_one_changes_and_only_then() {
         up: true,
         admin_up: true,
         carrier: true,
-        carriers: 1,
+        carrier_ups: 1,
         vrf: Some("Vrfboot".to_owned()),
         link_local: Some("fe80::1".parse().unwrap()),
-        addresses: BTreeSet::from([net.gateway_net()]),
-        assigned: BTreeSet::from([net.gateway_net().into()]),
-        duplicates: BTreeSet::new(),
+        usable_addresses: BTreeSet::from([net.gateway_net()]),
+        assigned_addresses: BTreeSet::from([net.gateway_net().into()]),
+        duplicate_addresses: BTreeSet::new(),
     };
     let links = Links {
         ports: BTreeMap::from([(port("Ethernet0"), link)]),

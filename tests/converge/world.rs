@@ -328,12 +328,12 @@ impl World {
                 up: true,
                 admin_up: true,
                 carrier: true,
-                carriers: 0,
+                carrier_ups: 0,
                 vrf: link.master.clone(),
                 link_local: Some("fe80::1".parse().unwrap()),
-                addresses: addresses.collect(),
-                assigned: link.addresses.clone(),
-                duplicates: BTreeSet::new(),
+                usable_addresses: addresses.collect(),
+                assigned_addresses: link.addresses.clone(),
+                duplicate_addresses: BTreeSet::new(),
             }
         };
         let seen = self.swss.links().unwrap();

@@ -101,12 +101,12 @@ impl Cable {
             up: true,
             admin_up: true,
             carrier: true,
-            carriers: 1,
+            carrier_ups: 1,
             vrf: Some("Vrfboot".to_owned()),
             link_local: Some(link_local["local"].as_str().unwrap().parse().unwrap()),
-            addresses: [GATEWAY.parse().unwrap()].into(),
-            assigned: [GATEWAY.parse().unwrap()].into(),
-            duplicates: [].into(),
+            usable_addresses: [GATEWAY.parse().unwrap()].into(),
+            assigned_addresses: [GATEWAY.parse().unwrap()].into(),
+            duplicate_addresses: [].into(),
         }
     }
 }

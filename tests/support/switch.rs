@@ -166,16 +166,17 @@ pub fn links(observed: &Observed) -> Links {
         up: false,
         admin_up: false,
         carrier: false,
-        carriers: 1,
-        vrf: port.bound.clone(),
+        carrier_ups: 1,
+        vrf: port.bound_vrf.clone(),
         link_local: None,
-        addresses: port.bound_addresses.iter().map(|prefix| prefix.gateway_net()).collect(),
-        assigned: port.bound_addresses.iter().map(|prefix| prefix.gateway_net().into()).collect(),
-        duplicates: BTreeSet::new(),
+        usable_addresses: port.bound_addresses.iter().map(|prefix| prefix.gateway_net()).collect(),
+        assigned_addresses: port.bound_addresses.iter().map(|prefix| prefix.gateway_net().into()).collect(),
+        duplicate_addresses: BTreeSet::new(),
     };
-    let loopback = ObservedPort { bound: observed.loopback.bound.clone(), ..ObservedPort::default() };
+    let loopback = ObservedPort { bound_vrf: observed.loopback.bound_vrf.clone(), ..ObservedPort::default() };
     let mut loopback = link(&loopback);
-    loopback.assigned = observed.loopback.bound_addresses.iter().filter_map(|net| net.parse().ok()).collect();
+    loopback.assigned_addresses =
+        observed.loopback.bound_addresses.iter().filter_map(|net| net.parse().ok()).collect();
     Links {
         ports: observed.ports.iter().map(|(name, port)| (name.clone(), link(port))).collect(),
         loopbacks: BTreeMap::from([("Loopback64".parse().unwrap(), loopback)]),

@@ -163,7 +163,7 @@ impl<'a> AclState<'a> {
     /// by itself.
     fn repair(&mut self) -> Vec<Step> {
         let mut steps = Vec::new();
-        if !self.acl.has_ports {
+        if !self.acl.asic_has_ports {
             return steps;
         }
         let is_denial_missing =
@@ -297,9 +297,9 @@ fn listed_ports(row: &Fields) -> BTreeSet<PortName> {
 /// Whether nothing outside the boot VRF uses the port, in CONFIG_DB, STATE_DB and ASIC_DB. The ACL on a tenant's port would cut
 /// the tenant off, and a LAG member makes the whole table inactive (`orchagent/aclorch.cpp: AclOrch::processAclTablePorts`).
 fn is_free_of_others(port: &ObservedPort) -> bool {
-    let is_bridged = !port.vlans.is_empty() || !port.bound_vlans.is_empty() || port.bridge_port;
-    let is_addressed = !port.addresses.is_empty() || !port.other_addresses.is_empty();
-    let is_routed = port.bound.is_some() || port.router_interface || is_addressed;
+    let is_bridged = !port.vlan_rows.is_empty() || !port.bound_vlans.is_empty() || port.bridge_port;
+    let is_addressed = !port.address_rows.is_empty() || !port.other_address_rows.is_empty();
+    let is_routed = port.bound_vrf.is_some() || port.router_interface || is_addressed;
     let is_free = port.base == Base::Absent && !is_routed;
     let is_whole = port.lag.is_none() && port.sub_interfaces.is_empty() && !port.sub_router_interface;
     is_whole && !is_bridged && (is_free || port.base == Base::Ours)

@@ -9,9 +9,9 @@ use crate::rows::RowKey;
 
 /// The steps that delete every address row on a port, also unmanaged ones.
 pub(super) fn delete_addresses(name: &PortName, port: &ObservedPort) -> Vec<Step> {
-    let gateways = port.addresses.iter().map(|prefix| RowKey::Address(name.clone(), *prefix));
+    let gateways = port.address_rows.iter().map(|prefix| RowKey::Address(name.clone(), *prefix));
     let others =
-        port.other_addresses.iter().map(|address| RowKey::OtherAddress(name.clone(), address.clone()));
+        port.other_address_rows.iter().map(|address| RowKey::OtherAddress(name.clone(), address.clone()));
     gateways.chain(others).map(Step::Delete).collect()
 }
 

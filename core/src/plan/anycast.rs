@@ -25,7 +25,7 @@ impl Context<'_> {
         let loopback = &self.facts.observed.loopback;
         if remedies.recreate.contains(&Subject::Loopback)
             && loopback.base != Base::Ours
-            && loopback.bound.is_none()
+            && loopback.bound_vrf.is_none()
         {
             plan.removed.insert(Subject::Loopback);
         }
@@ -39,9 +39,9 @@ impl Context<'_> {
             return Progress::Done;
         };
         let (name, loopback) = (&boot.loopback, &self.facts.observed.loopback);
-        let is_bound = loopback.bound.as_deref() == Some(boot.vrf.as_str());
+        let is_bound = loopback.bound_vrf.as_deref() == Some(boot.vrf.as_str());
         let stays = !self.is_vrf_leaving() && !self.facts.remedies.recreate.contains(&Subject::Loopback);
-        match (&loopback.base, &loopback.bound) {
+        match (&loopback.base, &loopback.bound_vrf) {
             (Base::Unmanaged(vrf), _) => Progress::Waits(Waiting::UnmanagedLoopback(vrf.clone())),
             (Base::Ours, Some(_)) if is_bound && stays => match set_address(name, loopback, wanted) {
                 Progress::Done => self.kernel_address_blocker(wanted).map_or(Progress::Done, Progress::Waits),
@@ -62,7 +62,7 @@ impl Context<'_> {
         let link = self.facts.links.loopbacks.get(&self.settings.boot.loopback);
         match link.filter(|link| port_role::is_in(link, self.vrf())) {
             None => Some(Waiting::KernelVrfBound),
-            Some(link) if !link.assigned.contains(&wanted.net().into()) => {
+            Some(link) if !link.assigned_addresses.contains(&wanted.net().into()) => {
                 Some(Waiting::AnycastAssigned(wanted.to_string()))
             }
             Some(_) => None,
@@ -72,7 +72,7 @@ impl Context<'_> {
     fn set_base(&self, wanted: AnycastNet) -> Progress {
         let name = &self.settings.boot.loopback;
         let other =
-            self.facts.observed.loopback.addresses.iter().find(|address| **address != wanted.to_string());
+            self.facts.observed.loopback.address_rows.iter().find(|address| **address != wanted.to_string());
         if let Some(address) = other {
             let row = RowKey::LoopbackAddress(name.clone(), address.clone()).to_string();
             return Progress::Waits(Waiting::UnmanagedAddress(row));
@@ -90,11 +90,11 @@ impl Context<'_> {
 /// Sets the address of a loopback that is in the boot VRF, and deletes all other addresses before.
 fn set_address(name: &LoopbackName, loopback: &Loopback, wanted: AnycastNet) -> Progress {
     let wanted = wanted.to_string();
-    let stale: Vec<&String> = loopback.addresses.iter().filter(|address| **address != wanted).collect();
+    let stale: Vec<&String> = loopback.address_rows.iter().filter(|address| **address != wanted).collect();
     if !stale.is_empty() {
         return Progress::Steps(stale.into_iter().map(|address| delete(name, address)).collect());
     }
-    let is_written = loopback.addresses.contains(&wanted);
+    let is_written = loopback.address_rows.contains(&wanted);
     // intfmgrd is still removing an address that has no row.
     let mut without_row =
         loopback.bound_addresses.iter().filter(|address| !is_written || **address != wanted);
@@ -113,13 +113,13 @@ fn set_address(name: &LoopbackName, loopback: &Loopback, wanted: AnycastNet) -> 
 
 /// Removes the loopback: first its addresses, then its base row, each step when the one before has taken effect.
 pub(super) fn remove_loopback(name: &LoopbackName, loopback: &Loopback, vrf: &VrfName) -> Progress {
-    if !loopback.addresses.is_empty() {
-        return Progress::Steps(loopback.addresses.iter().map(|address| delete(name, address)).collect());
+    if !loopback.address_rows.is_empty() {
+        return Progress::Steps(loopback.address_rows.iter().map(|address| delete(name, address)).collect());
     }
     if let Some(address) = loopback.bound_addresses.first() {
         return Progress::Waits(Waiting::UnmanagedAddressGone(address.clone()));
     }
-    match (&loopback.base, &loopback.bound) {
+    match (&loopback.base, &loopback.bound_vrf) {
         (Base::Ours, _) => Progress::Steps(vec![Step::Delete(RowKey::Loopback(name.clone()))]),
         (_, Some(bound)) if bound == vrf.as_str() => Progress::Waits(Waiting::InterfaceGone(bound.clone())),
         _ => Progress::Done,

@@ -23,7 +23,7 @@ impl Context<'_> {
         if is_managed(port, self.vrf()) && (is_recreating || must_evict) {
             return self.remove_from_vrf(name, port);
         }
-        match port.bound.as_deref() {
+        match port.bound_vrf.as_deref() {
             bound if port.base == Base::Absent => self.enter_without_base(name, port, bound),
             None => {
                 let missing = self.acl.entry_blocker(name, port).or_else(|| self.base_row_blocker(port));
@@ -63,10 +63,10 @@ impl Context<'_> {
         if port.sub_router_interface {
             return Some(Progress::Waits(Waiting::SubInterfaceGone));
         }
-        if let Some(vlan) = port.vlans.first() {
+        if let Some(vlan) = port.vlan_rows.first() {
             let delete = |vlan: &String| Step::Delete(RowKey::VlanMember(vlan.clone(), name.clone()));
             return Some(match is_pushed {
-                true => Progress::Steps(port.vlans.iter().map(delete).collect()),
+                true => Progress::Steps(port.vlan_rows.iter().map(delete).collect()),
                 false => Progress::Waits(Waiting::VlanMember(vlan.clone())),
             });
         }
@@ -102,7 +102,7 @@ impl Context<'_> {
     fn enter_without_base(&self, name: &PortName, port: &ObservedPort, bound: Option<&str>) -> Progress {
         // Another program has deleted leafboot's base row. intfmgrd removes the interface only when its addresses are gone
         // (`cfgmgr/intfmgr.cpp: IntfMgr::doIntfGeneralTask`, `IntfMgr::getIntfIpCount`).
-        if bound == Some(self.vrf().as_str()) && !port.addresses.is_empty() {
+        if bound == Some(self.vrf().as_str()) && !port.address_rows.is_empty() {
             return self.remove_from_vrf(name, port);
         }
         let others = delete_addresses(name, port);
@@ -134,7 +134,7 @@ impl Context<'_> {
 
     /// The way in for a port that intfmgrd has bound to the boot VRF: its address, and the facts after it.
     fn enter_bound(&self, name: &PortName, port: &ObservedPort, prefix: BootPrefix) -> Progress {
-        if port.addresses.iter().any(|address| *address != prefix) {
+        if port.address_rows.iter().any(|address| *address != prefix) {
             return self.remove_addresses(name, port, Some(prefix));
         }
         if let Some(progress) = self.clear_other_addresses(name, port) {
@@ -146,7 +146,7 @@ impl Context<'_> {
         if let Some(other) = port.other_bound_addresses.first() {
             return Progress::Waits(Waiting::UnmanagedAddressGone(other.clone()));
         }
-        if !port.addresses.contains(&prefix) {
+        if !port.address_rows.contains(&prefix) {
             return match self.address_row_blocker(name, port, prefix) {
                 Some(waiting) => Progress::Waits(waiting),
                 None => {
@@ -191,11 +191,11 @@ impl Context<'_> {
         let link = self.facts.links.get(name).filter(|link| port_role::is_in(link, self.vrf()));
         let Some(link) = link else { return Some(Waiting::KernelVrfBound) };
         let gateway = prefix.gateway_net().into();
-        if link.duplicates.contains(&gateway) {
+        if link.duplicate_addresses.contains(&gateway) {
             return Some(Waiting::GatewayDuplicate(prefix));
         }
         // Without a carrier the address stays tentative. It counts as assigned.
-        if !link.assigned.contains(&gateway) {
+        if !link.assigned_addresses.contains(&gateway) {
             return Some(Waiting::GatewayAssigned(prefix));
         }
         (link.up && link.link_local.is_none()).then_some(Waiting::LinkLocalAddress)
@@ -205,8 +205,9 @@ impl Context<'_> {
     /// (`orchagent/intfsorch.cpp: IntfsOrch::setIntf`), and two machines would share a prefix meanwhile.
     fn other_port_with(&self, name: &PortName, prefix: BootPrefix) -> Option<&PortName> {
         let mut others = self.facts.observed.ports.iter().filter(|(other, _)| *other != name);
-        let has =
-            |port: &ObservedPort| port.addresses.contains(&prefix) || port.bound_addresses.contains(&prefix);
+        let has = |port: &ObservedPort| {
+            port.address_rows.contains(&prefix) || port.bound_addresses.contains(&prefix)
+        };
         others.find(|(_, port)| has(port)).map(|(other, _)| other)
     }
 

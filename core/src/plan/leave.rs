@@ -23,7 +23,7 @@ impl Context<'_> {
             };
         }
         // Another program has deleted the base row and left the address. The address would become part of a tenant's next interface.
-        let left = port.addresses.iter().filter(|prefix| self.is_left_over(port, prefix));
+        let left = port.address_rows.iter().filter(|prefix| self.is_left_over(port, prefix));
         let steps: Vec<Step> =
             left.map(|prefix| Step::Delete(RowKey::Address(name.clone(), *prefix))).collect();
         if steps.is_empty() { self.await_removal(name, port) } else { Progress::Steps(steps) }
@@ -52,7 +52,7 @@ impl Context<'_> {
 
     /// The way out of the VRF: first the addresses, then the base row, each step when the one before has taken effect.
     pub(super) fn remove_from_vrf(&self, name: &PortName, port: &ObservedPort) -> Progress {
-        if !port.addresses.is_empty() {
+        if !port.address_rows.is_empty() {
             return self.remove_addresses(name, port, None);
         }
         if let Some(progress) = self.clear_other_addresses(name, port) {
@@ -61,7 +61,7 @@ impl Context<'_> {
         if let Some(waiting) = address_removal_blocker(port) {
             return Progress::Waits(waiting);
         }
-        match (&port.base, &port.bound) {
+        match (&port.base, &port.bound_vrf) {
             (Base::Ours, _) => Progress::Steps(vec![Step::Delete(RowKey::Interface(name.clone()))]),
             (_, bound) => {
                 Progress::Waits(self.interface_removal_blocker(name, bound.as_deref().unwrap_or_default()))
@@ -73,10 +73,10 @@ impl Context<'_> {
     /// address. A restored document deletes no unmanaged row. None if there are no such rows.
     pub(super) fn clear_other_addresses(&self, name: &PortName, port: &ObservedPort) -> Option<Progress> {
         let row = |address: &String| RowKey::OtherAddress(name.clone(), address.clone());
-        let first = port.other_addresses.first()?;
+        let first = port.other_address_rows.first()?;
         Some(match self.desired.provenance {
             Provenance::Pushed => Progress::Steps(
-                port.other_addresses.iter().map(|address| Step::Delete(row(address))).collect(),
+                port.other_address_rows.iter().map(|address| Step::Delete(row(address))).collect(),
             ),
             Provenance::Restored => Progress::Waits(Waiting::UnmanagedAddress(row(first).to_string())),
         })
@@ -85,7 +85,7 @@ impl Context<'_> {
     /// The fact to wait for while intfmgrd still has a port whose base row is gone: the removal of an address in the kernel that
     /// no row names (`cfgmgr/intfmgr.cpp: IntfMgr::getIntfIpCount`), or else of the interface.
     pub(super) fn interface_removal_blocker(&self, name: &PortName, vrf: &str) -> Waiting {
-        let address = self.facts.links.get(name).and_then(|link| link.assigned.first());
+        let address = self.facts.links.get(name).and_then(|link| link.assigned_addresses.first());
         address
             .map_or_else(|| Waiting::InterfaceGone(vrf.to_owned()), |net| Waiting::StrayKernelAddress(*net))
     }
@@ -106,7 +106,7 @@ impl Context<'_> {
         if self.must_send_final_advertisement(name) {
             return Progress::Waits(Waiting::FinalAdvertisementSent);
         }
-        let stale = port.addresses.iter().filter(|address| Some(**address) != keep);
+        let stale = port.address_rows.iter().filter(|address| Some(**address) != keep);
         Progress::Steps(stale.map(|address| Step::Delete(RowKey::Address(name.clone(), *address))).collect())
     }
 

@@ -48,7 +48,7 @@ impl Retirement {
         }
         let mut steps = Vec::new();
         let Vrf { row, in_kernel, in_asic } = observed.vrf;
-        let is_bound = observed.loopback.bound.as_deref() == Some(vrf.as_str());
+        let is_bound = observed.loopback.bound_vrf.as_deref() == Some(vrf.as_str());
         let loopback = match observed.loopback.base {
             Base::Unmanaged(_) => Progress::Done,
             Base::Absent if !is_bound => Progress::Done,
@@ -96,7 +96,7 @@ impl Retirement {
 fn announcements(observed: &Observed, settings: &Settings) -> Vec<Step> {
     let Observed { vrf, acl, loopback, .. } = observed;
     let mut rows = Vec::new();
-    if loopback.base == Base::Absent && loopback.bound.as_deref() == Some(settings.boot.vrf.as_str()) {
+    if loopback.base == Base::Absent && loopback.bound_vrf.as_deref() == Some(settings.boot.vrf.as_str()) {
         let address = |text: &String| RowKey::LoopbackAddress(settings.boot.loopback.clone(), text.clone());
         rows.extend(loopback.bound_addresses.iter().map(address));
         rows.extend(rows.is_empty().then(|| RowKey::Loopback(settings.boot.loopback.clone())));

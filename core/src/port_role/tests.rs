@@ -16,12 +16,12 @@ fn link() -> Link {
         up: true,
         admin_up: true,
         carrier: true,
-        carriers: 1,
+        carrier_ups: 1,
         vrf: Some("Vrfboot".to_owned()),
         link_local: Some("fe80::5054:ff:fe00:1".parse().unwrap()),
-        addresses: BTreeSet::from([prefix("2001:db8:b007::/64").gateway_net()]),
-        assigned: BTreeSet::from([prefix("2001:db8:b007::/64").gateway_net().into()]),
-        duplicates: BTreeSet::new(),
+        usable_addresses: BTreeSet::from([prefix("2001:db8:b007::/64").gateway_net()]),
+        assigned_addresses: BTreeSet::from([prefix("2001:db8:b007::/64").gateway_net().into()]),
+        duplicate_addresses: BTreeSet::new(),
     }
 }
 
@@ -58,14 +58,14 @@ fn a_port_serves_only_while_the_kernel_shows_every_fact() {
     assert_eq!(role(&boot, &Link { vrf: None, ..link() }), None);
     assert_eq!(role(&boot, &Link { vrf: Some("Vrf7".to_owned()), ..link() }), None);
     assert_eq!(role(&boot, &Link { link_local: None, ..link() }), None);
-    assert_eq!(role(&boot, &Link { addresses: BTreeSet::new(), ..link() }), None);
+    assert_eq!(role(&boot, &Link { usable_addresses: BTreeSet::new(), ..link() }), None);
 }
 
 #[test]
 fn a_pushed_document_releases_a_port_and_a_restored_one_does_not() {
     assert_eq!(role(&desired(Provenance::Pushed, &[]), &link()), Some("cease"));
     assert_eq!(role(&desired(Provenance::Restored, &[]), &link()), None);
-    let no_gateway = Link { addresses: BTreeSet::new(), ..link() };
+    let no_gateway = Link { usable_addresses: BTreeSet::new(), ..link() };
     assert_eq!(role(&desired(Provenance::Pushed, &[]), &no_gateway), None);
 }
 
@@ -74,7 +74,7 @@ fn a_port_ceases_until_the_gateway_of_its_new_prefix_exists() {
     let renumbered = desired(Provenance::Pushed, &[("Ethernet0", "2001:db8:b007:9::/64")]);
     assert_eq!(role(&renumbered, &link()), Some("cease"));
     let both = Link {
-        addresses: BTreeSet::from([
+        usable_addresses: BTreeSet::from([
             prefix("2001:db8:b007::/64").gateway_net(),
             prefix("2001:db8:b007:9::/64").gateway_net(),
         ]),
@@ -98,7 +98,7 @@ fn an_old_prefix_is_withdrawn_beside_the_new_one_and_only_once() {
             }
         };
     assert_eq!(withdrawn(&link()), (prefix("2001:db8:b007::/64"), vec![]), "it ceases");
-    let new = Link { addresses: [prefix("2001:db8:b007:9::/64").gateway_net()].into(), ..link() };
+    let new = Link { usable_addresses: [prefix("2001:db8:b007:9::/64").gateway_net()].into(), ..link() };
     assert_eq!(withdrawn(&new), (prefix("2001:db8:b007:9::/64"), vec![prefix("2001:db8:b007::/64")]));
 }
 

@@ -146,7 +146,8 @@ impl Engine {
     /// Starts to advertise. A change while the port advertises starts the initial advertisements again (RFC 4861 6.2.4).
     fn serve(&mut self, new: &Serving, now: Instant) {
         let is_silent = self.state == EngineState::Silent;
-        let before = self.serving.take().filter(|b| (b.ifindex, b.carriers) == (new.ifindex, new.carriers));
+        let before =
+            self.serving.take().filter(|b| (b.ifindex, b.carrier_ups) == (new.ifindex, new.carrier_ups));
         match before {
             // RFC 4861 6.2.8: some advertisements from the old address with lifetime 0, and some from the new one. The kernel may
             // report the loss of the old address before it reports the new one. Then the port was silent for a moment.

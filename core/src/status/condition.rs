@@ -1,4 +1,4 @@
-//! What keeps leafboot or one of its ports from its goal: the API's `waiting`, `anycast`, `state_error` and `error`.
+//! The conditions of the API: `waiting`, `anycast`, `state_error` and `error`. Each has a reason and a message.
 //!
 //! The names of the reasons are part of the API: `docs/api.md` and `sonic/openapi.yaml` list them.
 //!
@@ -9,14 +9,14 @@ use strum::{IntoStaticStr, VariantNames};
 
 use crate::plan::Waiting;
 
-/// What is in the way: `reason` for programs, `message` for people.
+/// Why leafboot or a port is not ready, or why a request is refused: `reason` for programs, `message` for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Condition {
     /// One of [`Waiting::reasons`], of [`AgentReason`] or of [`RequestReason`].
     pub reason: &'static str,
     /// One sentence.
     pub message: String,
-    /// The number of the repair's attempt, from 1; none while nothing is repaired.
+    /// The number of the repair's attempt, from 1; none if there is no repair.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
 }
@@ -38,7 +38,7 @@ pub enum AgentReason {
     StateNotSaved,
 }
 
-/// Why a request is refused. Requests that need the leaf's ports are also refused with the reason why these are unknown:
+/// Why a request is refused. While the leaf's ports are unknown, requests that need them are refused with
 /// `ConfigDbNotLoaded`, [`AgentReason::DatabaseConfigUnusable`] or [`AgentReason::DatabaseUnreachable`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantNames)]
 pub enum RequestReason {

@@ -101,7 +101,7 @@ fn the_ports_behind_a_lag_a_vlan_and_a_sub_interface_are_found() {
         change(observed.ports.get_mut(&port.parse().unwrap()).unwrap())
     };
     with("Ethernet0", |port| port.lag = Some("PortChannel1".to_owned()));
-    with("Ethernet4", |port| port.vlans = BTreeSet::from(["Vlan100".to_owned()]));
+    with("Ethernet4", |port| port.vlan_rows = BTreeSet::from(["Vlan100".to_owned()]));
     for (device, port) in
         [("PortChannel1", "Ethernet0"), ("Vlan100", "Ethernet4"), ("Ethernet112.10", "Ethernet112")]
     {

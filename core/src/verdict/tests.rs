@@ -41,12 +41,12 @@ fn port() -> World {
         up: true,
         admin_up: true,
         carrier: true,
-        carriers: 1,
+        carrier_ups: 1,
         vrf: Some("Vrfboot".to_owned()),
         link_local: None,
-        addresses: BTreeSet::new(),
-        assigned: BTreeSet::new(),
-        duplicates: BTreeSet::new(),
+        usable_addresses: BTreeSet::new(),
+        assigned_addresses: BTreeSet::new(),
+        duplicate_addresses: BTreeSet::new(),
     };
     let leaf = LeafFacts {
         leaf: "leaf01".to_owned(),

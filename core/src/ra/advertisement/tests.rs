@@ -65,7 +65,7 @@ fn all_variables() -> RouterVariables {
 fn serving() -> Serving {
     Serving {
         ifindex: 7,
-        carriers: 1,
+        carrier_ups: 1,
         mac: Mac([0x52, 0x54, 0, 0xaa, 0xbb, 0xcc]),
         mtu: 9100,
         link_local: "fe80::1".parse().unwrap(),

@@ -54,7 +54,7 @@ fn s(seconds: u64) -> Duration {
 fn serving() -> Serving {
     Serving {
         ifindex: 7,
-        carriers: 1,
+        carrier_ups: 1,
         mac: Mac([0x52, 0x54, 0, 0, 0, 2]),
         mtu: 9100,
         link_local: "fe80::1".parse().unwrap(),
@@ -106,7 +106,7 @@ fn the_transition_table() {
         Serving { link_local: "fe80::2".parse().unwrap(), ..serving() },
         Serving { mtu: 1400, ..serving() },
         Serving { ifindex: 8, ..serving() },
-        Serving { carriers: 2, ..serving() },
+        Serving { carrier_ups: 2, ..serving() },
     ]
     .map(serve);
     let [same, new_prefix, new_address, new_mtu, new_netdev, new_carrier] = serves.clone();
@@ -402,7 +402,7 @@ fn an_address_that_goes_before_the_next_one_comes_gets_final_advertisements() {
     );
     assert_eq!(after_silence(serving()), [ALL]);
     assert_eq!(
-        after_silence(Serving { carriers: 2, ..new_address }),
+        after_silence(Serving { carrier_ups: 2, ..new_address }),
         [ALL],
         "another machine never received it"
     );
