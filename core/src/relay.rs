@@ -1,6 +1,6 @@
-//! The relay's policy: what a machine may ask for, what the servers behind are told of it, and what it may cost.
+//! The relay's policy: which requests are allowed, which headers upstreams get, and which limits hold.
 //!
-//! Must never: know a connection, or the HTTP library.
+//! Must never: use a connection or the HTTP library.
 
 pub mod addresses;
 pub mod forwarded;

@@ -86,7 +86,7 @@ impl Filter for Meter {
         let before = buffer.filled().len();
         let read = Pin::new(stream).poll_read(context, buffer);
         if let Some((heads, peer)) = &mut self.heads
-            && heads.take(buffer.filled().get(before..).unwrap_or_default())
+            && heads.read(buffer.filled().get(before..).unwrap_or_default())
         {
             peer.mark_ambiguous();
         }

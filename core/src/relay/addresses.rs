@@ -1,13 +1,14 @@
-//! Which addresses of a name are tried for a connection, in which order, and how soon one after the other (RFC 8305).
+//! The order and the pace in which the addresses of a name are tried for a connection (RFC 8305).
 //!
-//! Must never: leave an address out for good.
+//! Must never: leave out an address for ever.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// After this time the next address is tried beside the last one (RFC 8305 5); sooner if there are many.
+/// The longest time from the start of one attempt to the start of the next (RFC 8305 5). It is shorter if there are many
+/// addresses.
 const STAGGER: Duration = Duration::from_millis(250);
-/// The most addresses that are tried for one connection. A name has a few; further ones are tried for the next connection.
+/// The most addresses that are tried for one connection. A name has a few. The next connection tries further ones.
 const TRIED_MAX: usize = 32;
 
 /// A name's addresses.
@@ -15,14 +16,14 @@ const TRIED_MAX: usize = 32;
 pub struct Addresses {
     /// In the resolver's order (RFC 6724).
     all: Vec<IpAddr>,
-    /// The one that took the last connection.
+    /// The address of the last connection that succeeded.
     worked: Option<IpAddr>,
-    /// The one that was tried last.
+    /// The address that was tried last.
     tried: Option<IpAddr>,
 }
 
 impl Addresses {
-    /// The resolver found these addresses: the others are forgotten.
+    /// Replaces all addresses by those that the resolver has found.
     pub fn found(&mut self, found: impl IntoIterator<Item = IpAddr>) {
         self.all.clear();
         for address in found {
@@ -37,8 +38,8 @@ impl Addresses {
         self.all.is_empty()
     }
 
-    /// The addresses to try next, of those that `fits` accepts: the one that took the last connection first, then those
-    /// after the one that was tried last.
+    /// The addresses to try next, in this order: the address of the last connection, then the addresses after the one that was
+    /// tried last. Only addresses that `fits` accepts.
     pub fn to_try(&self, fits: impl Fn(&IpAddr) -> bool) -> Vec<IpAddr> {
         let after = self.tried.and_then(|tried| self.all.iter().position(|address| *address == tried));
         let (before, after) = self.all.split_at(after.map_or(0, |last| last + 1));
@@ -47,18 +48,19 @@ impl Addresses {
         worked.into_iter().chain(others).filter(fits).take(TRIED_MAX).collect()
     }
 
-    /// An address is being tried.
+    /// Records that an address is being tried.
     pub fn tries(&mut self, address: IpAddr) {
         self.tried = Some(address);
     }
 
-    /// The address that took a connection that works; none: no address did.
+    /// Records the address of a connection that succeeded; none if no address did.
     pub fn connected(&mut self, address: Option<IpAddr>) {
         self.worked = address;
     }
 }
 
-/// The time between the first tries of `count` addresses that share `time`: the last one gets half of it.
+/// The time between the attempts at `count` addresses if there is `time` for all. At least half of `time` is left to the last
+/// address.
 pub fn stagger(time: Duration, count: usize) -> Duration {
     let count = u32::try_from(count).unwrap_or(u32::MAX).max(1);
     STAGGER.min(time / 2 / count)
@@ -81,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn each_has_its_turn_and_what_worked_is_first() {
+    fn the_last_good_address_is_first_and_the_others_take_turns() {
         let mut six = addresses(6);
         assert_eq!(six.to_try(|_| true), (0..6).map(address).collect::<Vec<_>>());
         (0..5).for_each(|number| six.tries(address(number)));
@@ -93,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_dead_ones_each_is_tried_in_a_few_turns() {
+    fn all_of_many_dead_addresses_are_tried_within_a_few_connections() {
         let mut many = addresses(100);
         let mut tried = BTreeSet::new();
         for _ in 0..4 {
@@ -107,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn all_of_a_turn_are_tried_in_time() {
+    fn all_addresses_of_a_connection_are_tried_in_time() {
         for (count, expected) in [(1, 250), (2, 250), (6, 83), (TRIED_MAX, 15)] {
             assert_eq!(stagger(Duration::from_secs(1), count).as_millis(), expected);
         }

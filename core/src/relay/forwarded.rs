@@ -1,6 +1,6 @@
-//! The headers of a machine's request that go on to upstreams, and those that say which machine sent it (RFC 7239).
+//! The headers of a machine's request that upstreams get, and the headers that say which machine sent it (RFC 7239).
 //!
-//! Must never: let a machine's header pass that a server could take for leafboot's or a proxy's word.
+//! Must never: pass on a machine's header that a server could take for one of leafboot or of a proxy.
 
 use std::net::Ipv6Addr;
 
@@ -10,14 +10,14 @@ use super::kinds::Kind;
 /// A machine at the other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Machine {
-    /// Where its connection comes from, as the kernel says.
+    /// The source of its connection, from the kernel.
     pub address: Ipv6Addr,
-    /// Whether it speaks TLS.
+    /// Whether the connection has TLS.
     pub tls: bool,
 }
 
 impl Machine {
-    /// The headers that say who asks (`Forwarded`: RFC 7239).
+    /// The headers that say which machine sent the request (`Forwarded`: RFC 7239).
     pub fn headers(&self) -> Vec<Header> {
         let (address, scheme) = (self.address, if self.tls { "https" } else { "http" });
         vec![
@@ -28,14 +28,14 @@ impl Machine {
     }
 }
 
-/// Whether a machine's header goes on. `connection` is the machine's `Connection` field. Only what is known to mean nothing
-/// but the request itself does: a server could take any other name for the word of a proxy (`X-Client-IP`, `Remote-User`).
+/// Whether upstreams get a machine's header. `connection` is the machine's `Connection` field. Only the headers of the kind's
+/// policy pass: a server could take any other for a header of a proxy (`X-Client-IP`, `Remote-User`).
 pub fn passes(kind: Kind, header: &str, connection: &str) -> bool {
     let known = kind.policy().headers.contains(&header);
     known && !is_named(connection, header)
 }
 
-/// Whether a `Connection` field names a header: then that is for this hop only (RFC 9110 7.6.1).
+/// Whether a `Connection` field names a header. Such a header is for this hop only (RFC 9110 7.6.1).
 pub fn is_named(connection: &str, header: &str) -> bool {
     connection.split(',').any(|option| option.trim().eq_ignore_ascii_case(header))
 }
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_headers_say_who_asks() {
+    fn the_headers_name_the_machine() {
         let expected = [
             ("forwarded", "for=\"[2001:db8:b007::7]\";proto=http"),
             ("x-forwarded-for", "2001:db8:b007::7"),

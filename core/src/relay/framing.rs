@@ -1,61 +1,61 @@
-//! Pure: what the HTTP library does not tell of the requests on a connection: whether one came with `Content-Length` beside
-//! `Transfer-Encoding`. It takes the former away.
+//! Finds requests that have both `Content-Length` and `Transfer-Encoding` in the bytes of a connection. The HTTP library removes
+//! `Content-Length` from such a request, so no later check could find it.
 //!
-//! Must never: keep more than the beginning of a line, or say where a request ends: the library does.
+//! Must never: keep more than the beginning of a line, or decide where a request ends. The HTTP library decides that.
 
-/// As much of a line as is looked at: the longest name, a colon, and the longest number with some space.
+/// How many bytes of a line are examined: the longest name, a colon, and the longest number with some space.
 const LINE_MAX: usize = 64;
 const LENGTH: &[u8] = b"content-length";
 const CODING: &[u8] = b"transfer-encoding";
 
-/// Follows the heads of a connection's requests through its bytes.
+/// Follows the request heads in a connection's bytes.
 #[derive(Debug, Default)]
 pub struct Heads {
-    at: At,
+    position: Position,
     /// The beginning of the line, without its end.
     line: Vec<u8>,
-    /// Of the head so far.
+    /// The `Content-Length` of the present head, so far. The flags below are of the same head.
     length: Option<u64>,
     has_length: bool,
     has_coding: bool,
     has_begun: bool,
 }
 
-/// Where in a request the next byte is.
+/// The part of a request that the next byte belongs to.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum At {
+enum Position {
     #[default]
     Head,
-    /// So many bytes of a body are still to come.
+    /// A body, with so many bytes left.
     Body(u64),
-    /// A chunk's size.
+    /// The line with a chunk's size.
     Size,
-    /// So many bytes of a chunk are still to come, with its line's end.
+    /// A chunk, with so many bytes left, the line end after it included.
     Chunk(u64),
     /// The lines after the last chunk.
     Trailers,
-    /// Nobody knows: the HTTP library will not, either.
+    /// Unknown. The HTTP library refuses such a request.
     Lost,
 }
 
 impl Heads {
-    /// Takes the next bytes of the connection. Whether a head that ended in them had both fields.
-    pub fn take(&mut self, mut bytes: &[u8]) -> bool {
+    /// Reads the next bytes of the connection. Returns whether a head that ended in them had both fields.
+    pub fn read(&mut self, mut bytes: &[u8]) -> bool {
         let mut has_both = false;
         while !bytes.is_empty() {
-            match self.at {
-                At::Lost => break,
-                At::Body(left) | At::Chunk(left) => {
+            match self.position {
+                Position::Lost => break,
+                Position::Body(left) | Position::Chunk(left) => {
                     let skipped = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
                     bytes = &bytes[skipped..];
-                    self.at = match (self.at, left - skipped as u64) {
-                        (At::Chunk(_), 0) => At::Size,
-                        (At::Chunk(_), left) => At::Chunk(left),
-                        (_, 0) => At::Head,
-                        (_, left) => At::Body(left),
+                    self.position = match (self.position, left - skipped as u64) {
+                        (Position::Chunk(_), 0) => Position::Size,
+                        (Position::Chunk(_), left) => Position::Chunk(left),
+                        (_, 0) => Position::Head,
+                        (_, left) => Position::Body(left),
                     };
                 }
-                At::Head | At::Size | At::Trailers => {
+                Position::Head | Position::Size | Position::Trailers => {
                     let end = bytes.iter().position(|byte| *byte == b'\n');
                     let (piece, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
                     let room = LINE_MAX - self.line.len();
@@ -64,7 +64,7 @@ impl Heads {
                     if end.is_some() {
                         let line = std::mem::take(&mut self.line);
                         has_both |= self.line(line.trim_ascii_end());
-                        // Its room is used again.
+                        // Keep the allocation.
                         self.line = line;
                         self.line.clear();
                     }
@@ -74,15 +74,15 @@ impl Heads {
         has_both
     }
 
-    /// Whether a head with both fields ends with this line.
+    /// Reads a line. Returns whether a head with both fields ends with it.
     fn line(&mut self, line: &[u8]) -> bool {
-        match self.at {
-            At::Size => self.at = after_size(line),
-            At::Trailers if line.is_empty() => self.at = At::Head,
-            At::Head if line.is_empty() => return self.has_begun && self.end(),
-            At::Head if self.has_begun => self.field(line),
-            At::Head => self.has_begun = true,
-            At::Trailers | At::Body(_) | At::Chunk(_) | At::Lost => {}
+        match self.position {
+            Position::Size => self.position = after_size(line),
+            Position::Trailers if line.is_empty() => self.position = Position::Head,
+            Position::Head if line.is_empty() => return self.has_begun && self.end(),
+            Position::Head if self.has_begun => self.field(line),
+            Position::Head => self.has_begun = true,
+            Position::Trailers | Position::Body(_) | Position::Chunk(_) | Position::Lost => {}
         }
         false
     }
@@ -98,29 +98,29 @@ impl Heads {
         }
     }
 
-    /// Whether the head that ends had both.
+    /// Ends a head. Returns whether it had both fields.
     fn end(&mut self) -> bool {
         let has_both = self.has_coding && self.has_length;
-        self.at = match (self.has_coding, self.has_length, self.length) {
-            // The last coding is chunked, or the library refuses it.
-            (true, ..) => At::Size,
-            (_, true, None) => At::Lost,
-            (_, _, None | Some(0)) => At::Head,
-            (_, _, Some(length)) => At::Body(length),
+        self.position = match (self.has_coding, self.has_length, self.length) {
+            // If the last coding is not chunked, the HTTP library refuses the request.
+            (true, ..) => Position::Size,
+            (_, true, None) => Position::Lost,
+            (_, _, None | Some(0)) => Position::Head,
+            (_, _, Some(length)) => Position::Body(length),
         };
         (self.length, self.has_length, self.has_coding, self.has_begun) = (None, false, false, false);
         has_both
     }
 }
 
-/// What comes after the line of a chunk's size (RFC 9112 7.1).
-fn after_size(line: &[u8]) -> At {
+/// The position after the line with a chunk's size (RFC 9112 7.1).
+fn after_size(line: &[u8]) -> Position {
     let digits = line.split(|byte| matches!(byte, b';' | b' ' | b'\t')).next().unwrap_or_default();
     let size = std::str::from_utf8(digits).ok().and_then(|text| u64::from_str_radix(text, 16).ok());
     match size {
-        Some(0) => At::Trailers,
-        Some(size) => size.checked_add(2).map_or(At::Lost, At::Chunk),
-        None => At::Lost,
+        Some(0) => Position::Trailers,
+        Some(size) => size.checked_add(2).map_or(Position::Lost, Position::Chunk),
+        None => Position::Lost,
     }
 }
 
@@ -137,14 +137,14 @@ mod tests {
     const SIZED: &str = "POST /api HTTP/1.1\r\nContent-Length: 30\r\n\r\nTransfer-Encoding: chunked\r\n\r\n";
     const PLAIN: &str = "\r\nGET /boot.ipxe HTTP/1.1\r\nHost: leaf\r\n\r\n";
 
-    /// Whether both are seen in these bytes, which come in pieces of this size.
+    /// Whether both fields are found in these bytes, which come in pieces of this size.
     fn sees(text: &str, piece: usize) -> bool {
         let mut heads = Heads::default();
-        text.as_bytes().chunks(piece).fold(false, |seen, piece| heads.take(piece) | seen)
+        text.as_bytes().chunks(piece).fold(false, |seen, piece| heads.read(piece) | seen)
     }
 
     #[test]
-    fn both_are_seen_in_a_head_and_nowhere_else() {
+    fn both_fields_are_found_in_a_head_only() {
         assert_eq!(CHUNKED.split("\r\n").nth(4), Some("Content-Length: 5"), "in a chunk of 28 bytes");
         for before in [&[][..], &[PLAIN], &[CHUNKED, SIZED], &[SIZED, PLAIN, CHUNKED]] {
             let before = before.concat();
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_cannot_follow_it_leaves_alone() {
+    fn after_an_invalid_length_nothing_is_found() {
         for lost in ["zz\r\n", "ffffffffffffffff\r\n"] {
             let text = ["POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", lost, BOTH].concat();
             assert!(!sees(&text, 5), "{lost}");
@@ -169,10 +169,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn however_it_comes_little_is_kept(bytes in prop::collection::vec(any::<u8>(), 0..600), piece in 1usize..50) {
+        fn only_the_beginning_of_a_line_is_kept(bytes in prop::collection::vec(any::<u8>(), 0..600), piece in 1usize..50) {
             let mut heads = Heads::default();
             for piece in bytes.chunks(piece) {
-                heads.take(piece);
+                heads.read(piece);
                 prop_assert!(heads.line.len() <= LINE_MAX);
             }
         }

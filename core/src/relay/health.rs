@@ -1,17 +1,17 @@
-//! The order in which several origins are asked, by how they answered so far (what Envoy calls outlier detection).
+//! The health of an upstream's origins, and the order in which requests try them (Envoy: outlier detection).
 //!
 //! An origin that fails is ejected, for longer each time. After that time it is probed, and restored when a probe reaches
 //! it. Requests try ejected origins last: if all are ejected, all are tried.
 //!
 //! Times count from any fixed moment.
 //!
-//! Must never: leave an origin out for good.
+//! Must never: leave out an origin for ever.
 
 use std::time::Duration;
 
 use crate::settings::relay::OriginOrder;
 
-/// How long an origin is ejected after its first failure; twice as long after each further one.
+/// How long an origin is ejected after its first failure. Each further ejection is twice as long.
 const EJECTION_MIN: Duration = Duration::from_secs(1);
 /// The longest ejection: a recovered origin is used again within this time.
 const EJECTION_MAX: Duration = Duration::from_secs(30);
@@ -70,14 +70,14 @@ impl Health {
         due
     }
 
-    /// An origin gave a complete answer.
+    /// Records that an origin gave a complete answer.
     pub fn answered(&mut self, index: usize) {
         if let Some(origin) = self.origins.get_mut(index) {
             *origin = OriginState { probing: origin.probing, ..OriginState::default() };
         }
     }
 
-    /// An origin could not be reached, or gave no answer. Failures while it is ejected count as the one that ejected it.
+    /// Records that an origin could not be reached, or gave no answer. Further failures while it is ejected do not count.
     pub fn failed(&mut self, index: usize, now: Duration) {
         let is_new = |origin: &&mut OriginState| origin.ejected.is_none_or(|until| until <= now);
         if let Some(origin) = self.origins.get_mut(index).filter(is_new) {
@@ -87,7 +87,8 @@ impl Health {
         }
     }
 
-    /// A probe has ended. An origin that was reached is up again. Its failures are forgotten only when it answers a request.
+    /// Records the end of a probe. An origin that was reached is up again. Its failures are forgotten only when it answers a
+    /// request.
     pub fn probed(&mut self, index: usize, reached: bool, now: Duration) {
         if let Some(origin) = self.origins.get_mut(index) {
             origin.probing = false;

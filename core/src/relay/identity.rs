@@ -1,6 +1,6 @@
-//! The ingress identity: what leafboot says to upstreams about where a request came in, *through this port of this leaf*.
+//! The ingress identity: the headers that tell upstreams through which port of which leaf a request came.
 //!
-//! Must never: be made from anything that a machine sent.
+//! Must never: take a value from a request.
 
 use crate::attempt::AttemptId;
 use crate::names::{BootPrefix, PortName};
@@ -13,8 +13,9 @@ pub const PORT: &str = "leafboot-port";
 pub const PREFIX: &str = "leafboot-prefix";
 /// Header with the boot attempt: 32 hexadecimal digits.
 pub const SESSION: &str = "leafboot-session";
-/// Header with the Ethernet address that the machine answers neighbour discovery with. Only the machine says so: it may lie.
+/// Header with the Ethernet address that the machine has given in neighbour discovery. It is not verified.
 pub const MAC: &str = "leafboot-mac";
+
 /// Where requests come in. It is made from the listener that accepted them, never from a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IngressIdentity {
@@ -57,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn the_headers_say_all_that_is_known() {
+    fn the_headers_have_the_whole_identity() {
         let headers = identity().headers();
         for (name, value) in [
             (LEAF, "leaf01"),

@@ -1,6 +1,6 @@
-//! iPXE scripts: one that says on the machine's console what is wrong and asks again, and a note before a stale script.
+//! iPXE scripts: the retry script, which prints an error and requests the boot script again, and the note in a stale script.
 //!
-//! Must never: put a character into a script that iPXE would take for more than text.
+//! Must never: put text into a script that iPXE would interpret as a command, an operator or a variable.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::PortName;
 
-/// How iPXE knows a script: one of these, and white space (iPXE `script.c: script_probe`).
+/// A script begins with one of these, followed by white space (iPXE `script.c: script_probe`).
 const MAGICS: [&[u8]; 2] = [b"#!ipxe", b"#!gpxe"];
 /// Most characters of a reason on a console.
 const LINE_MAX: usize = 240;
-/// How often a machine is told in a row that there is no boot script: about a minute while leafboot answers.
+/// How often in a row a machine tries to get a boot script: about a minute while leafboot answers.
 const TRIES: u32 = 10;
-/// The iPXE setting that counts them, over all of the scripts that replace one another.
+/// The iPXE setting that counts the tries. It survives when one script replaces another.
 const COUNTER: &str = "leafboot-tries";
 
 /// Why a boot script is unavailable, for the machine's console.
@@ -25,11 +25,11 @@ pub struct Unavailable<'a> {
     pub leaf: &'a str,
     /// The port.
     pub port: &'a PortName,
-    /// What is wrong.
+    /// The reason.
     pub reason: &'a str,
-    /// Now, as text.
+    /// The present time, as text.
     pub time: &'a str,
-    /// Seconds until the machine asks again, at least 1.
+    /// Seconds until the machine tries again, at least 1.
     pub wait: u64,
 }
 
@@ -38,7 +38,7 @@ pub fn is_ipxe(user_agent: &str) -> bool {
     user_agent.starts_with("iPXE/")
 }
 
-/// Whether iPXE would run it. Anything else, an error page for one, is a dead end on a machine's console.
+/// Whether iPXE would run this as a script. With anything else, such as an error page, the machine stops booting.
 pub fn is_script(bytes: &[u8]) -> bool {
     MAGICS.iter().any(|magic| {
         let rest = bytes.strip_prefix(*magic);
@@ -54,12 +54,12 @@ pub struct ScriptImages {
 }
 
 impl ScriptImages {
-    /// The most initrds that are looked for.
+    /// The most initrds that are stored.
     const INITRDS_MAX: usize = 4;
-    /// The longest path that is looked for, in bytes.
+    /// The longest path that is stored, in bytes.
     const PATH_MAX: usize = 96;
 
-    /// The images of a script's `kernel` and `initrd` commands. A URL with a variable in it is passed over.
+    /// The images of a script's `kernel` and `initrd` commands. A URL with a variable is skipped.
     pub fn of(script: &[u8]) -> Self {
         let mut images = Self::default();
         for line in String::from_utf8_lossy(script).lines() {
@@ -100,11 +100,11 @@ fn path_of(url: &str) -> Option<&str> {
     is_usable.then_some(path)
 }
 
-/// A script that prints what is wrong, waits, and asks for `target` (path and query) again. `--replace` and `--autofree`
-/// keep iPXE's stack and memory from growing. When no script comes, it says from when its own text is, and has iPXE ask
-/// for a Router Advertisement: the port may have another prefix by now, and iPXE takes an advertisement only while
-/// `ifconf` runs (`ndp.c: ipv6conf_rx_router_advertisement`). A machine may have a second leaf: after [`TRIES`] such
-/// scripts and failures one after another the script fails, and whatever had fetched the first one goes on.
+/// The retry script: it prints the reason, waits, and requests `target` (path and query) again. `--replace` and `--autofree`
+/// keep iPXE's stack and memory from growing. If no script comes, it prints the reason again with its time, and has iPXE
+/// solicit a Router Advertisement: the port may have another prefix by now, and iPXE takes an advertisement only while
+/// `ifconf` runs (`ndp.c: ipv6conf_rx_router_advertisement`). After [`TRIES`] tries in a row the script fails, and the script
+/// or firmware that had fetched the first one continues, because a machine may have a second leaf.
 pub fn retry(unavailable: &Unavailable, target: &str) -> Vec<u8> {
     let Unavailable { leaf, port, reason, time, wait } = unavailable;
     let (leaf, reason, time) = (printable(leaf), printable(reason), printable(time));
@@ -129,7 +129,7 @@ pub fn retry(unavailable: &Unavailable, target: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A script that first prints why it is given out, and its age.
+/// A stale script that first prints the reason and its age.
 pub(super) fn aged(script: &[u8], unavailable: &Unavailable, age: Duration) -> Vec<u8> {
     let Unavailable { leaf, port, reason, time, .. } = unavailable;
     let note = format!(
@@ -144,7 +144,7 @@ pub(super) fn aged(script: &[u8], unavailable: &Unavailable, age: Duration) -> V
     [magic.strip_suffix(b"\n").unwrap_or(magic), b"\n", note.as_bytes(), commands].concat()
 }
 
-/// Text for iPXE's `echo`: no variable (`${…}`), no control character, and not without end.
+/// Text for iPXE's `echo`: without variables (`${…}`), operators and control characters, at most [`LINE_MAX`] characters.
 fn printable(text: &str) -> String {
     let plain = |c: char| match c {
         '$' | '`' | '|' | '&' | '#' => '.',

@@ -1,13 +1,13 @@
-//! The policy table: one row for each kind of request. It says what a machine may ask for and what becomes of that.
+//! The policy table: one row for each kind of request, with its methods, body, headers and deadline.
 //!
-//! Must never: let through a method, a header or a body that its row does not name, or a path that no route names.
+//! Must never: allow a method, a header or a body that the kind's row does not name, or a path that no route names.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::pattern::{self, Pattern};
 
-/// What a machine asks for.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// The boot script that iPXE chain-loads.
@@ -20,7 +20,7 @@ pub enum Kind {
     Api,
 }
 
-/// What holds for all requests of one kind.
+/// The rules for all requests of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     /// The kind in logs and metrics.
@@ -29,12 +29,12 @@ pub struct Policy {
     pub methods: &'static str,
     /// Whether the target may have a query.
     pub query: bool,
-    /// Most bytes of the request's body; 0: it has none.
+    /// The most bytes of the request's body; 0: no body is allowed.
     pub body_max: u64,
-    /// The machine's headers that go on, in lower case. A server could take any other for the word of a proxy
+    /// The machine's headers that upstreams get, in lower case. A server could take any other for a header of a proxy
     /// (`X-Client-IP`, `Remote-User`).
     pub headers: &'static [&'static str],
-    /// How long the machine waits for its answer at most; none: as long as bytes flow.
+    /// The longest time until the answer is complete; none: no limit while bytes flow.
     pub deadline: Option<Duration>,
     /// Whether a failed request may be sent again (RFC 9110 9.2.2).
     pub idempotent: bool,
@@ -50,11 +50,12 @@ const SCRIPT: Policy = Policy {
     idempotent: true,
 };
 
-/// Each token is made for one request, so a lost one is not asked for again here: metal-hammer's machine starts anew.
+/// The boot service makes a token for one request, so a request that failed is not sent again. The machine starts
+/// anew.
 const TOKEN: Policy =
     Policy { name: "token", deadline: Some(Duration::from_millis(4500)), idempotent: false, ..SCRIPT };
 
-/// An image's URL has no query; one that has would be cached under another name.
+/// An image's URL has no query. An image with a query would be cached a second time.
 const IMAGE: Policy = Policy {
     name: "image",
     methods: "GET, HEAD",
@@ -119,8 +120,8 @@ impl Kind {
 }
 
 impl Policy {
-    fn takes(&self, method: &str) -> bool {
-        self.methods.split(", ").any(|taken| taken == method)
+    fn allows(&self, method: &str) -> bool {
+        self.methods.split(", ").any(|allowed| allowed == method)
     }
 }
 
@@ -130,7 +131,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What machines may ask for. A path that several kinds match is the first one's, in this order.
+/// The path patterns of each kind. A path that several kinds match belongs to the first one, in this order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Routes {
     /// Boot scripts.
@@ -144,7 +145,7 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// What a path is relayed as; none: it is not.
+    /// The kind of a path; none if the path is not relayed.
     pub fn kind(&self, path: &str) -> Option<Kind> {
         if !pattern::is_relayed(path) {
             return None;
@@ -163,7 +164,7 @@ impl Routes {
     }
 }
 
-/// The patterns, for a human who asked for something else.
+/// All patterns, for the answer to a path that is not relayed.
 impl fmt::Display for Routes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = self.kinds().into_iter().flat_map(|(_, patterns)| patterns);
@@ -174,9 +175,9 @@ impl fmt::Display for Routes {
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// No route names the path, or not with a query (404).
+    /// No route names the path, or the kind allows no query (404).
     Path,
-    /// The path does not take the method (405). The methods that it takes, as `Allow` lists them.
+    /// The kind does not allow the method (405). The methods that it allows, as `Allow` lists them.
     Method(&'static str),
 }
 
@@ -184,7 +185,7 @@ pub enum Refusal {
 pub fn kind_of(routes: &Routes, method: &str, path: &str, query: Option<&str>) -> Result<Kind, Refusal> {
     let kind = routes.kind(path).ok_or(Refusal::Path)?;
     let policy = kind.policy();
-    if !policy.takes(method) {
+    if !policy.allows(method) {
         return Err(Refusal::Method(policy.methods));
     }
     if query.is_some() && !policy.query { Err(Refusal::Path) } else { Ok(kind) }
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_has_none() {
+    fn other_paths_have_no_kind() {
         for path in [
             "",
             "/",

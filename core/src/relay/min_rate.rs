@@ -1,18 +1,18 @@
-//! The minimum rate: which machine reads so slowly that it is disconnected.
+//! The minimum rate: a machine that reads more slowly is disconnected.
 //!
-//! Must never: read a clock: `now` is an argument, any monotonic time.
+//! Must never: read a clock. `now` is an argument, of any monotonic clock.
 
 use std::time::Duration;
 
-/// Checks how fast one machine reads. In every `window` of time in which its connection had no room for what is to be sent,
-/// the machine must read `rate` × `window` bytes. Time in which there was nothing to send does not count.
+/// Checks how fast one machine reads. The clock of a window runs only while the connection's send buffer is full. In every
+/// `window` of such time the machine must read `rate` × `window` bytes. Time with nothing to send does not count.
 #[derive(Debug)]
 pub struct MinRate {
     rate: u64,
     window: Duration,
-    /// Since when there is no room.
+    /// Since when the send buffer is full.
     full: Option<Duration>,
-    /// How long there was no room, and how many bytes were sent, since the last check.
+    /// How long the send buffer was full, and how many bytes were sent, since the last check.
     waited: Duration,
     sent: u64,
 }
@@ -27,7 +27,7 @@ impl MinRate {
         Self { rate, window, full: None, waited: Duration::ZERO, sent: 0 }
     }
 
-    /// The connection took `bytes`. `now` is asked for only if it matters: most connections always have room.
+    /// Records that the connection took `bytes`. `now` is called only if the send buffer was full: most never are.
     pub fn sent(&mut self, bytes: usize, now: impl FnOnce() -> Duration) {
         if let Some(since) = self.full.take() {
             self.waited += now().saturating_sub(since);
@@ -35,7 +35,7 @@ impl MinRate {
         self.sent = self.sent.saturating_add(bytes as u64);
     }
 
-    /// The connection has no room. Returns how long it may stay so.
+    /// Records that the send buffer is full. Returns how long it may stay full.
     pub fn stalled(&mut self, now: Duration) -> Result<Duration, TooSlow> {
         let since = *self.full.get_or_insert(now);
         let waited = self.waited + now.saturating_sub(since);
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn only_time_without_room_counts_against_a_reader() {
+    fn only_time_with_a_full_buffer_counts() {
         let mut min_rate = MinRate::new(1000, ms(2000));
         assert_eq!(min_rate.stalled(ms(0)), Ok(ms(2000)));
         min_rate.sent(100, || ms(500));
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn with_no_least_rate_nobody_is_too_slow() {
+    fn without_a_minimum_no_reader_is_too_slow() {
         let mut min_rate = MinRate::new(0, ms(1));
         assert_eq!(min_rate.stalled(ms(0)), Ok(ms(1)));
         assert_eq!(min_rate.stalled(ms(1000)), Ok(ms(1)));

@@ -1,6 +1,6 @@
 //! Path patterns of the settings, and their match with a machine's path.
 //!
-//! Must never: match a path that could mean another one to the server behind.
+//! Must never: match a path that an upstream could take for another path.
 
 use std::fmt;
 use std::str::FromStr;
@@ -44,10 +44,10 @@ impl Pattern {
 }
 
 impl Segment {
-    /// What follows the segment at the beginning of `path`; none: `path` begins with another one.
+    /// The rest of `path` after this segment; none if `path` begins with another segment.
     fn strip<'a>(&self, path: &'a str) -> Option<&'a str> {
         match self {
-            // Most segments have another length, which is seen sooner than other letters.
+            // Compare the length first: most segments have another one.
             Self::Exactly(text) if path.as_bytes().get(text.len()).is_some_and(|byte| !is_slash(byte)) => {
                 None
             }
@@ -101,7 +101,7 @@ pub fn is_relayed(path: &str) -> bool {
     segments.is_some_and(|segments| segments.as_bytes().split(is_slash).all(is_segment))
 }
 
-/// Whether a path's segment means the same to every server: an empty one and dots could mean another path.
+/// Whether a segment means the same to every server. An empty one and dots could mean another path.
 fn is_segment(segment: &[u8]) -> bool {
     !matches!(segment, b"" | b"." | b"..") && segment.iter().all(|byte| is_plain(*byte))
 }

@@ -1,29 +1,29 @@
 //! The rate limit of one port's work. Everything that its machines make leafboot do is charged to the port by its cost,
 //! whether a request is answered or refused. A port that stays over its limit is muted for a while.
 //!
-//! Must never: refuse work. Work over the limit waits.
+//! Must never: refuse work. Work over the limit is delayed.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use crate::rate_limit::RateLimiter;
 
-/// The burst is what the limit allows in this part of a second. If all ports use their bursts at once, a request waits
-/// behind them.
-const AT_ONCE: u32 = 10;
-/// A port is crowded if its work waits for longer than this. A machine that sends one request after another never makes it
-/// so.
+/// The burst is what the limit allows in this part of a second. It is short: if all ports use their bursts at once, a request
+/// waits behind all of them.
+const BURSTS_PER_SECOND: u32 = 10;
+/// A port is crowded if its work waits for longer than this. A machine that sends one request after another never waits so
+/// long.
 const CROWDED: Duration = Duration::from_millis(100);
 /// A port that has been crowded for this long is muted.
 const CROWDED_MAX: Duration = Duration::from_secs(5);
 /// How long a port is muted the first time. Each further time is twice as long.
 const MUTE: Duration = Duration::from_secs(1);
-/// How long a port is muted at most: iPXE tries to connect for 16 s.
+/// The longest mute. iPXE tries to connect for 16 s, so it is less.
 pub const MUTE_MAX: Duration = Duration::from_secs(8);
-/// A port whose work has been paid for this long starts again with the shortest mute.
+/// A port starts again with the shortest mute if its last work was paid for this long ago.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 
-/// What a machine makes leafboot do. Costs are CPU time relative to a small request on an open connection, as
+/// Work that a machine causes. Costs are CPU time relative to a small request on an open connection, as
 /// `tests/bench/relay` measures it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
@@ -71,7 +71,7 @@ pub struct Mute {
     pub is_first: bool,
 }
 
-/// What was used of one port's limit.
+/// The use of one port's limit.
 #[derive(Debug, Clone)]
 pub struct Account {
     /// The time in which the limit allows one request.
@@ -84,12 +84,12 @@ pub struct Account {
 }
 
 impl Account {
-    /// A limit of so many requests per second. Nothing was used of it.
+    /// An unused limit of so many requests per second.
     pub fn new(requests: NonZeroU32) -> Self {
         let request = Duration::from_secs(1) / requests.get();
         Self {
             request,
-            limiter: RateLimiter::new(request * (requests.get() / AT_ONCE)),
+            limiter: RateLimiter::new(request * (requests.get() / BURSTS_PER_SECOND)),
             crowded: None,
             mute: MUTE,
         }

@@ -1,4 +1,4 @@
-//! Which part of an image a request gets (RFC 9110 13.2.2, 14.2).
+//! The part of an image that a request gets (RFC 9110 13.2.2, 14.2).
 //!
 //! Must never: give a part of one version to a machine that has a part of another one.
 
@@ -52,14 +52,15 @@ pub fn part(conditions: &Conditions, version: &Version, length: u64) -> Part {
     }
 }
 
-/// Whether a request has a range that does not begin with the first byte. It must not wait for all bytes before.
+/// Whether a request has a range that does not begin with the first byte. Such a request must not wait until all bytes before
+/// the range have come.
 pub fn starts_late(conditions: &Conditions) -> bool {
     let range = conditions.range.as_deref().and_then(Range::parse);
     range.is_some_and(|range| range != Range::From(0))
 }
 
-/// One range of bytes. A request for several gets the whole image, as RFC 9110 14.2 allows: machines that boot send
-/// none.
+/// One range of bytes. A request for several ranges gets the whole image, as RFC 9110 14.2 allows. Machines that boot do not
+/// send such requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Range {
     From(u64),
@@ -68,7 +69,7 @@ enum Range {
 }
 
 impl Range {
-    /// Parses `bytes=1-2`, `bytes=1-` and `bytes=-2`. None: the header is to be ignored.
+    /// Parses `bytes=1-2`, `bytes=1-` and `bytes=-2`. None: the header must be ignored.
     fn parse(header: &str) -> Option<Self> {
         let (unit, range) = header.split_once('=')?;
         let (first, last) = range.trim().split_once('-')?;

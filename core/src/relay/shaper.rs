@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use crate::rate_limit::RateLimiter;
 use crate::settings::relay::CacheBudget;
 
-/// So much of a limit may be used at once after a pause: more than a timer's resolution, and less than the burst of a
-/// switch's policer (SONiC `copp_cfg.json: queue1_group1`, cir 6000 packets/s with cbs 6000 or less).
+/// The burst: how much of a limit may be used at once after a pause. It is more than a timer's resolution, and less than the
+/// burst of a switch's policer (SONiC `copp_cfg.json: queue1_group1`, cir 6000 packets/s with cbs 6000 or less).
 const BURST: Duration = Duration::from_millis(100);
-/// Bytes of data in a packet of 1500 bytes, less the headers of IPv6 and TCP and TCP's timestamps (RFC 8200, 9293, 7323).
+/// Bytes of data in a packet of 1500 bytes: without the headers of IPv6 and TCP and TCP's timestamps (RFC 8200, 9293, 7323).
 const PAYLOAD: u64 = 1500 - 40 - 20 - 12;
-/// Of the leaf's packets, one in so many is left to unshared transfers.
+/// One in so many of the leaf's packets is reserved for unshared transfers.
 const UNSHARED_PART: u64 = 8;
 
 /// One limit of bytes or packets per second.
@@ -29,7 +29,7 @@ impl Limit {
         Self { rate, limiter: RateLimiter::new(BURST) }
     }
 
-    /// Charges so many units. Returns how long they have to wait.
+    /// Charges so many units. Returns how long they must wait.
     fn charge(&mut self, units: u64, now: Instant) -> Duration {
         match self.cost(units) {
             Some(cost) => self.limiter.charge(cost, now).saturating_duration_since(now),
@@ -37,7 +37,7 @@ impl Limit {
         }
     }
 
-    /// Takes back a charge for units that were not used.
+    /// Refunds the charge for units that were not used.
     fn refund(&mut self, units: u64) {
         if let Some(cost) = self.cost(units) {
             self.limiter.refund(cost);
@@ -59,7 +59,7 @@ pub struct PortShaper {
 }
 
 impl PortShaper {
-    /// The limits by the settings. Nothing was used of them.
+    /// The unused limits of the settings.
     pub fn new(limits: &CacheBudget) -> Self {
         Self { bytes: Limit::new(limits.port_rate), packets: Limit::new(limits.port_packets) }
     }
@@ -69,14 +69,14 @@ impl PortShaper {
 #[derive(Debug)]
 pub struct LeafShaper {
     bytes: Limit,
-    /// Of all transfers. Shared ones are charged too, and do not wait for it.
+    /// The limit of all transfers. Shared transfers are charged, too, but do not wait for it.
     packets: Limit,
-    /// Of shared transfers.
+    /// The limit of shared transfers.
     shared_packets: Limit,
 }
 
 impl LeafShaper {
-    /// The limits by the settings. Nothing was used of them.
+    /// The unused limits of the settings.
     pub fn new(limits: &CacheBudget) -> Self {
         let shared_packets = limits.packets.map(|all| all - all / UNSHARED_PART);
         Self {
@@ -86,46 +86,47 @@ impl LeafShaper {
         }
     }
 
-    /// Charges `bytes` to be sent to a port's machine. Returns how long they have to wait.
+    /// Charges `bytes` to be sent to a port's machine. Returns how long they must wait.
     pub fn send(&mut self, port: &mut PortShaper, bytes: usize, now: Instant) -> Duration {
         let bytes = bytes as u64;
         self.bytes.charge(bytes, now).max(port.bytes.charge(bytes, now))
     }
 
-    /// Takes back a charge of `send`: the port's machine went away before `bytes` were sent.
+    /// Refunds a charge of `send`: the port's machine disconnected before `bytes` were sent.
     pub fn refund_send(&mut self, port: &mut PortShaper, bytes: usize) {
         self.bytes.refund(bytes as u64);
         port.bytes.refund(bytes as u64);
     }
 
-    /// Charges `bytes` that came in a shared transfer. Returns how long it has to wait: for other shared transfers only,
-    /// because unshared ones could take what all other machines wait for.
+    /// Charges `bytes` that came in a shared transfer. Returns how long it must wait. It waits for other shared transfers only:
+    /// many machines wait for it, and unshared transfers must not delay it.
     pub fn shared(&mut self, bytes: usize, now: Instant) -> Duration {
         self.packets.charge(packets(bytes), now);
         self.shared_packets.charge(packets(bytes), now)
     }
 
-    /// Charges `bytes` that the partition cache will send at once in an unshared transfer, read or not. Returns how long
-    /// the request has to wait: for the port's own charges only, because waits for other ports' would add up.
+    /// Charges `bytes` that the partition cache will send at once in an unshared transfer, whether leafboot reads them or not.
+    /// Returns how long the request must wait. It waits for the port's own charges only, because the waits for those of other
+    /// ports would add up.
     pub fn begin_unshared(&mut self, port: &mut PortShaper, bytes: usize, now: Instant) -> Duration {
         self.packets.charge(packets(bytes), now);
         port.packets.charge(packets(bytes), now)
     }
 
-    /// Takes back a part of a charge of `begin_unshared`: of `bytes` only `received` will come.
+    /// Refunds a part of a charge of `begin_unshared`: of `bytes` only `received` will come.
     pub fn refund_unshared(&mut self, port: &mut PortShaper, bytes: usize, received: usize) {
         let rest = packets(bytes).saturating_sub(packets(received));
         self.packets.refund(rest);
         port.packets.refund(rest);
     }
 
-    /// Charges `bytes` that came in an unshared transfer. Returns how long it has to wait.
+    /// Charges `bytes` that came in an unshared transfer. Returns how long it must wait.
     pub fn unshared(&mut self, port: &mut PortShaper, bytes: usize, now: Instant) -> Duration {
         self.packets.charge(packets(bytes), now).max(port.packets.charge(packets(bytes), now))
     }
 }
 
-/// The full packets that have so many bytes.
+/// How many full packets so many bytes take.
 fn packets(bytes: usize) -> u64 {
     (bytes as u64).div_ceil(PAYLOAD)
 }

@@ -1,6 +1,6 @@
 //! The ports' last known good boot scripts, which are served while the boot service fails (`stale_if_error`, RFC 5861 4).
 //!
-//! Must never: give a machine another port's script: each port has scripts of its own.
+//! Must never: give a machine another port's script. Each port has its own scripts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use std::time::Duration;
 use super::ipxe::{Unavailable, aged, is_script};
 use crate::names::{BootPrefix, PortName};
 
-/// Scripts that are stored per port: a machine has one, its firmware's variants make a few.
+/// The most scripts per port. A machine has one, and variants of its firmware request a few.
 const STORED_MAX: usize = 4;
-/// Most bytes of a script that is stored; metal-stack's have some 500.
+/// The longest script that is stored, in bytes. metal-stack's have some 500.
 const SCRIPT_MAX: usize = 64 * 1024;
 
 /// The ports' last known good scripts. A port's scripts are kept while its machine restarts. They are dropped when the port
@@ -30,7 +30,7 @@ impl StaleScripts {
         Self { stale_if_error, ports: BTreeMap::new() }
     }
 
-    /// Keeps scripts of these ports, which are in boot, and drops those of all others.
+    /// Sets the ports that are in boot. Scripts of all other ports are dropped.
     pub fn set_ports<'a>(&mut self, in_boot: impl IntoIterator<Item = (&'a PortName, &'a BootPrefix)>) {
         let mut before = std::mem::take(&mut self.ports);
         for (port, prefix) in in_boot {
@@ -39,8 +39,8 @@ impl StaleScripts {
         }
     }
 
-    /// Stores what the boot service answered to `target` (path and query) for a port. Nothing is stored for a port that is
-    /// no longer in boot, nor a script that is too long or that iPXE would not run.
+    /// Stores the boot service's answer to `target` (path and query) for a port. Does nothing if the port is no longer in boot,
+    /// if the script is too long, or if iPXE would not run it.
     pub fn store(&mut self, port: &PortName, target: &str, script: &[u8], now: Duration) {
         let Some((_, scripts)) = self.ports.get_mut(port) else {
             return;
@@ -55,7 +55,7 @@ impl StaleScripts {
         }
     }
 
-    /// The script that a port may be given for `target` when the boot service is `unavailable`. None: there is none, or it is too old.
+    /// A port's script for `target`, for use while the boot service is `unavailable`. None: there is none, or it is too old.
     pub fn get(&self, target: &str, unavailable: &Unavailable, now: Duration) -> Option<Vec<u8>> {
         let (at, script) = self.ports.get(unavailable.port)?.1.get(target)?;
         let age = now.saturating_sub(*at);

@@ -1,41 +1,41 @@
-//! Pure: whether a machine's request may be looked at at all: what HTTP/1.1 forbids and the HTTP library lets through.
+//! The validation of a request's head: it refuses what HTTP/1.1 forbids and the HTTP library accepts.
 //!
-//! Must never: accept a request whose end or host two readers could see differently.
+//! Must never: accept a request whose end or host two servers could interpret differently.
 
 use super::kinds::Kind;
 
-/// A request's head, as far as it is checked here.
+/// The parts of a request's head that are checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Head<'a> {
     /// Whether it is HTTP/1.1; otherwise HTTP/1.0.
     pub is_1_1: bool,
     /// The values of its first two `Host` fields.
     pub hosts: [Option<&'a [u8]>; 2],
-    /// How often its `Transfer-Encoding`s say `chunked`.
+    /// How often its `Transfer-Encoding` fields name `chunked`.
     pub chunked: usize,
-    /// Whether they say something else.
-    pub coded: bool,
-    /// Whether there was a `Content-Length` beside them on its connection: the HTTP library does not give both.
+    /// Whether its `Transfer-Encoding` fields name another coding.
+    pub has_other_coding: bool,
+    /// Whether it had `Content-Length` and `Transfer-Encoding`. The HTTP library removes `Content-Length` then.
     pub has_both: bool,
-    /// Its first two `Content-Length`s.
+    /// The values of its first two `Content-Length` fields.
     pub lengths: [Option<&'a [u8]>; 2],
-    /// Whether it has an `Expect`.
+    /// Whether it has an `Expect` field.
     pub expect: bool,
-    /// How long its `Connection` fields are together.
+    /// The total length of its `Connection` fields, in bytes.
     pub connection: usize,
 }
 
 impl<'a> Head<'a> {
-    /// Takes one of its fields: its name in lower case, and its value.
-    pub fn take(&mut self, name: &str, value: &'a [u8]) {
+    /// Adds a field. `name` is in lower case.
+    pub fn add(&mut self, name: &str, value: &'a [u8]) {
         match name {
-            "host" => put(&mut self.hosts, value),
-            "content-length" => put(&mut self.lengths, value),
+            "host" => add_value(&mut self.hosts, value),
+            "content-length" => add_value(&mut self.lengths, value),
             "transfer-encoding" => {
                 let codings = || value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
                 let chunked = codings().filter(|coding| coding.eq_ignore_ascii_case(b"chunked")).count();
                 self.chunked += chunked;
-                self.coded |= chunked < codings().count();
+                self.has_other_coding |= chunked < codings().count();
             }
             "expect" => self.expect = true,
             "connection" => self.connection += value.len(),
@@ -44,40 +44,40 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Where there is still a place for it.
-fn put<'a>(places: &mut [Option<&'a [u8]>; 2], value: &'a [u8]) {
-    if let Some(place) = places.iter_mut().find(|place| place.is_none()) {
-        *place = Some(value);
+/// Adds a value, unless there are two already.
+fn add_value<'a>(values: &mut [Option<&'a [u8]>; 2], value: &'a [u8]) {
+    if let Some(free) = values.iter_mut().find(|slot| slot.is_none()) {
+        *free = Some(value);
     }
 }
 
-/// A `Connection` field names a few headers, and each header is looked for in it.
+/// The most bytes of the `Connection` fields. They name a few headers, and each header of the request is compared with them.
 const CONNECTION_MAX: usize = 256;
 
-/// Why a request is refused: its status, and what is wrong.
+/// Why a request is refused: the status code, and a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault(pub u16, pub &'static str);
 
-/// Checks a head. The connection ends after a fault: where the next request would begin is not known.
+/// Checks a head. The connection must end after a fault, because the beginning of the next request is unknown.
 pub fn check(head: &Head) -> Result<(), Fault> {
-    // RFC 9112 3.2: none, more than one, and one that is not a host, are all 400.
+    // RFC 9112 3.2: a missing, a second and an invalid Host are all 400.
     match head.hosts {
-        [None, _] if head.is_1_1 => return Err(Fault(400, "there is no Host (RFC 9112 3.2)")),
+        [None, _] if head.is_1_1 => return Err(Fault(400, "Host is missing (RFC 9112 3.2)")),
         [None, _] => {}
-        [_, Some(_)] => return Err(Fault(400, "there is more than one Host (RFC 9112 3.2)")),
+        [_, Some(_)] => return Err(Fault(400, "Host is there more than once (RFC 9112 3.2)")),
         [Some(host), None] if is_host(host) => {}
-        [Some(_), None] => return Err(Fault(400, "Host is not a host (RFC 9112 3.2)")),
+        [Some(_), None] => return Err(Fault(400, "Host is invalid (RFC 9112 3.2)")),
     }
     let [length, another] = head.lengths;
-    let is_coded = head.coded || head.chunked > 0;
+    let is_coded = head.has_other_coding || head.chunked > 0;
     if head.has_both || (is_coded && length.is_some()) {
         return Err(Fault(400, "Content-Length and Transfer-Encoding exclude each other (RFC 9112 6.3)"));
     }
-    if head.coded {
-        return Err(Fault(501, "no Transfer-Encoding is understood here but chunked (RFC 9112 6.1)"));
+    if head.has_other_coding {
+        return Err(Fault(501, "the only supported Transfer-Encoding is chunked (RFC 9112 6.1)"));
     }
     if head.chunked > 1 {
-        return Err(Fault(400, "chunked is said more than once (RFC 9112 6.1)"));
+        return Err(Fault(400, "Transfer-Encoding has chunked more than once (RFC 9112 6.1)"));
     }
     if another.is_some() || length.is_some_and(|length| length_of(length).is_none()) {
         return Err(Fault(400, "Content-Length is not one number (RFC 9112 6.3)"));
@@ -85,11 +85,12 @@ pub fn check(head: &Head) -> Result<(), Fault> {
     if head.connection > CONNECTION_MAX {
         return Err(Fault(431, "Connection is too long (RFC 6585 5)"));
     }
-    // iPXE hangs on an answer 1xx; RFC 9110 10.1.1 lets a server say 417 to an expectation.
-    if head.expect { Err(Fault(417, "no expectation is met here (RFC 9110 10.1.1)")) } else { Ok(()) }
+    // iPXE hangs after a 1xx answer. RFC 9110 10.1.1 allows 417 for an expectation.
+    if head.expect { Err(Fault(417, "Expect is not supported (RFC 9110 10.1.1)")) } else { Ok(()) }
 }
 
-/// Checks a request's body against its kind's row. Nobody knows yet how long a chunked body is: that is counted when it comes.
+/// Checks a request's body against its kind's policy. The length of a chunked body is not known yet: it is checked while the
+/// body comes.
 pub fn check_body(kind: Kind, head: &Head) -> Result<(), Fault> {
     let most = kind.policy().body_max;
     let length = head.lengths[0].and_then(length_of).unwrap_or(0);
@@ -126,7 +127,7 @@ fn is_host(value: &[u8]) -> bool {
     is_host && is_port
 }
 
-/// What stands between the brackets of an IPv6 literal, by its characters: nobody here goes to that address.
+/// Whether the text between the brackets of an IPv6 literal has valid characters. leafboot does not connect to the address.
 fn is_literal(inside: &[u8]) -> bool {
     let (address, zone) = before(inside, b'%');
     let is_zone = match zone {
@@ -143,7 +144,7 @@ fn is_name(text: &[u8]) -> bool {
     text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'))
 }
 
-/// What stands before the first `mark`, and the rest with it; without one it is all before.
+/// Splits a text before the first `mark`; without one, the second part is empty.
 fn before(text: &[u8], mark: u8) -> (&[u8], &[u8]) {
     text.split_at(text.iter().position(|byte| *byte == mark).unwrap_or(text.len()))
 }
@@ -157,7 +158,7 @@ mod tests {
         is_1_1: true,
         hosts: [Some(b"leaf"), None],
         chunked: 0,
-        coded: false,
+        has_other_coding: false,
         has_both: false,
         lengths: [None; 2],
         expect: false,
@@ -165,7 +166,7 @@ mod tests {
     };
 
     #[test]
-    fn of_a_head_what_matters_is_taken() {
+    fn a_head_has_the_fields_that_are_checked() {
         let mut head = Head { is_1_1: true, ..Head::default() };
         for (name, value) in [
             ("host", "a"),
@@ -178,13 +179,13 @@ mod tests {
             ("transfer-encoding", "chunked"),
             ("expect", ""),
         ] {
-            head.take(name, value.as_bytes());
+            head.add(name, value.as_bytes());
         }
         let expected = Head {
             is_1_1: true,
             hosts: [Some(b"a"), Some(b"b")],
             chunked: 1,
-            coded: false,
+            has_other_coding: false,
             has_both: false,
             lengths: [Some(b"0"), None],
             expect: true,
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_two_readers_could_see_differently_is_refused() {
+    fn ambiguous_heads_are_refused() {
         assert_eq!(check(&GOOD), Ok(()));
         assert_eq!(check(&Head { hosts: [None; 2], ..GOOD }).unwrap_err().0, 400);
         assert_eq!(check(&Head { hosts: [None; 2], is_1_1: false, ..GOOD }), Ok(()));
@@ -257,7 +258,7 @@ mod tests {
             (&["chunked", " chunked"], Some(400)),
         ] {
             let mut head = GOOD;
-            codings.iter().for_each(|coding| head.take("transfer-encoding", coding.as_bytes()));
+            codings.iter().for_each(|coding| head.add("transfer-encoding", coding.as_bytes()));
             assert_eq!(check(&head).err().map(|fault| fault.0), fault, "{codings:?}");
         }
         assert_eq!(check(&Head { lengths: [Some(b"1"); 2], ..GOOD }).unwrap_err().0, 400);

@@ -1,6 +1,6 @@
-//! What tells one version of an image from another: its validators (RFC 9110 8.8) and its length.
+//! The version of an image: its validators (RFC 9110 8.8) and its length.
 //!
-//! Must never: call two versions the same where their bytes may differ.
+//! Must never: report two versions as the same if their bytes may differ.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub fn is_date_strong(last_modified: Option<&str>, date: Option<&str>) -> bool {
         .is_some_and(|(changed, sent)| sent.duration_since(changed).is_ok_and(|age| age >= DATE_AGE_MIN))
 }
 
-/// A condition under which a server sends another version only (RFC 9110 13.1).
+/// A condition with which a server sends the image only if it has another version (RFC 9110 13.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
     /// `If-None-Match`, with this entity tag.
@@ -40,7 +40,7 @@ pub enum Condition {
 }
 
 impl Version {
-    /// The condition that asks for other versions than this one; none without a validator.
+    /// The condition for a request that wants any version but this one; none without a validator.
     pub fn condition(&self) -> Option<Condition> {
         let etag = self.etag.clone().map(Condition::NoneMatch);
         etag.or_else(|| self.last_modified.clone().map(Condition::ModifiedSince))
@@ -86,7 +86,7 @@ fn is_strong(etag: &str) -> bool {
     etag.len() >= 2 && etag.starts_with('"') && etag.ends_with('"')
 }
 
-/// An entity tag without its mark of weakness.
+/// An entity tag without the `W/` of a weak one.
 fn opaque(etag: &str) -> &str {
     etag.strip_prefix("W/").unwrap_or(etag)
 }

@@ -64,7 +64,7 @@ fn classify(context: &RequestContext) -> Result<Kind, Box<Response<Body>>> {
     let (is_1_1, has_both) = (context.parts.version == Version::HTTP_11, context.peer.is_ambiguous());
     let mut head = Head { is_1_1, has_both, ..Head::default() };
     for (name, value) in &context.parts.headers {
-        head.take(name.as_str(), value.as_bytes());
+        head.add(name.as_str(), value.as_bytes());
     }
     validate::check(&head).map_err(|fault| Box::new(responses::invalid(fault)))?;
     let routes = &context.port.state.settings.routes;
