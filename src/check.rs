@@ -1,4 +1,4 @@
-//! What `leafboot check` can only see on the leaf: whether `boot.protected` names ports of it.
+//! The part of `leafboot check` that needs the leaf: it compares `boot.protected` with the leaf's ports.
 //!
 //! Must never: fail because CONFIG_DB cannot be read. Settings are also checked on other computers, and before SONiC starts.
 
@@ -14,15 +14,16 @@ use leafboot_core::settings::Settings;
 /// How long to wait for SONiC's databases. systemd runs the check before each start.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// The names of `boot.protected` that no port of this leaf has, a sentence for each. Err: why the leaf's ports are not known.
-pub async fn protected(config: &Settings) -> Result<Vec<String>, String> {
-    if config.boot.protected.is_empty() {
+/// The names of `boot.protected` that no port of this leaf has, with a sentence for each. Error: why the leaf's ports are
+/// unknown.
+pub async fn protected(settings: &Settings) -> Result<Vec<String>, String> {
+    if settings.boot.protected.is_empty() {
         return Ok(Vec::new());
     }
-    let reason = match timeout(WAIT, db::ports(&config.database_config)).await {
+    let reason = match timeout(WAIT, db::ports(&settings.database_config)).await {
         Ok(Ok(Some(rows))) => {
             let ports = observed::port_rows(&rows);
-            let protected = config.boot.protected.iter();
+            let protected = settings.boot.protected.iter();
             let unknown = protected.filter(|name| desired::resolve(name, &ports).is_none());
             let unknown = unknown.map(|name| desired::unknown_port_message(name, &ports));
             return Ok(unknown.map(|reason| format!("boot.protected protects nothing: {reason}")).collect());

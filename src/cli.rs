@@ -88,7 +88,7 @@ pub enum Command {
         /// Only these ports, by name or alias. Without it: all that are not released.
         #[arg(value_name = "PORT")]
         ports: Vec<String>,
-        /// Show it again each second.
+        /// Repeat each second.
         #[arg(long)]
         watch: bool,
         /// Print JSON: {"leaf": …, "ports": {…}} as GET /v1/leaf and GET /v1/ports have them.
@@ -105,10 +105,10 @@ pub enum Command {
         /// The port, by name or alias.
         #[arg(value_name = "PORT")]
         port: String,
-        /// Go on with what comes, and with the next attempts.
+        /// Keep running, and show what happens next, also in further attempts.
         #[arg(long, conflicts_with = "attempt")]
         follow: bool,
-        /// Another attempt. The last 16 are kept.
+        /// Show the attempt with this number. leafboot keeps the last 16.
         #[arg(long, value_name = "N")]
         attempt: Option<u64>,
         /// Print JSON: the attempt as GET /v1/ports/<name>/attempts has it.
@@ -126,8 +126,8 @@ pub enum Command {
         #[arg(value_name = "REASON")]
         reason: String,
     },
-    /// Have ports boot their machines, for a night when metal-core is down. All other ports stay as they are. metal-core's next
-    /// push overrules it.
+    /// Have ports boot their machines while metal-core is down. All other ports stay as they are. metal-core's next push overrules
+    /// it.
     ///
     /// Exit code 0: they are settled; 2: one is not yet; 1: one is rejected or unknown, or the agent cannot be asked.
     Boot {
@@ -138,7 +138,7 @@ pub enum Command {
         #[arg(long, value_name = "FILE", default_value = CONFIG)]
         config: PathBuf,
     },
-    /// Release ports, for a night when metal-core is down. All other ports stay as they are. metal-core's next push overrules it.
+    /// Release ports while metal-core is down. All other ports stay as they are. metal-core's next push overrules it.
     ///
     /// Exit code 0: they are released; 2: one is not yet; 1: one is unknown, or the agent cannot be asked.
     Release {

@@ -1,6 +1,6 @@
-//! What the command line asks for: reads arguments and settings, builds the tasks, waits. The only place that wires them.
+//! The commands. This file reads arguments and settings, and builds and joins the agent's tasks.
 //!
-//! Must never: hold logic. Ending, for whatever reason, withdraws nothing and sends no final advertisement.
+//! Must never: hold logic, or withdraw anything or send a final advertisement when the process ends.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -44,11 +44,11 @@ use tracing_subscriber::filter::LevelFilter;
 /// Threads for name lookups.
 const RESOLVERS_MAX: usize = 8;
 
-/// Does what the command line says. Returns the exit code of the process.
+/// Carries out the command line. Returns the exit code of the process.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        // clap's own code for wrong usage is 2, which `plan` has a meaning for.
+        // clap exits with 2 after wrong usage. Here 2 means something else, for example that a plan has steps.
         Err(error) => {
             let _ = error.print();
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
@@ -56,7 +56,7 @@ pub fn main() -> ExitCode {
     };
     match carry_out(cli.command) {
         Ok(code) => ExitCode::from(code),
-        // A reader such as `head` has seen enough.
+        // A reader such as `head` has closed the pipe.
         Err(error) if error.downcast_ref().is_some_and(ConsoleError::is_closed_pipe) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("leafboot: {error}");
@@ -99,7 +99,7 @@ fn push(config: &Path, wish: Wish, ports: &[String]) -> Result<u8, Box<dyn Error
     ask(async { Ok(exit_code(console::push::run(&socket(config)?, wish, ports).await?)) })
 }
 
-/// Waits for what a running agent is asked.
+/// Runs a request to the running agent.
 #[tokio::main(flavor = "current_thread")]
 async fn ask<T>(asking: impl Future<Output = Result<T, Box<dyn Error>>>) -> Result<T, Box<dyn Error>> {
     asking.await
@@ -136,19 +136,19 @@ fn read(path: &Path) -> Result<Settings, Box<dyn Error>> {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
+async fn run(path: &Path, settings: Settings) -> Result<(), Box<dyn Error>> {
     log::start(log_level()?);
     process_limits::raise_descriptor_limit();
-    let socket = api::bind(&config.socket)?;
-    info!(version = VERSION, leaf = config.leaf, socket = %config.socket.display(), "leafboot started");
+    let socket = api::bind(&settings.socket)?;
+    info!(version = VERSION, leaf = settings.leaf, socket = %settings.socket.display(), "leafboot started");
 
-    for warning in warnings(&config) {
+    for warning in warnings(&settings) {
         warn!(%warning, "settings: warning");
     }
 
-    let config = Arc::new(config);
-    let withdrawn = Arc::new(ra::memory::load_and_save(&config.state_directory, &config.ra));
-    let store = StateFile::new(&config.state_directory);
+    let settings = Arc::new(settings);
+    let withdrawn = Arc::new(ra::memory::load_and_save(&settings.state_directory, &settings.ra));
+    let store = StateFile::new(&settings.state_directory);
     let (desired_out, desired) = watch::channel(restored(&store));
     let (links_out, links) = watch::channel(Default::default());
     let (ra_out, ra) = watch::channel(Default::default());
@@ -157,9 +157,9 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
     let (unrouted_out, unrouted) = watch::channel(Default::default());
 
     let metrics = Arc::new(Metrics::default());
-    let certificates = Arc::clone(&config);
+    let certificates = Arc::clone(&settings);
     metrics.watch_certificates(move || relay::probes::expiries(&certificates));
-    let attempts_file = AttemptsFile::new(&config.state_directory);
+    let attempts_file = AttemptsFile::new(&settings.state_directory);
     let attempts = Arc::new(Recorder::new(attempts_file.restore()));
     let events = Arc::new(Events::default());
     let keeper = Arc::new(Keeper::new(store, Arc::clone(&metrics)));
@@ -174,14 +174,14 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
     };
     let diagnosis = watch::Sender::new(Arc::default());
     let api = Api {
-        boot: config.boot.clone(),
+        boot: settings.boot.clone(),
         desired: desired_out,
         keeper: Arc::clone(&keeper),
         status,
         ports,
         metrics: Arc::clone(&metrics),
         bodies: Api::bodies(),
-        leaf: config.leaf.clone(),
+        leaf: settings.leaf.clone(),
         version: VERSION,
         started: Instant::now(),
         pushed: Guarded::default(),
@@ -202,16 +202,16 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let hangup = signal(SignalKind::hangup())?;
-    let scraping = metrics_server(config.metrics, Arc::clone(&metrics))?;
-    let trace_export = trace_export(&config, &attempts);
+    let scraping = metrics_server(settings.metrics, Arc::clone(&metrics))?;
+    let trace_export = trace_export(&settings, &attempts);
     let (stop_out, stop) = watch::channel(false);
     let (roles_out, roles) = watch::channel(PortRoles::default());
     let attempt_inputs =
         AttemptInputs { roles: roles.clone(), links: links.clone(), events: Arc::clone(&events) };
     let role_inputs = RoleInputs { desired, links, unrouted };
     let mut inherited = Inherited::receive();
-    let relay_sockets = port_services::take_inherited(&mut inherited, &relay::task::sockets(&config.relay));
-    // The last process may have had other settings, or other services.
+    let relay_sockets = port_services::take_inherited(&mut inherited, &relay::task::sockets(&settings.relay));
+    // Release the rest: the last process may have had other settings, or other services.
     inherited.retain(|_| false);
     let (wanted_out, wanted) = watch::channel(Default::default());
     let evidence = EvidenceOutputs { counters: counters_out, wanted: wanted_out };
@@ -223,7 +223,7 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
         wanted,
         probed,
     };
-    let mut relay = relay_thread(&config, &metrics, relay_inputs)?;
+    let mut relay = relay_thread(&settings, &metrics, relay_inputs)?;
     let stopping = async {
         tokio::select! {
             _ = terminate.recv() => info!("leafboot stops: SIGTERM; nothing is withdrawn"),
@@ -236,23 +236,23 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
         Ok(())
     };
     systemd::ready();
-    // A task that ends by itself is a fault: the process ends with it, and is started again by whoever watches it.
+    // A task that ends by itself is a fault. The process ends with it, and systemd or Docker starts it again.
     tokio::select! {
         end = stopping => Ok(end?),
-        () = reload::run(&config, hangup, || read(path).map_err(|error| error.to_string())) => Err("nobody hears SIGHUP any more".into()),
+        () = reload::run(&settings, hangup, || read(path).map_err(|error| error.to_string())) => Err("the task for SIGHUP ended".into()),
         end = links::run(links_out) => Err(failed("links", end)),
-        () = reconcile::run(&config, inputs, outputs) => Err("the reconciler ended".into()),
-        () = port_services::publish_roles(&config.boot.vrf, role_inputs, roles_out) => {
-            Err("the ports' roles are no longer published".into())
+        () = reconcile::run(&settings, inputs, outputs) => Err("the reconciler ended".into()),
+        () = port_services::publish_roles(&settings.boot.vrf, role_inputs, roles_out) => {
+            Err("the task that publishes the ports' roles ended".into())
         }
-        () = ra::thread::run(Arc::clone(&config), withdrawn, Arc::clone(&attempts), Arc::clone(&metrics), roles, ra_out) => {
+        () = ra::thread::run(Arc::clone(&settings), withdrawn, Arc::clone(&attempts), Arc::clone(&metrics), roles, ra_out) => {
             Err("the Router Advertisement thread ended".into())
         }
         never = attempts::task::run(Arc::clone(&attempts), attempts_file, attempt_inputs) => match never {},
-        never = diagnosis::run(LeafFacts::of(&config), Arc::clone(&attempts), Arc::clone(&metrics), diagnosis_inputs, diagnosis) => {
+        never = diagnosis::run(LeafFacts::of(&settings), Arc::clone(&attempts), Arc::clone(&metrics), diagnosis_inputs, diagnosis) => {
             match never {}
         }
-        never = evidence::run(Arc::clone(&config), Arc::clone(&attempts), evidence) => match never {},
+        never = evidence::run(Arc::clone(&settings), Arc::clone(&attempts), evidence) => match never {},
         never = scraping => match never {},
         never = trace_export => match never {},
         never = keeper.run(desired_now) => match never {},
@@ -260,7 +260,7 @@ async fn run(path: &Path, config: Settings) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Gives metrics out at `listen`; without it, never ends.
+/// Serves metrics at `listen`; without an address it does nothing. Never ends.
 fn metrics_server(
     listen: Option<SocketAddr>,
     metrics: Arc<Metrics>,
@@ -276,9 +276,9 @@ fn metrics_server(
     })
 }
 
-/// Sends boot attempts to the collector; without one, never ends.
-fn trace_export(config: &Settings, attempts: &Arc<Recorder>) -> impl Future<Output = Infallible> + use<> {
-    let (collector, leaf, attempts) = (config.otlp.clone(), config.leaf.clone(), Arc::clone(attempts));
+/// Sends boot attempts to the collector; without one it does nothing. Never ends.
+fn trace_export(settings: &Settings, attempts: &Arc<Recorder>) -> impl Future<Output = Infallible> + use<> {
+    let (collector, leaf, attempts) = (settings.otlp.clone(), settings.leaf.clone(), Arc::clone(attempts));
     async {
         match collector {
             Some(collector) => trace_export::run(collector, leaf, attempts).await,
@@ -287,29 +287,30 @@ fn trace_export(config: &Settings, attempts: &Arc<Recorder>) -> impl Future<Outp
     }
 }
 
-/// Starts the relay on a thread of its own, so that no image delays an advertisement. What comes out is why it ended.
+/// Starts the relay on a thread of its own, so that no image delays an advertisement. The receiver gets the reason when the
+/// relay ends.
 fn relay_thread(
-    config: &Arc<Settings>,
+    settings: &Arc<Settings>,
     metrics: &Arc<Metrics>,
     inputs: relay::task::RelayInputs,
 ) -> Result<oneshot::Receiver<String>, Box<dyn Error>> {
     let (ended_out, ended) = oneshot::channel();
-    let (config, metrics) = (Arc::clone(config), Arc::clone(metrics));
-    // Names are resolved on threads of their own: few, or a resolver that hangs would take all that the unit allows.
+    let (settings, metrics) = (Arc::clone(settings), Arc::clone(metrics));
+    // Names are resolved on a few threads of their own. With more, a resolver that hangs would take all that the unit allows.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(RESOLVERS_MAX)
         .build()?;
     std::thread::Builder::new().name("relay".to_owned()).spawn(move || {
-        let end = runtime.block_on(relay::task::run(config, metrics, inputs));
+        let end = runtime.block_on(relay::task::run(settings, metrics, inputs));
         let _ = ended_out.send(end.err().map_or("it ended".to_owned(), |error| error.to_string()));
-        // A lookup that hangs is not waited for.
+        // Do not wait for a lookup that hangs.
         runtime.shutdown_background();
     })?;
     Ok(ended)
 }
 
-/// Checks what [`read`] does not, and prints the warnings. With `strict`, warnings are errors.
+/// Makes the checks that [`read`] does not make, and prints the warnings. With `strict`, warnings are errors.
 #[tokio::main(flavor = "current_thread")]
 async fn check(path: &Path, settings: &Settings, strict: bool) -> Result<(), Box<dyn Error>> {
     let path = path.display();
@@ -331,16 +332,16 @@ async fn check(path: &Path, settings: &Settings, strict: bool) -> Result<(), Box
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn retire(config: &Settings, wait: Duration) -> Result<(), Box<dyn Error>> {
-    crate::retire::run(config, wait).await?;
-    println!("{} is gone, and leafboot's ACL and loopback with it", config.boot.vrf);
+async fn retire(settings: &Settings, wait: Duration) -> Result<(), Box<dyn Error>> {
+    crate::retire::run(settings, wait).await?;
+    println!("{} is gone, and leafboot's ACL and loopback with it", settings.boot.vrf);
     Ok(())
 }
 
-/// Prints the plan; whether it has steps.
+/// Prints the plan. Returns whether it has steps.
 #[tokio::main(flavor = "current_thread")]
-async fn preview(config: &Settings, desired: Option<PathBuf>, json: bool) -> Result<bool, Box<dyn Error>> {
-    let preview = preview::run(config, desired.as_deref()).await?;
+async fn preview(settings: &Settings, desired: Option<PathBuf>, json: bool) -> Result<bool, Box<dyn Error>> {
+    let preview = preview::run(settings, desired.as_deref()).await?;
     if json {
         println!("{}", preview.json());
     } else {
@@ -349,7 +350,7 @@ async fn preview(config: &Settings, desired: Option<PathBuf>, json: bool) -> Res
     Ok(preview.has_steps())
 }
 
-/// How much is logged: `LEAFBOOT_LOG`, else what an operator wants to read every day.
+/// The log level: `LEAFBOOT_LOG`, or else info.
 fn log_level() -> Result<LevelFilter, Box<dyn Error>> {
     match std::env::var("LEAFBOOT_LOG") {
         Ok(level) => level
@@ -359,12 +360,12 @@ fn log_level() -> Result<LevelFilter, Box<dyn Error>> {
     }
 }
 
-/// The last document of the run before. A damaged file counts as none: metal-core pushes again within 10 s.
+/// The last document of the previous run. A damaged file counts as no document: metal-core pushes again within 10 s.
 fn restored(store: &StateFile) -> Option<Desired> {
     match store.restore() {
         Ok(Some(KeptDocument { desired, newer })) => {
             if let Some(newer) = newer {
-                warn!(newer, "state file: a later leafboot has written it");
+                warn!(newer, "state file: written by a later leafboot");
             }
             info!(
                 generation = desired.generation,

@@ -130,7 +130,7 @@ impl Db {
                 Ok((before && config.database().is_initialized().await?, rows))
             },
             async {
-                // Read STATE_DB first: orchagent's word on ACL rules is compared with what the ASIC has afterwards.
+                // Read STATE_DB first: an ACL rule that orchagent reports there must be in the ASIC afterwards.
                 let state = state.rows().await?;
                 Ok((state, asic.rows().await?))
             },

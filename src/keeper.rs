@@ -1,7 +1,7 @@
 //! Writes each accepted document into the state file, and tries again after a failure.
 //!
-//! Must never: delay a document (with a full or read-only disk ports are still taken and released), or log the same error
-//! twice.
+//! Must never: delay a document, or log the same error twice. Ports enter and leave boot also while the disk is full or
+//! read-only.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What the kernel knows: its clocks, and over rtnetlink links and their addresses, routes, neighbours.
+//! The edge to the kernel: its clocks, and over rtnetlink its links with their addresses, its routes and its neighbours.
 //!
 //! Must never: change anything in the kernel.
 

@@ -7,9 +7,9 @@
 //!     ┌───────┐ watch<Desired>            ┌─────────┐                         ┌───────────┬────────────┐
 //!     │  api  │──────────┬────────────┐   │  links  │                         │ ra/thread │ relay/task │
 //!     └───┬───┘          │            │   └────┬────┘                         └─────┬─────┴─────┬──────┘
-//!      keeper            ▼            │        │ watch<Links>                       │ engine    │ route, claim …
+//!      keeper            ▼            │        │ watch<Links>                       │ engine    │ connection, handler
 //!         ▲        ┌───────────┐      │        ├──────────▶ port_services           ▼           ▼
-//!         │        │ reconcile │◀─────┼────────┘    (what each port must do)     frames   server, upstream, cache
+//!         │        │ reconcile │◀─────┼────────┘    (what each port must do)     frames   upstream, cache
 //!         │        └─────┬─────┘      └──────────────────▲    │ watch<PortRoles>                │
 //!         │  observe ▲   │ Plan::new      watch<unrouted> ┘   └──▶ ra/thread, relay/task        ▼
 //!         │      ┌───┴──┐▼                                                         partition cache, boot service
@@ -18,10 +18,9 @@
 //!         └────── watch<Status> ◀── what every pass saw ◀── watch<RaStates> of ra/thread
 //! ```
 //!
-//! Advertisements and relay have a thread each. What is decided stands in the package `leafboot-core`, which does no I/O.
-//! This package has the edges, the tasks that join them with the core, and `main`: `CONTRIBUTING.md` has the table, and
-//! `tests/layers.rs` keeps it so. What is counted is
-//! named in `metrics`; `systemd` keeps sockets over a restart.
+//! Advertisements and relay have a thread each. The package `leafboot-core` makes all decisions and does no I/O. This package
+//! has the edges, the tasks that join them with the core, and `main`. `CONTRIBUTING.md` has the table of layers, and
+//! `tests/layers.rs` checks it. `metrics` names the counters, and `systemd` keeps sockets over a restart.
 
 mod accept;
 mod api;
@@ -56,8 +55,8 @@ mod trace_export;
 
 pub use command::main;
 
-/// What the tests in `tests/` and the benches drive without the binary. Everything else is private, so that the compiler
-/// tells of code that nobody uses.
+/// The parts that the tests in `tests/` and the benches use without the binary. Everything else is private, so that the
+/// compiler finds unused code.
 pub mod internals {
     pub use crate::attempts::Recorder;
     pub use crate::db::{Db, Paces};

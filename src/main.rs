@@ -1,6 +1,6 @@
 //! The leafboot binary.
 //!
-//! Must never: hold anything: `command` has it all.
+//! Must never: contain anything else. `command` has the code.
 
 use std::process::ExitCode;
 

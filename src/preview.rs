@@ -61,7 +61,7 @@ pub enum PreviewError {
     NoDocument,
 }
 
-/// A plan, and what the document and the databases say beside it.
+/// A plan, the document's rejected entries, and the unmanaged rows.
 #[derive(Debug)]
 pub struct Preview {
     plan: Plan,
@@ -70,38 +70,38 @@ pub struct Preview {
 }
 
 /// Makes the plan for the document in the file `document`, or for the last accepted one, as if it were pushed now.
-pub async fn run(config: &Settings, document: Option<&Path>) -> Result<Preview, PreviewError> {
-    let snapshot = Db::connect(&config.database_config).await?.snapshot().await?;
-    let observed = Observed::new(&snapshot, config);
+pub async fn run(settings: &Settings, document: Option<&Path>) -> Result<Preview, PreviewError> {
+    let snapshot = Db::connect(&settings.database_config).await?.snapshot().await?;
+    let observed = Observed::new(&snapshot, settings);
     let desired = match document {
-        Some(path) => read(path, &observed.port_rows(), config)?,
-        None => StateFile::new(&config.state_directory).restore()?.ok_or(PreviewError::NoDocument)?.desired,
+        Some(path) => read(path, &observed.port_rows(), settings)?,
+        None => StateFile::new(&settings.state_directory).restore()?.ok_or(PreviewError::NoDocument)?.desired,
     };
     let desired = Desired { provenance: Provenance::Pushed, ..desired };
     // Only the running agent knows which ports were uplinks in the last minute.
-    let uplinks = Uplinks::default().update(config, &observed, routes::to, Instant::now());
-    let vrf = &config.boot.vrf;
+    let uplinks = Uplinks::default().update(settings, &observed, routes::to, Instant::now());
+    let vrf = &settings.boot.vrf;
     let is_in_vrf =
         |port: &PortName| observed.ports.get(port).is_some_and(|port| plan::is_managed(port, vrf));
     let desired = desired.reject_uplinks(&uplinks, is_in_vrf);
     let links = links::now()?;
-    // Only the running agent knows which final Router Advertisements were sent. Here, ports that leave wait for theirs.
+    // Only the running agent knows which final Router Advertisements were sent. In this plan, ports that leave wait for theirs.
     let (ra, remedies) = (RaStates::new(), Remedies::default());
     let facts =
         Facts { desired: Some(&desired), observed: &observed, links: &links, ra: &ra, remedies: &remedies };
-    let plan = Plan::new(facts, config);
-    let unmanaged = observed.unmanaged(&snapshot, config).into_iter().map(str::to_owned).collect();
+    let plan = Plan::new(facts, settings);
+    let unmanaged = observed.unmanaged(&snapshot, settings).into_iter().map(str::to_owned).collect();
     Ok(Preview { plan, rejected: desired.rejected, unmanaged })
 }
 
-fn read(path: &Path, rows: &PortRows, config: &Settings) -> Result<Desired, PreviewError> {
+fn read(path: &Path, rows: &PortRows, settings: &Settings) -> Result<Desired, PreviewError> {
     let text = fs::read(path).map_err(|source| PreviewError::File { path: path.to_owned(), source })?;
     let document =
         Document::parse(&text).map_err(|source| PreviewError::Document { path: path.to_owned(), source })?;
     // Rejected ports keep what the last accepted document gave them. A missing or damaged file gives them nothing.
-    let before = StateFile::new(&config.state_directory).restore().ok().flatten().map(|kept| kept.desired);
-    let judged = desired::check_entries(&document, rows, &config.boot, before.as_ref());
-    Ok(Desired::after(before.as_ref(), judged, Instant::now()))
+    let before = StateFile::new(&settings.state_directory).restore().ok().flatten().map(|kept| kept.desired);
+    let checked = desired::check_entries(&document, rows, &settings.boot, before.as_ref());
+    Ok(Desired::after(before.as_ref(), checked, Instant::now()))
 }
 
 impl Preview {

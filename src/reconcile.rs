@@ -26,8 +26,8 @@ use leafboot_core::settings::{Boot, Settings};
 use leafboot_core::status::{AgentReason, Condition, Status};
 use leafboot_core::uplinks::Uplinks;
 
-/// The longest time between two passes. A pass without an event finds what FLUSHDB and lost events have changed.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// The longest time between two passes. A pass without an event finds the changes of FLUSHDB and of lost events.
+const PASS_AGAIN: Duration = Duration::from_secs(5);
 /// The pause between two attempts to connect to the databases.
 const RECONNECT: Duration = Duration::from_secs(1);
 /// The shortest time between two writes of the same step. A step comes again when SONiC is slow or another program undoes it.
@@ -60,7 +60,7 @@ pub struct ReconcilerOutputs {
 
 /// Why a pass is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Woke {
+enum WakeReason {
     Connected,
     Desired,
     Links,
@@ -75,7 +75,7 @@ enum Woke {
 #[derive(Default)]
 struct RecentWrites(BTreeMap<RowKey, Vec<(Step, Instant)>>);
 
-/// What the reconciler remembers between passes, also when a connection is lost.
+/// The state that the reconciler keeps between passes, also when a connection is lost.
 #[derive(Default)]
 struct PassMemory {
     written: RecentWrites,
@@ -121,7 +121,7 @@ struct StepWriter<'a> {
 
 impl StepWriter<'_> {
     /// Writes the plan's steps that are due, and logs each.
-    async fn write(&mut self, steps: &[Step], woke: Woke) -> Result<(), DbError> {
+    async fn write(&mut self, steps: &[Step], woke: WakeReason) -> Result<(), DbError> {
         let now = Instant::now();
         self.refusals.forget(steps, now.into_std());
         let mut steps = self.written.due(self.refusals.due(steps, now.into_std()));
@@ -188,24 +188,24 @@ async fn run_connected(
     memory: &mut PassMemory,
 ) -> Result<(), DbError> {
     info!(database_config = %Path::display(&settings.database_config), "connected to SONiC's databases");
-    let mut woke = Woke::Connected;
-    while woke != Woke::Lost {
+    let mut woke = WakeReason::Connected;
+    while woke != WakeReason::Lost {
         pass(&mut db, settings, inputs, outputs, memory, woke).await?;
         let sooner = memory.next().map(|again| again.saturating_duration_since(std::time::Instant::now()));
-        woke = wake(&mut db, inputs, LOOK_AGAIN.min(sooner.unwrap_or(LOOK_AGAIN))).await;
+        woke = wake(&mut db, inputs, PASS_AGAIN.min(sooner.unwrap_or(PASS_AGAIN))).await;
     }
     Ok(())
 }
 
-/// Waits for the next reason to make a pass, at most `look_again`.
-async fn wake(db: &mut Db, inputs: &mut ReconcilerInputs, look_again: Duration) -> Woke {
+/// Waits for the next reason to make a pass, at most `pass_again`.
+async fn wake(db: &mut Db, inputs: &mut ReconcilerInputs, pass_again: Duration) -> WakeReason {
     // A closed channel means that the process is ending. Then the timer wakes the reconciler.
     tokio::select! {
-        Ok(()) = inputs.desired.changed() => Woke::Desired,
-        Ok(()) = inputs.links.changed() => Woke::Links,
-        Ok(()) = inputs.ra.changed() => Woke::Advertisements,
-        alive = db.changed() => if alive { Woke::Row } else { Woke::Lost },
-        () = sleep(look_again) => Woke::Timer,
+        Ok(()) = inputs.desired.changed() => WakeReason::Desired,
+        Ok(()) = inputs.links.changed() => WakeReason::Links,
+        Ok(()) = inputs.ra.changed() => WakeReason::Advertisements,
+        alive = db.changed() => if alive { WakeReason::Row } else { WakeReason::Lost },
+        () = sleep(pass_again) => WakeReason::Timer,
     }
 }
 
@@ -216,7 +216,7 @@ async fn pass(
     inputs: &mut ReconcilerInputs,
     outputs: &ReconcilerOutputs,
     memory: &mut PassMemory,
-    woke: Woke,
+    woke: WakeReason,
 ) -> Result<(), DbError> {
     let vrf = &settings.boot.vrf;
     // The snapshot is dropped before the plan is made. On a large leaf it is the largest thing in memory.
@@ -248,7 +248,7 @@ async fn pass(
     log_repairs(&attempts, &outputs.metrics);
     let ports = observed.initialized.then(|| observed.port_rows());
     if let (Some(ports), None) = (&ports, outputs.ports.borrow().as_ref()) {
-        warn_of_unknown(&settings.boot, ports);
+        warn_of_unknown_ports(&settings.boot, ports);
     }
     outputs.ports.send_replace(ports);
     let unrouted = unrouted(desired.as_ref(), &observed);
@@ -283,7 +283,7 @@ fn unrouted(desired: Option<&Desired>, observed: &Observed) -> BTreeSet<PortName
 }
 
 /// Warns of names in `boot.protected` that are no ports of the leaf.
-fn warn_of_unknown(boot: &Boot, ports: &PortRows) {
+fn warn_of_unknown_ports(boot: &Boot, ports: &PortRows) {
     for name in boot.protected.iter().filter(|name| desired::resolve(name, ports).is_none()) {
         warn!(
             reason = desired::unknown_port_message(name, ports),

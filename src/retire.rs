@@ -16,15 +16,15 @@ use leafboot_core::refused_writes::RefusedWrite;
 use leafboot_core::rows::RowKey;
 use leafboot_core::settings::Settings;
 
-/// The longest wait between two looks. SONiC's daemons retry after a second, and an event of a row ends the wait earlier.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// The longest time between two reads of the databases. SONiC's daemons retry after a second, and an event of a row ends the
+/// wait earlier.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// The pause after a deletion. caclmgrd gathers events for half a second and then reads the rows (sonic-host-services
-/// c2a4cdfe, `scripts/caclmgrd: run`);
-/// the next rows must not go meanwhile.
+/// c2a4cdfe, `scripts/caclmgrd: run`). The next rows must not be deleted in that time.
 const CACLMGRD_PAUSE: Duration = Duration::from_secs(2);
 
-/// When a daemon still has something this long after its row went, the deletion is announced again.
+/// If a daemon still has something so long after its row was deleted, the deletion is announced again.
 const ANNOUNCE_AFTER: Duration = Duration::from_secs(5);
 
 /// Why `leafboot retire` has failed.
@@ -70,7 +70,7 @@ pub async fn run(settings: &Settings, wait: Duration) -> Result<(), RetireError>
     removed.unwrap_or(Err(RetireError::Late { left, wait }))
 }
 
-/// Removes what `settings` names, without a time limit. `left` becomes what the last look has found.
+/// Removes what `settings` names, without a time limit. It sets `left` to what SONiC still has.
 async fn remove(settings: &Settings, vrf: &VrfName, left: &mut String) -> Result<(), RetireError> {
     let mut db = Db::connect(&settings.database_config).await?;
     let mut announced = Instant::now();
@@ -96,8 +96,8 @@ async fn remove(settings: &Settings, vrf: &VrfName, left: &mut String) -> Result
                     announced = Instant::now();
                     db.apply(&announce).await?;
                 }
-                // A changed row and the end of the time have the same consequence: look again.
-                let _ = timeout(LOOK_AGAIN, db.changed()).await;
+                // Read again after a change or after the time.
+                let _ = timeout(READ_AGAIN, db.changed()).await;
                 // Wait for the rest of a burst of changes.
                 sleep(Duration::from_millis(10)).await;
             }

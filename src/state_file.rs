@@ -1,6 +1,6 @@
 //! The state directory's files. `desired.json` keeps the last accepted document for the next run.
 //!
-//! Must never: leave half a file behind.
+//! Must never: leave an incomplete file behind.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -39,12 +39,12 @@ pub struct StateFile {
 }
 
 impl StateFile {
-    /// A store in `directory`, which is created with the first file.
+    /// The files in `directory`, which is created with the first file.
     pub fn new(directory: &Path) -> Self {
         Self { directory: directory.to_owned() }
     }
 
-    /// The document of the run before; none if there is no file.
+    /// The document of the previous run; none if there is no file.
     pub fn restore(&self) -> Result<Option<KeptDocument>, StateFileError> {
         let path = self.path();
         match read(&path) {
@@ -93,10 +93,10 @@ pub fn list(directory: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
 pub fn replace_unsynced(path: &Path, text: &[u8]) -> io::Result<()> {
     let directory = path.parent().ok_or(ErrorKind::InvalidInput)?;
     fs::create_dir_all(directory)?;
-    let aside = path.with_added_extension("new");
-    fs::write(&aside, text)
-        .and_then(|()| fs::rename(&aside, path))
-        .inspect_err(|_| drop(fs::remove_file(&aside)))
+    let temporary = path.with_added_extension("new");
+    fs::write(&temporary, text)
+        .and_then(|()| fs::rename(&temporary, path))
+        .inspect_err(|_| drop(fs::remove_file(&temporary)))
 }
 
 /// Writes a file of the state directory, and creates the directory. The text is written to a second file, synced and renamed,
@@ -104,16 +104,16 @@ pub fn replace_unsynced(path: &Path, text: &[u8]) -> io::Result<()> {
 pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let directory = path.parent().ok_or(ErrorKind::InvalidInput)?;
     fs::create_dir_all(directory)?;
-    let aside = path.with_added_extension("new");
-    write_aside(&aside, text)
-        .and_then(|()| fs::rename(&aside, path))
-        // The disk may be full: half a file must not take room.
-        .inspect_err(|_| drop(fs::remove_file(&aside)))?;
+    let temporary = path.with_added_extension("new");
+    write_synced(&temporary, text)
+        .and_then(|()| fs::rename(&temporary, path))
+        // The disk may be full, so delete the incomplete file.
+        .inspect_err(|_| drop(fs::remove_file(&temporary)))?;
     File::open(directory)?.sync_all()
 }
 
-fn write_aside(aside: &Path, text: &[u8]) -> io::Result<()> {
-    let mut file = File::create(aside)?;
+fn write_synced(temporary: &Path, text: &[u8]) -> io::Result<()> {
+    let mut file = File::create(temporary)?;
     file.write_all(text)?;
     file.sync_all()
 }
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(
             Some(restored.old[&port][0].prefix),
             first.prefix(&port),
-            "what was being withdrawn still is"
+            "a prefix that is being withdrawn is restored"
         );
         fs::write(store.path(), "{\"gener").unwrap();
         assert!(store.restore().unwrap_err().to_string().contains("desired.json"));

@@ -1,9 +1,9 @@
-//! The edge to systemd: says when leafboot is ready and when it stops, and has sockets kept over a restart
-//! (sd_notify(3) `FDSTORE`, sd_listen_fds(3)). Without systemd all of it does nothing.
+//! The edge to systemd: it reports when leafboot is ready and when it stops, and keeps sockets over a restart
+//! (sd_notify(3) `FDSTORE`, sd_listen_fds(3)). Without systemd these functions do nothing.
 //!
-//! A kept socket has a name, which says the service and the port: `http-80-Ethernet0`.
+//! A kept socket's name has the service and the port: `http-80-Ethernet0`.
 //!
-//! Must never: keep a socket of a port that is no longer served. The kernel would go on taking connections for it.
+//! Must never: keep a socket of a port that is no longer served. The kernel would still accept connections on it.
 
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsFd;
@@ -18,13 +18,13 @@ use leafboot_core::names::PortName;
 /// The names of the sockets that systemd passes on, in their order, with `:` between them (sd_listen_fds(3)).
 const NAMES: &str = "LISTEN_FDNAMES";
 
-/// Sockets that the last process had kept, by name. Those that nobody takes stay with systemd until they are
+/// Sockets of the last process that systemd has kept, by name. Sockets that are not taken stay with systemd until they are
 /// [released](Self::retain).
 #[derive(Debug, Default)]
 pub struct Inherited(Vec<(String, Socket)>);
 
 impl Inherited {
-    /// Takes over what systemd has kept: TCP listeners and UDP sockets.
+    /// Takes over the sockets that systemd has kept: TCP listeners and UDP sockets.
     pub fn receive() -> Self {
         let names = std::env::var(NAMES).unwrap_or_default();
         let mut kept = ListenFd::from_env();
@@ -40,16 +40,16 @@ impl Inherited {
         Self(sockets)
     }
 
-    /// The sockets whose names are `wanted`, out of these.
+    /// Takes out the sockets whose names are `wanted`.
     pub fn split(&mut self, wanted: impl Fn(&str) -> bool) -> Self {
         Self(self.0.extract_if(.., |(name, _)| wanted(name)).collect())
     }
 
-    /// The socket of this name, if it still is on the port's device.
+    /// Takes the socket of this name, if it is still bound to the port's device.
     pub fn take(&mut self, name: &str, port: &PortName) -> Option<Socket> {
         let at = self.0.iter().position(|(kept, _)| kept == name)?;
         let (_, socket) = self.0.swap_remove(at);
-        // A device that was deleted and made again has another number: its old socket receives nothing.
+        // A device that was deleted and created again has another number. A socket of the old device receives nothing.
         let device = socket.device().ok().flatten()?;
         (device == port.as_str().as_bytes()).then_some(socket)
     }
@@ -62,23 +62,23 @@ impl Inherited {
     }
 }
 
-/// Has a socket kept for the next process.
+/// Asks systemd to keep a socket for the next process.
 pub fn keep(name: &str, socket: &impl AsFd) {
     let state = [NotifyState::FdStore, NotifyState::FdName(name)];
     log_failure(sd_notify::notify_with_fds(&state, &[socket.as_fd()]));
 }
 
-/// Has a socket kept no longer.
+/// Asks systemd to close a kept socket.
 pub fn forget(name: &str) {
     log_failure(sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]));
 }
 
-/// Says that the sockets are bound and everything is about to run.
+/// Reports that leafboot is ready.
 pub fn ready() {
     log_failure(sd_notify::notify(&[NotifyState::Ready]));
 }
 
-/// Says that the process is about to end.
+/// Reports that leafboot stops.
 pub fn stopping() {
     log_failure(sd_notify::notify(&[NotifyState::Stopping]));
 }

@@ -1,4 +1,4 @@
-//! What SONiC counts, and what its LLDP has heard: read by known keys, for the ports where a machine boots.
+//! SONiC's counters and LLDP neighbours of the ports where a machine boots, read by known keys.
 //!
 //! Must never: scan, subscribe, or be read while no machine boots.
 
@@ -28,7 +28,7 @@ impl Counters {
         Ok(Self { counters, appl, acl: acl.clone() })
     }
 
-    /// Reads what there is about `ports`. Four round trips, in steps that keep no daemon of the switch waiting.
+    /// Reads the counters and LLDP neighbours of `ports`, in short commands, so that no daemon of the switch waits for Redis.
     pub async fn read(&mut self, ports: &BTreeSet<PortName>) -> Result<Reading, DbError> {
         let objects = self.counters.row(rows::PORT_NAME_MAP).await?;
         let rules = self.counters.row(rows::RULE_COUNTER_MAP).await?;

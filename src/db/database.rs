@@ -1,6 +1,6 @@
 //! One of SONiC's databases: reads and writes its rows.
 //!
-//! Must never: block Redis for the switch's daemons, or fail a whole read because of one odd byte or key.
+//! Must never: block Redis for the switch's daemons, or fail a whole read because of one invalid byte or key.
 
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisError, RedisResult};

@@ -30,8 +30,7 @@ pub(super) struct WatchedDatabase {
 
 impl WatchedDatabase {
     /// Subscribes to the rows of `tables` and to the key `other`, if there is one, then connects. Every later change has an
-    /// event (swss-common 85a39d80 subscribes first, too:
-    /// `common/subscriberstatetable.cpp`).
+    /// event (swss-common 85a39d80 subscribes first, too: `common/subscriberstatetable.cpp`).
     pub(super) async fn connect(
         endpoint: &Endpoint,
         tables: &'static Tables,
@@ -57,7 +56,7 @@ impl WatchedDatabase {
         Ok(())
     }
 
-    /// Adds the keys of the objects in a hash, or all keys of the database. Returns whether there was any.
+    /// Adds the keys of the objects in a hash, or all keys of the database. Returns whether there were any.
     async fn fill_from(&mut self, objects: Option<(&str, &str)>) -> Result<bool, DbError> {
         let pace = self.scan.first_pace();
         let (mut cursor, mut due, mut is_any) = (0, Instant::now(), false);
@@ -78,7 +77,7 @@ impl WatchedDatabase {
                 return Ok(is_any);
             }
             cursor = next;
-            // A timer may be a millisecond late: the steps that were due meanwhile follow at once.
+            // A timer may be a millisecond late. Steps that became due in that time follow at once.
             due += pace.pause;
             sleep_until(due).await;
         }

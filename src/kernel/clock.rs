@@ -1,6 +1,6 @@
 //! The kernel's clocks.
 //!
-//! Must never: return a moment that can jump: durations are counted from the leaf's boot.
+//! Must never: return a moment that can jump. Moments count from the leaf's boot.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

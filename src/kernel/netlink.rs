@@ -1,9 +1,9 @@
 //! The rtnetlink(7) sockets: requests, which the kernel answers at once, and events.
 //!
-//! It stands on netlink-sys and not on the rtnetlink crate, for two reasons. After lost events (ENOBUFS) that crate goes on
-//! with the same socket, whose queue has events that are older than the next list: taken for newer, they leave a port in
-//! an old state. Here the socket ends, and a new one is opened before the list. And a decoded device takes 13 KB, and there
-//! are hundreds: here they are decoded one datagram at a time.
+//! This file uses netlink-sys and not the rtnetlink crate, for two reasons. First, that crate keeps its socket after lost events
+//! (ENOBUFS). The socket's queue then has events that are older than the next list, and a port would get an old state from
+//! them. This file closes the socket and opens a new one before it requests the list. Second, a decoded device takes 13 KB,
+//! and a leaf has hundreds. This file decodes one datagram at a time.
 //!
 //! Must never: change anything in the kernel.
 
@@ -27,8 +27,8 @@ pub fn get(wanted: RouteNetlinkMessage) -> io::Result<Option<RouteNetlinkMessage
     Ok(found)
 }
 
-/// Requests a list and calls `each` with every entry, with some perhaps more than once. Entries that cannot be decoded are
-/// left out.
+/// Requests a list and calls `each` with every entry. It may call it more than once with the same entry. Entries that cannot be
+/// decoded are left out.
 pub fn list(wanted: RouteNetlinkMessage, mut each: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
     for _ in 0..LISTS_MAX {
         if request(wanted.clone(), NLM_F_DUMP, &mut each)? {
@@ -39,7 +39,7 @@ pub fn list(wanted: RouteNetlinkMessage, mut each: impl FnMut(RouteNetlinkMessag
 }
 
 /// Sends a request and calls `each` with the answers. Returns whether the list is complete: the kernel may skip entries of
-/// a list that changes meanwhile, and says so (netlink.h: NLM_F_DUMP_INTR).
+/// a list that changes in that time, and sets a flag then (netlink.h: NLM_F_DUMP_INTR).
 ///
 /// Does not wait: the kernel answers within send(2), and has the next part of a list ready when one has been received
 /// (`af_netlink.c: netlink_recvmsg`).

@@ -1,4 +1,4 @@
-//! The kernel's routing table, one question at a time: a leaf has hundreds of thousands of routes.
+//! Lookups in the kernel's routing table. A leaf has hundreds of thousands of routes, so each lookup is for one address.
 //!
 //! Must never: list the table, or change anything in the kernel.
 
@@ -15,8 +15,8 @@ use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV};
 use crate::kernel::netlink;
 use leafboot_core::uplinks::KernelRoute;
 
-/// The route to an address, by the rules for the leaf's own traffic: in the default VRF, or in that of a `device`. None:
-/// there is none, or it drops what goes there.
+/// The route to an address for the leaf's own traffic: in the default VRF, or in the VRF of `device`. None: there is no route, or
+/// it drops packets.
 pub fn to(address: IpAddr, device: Option<&str>) -> io::Result<Option<KernelRoute>> {
     let Some(route) = find(address, device)? else { return Ok(None) };
     Ok(Some(KernelRoute { prefix: prefix(address, &route)?, devices: names(&route)? }))
@@ -55,7 +55,7 @@ fn find(address: IpAddr, device: Option<&str>) -> io::Result<Option<RouteMessage
         IpAddr::V4(_) => (AddressFamily::Inet, 32),
         IpAddr::V6(_) => (AddressFamily::Inet6, 128),
     };
-    // The entry of the table that matches, with all its next hops, and not the one that a packet would take (Linux 4.13,
+    // Request the table's matching entry with all its next hops, not only the next hop of one packet (Linux 4.13,
     // route.c: inet_rtm_getroute, ip6_fib.c: inet6_rtm_getroute).
     wanted.header.flags = RouteFlags::FibMatch;
     wanted.attributes.push(RouteAttribute::Destination(RouteAddress::from(address)));
@@ -69,7 +69,7 @@ fn find(address: IpAddr, device: Option<&str>) -> io::Result<Option<RouteMessage
     }
 }
 
-/// What the kernel says where it has no such thing: unreachable, a black hole, a prohibition, no such device.
+/// The kernel's answer. An error that means that there is no such route or device counts as no answer.
 fn answer(answer: io::Result<Option<RouteNetlinkMessage>>) -> io::Result<Option<RouteNetlinkMessage>> {
     const NONE: [i32; 5] = [ENETUNREACH, EHOSTUNREACH, EINVAL, EACCES, ENODEV];
     match answer {
@@ -78,7 +78,7 @@ fn answer(answer: io::Result<Option<RouteNetlinkMessage>>) -> io::Result<Option<
     }
 }
 
-/// The destination of a route that `address` is in. A default route has none.
+/// The destination of a route to `address`. The message of a default route has none: it is the whole address space.
 fn prefix(address: IpAddr, route: &RouteMessage) -> io::Result<IpNet> {
     let destination = route.attributes.iter().find_map(|attribute| {
         if let RouteAttribute::Destination(RouteAddress::Inet(destination)) = attribute {
@@ -111,7 +111,7 @@ fn names(route: &RouteMessage) -> io::Result<BTreeSet<String>> {
         link.header.index = index;
         Ok(name(device(link)?))
     });
-    // A device that went meanwhile has no name, and carries nothing.
+    // Leave out a device that was deleted since the lookup.
     names.filter_map(Result::transpose).collect()
 }
 

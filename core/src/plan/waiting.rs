@@ -1,8 +1,8 @@
-//! What a port can wait for: a reason for programs, and a sentence for operators.
+//! The facts that a port can wait for: each has a reason for programs and a sentence for operators.
 //!
 //! The names of the variants are part of the API: `docs/api.md` and `sonic/openapi.yaml` list them.
 //!
-//! Must never: decide anything. Waiting is a value.
+//! Must never: decide anything.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const DAEMON: Duration = Duration::from_secs(10);
 /// How long a removal may take. Daemons remove within seconds, and announcing a removal again does no harm.
 const DEPARTURE: Duration = Duration::from_secs(5);
 
-/// What is waited for: a fact that must appear, or an obstacle that must go.
+/// A fact that must appear, or an obstacle that must go.
 #[derive(Debug, Clone, PartialEq, Eq, Error, IntoStaticStr, VariantNames)]
 pub enum Waiting {
     /// CONFIG_DB is not loaded.
@@ -139,7 +139,7 @@ pub enum Waiting {
     VrfDeviceDown(VrfName),
     /// The boot VRF's device is gone. vrfmgrd creates it only when it starts, and exits when the device is deleted
     /// (`cfgmgr/vrfmgr.cpp: VrfMgr::setLink`, `VrfMgr::delLink`).
-    #[error("somebody has deleted the device {0} from the kernel: restart swss")]
+    #[error("another program has deleted the device {0} from the kernel: restart swss")]
     VrfDeviceDeleted(VrfName),
     /// The port has a carrier and no link-local address to advertise from.
     #[error("the kernel has no usable link-local address on it")]
@@ -165,7 +165,7 @@ pub enum Waiting {
     /// The final Router Advertisement, which tells the machine that the router goes, was not sent.
     #[error("its machine has not been told that the router goes (final Router Advertisement)")]
     FinalAdvertisementSent,
-    /// A fact stays away, and leafboot has written its row again.
+    /// A fact is missing for too long, and leafboot has written its row again.
     #[error("repairing, attempt {attempt}: {fact}")]
     Repairing {
         /// How many attempts were made, from 1.
@@ -186,13 +186,13 @@ impl Waiting {
         if let Self::Repairing { fact, .. } = self { fact.reason() } else { self.into() }
     }
 
-    /// The number of the repair's attempt; none while nothing is repaired.
+    /// The number of the repair's attempt; none if there is no repair.
     pub fn attempt(&self) -> Option<u32> {
         if let Self::Repairing { attempt, .. } = self { Some(*attempt) } else { None }
     }
 
-    /// How long the fact may stay away, once everything before it is there, until something is wrong. None: writing its row
-    /// again would not help, or could do harm.
+    /// How long the fact may be missing, once everything before it is there, before it is repaired. None: it is never repaired,
+    /// because writing its row again would not help, or could do harm.
     pub fn lateness(&self) -> Option<Duration> {
         Some(match self {
             Self::KernelVrfBound
