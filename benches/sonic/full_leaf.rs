@@ -28,7 +28,7 @@ const OTHER_OBJECTS: u32 = 10_000;
 /// The longest that a start may take, and how long another client is watched from the start on.
 const START: Duration = Duration::from_secs(5);
 /// How long the agent is watched when it has nothing to do.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_secs(20);
 
 /// What was measured on one leaf. Times are in milliseconds, but for other clients' waits: microseconds.
 #[derive(Default)]
@@ -348,7 +348,8 @@ impl Leaf {
         std::thread::sleep(IDLE);
         let alone = self.redis_cpu() - before;
         let agent = Agent::start_ready(&self.world.switch);
-        std::thread::sleep(Duration::from_secs(2));
+        // The slow scan begins after 5 s.
+        std::thread::sleep(Duration::from_secs(6));
         let before = self.redis_cpu() + ms(agent.cpu());
         std::thread::sleep(IDLE);
         let both = self.redis_cpu() + ms(agent.cpu()) - before;
