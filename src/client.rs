@@ -28,7 +28,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Why there is no answer. Each text names the socket or the request.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// Nobody serves the socket.
+    /// No process serves the socket.
     #[error("{}: {source}: is leafboot running? Ask systemctl status leafboot", .socket.display())]
     NotRunning {
         /// The socket.

@@ -54,7 +54,7 @@ impl ConsoleError {
         }
     }
 
-    /// Whether standard output is a pipe that nobody reads any more: the reader has seen enough.
+    /// Whether standard output is a pipe whose reader has closed it.
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }

@@ -1,6 +1,6 @@
 //! What happens to machines on ports, as it happens: tasks publish, and readers of `GET /v1/events` follow.
 //!
-//! Must never: wait for a reader, or keep an event that nobody follows.
+//! Must never: wait for a reader, or keep an event when there is no reader.
 
 use std::time::{Duration, SystemTime};
 
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_event_is_one_frame_and_nobody_is_waited_for() {
+    async fn an_event_is_one_frame_and_no_reader_delays_it() {
         let events = Events::default();
         let port: PortName = "Ethernet0".parse().unwrap();
         let event = |message: &str| PortEvent::<()> {
@@ -103,7 +103,7 @@ mod tests {
             message: Some(message.to_owned()),
             verdict: None,
         };
-        events.publish(EventKind::Stage, &event("nobody follows"));
+        events.publish(EventKind::Stage, &event("no reader"));
         let mut reader = events.subscribe();
         events.publish(EventKind::Stage, &event("a\nb"));
         let frame = r#"event: stage

@@ -2,7 +2,7 @@
 //!
 //! `answers` has the answers as they are read, `layout` measures and colours, and the other files have a screen each.
 //!
-//! Must never: do I/O, read a clock, or print a text of somebody else's unescaped.
+//! Must never: do I/O, read a clock, or print another program's text unescaped.
 
 pub mod answers;
 pub mod explain;

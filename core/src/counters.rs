@@ -50,7 +50,7 @@ struct PortReadings {
 
 /// A rate is taken over so many readings, which are a second apart.
 const READINGS: usize = 6;
-/// Of a request that is older, in microseconds, when a port is first read, nobody knows what came before.
+/// In microseconds. If an image request is older than this when the port is first read, the bytes before it are unknown.
 const REQUEST_AGE_MAX: u64 = 3_000_000;
 
 impl Readings {

@@ -166,7 +166,7 @@ impl Settings {
         Checker { text }.settings(raw)
     }
 
-    /// The API's socket in a file that may be wrong in anything else: a running agent can be asked while somebody edits its
+    /// The API's socket in a file that may be wrong in anything else: a running agent can be asked while an operator edits its
     /// file.
     pub fn socket_of(text: &str) -> Result<PathBuf, SettingsError> {
         let raw: RawSocket = toml::from_str(text).map_err(|error| parse_error(text, &error))?;

@@ -22,7 +22,7 @@ const OPEN_METRICS: Media = ("application", "openmetrics-text", "1.0.0");
 const CLASSIC: Media = ("text", "plain", "0.0.4");
 
 impl Format {
-    /// The format for these values of `Accept` (RFC 9110 12.5.1). Whoever has no preference gets the classic format, which
+    /// The format for these values of `Accept` (RFC 9110 12.5.1). A client without a preference gets the classic format, which
     /// every tool reads.
     pub fn accepted<'a>(accept: impl IntoIterator<Item = &'a str>) -> Self {
         let ranges: Vec<Range> =

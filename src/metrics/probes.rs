@@ -105,6 +105,6 @@ mod tests {
         }
         assert!(!text.contains("leafboot_probe_seconds{probe=\"image\""), "{text}");
         metrics.probes(&results, "http://cache", Duration::from_secs(60));
-        assert!(!metrics.text().contains("leafboot_probe_success{"), "nobody waits any more");
+        assert!(!metrics.text().contains("leafboot_probe_success{"), "no machine waits any more");
     }
 }

@@ -1,4 +1,5 @@
-//! Probes what machines wait for: at most once in 10 s each, only while somebody waits, and never if `relay.probes` is off.
+//! Probes the servers that machines wait for: each at most once in 10 s, only while a machine waits, and never if
+//! `relay.probes` is off.
 //!
 //! `wanted` says what is probed. The results say why a machine hangs.
 //!
@@ -45,7 +46,7 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// A prober by the settings. Asks nobody yet.
+    /// A prober with these settings. It sends nothing yet.
     pub fn new(settings: &Arc<Settings>, state: &Arc<ServiceState>) -> Result<Self, TlsError> {
         let cache = &settings.relay.cache;
         let tls = cache.name.is_tls().then(|| tls::client(&cache.upstream.ca, None)).transpose()?;

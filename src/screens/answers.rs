@@ -185,7 +185,7 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Whether somebody has to do something.
+    /// Whether an operator has to act.
     pub fn is_fault(&self) -> bool {
         self.level.eq_ignore_ascii_case("fault")
     }

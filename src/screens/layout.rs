@@ -1,6 +1,6 @@
 //! Measures, pads, wraps and colours text for a terminal of 80 columns.
 //!
-//! Must never: colour where nobody looks at a terminal: files and pipes get plain text.
+//! Must never: colour text that does not go to a terminal: files and pipes get plain text.
 
 use std::borrow::Cow;
 
@@ -24,7 +24,7 @@ pub enum Tone {
     Good,
     /// Something is under way.
     Waiting,
-    /// Somebody has to do something.
+    /// An operator has to act.
     Bad,
 }
 

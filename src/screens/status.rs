@@ -30,7 +30,7 @@ pub fn screen(leaf: &Leaf, ports: &[Port], left_out: usize, now: SystemTime, sty
     text
 }
 
-/// Whether somebody has to do something about a port.
+/// Whether an operator has to act on a port.
 pub fn has_fault(port: &Port) -> bool {
     &*port.state == "rejected" || port.verdict.as_ref().is_some_and(super::answers::Verdict::is_fault)
 }

@@ -1,6 +1,6 @@
 //! Times as people read them.
 //!
-//! Must never: show more precision than somebody reads.
+//! Must never: show more precision than a reader needs.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,4 +1,4 @@
-//! A short text of somebody else's, as an attempt keeps it.
+//! A short text from a machine or a server, as an attempt keeps it.
 //!
 //! Must never: be longer than its bound.
 

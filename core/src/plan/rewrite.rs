@@ -25,7 +25,7 @@ impl Context<'_> {
             Waiting::UnmanagedAddressGone(address) => {
                 Step::DeleteAgain(RowKey::OtherAddress(port(), address.clone()))
             }
-            // intfmgrd deletes the address from the kernel, whoever has added it (`IntfMgr::doIntfAddrTask`).
+            // intfmgrd deletes the address from the kernel, whichever program has added it (`IntfMgr::doIntfAddrTask`).
             Waiting::StrayKernelAddress(address) => {
                 Step::DeleteAgain(RowKey::OtherAddress(port(), address.to_string()))
             }

@@ -118,6 +118,6 @@ fn a_port_does_not_serve_in_a_vrf_that_is_down_or_before_the_asic_routes_for_it(
     }
     let unrouted = BTreeSet::from(["Ethernet0".parse().unwrap()]);
     assert_eq!(name_of_role(port_roles(Some(&boot), &links(&link()), &unrouted, &vrf)), None);
-    let nobody = desired(Provenance::Pushed, &[]);
-    assert_eq!(name_of_role(port_roles(Some(&nobody), &links(&link()), &unrouted, &vrf)), Some("cease"));
+    let empty = desired(Provenance::Pushed, &[]);
+    assert_eq!(name_of_role(port_roles(Some(&empty), &links(&link()), &unrouted, &vrf)), Some("cease"));
 }

@@ -18,13 +18,13 @@ const UNSHARED_PART: u64 = 8;
 
 /// One limit of bytes or packets per second.
 #[derive(Debug)]
-struct Limit {
+struct RateLimit {
     /// Units per second; none: no limit.
     rate: Option<u64>,
     limiter: RateLimiter,
 }
 
-impl Limit {
+impl RateLimit {
     fn new(rate: Option<u64>) -> Self {
         Self { rate, limiter: RateLimiter::new(BURST) }
     }
@@ -54,25 +54,25 @@ impl Limit {
 /// The limits of one port.
 #[derive(Debug)]
 pub struct PortShaper {
-    bytes: Limit,
-    packets: Limit,
+    bytes: RateLimit,
+    packets: RateLimit,
 }
 
 impl PortShaper {
     /// The unused limits of the settings.
     pub fn new(limits: &CacheBudget) -> Self {
-        Self { bytes: Limit::new(limits.port_rate), packets: Limit::new(limits.port_packets) }
+        Self { bytes: RateLimit::new(limits.port_rate), packets: RateLimit::new(limits.port_packets) }
     }
 }
 
 /// The limits of the leaf, which its ports share.
 #[derive(Debug)]
 pub struct LeafShaper {
-    bytes: Limit,
+    bytes: RateLimit,
     /// The limit of all transfers. Shared transfers are charged, too, but do not wait for it.
-    packets: Limit,
+    packets: RateLimit,
     /// The limit of shared transfers.
-    shared_packets: Limit,
+    shared_packets: RateLimit,
 }
 
 impl LeafShaper {
@@ -80,9 +80,9 @@ impl LeafShaper {
     pub fn new(limits: &CacheBudget) -> Self {
         let shared_packets = limits.packets.map(|all| all - all / UNSHARED_PART);
         Self {
-            bytes: Limit::new(limits.rate),
-            packets: Limit::new(limits.packets),
-            shared_packets: Limit::new(shared_packets),
+            bytes: RateLimit::new(limits.rate),
+            packets: RateLimit::new(limits.packets),
+            shared_packets: RateLimit::new(shared_packets),
         }
     }
 
@@ -141,16 +141,16 @@ mod tests {
 
     #[test]
     fn units_wait_for_the_ones_charged_before() {
-        let (mut limit, start) = (Limit::new(Some(1000)), Instant::now());
+        let (mut limit, start) = (RateLimit::new(Some(1000)), Instant::now());
         assert_eq!(limit.charge(100, start), ms(0), "the burst");
         assert_eq!(limit.charge(500, start), ms(0), "one charge may overdraw");
         assert_eq!(limit.charge(500, start), ms(500), "the next one waits for it");
         assert_eq!(limit.charge(1, start), ms(1000));
         assert_eq!(limit.charge(1, start + ms(3000)), ms(0), "a pause saves no more than the burst");
-        let mut unlimited = Limit::new(None);
+        let mut unlimited = RateLimit::new(None);
         assert_eq!(unlimited.charge(u64::MAX, start), ms(0));
         unlimited.refund(u64::MAX);
-        assert_eq!(Limit::new(Some(0)).charge(1, start), ms(0), "no limit either");
+        assert_eq!(RateLimit::new(Some(0)).charge(1, start), ms(0), "no limit either");
     }
 
     /// Eleven packets at ten per second: the burst of one, and an overdraft of a second.

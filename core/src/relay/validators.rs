@@ -32,7 +32,7 @@ pub fn is_date_strong(last_modified: Option<&str>, date: Option<&str>) -> bool {
 
 /// A condition with which a server sends the image only if it has another version (RFC 9110 13.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Condition {
+pub enum Precondition {
     /// `If-None-Match`, with this entity tag.
     NoneMatch(String),
     /// `If-Modified-Since`, with this date.
@@ -41,9 +41,9 @@ pub enum Condition {
 
 impl Version {
     /// The condition for a request that wants any version but this one; none without a validator.
-    pub fn condition(&self) -> Option<Condition> {
-        let etag = self.etag.clone().map(Condition::NoneMatch);
-        etag.or_else(|| self.last_modified.clone().map(Condition::ModifiedSince))
+    pub fn precondition(&self) -> Option<Precondition> {
+        let etag = self.etag.clone().map(Precondition::NoneMatch);
+        etag.or_else(|| self.last_modified.clone().map(Precondition::ModifiedSince))
     }
 
     /// The strong validator (RFC 9110 8.8.1, 8.8.2.2): parts of two responses that have it are parts of the same bytes. It is
@@ -156,9 +156,9 @@ mod tests {
 
     #[test]
     fn a_condition_has_the_best_validator() {
-        assert_eq!(version("\"a\"").condition(), Some(Condition::NoneMatch("\"a\"".to_owned())));
+        assert_eq!(version("\"a\"").precondition(), Some(Precondition::NoneMatch("\"a\"".to_owned())));
         let dated = Version { etag: None, ..version("") };
-        assert!(matches!(dated.condition(), Some(Condition::ModifiedSince(_))));
-        assert_eq!(Version::default().condition(), None);
+        assert!(matches!(dated.precondition(), Some(Precondition::ModifiedSince(_))));
+        assert_eq!(Version::default().precondition(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! A machine that resets all the time: what it costs in lines, writes and memory, and that it delays nobody.
+//! A machine that resets all the time: its cost in log lines, writes and memory. It delays no other port.
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};

@@ -18,7 +18,7 @@ use crate::relay::body::Body;
 use crate::relay::upstream::{Outgoing, Upstream, UpstreamError};
 use leafboot_core::relay::validators::Version;
 
-/// Bytes of a response that the partition cache sends although nobody reads them: the kernel buffers them
+/// Bytes of a response that the partition cache sends although no task reads them: the kernel buffers them
 /// (`Buffers::MANY`).
 const UNREAD: usize = 96 * 1024;
 

@@ -13,7 +13,7 @@ use super::entry::Entry;
 use super::headers;
 use super::outcome::FetchOutcome;
 use crate::relay::body::Body;
-use leafboot_core::relay::validators::Condition;
+use leafboot_core::relay::validators::Precondition;
 
 /// Requests `path`. `known`: its entry. Returns the response if it has another version, or else the outcome.
 pub async fn revalidate(
@@ -56,9 +56,9 @@ async fn get(client: &Client, path: &str, condition: HeaderMap) -> Result<Respon
 
 /// The condition under which the partition cache sends another version only; none without a validator.
 fn condition(known: &Entry) -> HeaderMap {
-    match known.version.condition() {
-        Some(Condition::NoneMatch(etag)) => headers::from_pairs([(IF_NONE_MATCH, etag)]),
-        Some(Condition::ModifiedSince(date)) => headers::from_pairs([(IF_MODIFIED_SINCE, date)]),
+    match known.version.precondition() {
+        Some(Precondition::NoneMatch(etag)) => headers::from_pairs([(IF_NONE_MATCH, etag)]),
+        Some(Precondition::ModifiedSince(date)) => headers::from_pairs([(IF_MODIFIED_SINCE, date)]),
         None => HeaderMap::new(),
     }
 }

@@ -152,7 +152,7 @@ mod tests {
         let (ours, mut theirs) = duplex(8);
         let mut connection = Connection::start(ours, 8192, None).await.unwrap();
         let until = Instant::now() + Duration::from_secs(1);
-        let error = connection.send(request(), Some(until)).await.expect_err("nobody reads it");
+        let error = connection.send(request(), Some(until)).await.expect_err("the server reads nothing");
         assert!(matches!(error, SendError::TimedOut));
         drop(connection);
         let mut sent = Vec::new();
