@@ -96,7 +96,7 @@ impl Slot {
             None => self.outcome.has_changed().is_ok(),
             Some(FetchOutcome::Shared(entry)) => {
                 // Without a validator the partition cache cannot be asked for changes, but one transfer is one version.
-                let is_fresh = age < FRESH || (entry.is_fetching() && entry.version.condition().is_none());
+                let is_fresh = age < FRESH || (entry.is_fetching() && entry.version.precondition().is_none());
                 is_fresh && entry.is_joinable()
             }
             Some(FetchOutcome::TooLarge) => age < FRESH_TOO_LARGE,
