@@ -16,6 +16,11 @@
 //!         │      │  db  │◀── steps
 //!         │      └──────┘ CONFIG_DB write · STATE_DB, ASIC_DB read
 //!         └────── watch<Status> ◀── what every pass saw ◀── watch<RaStates> of ra/thread
+//!
+//!     attempts  ◀── what ra/thread, relay/task and links see of each machine
+//!     evidence  ◀── db/counters; it says what relay/probes probes
+//!     diagnosis ◀── attempts, evidence, results of relay/probes, watch<Status>, watch<Links>
+//!         └──▶ watch<Diagnosis> of api
 //! ```
 //!
 //! Advertisements and relay have a thread each. The package `leafboot-core` makes all decisions and does no I/O. This package

@@ -88,8 +88,8 @@ pub fn list(directory: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
     Ok(paths.into_iter().filter(|path| path.extension().is_some_and(|found| found == extension)).collect())
 }
 
-/// Writes a file as [`replace`] does, and leaves it to the kernel when the text comes to the disk: the file survives the
-/// process, and not the leaf's loss of power.
+/// Writes a file as [`replace`] does, but does not sync it. The file survives the end of the process. It may be lost when
+/// the leaf loses power.
 pub fn replace_unsynced(path: &Path, text: &[u8]) -> io::Result<()> {
     let directory = path.parent().ok_or(ErrorKind::InvalidInput)?;
     fs::create_dir_all(directory)?;

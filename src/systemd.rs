@@ -1,7 +1,7 @@
 //! The edge to systemd: it reports when leafboot is ready and when it stops, and keeps sockets over a restart
 //! (sd_notify(3) `FDSTORE`, sd_listen_fds(3)). Without systemd these functions do nothing.
 //!
-//! A kept socket's name has the service and the port: `http-80-Ethernet0`.
+//! The name of a kept socket has the service, its TCP or UDP port, and the front-panel port: `http-80-Ethernet0`.
 //!
 //! Must never: keep a socket of a port that is no longer served. The kernel would still accept connections on it.
 

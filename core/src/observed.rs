@@ -279,11 +279,11 @@ impl Observed {
         snapshot.config.keys().map(String::as_str).filter(is_unmanaged).collect()
     }
 
-    fn with_port(&mut self, name: &str, see: impl FnOnce(&mut ObservedPort)) {
+    fn with_port(&mut self, name: &str, update: impl FnOnce(&mut ObservedPort)) {
         if let Ok(name) = name.parse::<PortName>()
             && let Some(port) = self.ports.get_mut(&name)
         {
-            see(port);
+            update(port);
         }
     }
 

@@ -187,7 +187,7 @@ impl Context<'_> {
         if let Some(waiting) = self.vrf_device_blocker() {
             return Some(waiting);
         }
-        // intfmgrd writes «ok» when it has asked the kernel, whatever the kernel did (`IntfMgr::doIntfAddrTask`).
+        // intfmgrd writes «ok» when it has asked the kernel, also if the kernel refused (`IntfMgr::doIntfAddrTask`).
         let link = self.facts.links.get(name).filter(|link| port_role::is_in(link, self.vrf()));
         let Some(link) = link else { return Some(Waiting::KernelVrfBound) };
         let gateway = prefix.gateway_net().into();

@@ -30,7 +30,7 @@ pub fn is_date_strong(last_modified: Option<&str>, date: Option<&str>) -> bool {
         .is_some_and(|(changed, sent)| sent.duration_since(changed).is_ok_and(|age| age >= DATE_AGE_MIN))
 }
 
-/// A condition with which a server sends the image only if it has another version (RFC 9110 13.1).
+/// A precondition of a request (RFC 9110 13.1): the server sends the image only if it has another version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Precondition {
     /// `If-None-Match`, with this entity tag.
@@ -40,7 +40,7 @@ pub enum Precondition {
 }
 
 impl Version {
-    /// The condition for a request that wants any version but this one; none without a validator.
+    /// The precondition of a request for any version but this one; none without a validator.
     pub fn precondition(&self) -> Option<Precondition> {
         let etag = self.etag.clone().map(Precondition::NoneMatch);
         etag.or_else(|| self.last_modified.clone().map(Precondition::ModifiedSince))
