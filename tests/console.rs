@@ -47,6 +47,8 @@ fn status_shows_the_leaf_and_its_ports() {
     assert!(text.lines().all(|line| line.chars().count() <= 80) && !text.contains('\u{1b}'), "{text}");
     agent
         .put("/v1/ports", r#"{"ports": {"Ethernet0": {"state": "boot"}, "Ethernet120": {"state": "boot"}}}"#);
+    let is_rejected = || agent.get("/v1/ports/Ethernet120").1["verdict"]["reason"] == "Rejected";
+    eventually("the rejected port has its verdict", is_rejected);
     let (code, text) = run(&switch, &["status", "Ethernet120", "Eth1/1"]);
     assert_eq!(code, 2, "a rejected port is a fault: {text}");
     let at = |name: &str| text.find(name).unwrap();
@@ -63,6 +65,8 @@ fn json_output_is_the_apis_answer() {
     let switch = Switch::start();
     let agent = Agent::start_ready(&switch);
     agent.put("/v1/ports", BOOT);
+    // The answer to a push may come before the pass that the port is first in.
+    eventually("the port boots", || agent.get("/v1/ports").1["ports"]["Ethernet0"]["state"] == "boot");
     for ports in [&["status", "--json"][..], &["status", "--json", "Eth1/1"]] {
         let (code, text) = run(&switch, ports);
         let value: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
@@ -204,6 +208,7 @@ fn a_full_leaf_is_shown_at_once() {
     let push = || agent.put("/v1/ports", &format!("@{}", file.display())).0;
     eventually("the ports are taken", || push() == 202);
     eventually("a pass has seen them", || agent.get("/v1/leaf").1["ports"]["all"] == 512);
+    eventually("status shows a fault", || run(&switch, &["status"]).0 == 2);
     let mut times: Vec<Duration> = (0..20)
         .map(|_| {
             let begun = Instant::now();
